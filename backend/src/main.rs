@@ -1,0 +1,3 @@
+//! The volume service.
+
+fn main() {}

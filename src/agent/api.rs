@@ -1,0 +1,298 @@
+//! What the agent can be asked, free of any bus: the D-Bus objects are a thin coat over this trait.
+
+use crate::model::{AttachmentId, DeviceIdentity, DiskBus, ErrorKind, GuestUuid, NewVolume, OperationId, Volume, VolumeId};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::{fmt, time::SystemTime};
+use tokio::sync::broadcast;
+
+/// Everything an operator can ask of the agent.
+#[async_trait]
+pub trait AgentApi: Send + Sync + 'static {
+    /// Takes a request up. Returns at once with the operation's id; a request equal to one that is not finished yet gets
+    /// that one's id.
+    async fn submit(&self, request: Request) -> Result<OperationId, ApiError>;
+
+    /// The plan that [`AgentApi::submit`] would follow now, without touching anything.
+    async fn dry_run(&self, request: Request) -> Result<Plan, ApiError>;
+
+    /// Asks an operation to stop. It ends `Cancelled` once it is undone; a step that is under way is finished first.
+    async fn cancel(&self, operation: OperationId) -> Result<(), ApiError>;
+
+    /// Operations that are not finished, and the latest finished ones, oldest first.
+    fn operations(&self) -> Vec<OperationView>;
+
+    /// One operation.
+    fn operation(&self, operation: OperationId) -> Option<OperationView>;
+
+    /// What is attached through this agent.
+    fn attachments(&self) -> Vec<AttachmentView>;
+
+    /// Changes of operations and attachments, from now on. A receiver that lags must read everything anew.
+    fn events(&self) -> broadcast::Receiver<AgentEvent>;
+
+    /// Volumes of the service that this agent's credentials can see.
+    async fn volumes(&self) -> Result<Vec<Volume>, ApiError>;
+
+    /// One volume, by id or by unique name.
+    async fn volume(&self, name_or_id: &str) -> Result<Volume, ApiError>;
+
+    /// Makes a volume and waits until it is `available`.
+    async fn create_volume(&self, volume: NewVolume) -> Result<Volume, ApiError>;
+
+    /// Deletes a volume and waits until it is gone.
+    async fn delete_volume(&self, name_or_id: &str) -> Result<(), ApiError>;
+}
+
+/// A request for an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Attach a volume to a guest.
+    Attach(AttachRequest),
+    /// Detach a volume from a guest.
+    Detach(DetachRequest),
+}
+
+impl Request {
+    /// `attach` or `detach`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Attach(_) => "attach",
+            Self::Detach(_) => "detach",
+        }
+    }
+}
+
+/// Attach a volume to a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// Volume id, or its unique name.
+    pub volume: String,
+    /// Guest name or UUID.
+    pub guest: String,
+    /// Bus; `None` takes the configured default.
+    pub bus: Option<DiskBus>,
+    /// Target name such as `vdc`; `None` takes the first free one.
+    pub target: Option<String>,
+    /// The guest may only read.
+    pub read_only: bool,
+}
+
+/// Detach a volume from a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachRequest {
+    /// Volume id, or its unique name.
+    pub volume: String,
+    /// Guest name or UUID; `None` when the volume has one guest on this host.
+    pub guest: Option<String>,
+}
+
+/// What an operation would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// `attach` or `detach`.
+    pub kind: String,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The guest.
+    pub guest: GuestUuid,
+    /// The guest's name.
+    pub guest_name: String,
+    /// The steps, in order.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// Name such as `ConnectVolume`.
+    pub name: String,
+    /// One sentence: what it will do, with the names of what it touches.
+    pub description: String,
+}
+
+/// Where an operation stands.
+///
+/// ```text
+/// Queued -> Running -> Succeeded
+///              |  \--> Unwinding -> Failed | Cancelled | Stuck
+///              \-----> Stuck
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperationState {
+    /// Waits for another operation on the same volume or guest.
+    Queued,
+    /// Steps are being done.
+    Running,
+    /// Steps are being undone after a failure or a cancellation.
+    Unwinding,
+    /// Done.
+    Succeeded,
+    /// Failed and fully undone.
+    Failed,
+    /// Cancelled and fully undone.
+    Cancelled,
+    /// Could be neither finished nor undone; `error` says what is left and what to do.
+    Stuck,
+}
+
+impl OperationState {
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Unwinding => "unwinding",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Stuck => "stuck",
+        }
+    }
+
+    /// Nothing more will happen by itself before the next start of the agent.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Stuck)
+    }
+}
+
+impl fmt::Display for OperationState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where one step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    /// Not begun.
+    Pending,
+    /// Under way.
+    Started,
+    /// Done.
+    Succeeded,
+    /// Failed.
+    Failed,
+    /// Done and undone again.
+    Undone,
+}
+
+impl StepState {
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Started => "started",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Undone => "undone",
+        }
+    }
+}
+
+/// A step as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepView {
+    /// Name such as `ConnectVolume`.
+    pub name: String,
+    /// Where it stands.
+    pub state: StepState,
+    /// How long it took, in microseconds; 0 until it ended.
+    pub duration_us: u64,
+}
+
+/// Why an operation did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Kind.
+    pub kind: ErrorKind,
+    /// What went wrong, with the chain of causes.
+    pub message: String,
+    /// What the operator can do about it; empty when nothing is to be done.
+    pub remedy: String,
+}
+
+/// An operation as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationView {
+    /// Id.
+    pub id: OperationId,
+    /// `attach` or `detach`.
+    pub kind: String,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The guest.
+    pub guest: GuestUuid,
+    /// The guest's name.
+    pub guest_name: String,
+    /// Where it stands.
+    pub state: OperationState,
+    /// Its steps in order.
+    pub steps: Vec<StepView>,
+    /// When it was asked for.
+    pub created_at: SystemTime,
+    /// From request to end, in microseconds; 0 until it ended.
+    pub duration_us: u64,
+    /// Why it failed, or what it is stuck on.
+    pub failure: Option<Failure>,
+}
+
+/// A volume that a guest of this host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachmentView {
+    /// The volume service's attachment id.
+    pub id: AttachmentId,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The guest.
+    pub guest: GuestUuid,
+    /// The guest's name when it was attached.
+    pub guest_name: String,
+    /// Target name in the guest's definition, such as `vdb`.
+    pub target: String,
+    /// `iscsi`, …
+    pub protocol: String,
+    /// `kernel` or `qemu`: who is the initiator.
+    pub initiator: String,
+    /// The host's block device; empty where QEMU is the initiator.
+    pub device: String,
+    /// Who the device proved to be.
+    pub identity: DeviceIdentity,
+    /// Capacity in bytes, as read from the device.
+    pub size_bytes: u64,
+    /// When it was attached.
+    pub attached_at: SystemTime,
+}
+
+/// Something changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// An operation was taken up or moved on; read it with [`AgentApi::operation`].
+    Operation(OperationId),
+    /// A finished operation is no longer kept.
+    OperationForgotten(OperationId),
+    /// An attachment came, or changed.
+    Attachment(AttachmentId),
+    /// An attachment is gone.
+    AttachmentGone(AttachmentId),
+}
+
+/// A request that was refused, or failed before it became an operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// Kind.
+    pub kind: ErrorKind,
+    /// What was wrong and what to do.
+    pub message: String,
+}
+
+impl ApiError {
+    /// Makes one.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}

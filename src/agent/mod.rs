@@ -1,0 +1,8 @@
+//! The agent: what it is asked ([`dbus`]), what it does about it ([`operations`]), what it remembers ([`journal`]) and
+//! how it is set up ([`config`]).
+
+pub mod api;
+pub mod config;
+pub mod dbus;
+pub mod journal;
+pub mod operations;

@@ -1,0 +1,3 @@
+//! The bowlined program.
+
+fn main() {}

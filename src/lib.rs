@@ -1,0 +1,13 @@
+//! Bowline: a host agent that attaches volumes to libvirt guests.
+//!
+//! The parts and who may know whom are told in ARCHITECTURE.md; `tests/imports.rs` holds the edges:
+//! `model` <- { `openstack`, `connectors`, `libvirt`, `bootsource` } <- `agent::operations` <- `agent::dbus` <- the binaries.
+//! `cli` is a D-Bus client and knows only `model`.
+
+pub mod agent;
+pub mod bootsource;
+pub mod cli;
+pub mod connectors;
+pub mod libvirt;
+pub mod model;
+pub mod openstack;

@@ -1,0 +1,167 @@
+//! How to reach a volume, as the volume service told it, checked and typed.
+
+use super::Secret;
+use serde::{Deserialize, Serialize};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
+
+/// How to connect one volume. Parsed from the service's JSON in `openstack`; holds secrets, so it is never journalled:
+/// recovery asks the service for it again.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ConnectionInfo {
+    /// An iSCSI LUN, over one path or several.
+    Iscsi(IscsiConnection),
+    /// A `driver_volume_type` this version has no connector for.
+    Unsupported {
+        /// The service's word for it.
+        driver_volume_type: String,
+    },
+}
+
+impl ConnectionInfo {
+    /// The service's word for the protocol (`driver_volume_type`).
+    pub fn protocol(&self) -> &str {
+        match self {
+            Self::Iscsi(_) => "iscsi",
+            Self::Unsupported { driver_volume_type } => driver_volume_type,
+        }
+    }
+}
+
+/// Connection info with `driver_volume_type` `iscsi`.
+#[derive(Debug, Clone)]
+pub struct IscsiConnection {
+    /// Every path the service named, the singular one first. Never empty.
+    pub paths: Vec<IscsiPath>,
+    /// CHAP, when `auth_method` is `CHAP`.
+    pub chap: Option<ChapCredentials>,
+    /// The volume may only be read (`access_mode` `ro`).
+    pub read_only: bool,
+    /// The backend wants discards passed through.
+    pub discard: bool,
+    /// The service says the data is encrypted.
+    pub encrypted: bool,
+    /// SCSI unit serial number (VPD page 0x80) the device must have, where the service vouches for one.
+    pub serial: Option<String>,
+}
+
+/// One way to one LUN.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct IscsiPath {
+    /// Where the target listens.
+    pub portal: Portal,
+    /// Target name.
+    pub iqn: String,
+    /// Logical unit number, as the service counts it.
+    pub lun: u64,
+}
+
+impl fmt::Display for IscsiPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} lun {} at {}", self.iqn, self.lun, self.portal)
+    }
+}
+
+/// CHAP user and password.
+#[derive(Debug, Clone)]
+pub struct ChapCredentials {
+    /// `auth_username`.
+    pub username: String,
+    /// `auth_password`.
+    pub password: Secret,
+}
+
+/// An iSCSI portal: a host and a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Portal {
+    /// IPv4 address, IPv6 address without brackets, or host name.
+    pub host: String,
+    /// TCP port; 3260 when the service named none.
+    pub port: u16,
+}
+
+/// A portal that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an iSCSI portal: expected HOST:PORT, or [IPV6]:PORT")]
+pub struct PortalError {
+    text: String,
+}
+
+impl FromStr for Portal {
+    type Err = PortalError;
+
+    fn from_str(text: &str) -> Result<Self, PortalError> {
+        let bad = || PortalError { text: text.chars().take(128).collect() };
+        // Cinder may append ",TPGT" as sendtargets prints it.
+        let text_without_tag = text.split(',').next().unwrap_or(text);
+        let (host, port) = if let Some(rest) = text_without_tag.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']').ok_or_else(bad)?;
+            host.parse::<Ipv6Addr>().map_err(|_| bad())?;
+            if !(rest.is_empty() || rest.starts_with(':')) {
+                return Err(bad());
+            }
+            (host, rest.strip_prefix(':'))
+        } else {
+            match text_without_tag.split_once(':') {
+                Some((_, port)) if port.contains(':') => {
+                    text_without_tag.parse::<Ipv6Addr>().map_err(|_| bad())?;
+                    (text_without_tag, None)
+                }
+                Some((host, port)) => (host, Some(port)),
+                None => (text_without_tag, None),
+            }
+        };
+        let port = match port {
+            Some(port) => port.parse().map_err(|_| bad())?,
+            None => 3260,
+        };
+        // What a host may consist of is kept narrow: it becomes a folder name and an argument further down.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '_');
+        if host.is_empty() || port == 0 || host.starts_with(['-', '.']) || !host.chars().all(plain) {
+            return Err(bad());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Portal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portals_are_read_in_every_form_the_service_writes() {
+        for (text, host, port) in [
+            ("127.0.0.1:3270", "127.0.0.1", 3270),
+            ("10.0.0.1", "10.0.0.1", 3260),
+            ("[fd00::1]:3260", "fd00::1", 3260),
+            ("fd00::1", "fd00::1", 3260),
+            ("filer.example.org:3260,1", "filer.example.org", 3260),
+        ] {
+            assert_eq!(text.parse::<Portal>().unwrap(), Portal { host: host.into(), port }, "{text}");
+        }
+    }
+
+    #[test]
+    fn portals_that_could_become_a_path_or_an_option_are_refused() {
+        for text in
+            ["", ":3260", "a:b", "../../etc:3260", "-p:3260", "[fd00::1:3260", "h:0", "h:70000", "a b:3260", "[::1]3260x"]
+        {
+            assert!(text.parse::<Portal>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_portal_prints_in_brackets() {
+        assert_eq!("[fd00::1]:3260".parse::<Portal>().unwrap().to_string(), "[fd00::1]:3260");
+    }
+}

@@ -1,0 +1,205 @@
+//! A connected device, what it says it is, and the proof that it is the volume.
+//!
+//! ```text
+//! ConnectionInfo --connect--> ConnectedDevice --observe--> ObservedIdentity
+//!                                   \                            |
+//!                                    +------- verify ------------+--> VerifiedDevice --> DiskSpec --> guest
+//! ```
+//! The only way to a [`VerifiedDevice`] is [`VerifiedDevice::verify`], and a disk can only be described from one.
+
+use super::{GIB, IscsiPath};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A device the connectors have reached. Journalled, so it carries no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectedDevice {
+    /// A block device of this host's kernel.
+    Block(BlockDevice),
+    /// A LUN that QEMU itself will log into; the host's kernel has nothing of it.
+    IscsiNetwork(IscsiNetworkDevice),
+}
+
+/// A block device that the kernel's initiator brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockDevice {
+    /// What the guest's disk is given: a name of Bowline's own that no udev rule takes back, and that points nowhere
+    /// once the volume is gone, so that a stale domain definition can never open another volume.
+    pub path: PathBuf,
+    /// The kernel's name now, such as `sda`. Only a hint: it changes from login to login.
+    pub kernel_name: String,
+    /// The paths that were connected.
+    pub paths: Vec<IscsiPath>,
+}
+
+/// A LUN for QEMU's own initiator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IscsiNetworkDevice {
+    /// The one path QEMU is given: it knows no multipath.
+    pub path: IscsiPath,
+    /// Initiator IQN QEMU logs in with.
+    pub initiator: String,
+    /// CHAP user; the password goes into a libvirt secret.
+    pub chap_username: Option<String>,
+}
+
+/// What a device says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceIdentity {
+    /// Unit serial number, SCSI VPD page 0x80, trimmed.
+    pub serial: Option<String>,
+    /// Logical-unit designators of SCSI VPD page 0x83 as `naa.…`, `eui.…`, `t10.…` or `name.…`, in the page's order.
+    pub wwids: Vec<String>,
+}
+
+/// Identity and size, read from the device itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedIdentity {
+    /// Who it says it is.
+    pub identity: DeviceIdentity,
+    /// Capacity in bytes.
+    pub size_bytes: u64,
+}
+
+/// What the device must turn out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedIdentity {
+    /// The volume's size in the service, GiB.
+    pub size_gib: u64,
+    /// The serial the service vouches for, if it does.
+    pub serial: Option<String>,
+    /// The identity journalled when this volume was attached here before.
+    pub journalled: Option<DeviceIdentity>,
+}
+
+/// Why a device is not the volume.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityMismatch {
+    /// The serial the service vouched for is another.
+    #[error("the device's serial number is {found:?}, the volume's is {expected:?}")]
+    Serial {
+        /// What the service said.
+        expected: String,
+        /// What the device says.
+        found: String,
+    },
+    /// It is not the device that was journalled.
+    #[error("the device is {found:?}, but this volume was recorded as {expected:?}")]
+    Changed {
+        /// What was journalled.
+        expected: DeviceIdentity,
+        /// What the device says.
+        found: DeviceIdentity,
+    },
+    /// The capacity does not fit.
+    #[error("the device has {found} bytes, the volume service says {expected_gib} GiB ({} bytes)", expected_gib * GIB)]
+    Size {
+        /// GiB in the service.
+        expected_gib: u64,
+        /// Bytes of the device.
+        found: u64,
+    },
+    /// The device gives no identity at all, so nothing can be proved.
+    #[error("the device answers neither SCSI page 0x80 nor 0x83: its identity cannot be proved")]
+    Anonymous,
+}
+
+/// A device that was proved to be the volume. Only [`VerifiedDevice::verify`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedDevice {
+    device: ConnectedDevice,
+    observed: ObservedIdentity,
+}
+
+impl VerifiedDevice {
+    /// Compares what the device says with what the volume must be.
+    ///
+    /// The size may exceed the service's by less than one GiB, since arrays round up to their own unit; it may never be
+    /// smaller.
+    pub fn verify(
+        device: ConnectedDevice,
+        observed: ObservedIdentity,
+        expected: &ExpectedIdentity,
+    ) -> Result<Self, IdentityMismatch> {
+        let found = &observed.identity;
+        if found.serial.is_none() && found.wwids.is_empty() {
+            return Err(IdentityMismatch::Anonymous);
+        }
+        if let Some(serial) = &expected.serial
+            && found.serial.as_ref() != Some(serial)
+        {
+            return Err(IdentityMismatch::Serial { expected: serial.clone(), found: found.serial.clone().unwrap_or_default() });
+        }
+        if let Some(journalled) = &expected.journalled
+            && journalled != found
+        {
+            return Err(IdentityMismatch::Changed { expected: journalled.clone(), found: found.clone() });
+        }
+        if observed.size_bytes / GIB != expected.size_gib {
+            return Err(IdentityMismatch::Size { expected_gib: expected.size_gib, found: observed.size_bytes });
+        }
+        Ok(Self { device, observed })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &ConnectedDevice {
+        &self.device
+    }
+
+    /// What it said of itself.
+    pub fn observed(&self) -> &ObservedIdentity {
+        &self.observed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> ConnectedDevice {
+        ConnectedDevice::Block(BlockDevice { path: "/run/x".into(), kernel_name: "sda".into(), paths: vec![] })
+    }
+
+    fn observed(serial: Option<&str>, size_bytes: u64) -> ObservedIdentity {
+        ObservedIdentity { identity: DeviceIdentity { serial: serial.map(str::to_owned), wwids: vec![] }, size_bytes }
+    }
+
+    fn expected(serial: Option<&str>) -> ExpectedIdentity {
+        ExpectedIdentity { size_gib: 2, serial: serial.map(str::to_owned), journalled: None }
+    }
+
+    #[test]
+    fn the_right_device_is_verified() {
+        assert!(VerifiedDevice::verify(device(), observed(Some("a"), 2 * GIB), &expected(Some("a"))).is_ok());
+        assert!(VerifiedDevice::verify(device(), observed(Some("a"), 2 * GIB + 4096), &expected(None)).is_ok());
+    }
+
+    #[test]
+    fn another_serial_is_refused() {
+        let error = VerifiedDevice::verify(device(), observed(Some("b"), 2 * GIB), &expected(Some("a"))).unwrap_err();
+        assert!(matches!(error, IdentityMismatch::Serial { .. }), "{error}");
+    }
+
+    #[test]
+    fn another_size_is_refused_either_way() {
+        for size in [2 * GIB - 512, 3 * GIB, 0] {
+            let error = VerifiedDevice::verify(device(), observed(Some("a"), size), &expected(Some("a"))).unwrap_err();
+            assert!(matches!(error, IdentityMismatch::Size { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_changed_since_it_was_journalled_is_refused() {
+        let mut expected = expected(None);
+        expected.journalled = Some(DeviceIdentity { serial: Some("old".into()), wwids: vec![] });
+        let error = VerifiedDevice::verify(device(), observed(Some("new"), 2 * GIB), &expected).unwrap_err();
+        assert!(matches!(error, IdentityMismatch::Changed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_device_without_identity_is_refused() {
+        let error = VerifiedDevice::verify(device(), observed(None, 2 * GIB), &expected(None)).unwrap_err();
+        assert_eq!(error, IdentityMismatch::Anonymous);
+    }
+}

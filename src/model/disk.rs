@@ -1,0 +1,146 @@
+//! A guest's disk, described so that libvirt can be told of it.
+
+use super::{ConnectedDevice, IscsiPath, Portal, VerifiedDevice, VolumeId};
+use serde::{Deserialize, Serialize};
+use std::{fmt, path::PathBuf, str::FromStr};
+use uuid::Uuid;
+
+/// The bus a disk sits on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskBus {
+    /// virtio-blk: one PCI device a disk, target `vdX`.
+    #[default]
+    Virtio,
+    /// virtio-scsi: one controller for many disks, target `sdX`.
+    Scsi,
+}
+
+impl DiskBus {
+    /// libvirt's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio",
+            Self::Scsi => "scsi",
+        }
+    }
+
+    /// What target names of this bus begin with.
+    pub const fn target_prefix(self) -> &'static str {
+        match self {
+            Self::Virtio => "vd",
+            Self::Scsi => "sd",
+        }
+    }
+}
+
+impl fmt::Display for DiskBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for DiskBus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "virtio" => Ok(Self::Virtio),
+            "scsi" => Ok(Self::Scsi),
+            _ => Err(format!("{text:?} is not a disk bus: expected virtio or scsi")),
+        }
+    }
+}
+
+/// The alias of a volume's disk, as Nova gives it, so that each finds the other's disks.
+pub fn disk_alias(volume: VolumeId) -> String {
+    format!("ua-{volume}")
+}
+
+/// Where a disk's data comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskSource {
+    /// A block device of the host.
+    Block {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A LUN that QEMU logs into itself.
+    Iscsi {
+        /// Target and LUN.
+        path: IscsiPath,
+        /// Initiator IQN to log in with.
+        initiator: String,
+        /// CHAP, if the target wants it.
+        auth: Option<IscsiDiskAuth>,
+    },
+}
+
+impl DiskSource {
+    /// The portal of a network source.
+    pub fn portal(&self) -> Option<&Portal> {
+        match self {
+            Self::Block { .. } => None,
+            Self::Iscsi { path, .. } => Some(&path.portal),
+        }
+    }
+}
+
+/// CHAP by reference: the password is in a libvirt secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IscsiDiskAuth {
+    /// CHAP user.
+    pub username: String,
+    /// UUID of the libvirt secret that holds the password.
+    pub secret: Uuid,
+}
+
+/// A disk for a guest. It can only be made from a [`VerifiedDevice`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiskSpec {
+    /// The volume; gives alias and serial.
+    pub volume: VolumeId,
+    /// Where the data is.
+    pub source: DiskSource,
+    /// Bus.
+    pub bus: DiskBus,
+    /// Target name such as `vdb`.
+    pub target: String,
+    /// The guest may only read.
+    pub read_only: bool,
+    /// Several guests share it.
+    pub shareable: bool,
+    /// Pass discards through.
+    pub discard: bool,
+}
+
+impl DiskSpec {
+    /// Describes a disk for a device that was proved to be `volume`. `chap_secret`: the libvirt secret with the CHAP
+    /// password, needed where the device names a CHAP user.
+    pub fn new(device: &VerifiedDevice, volume: VolumeId, bus: DiskBus, target: String, chap_secret: Option<Uuid>) -> Self {
+        let source = match device.device() {
+            ConnectedDevice::Block(block) => DiskSource::Block { path: block.path.clone() },
+            ConnectedDevice::IscsiNetwork(network) => DiskSource::Iscsi {
+                path: network.path.clone(),
+                initiator: network.initiator.clone(),
+                auth: network
+                    .chap_username
+                    .clone()
+                    .zip(chap_secret)
+                    .map(|(username, secret)| IscsiDiskAuth { username, secret }),
+            },
+        };
+        Self { volume, source, bus, target, read_only: false, shareable: false, discard: false }
+    }
+
+    /// `ua-<volume id>`.
+    pub fn alias(&self) -> String {
+        disk_alias(self.volume)
+    }
+
+    /// The serial the guest reads: the volume's id. virtio-blk shows its first 20 characters.
+    pub fn serial(&self) -> String {
+        self.volume.to_string()
+    }
+}
