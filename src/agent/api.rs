@@ -134,7 +134,8 @@ pub enum OperationState {
     Failed,
     /// Cancelled and fully undone.
     Cancelled,
-    /// Could be neither finished nor undone; `error` says what is left and what to do.
+    /// Could be neither finished nor undone yet; `failure` says what is left and what to do. The agent goes on trying by
+    /// itself, ever more seldom, and at every start.
     Stuck,
 }
 
@@ -152,7 +153,7 @@ impl OperationState {
         }
     }
 
-    /// Nothing more will happen by itself before the next start of the agent.
+    /// What whoever waits for the operation can take as its end.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Stuck)
     }

@@ -44,6 +44,45 @@ pub struct IscsiNetworkDevice {
     pub chap_username: Option<String>,
 }
 
+/// Who logs into storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Initiator {
+    /// The host's kernel.
+    Kernel,
+    /// QEMU's own client, one for each disk.
+    Qemu,
+}
+
+impl Initiator {
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
+/// What a connect is about to do, journalled before it begins, so that it can be undone whatever it got to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectIntent {
+    /// Who will log in.
+    pub initiator: Initiator,
+    /// Where to.
+    pub paths: Vec<IscsiPath>,
+}
+
+impl ConnectedDevice {
+    /// Who is logged in.
+    pub const fn initiator(&self) -> Initiator {
+        match self {
+            Self::Block(_) => Initiator::Kernel,
+            Self::IscsiNetwork(_) => Initiator::Qemu,
+        }
+    }
+}
+
 /// What a device says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceIdentity {

@@ -14,8 +14,8 @@ mod volume;
 pub use connection_info::{ChapCredentials, ConnectionInfo, IscsiConnection, IscsiPath, Portal, PortalError};
 pub use connector_properties::ConnectorProperties;
 pub use device::{
-    BlockDevice, ConnectedDevice, DeviceIdentity, ExpectedIdentity, IdentityMismatch, IscsiNetworkDevice, ObservedIdentity,
-    VerifiedDevice,
+    BlockDevice, ConnectIntent, ConnectedDevice, DeviceIdentity, ExpectedIdentity, IdentityMismatch, Initiator,
+    IscsiNetworkDevice, ObservedIdentity, VerifiedDevice,
 };
 pub use disk::{DiskBus, DiskSource, DiskSpec, IscsiDiskAuth, disk_alias};
 pub use error_kind::ErrorKind;

@@ -1,1 +1,161 @@
-//! To be filled.
+//! The agent's memory: what it is doing and what it has attached, durable before anything outside is touched.
+//!
+//! One thread owns the database. It takes every change that waits, writes all of them in one transaction with an fsync,
+//! and only then answers: operations that run side by side share the cost of the disk.
+
+mod database;
+mod records;
+
+pub use records::{AttachTask, AttachmentRecord, DetachTask, Facts, OperationRecord, Step, StepRecord, Task};
+
+use crate::model::{ErrorKind, GuestUuid, OperationId, VolumeId};
+use database::Database;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Version of what is written. An agent that finds a higher one refuses to start and leaves the file alone.
+pub const FORMAT: u32 = 1;
+
+/// The journal cannot be opened, read or written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JournalError {
+    /// Not opened.
+    #[error("cannot open the journal {path}: {message}")]
+    Open {
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        message: String,
+    },
+    /// Another agent has it open.
+    #[error("the journal {path} is in use by another bowlined; only one may run on a host")]
+    InUse {
+        /// File.
+        path: PathBuf,
+    },
+    /// Written by a newer agent.
+    #[error(
+        "the journal {path} has format {found}, this bowlined reads up to {FORMAT}: start the newer version again, or detach \
+         everything with it before going back"
+    )]
+    Newer {
+        /// File.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// A record makes no sense.
+    #[error("the journal {path} is damaged ({what}): {message}; keep the file, it is evidence, and restore one from backup")]
+    Damaged {
+        /// File.
+        path: PathBuf,
+        /// Which record.
+        what: String,
+        /// Cause.
+        message: String,
+    },
+    /// Not written.
+    #[error("cannot write the journal {path}: {message}")]
+    Write {
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        message: String,
+    },
+    /// The thread that owns it has ended.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+impl JournalError {
+    /// Its kind.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InUse { .. } => ErrorKind::Conflict,
+            Self::Newer { .. } => ErrorKind::Unsupported,
+            Self::Open { .. } | Self::Damaged { .. } | Self::Write { .. } | Self::Closed => ErrorKind::Internal,
+        }
+    }
+}
+
+/// One change. All changes of a [`Journal::commit`] happen together or not at all.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Writes an operation as it is now.
+    PutOperation(Box<OperationRecord>),
+    /// Forgets an operation.
+    DropOperation(OperationId),
+    /// Writes an attachment.
+    PutAttachment(Box<AttachmentRecord>),
+    /// Forgets an attachment.
+    DropAttachment(VolumeId, GuestUuid),
+}
+
+/// Everything the journal holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Operations, oldest first.
+    pub operations: Vec<OperationRecord>,
+    /// Attachments.
+    pub attachments: Vec<AttachmentRecord>,
+}
+
+struct Commit {
+    changes: Vec<Change>,
+    done: oneshot::Sender<Result<(), JournalError>>,
+}
+
+/// A handle to the journal; cheap to clone.
+#[derive(Clone)]
+pub struct Journal {
+    commits: mpsc::UnboundedSender<Commit>,
+    path: Arc<Path>,
+}
+
+impl Journal {
+    /// Opens the journal in this folder, making both where they are missing (0700 and 0600), and reads it.
+    pub fn open(state_dir: &Path) -> Result<(Self, Contents), JournalError> {
+        let path = state_dir.join("journal.redb");
+        let database = Database::open(state_dir, &path)?;
+        let contents = database.read()?;
+        let (commits, waiting) = mpsc::unbounded_channel();
+        std::thread::Builder::new()
+            .name("journal".into())
+            .stack_size(256 * 1024)
+            .spawn(move || serve(&database, waiting))
+            .map_err(|error| JournalError::Open { path: path.clone(), message: error.to_string() })?;
+        Ok((Self { commits, path: path.into() }, contents))
+    }
+
+    /// Makes changes durable. When this returns they survive a power cut.
+    pub async fn commit(&self, changes: Vec<Change>) -> Result<(), JournalError> {
+        let (done, answer) = oneshot::channel();
+        self.commits.send(Commit { changes, done }).map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn serve(database: &Database, mut waiting: mpsc::UnboundedReceiver<Commit>) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut batch = vec![first];
+        while let Ok(next) = waiting.try_recv() {
+            batch.push(next);
+        }
+        let result = database.write(batch.iter().flat_map(|commit| &commit.changes));
+        for commit in batch {
+            // Whoever asked may be gone: its operation was dropped with the runtime.
+            let _ = commit.done.send(result.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,130 @@
-//! To be filled.
+//! Operations: taken up, queued, planned, carried out step by step, undone when they fail, finished after a crash.
+//!
+//! [`Agent`] is what the bus sees ([`crate::agent::api::AgentApi`]). Requests become records ([`plan`]), a task per
+//! operation carries its record through the [`executor`], whose single steps are in [`steps`]; [`recovery`] does the same
+//! for what an earlier life left. What they need of the world is in [`ports`]; the real parts stand behind it in
+//! [`adapters`].
+
+pub mod adapters;
+mod agent;
+mod executor;
+mod faults;
+mod locks;
+mod plan;
+pub mod ports;
+mod reconnect;
+mod recovery;
+mod registry;
+mod remedy;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+pub use agent::{Agent, Parts};
+
+use crate::agent::api::ApiError;
+use crate::agent::config::Settings;
+use crate::agent::journal::{Change, Journal, Task};
+use crate::model::DiskBus;
+use locks::Locks;
+use ports::{ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
+use registry::Registry;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// What every operation of this agent shares.
+pub(super) struct Shared {
+    volumes: Arc<dyn VolumeServicePort>,
+    connectors: Arc<dyn ConnectorPort>,
+    hypervisor: Arc<dyn HypervisorPort>,
+    journal: Journal,
+    registry: Registry,
+    locks: Locks,
+    default_bus: DiskBus,
+    step_timeout_s: u64,
+    recovery_timeout: Duration,
+    keep_finished: usize,
+    retry: executor::RetryPolicy,
+    create_timeout: Duration,
+    delete_timeout: Duration,
+}
+
+impl Shared {
+    fn new(parts: Parts, settings: &Settings, retry: executor::RetryPolicy) -> Self {
+        Self {
+            volumes: parts.volumes,
+            connectors: parts.connectors,
+            hypervisor: parts.hypervisor,
+            journal: parts.journal,
+            registry: Registry::new(parts.contents.attachments),
+            locks: Locks::default(),
+            default_bus: settings.guest.disk_bus,
+            step_timeout_s: settings.operations.step_timeout_s,
+            recovery_timeout: Duration::from_secs(settings.operations.recovery_timeout_s),
+            keep_finished: settings.operations.keep_finished,
+            retry,
+            create_timeout: Duration::from_secs(settings.volumes.create_timeout_s),
+            delete_timeout: Duration::from_secs(settings.volumes.delete_timeout_s),
+        }
+    }
+
+    /// Plans a task anew from what is now; an error says why it cannot be done any more.
+    async fn plan_again(&self, task: &Task) -> Result<(), ApiError> {
+        let guest = self.hypervisor.guest(&task.guest().to_string()).await?;
+        let attached = self.registry.attachment(task.volume(), task.guest());
+        match task {
+            Task::Attach(task) => {
+                let volume = self.volumes.volume(task.volume).await?;
+                let request = crate::agent::api::AttachRequest {
+                    volume: task.volume.to_string(),
+                    guest: task.guest.to_string(),
+                    bus: Some(task.bus),
+                    target: task.target.clone(),
+                    read_only: task.read_only,
+                };
+                plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus)?;
+            }
+            Task::Detach(task) => {
+                plan::plan_detach(task.volume, &guest, attached.as_ref())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of finished operations beyond the number that is kept.
+    async fn forget_old_operations(&self) {
+        let finished: Vec<_> = self
+            .registry
+            .records()
+            .into_iter()
+            .filter(|record| record.state.is_final() && record.state != crate::agent::api::OperationState::Stuck)
+            .map(|record| record.id)
+            .collect();
+        let surplus = finished.len().saturating_sub(self.keep_finished);
+        let old: Vec<_> = finished.into_iter().take(surplus).collect();
+        if old.is_empty() {
+            return;
+        }
+        let changes = old.iter().map(|id| Change::DropOperation(*id)).collect();
+        if let Err(error) = self.journal.commit(changes).await {
+            tracing::error!(%error, "old operations stay in the journal");
+        }
+        for id in old {
+            self.registry.forget_operation(id);
+        }
+    }
+}
+
+impl From<PortError> for ApiError {
+    fn from(error: PortError) -> Self {
+        Self::new(error.kind, error.message)
+    }
+}
+
+/// Microseconds since the epoch.
+fn now_us() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,108 @@
+//! A fragment as it is written: every key optional, unknown keys refused.
+
+use crate::model::DiskBus;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(super) struct $name {
+            $($(#[$field_doc])* pub(super) $field: Option<$type>,)*
+        }
+
+        impl $name {
+            fn merge(&mut self, later: Self) {
+                $(if later.$field.is_some() { self.$field = later.$field; })*
+            }
+        }
+    };
+}
+
+section!(
+    /// `[cloud]`: whose volumes, with which credentials.
+    Cloud { name: String, file: PathBuf, service_name: String, connect_timeout_s: u64, request_timeout_s: u64 }
+);
+section!(
+    /// `[host]`: what this host calls itself.
+    Host { name: String, my_ip: String }
+);
+section!(
+    /// `[iscsi]`
+    Iscsi { initiator: Initiator, login_timeout_s: u64, device_timeout_s: u64, logout_timeout_s: u64, initiator_name_file: PathBuf }
+);
+section!(
+    /// `[libvirt]`
+    Libvirt {
+        uri: String,
+        connect_timeout_s: u64,
+        call_timeout_s: u64,
+        attach_timeout_s: u64,
+        detach_timeout_s: u64,
+        detach_request_interval_s: u64,
+    }
+);
+section!(
+    /// `[guest]`: how disks are given to guests.
+    Guest { disk_bus: DiskBus }
+);
+section!(
+    /// `[operations]`
+    Operations { step_timeout_s: u64, recovery_timeout_s: u64, keep_finished: usize }
+);
+section!(
+    /// `[volumes]`: waits on the volume service.
+    Volumes { create_timeout_s: u64, delete_timeout_s: u64 }
+);
+section!(
+    /// `[paths]`
+    Paths { state_dir: PathBuf, run_dir: PathBuf }
+);
+section!(
+    /// `[bus]`
+    Bus { address: String }
+);
+
+/// `iscsi.initiator`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Initiator {
+    /// The kernel where it can, else QEMU.
+    Auto,
+    /// open-iscsi.
+    Kernel,
+    /// QEMU's own.
+    Qemu,
+}
+
+/// A whole fragment.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Inputs {
+    pub(super) cloud: Cloud,
+    pub(super) host: Host,
+    pub(super) iscsi: Iscsi,
+    pub(super) libvirt: Libvirt,
+    pub(super) guest: Guest,
+    pub(super) operations: Operations,
+    pub(super) volumes: Volumes,
+    pub(super) paths: Paths,
+    pub(super) bus: Bus,
+}
+
+impl Inputs {
+    /// Lays a later fragment over this.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.cloud.merge(later.cloud);
+        self.host.merge(later.host);
+        self.iscsi.merge(later.iscsi);
+        self.libvirt.merge(later.libvirt);
+        self.guest.merge(later.guest);
+        self.operations.merge(later.operations);
+        self.volumes.merge(later.volumes);
+        self.paths.merge(later.paths);
+        self.bus.merge(later.bus);
+    }
+}

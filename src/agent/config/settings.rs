@@ -1,0 +1,200 @@
+//! Settings after merging: every value present, checked, in the agent's own types.
+
+use super::inputs::{Initiator, Inputs};
+use crate::model::DiskBus;
+use std::path::PathBuf;
+
+/// No deadline may be longer: a day already means that nobody waits any more.
+const MAX_TIMEOUT_S: u64 = 86_400;
+
+/// Checked settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whose volumes.
+    pub cloud: CloudSettings,
+    /// `host.name`: what the volume service is told; `None` takes the kernel's host name.
+    pub host_name: Option<String>,
+    /// `host.my_ip`: address towards storage; `None` finds it out.
+    pub my_ip: Option<String>,
+    /// iSCSI.
+    pub iscsi: IscsiSettings,
+    /// libvirt.
+    pub libvirt: LibvirtSettings,
+    /// Guests.
+    pub guest: GuestSettings,
+    /// Operations.
+    pub operations: OperationSettings,
+    /// Volumes.
+    pub volumes: VolumeSettings,
+    /// Folders.
+    pub paths: PathSettings,
+    /// `bus.address`: a D-Bus address; `None` takes the system bus.
+    pub bus_address: Option<String>,
+}
+
+/// `[cloud]`
+#[derive(Debug, Clone)]
+pub struct CloudSettings {
+    /// Entry of clouds.yaml.
+    pub name: String,
+    /// clouds.yaml; `None` looks where every OpenStack client looks.
+    pub file: Option<PathBuf>,
+    /// Entry of clouds.yaml whose token goes along as service token.
+    pub service_name: Option<String>,
+    /// Seconds to connect.
+    pub connect_timeout_s: u64,
+    /// Seconds for a request with its answer. An attachment update is one blocking call of the service.
+    pub request_timeout_s: u64,
+}
+
+/// `[iscsi]`
+#[derive(Debug, Clone)]
+pub struct IscsiSettings {
+    /// Who logs in.
+    pub initiator: Initiator,
+    /// Seconds for a login.
+    pub login_timeout_s: u64,
+    /// Seconds for a scanned LUN to appear, or to vanish.
+    pub device_timeout_s: u64,
+    /// Seconds for a logout.
+    pub logout_timeout_s: u64,
+    /// The file with `InitiatorName=`.
+    pub initiator_name_file: PathBuf,
+}
+
+/// `[libvirt]`
+#[derive(Debug, Clone)]
+pub struct LibvirtSettings {
+    /// Connection URI.
+    pub uri: String,
+    /// Seconds to connect.
+    pub connect_timeout_s: u64,
+    /// Seconds for a call.
+    pub call_timeout_s: u64,
+    /// Seconds for a hot-plug.
+    pub attach_timeout_s: u64,
+    /// Seconds a guest has to let a disk go.
+    pub detach_timeout_s: u64,
+    /// Seconds after which a guest that ignores a request is asked again.
+    pub detach_request_interval_s: u64,
+}
+
+/// `[guest]`
+#[derive(Debug, Clone)]
+pub struct GuestSettings {
+    /// Bus for requests that name none.
+    pub disk_bus: DiskBus,
+}
+
+/// `[operations]`
+#[derive(Debug, Clone)]
+pub struct OperationSettings {
+    /// Seconds any one step may take at the very most, its own deadlines apart.
+    pub step_timeout_s: u64,
+    /// Seconds that recovery may hold back the start of the service; what is not mended by then goes on beside it.
+    pub recovery_timeout_s: u64,
+    /// Finished operations kept for `bowline operations --all`.
+    pub keep_finished: usize,
+}
+
+/// `[volumes]`
+#[derive(Debug, Clone)]
+pub struct VolumeSettings {
+    /// Seconds for a new volume to become available.
+    pub create_timeout_s: u64,
+    /// Seconds for a deleted volume to be gone.
+    pub delete_timeout_s: u64,
+}
+
+/// `[paths]`
+#[derive(Debug, Clone)]
+pub struct PathSettings {
+    /// Where the journal is.
+    pub state_dir: PathBuf,
+    /// Where the names of connected volumes are; must not survive a reboot.
+    pub run_dir: PathBuf,
+}
+
+type Refusal = (&'static str, String);
+
+fn seconds(key: &'static str, given: Option<u64>, default: u64) -> Result<u64, Refusal> {
+    match given.unwrap_or(default) {
+        0 => Err((key, "a deadline of 0 seconds would always have passed; give at least 1".into())),
+        value if value > MAX_TIMEOUT_S => Err((key, format!("{value} seconds is more than a day ({MAX_TIMEOUT_S})"))),
+        value => Ok(value),
+    }
+}
+
+fn not_empty(key: &'static str, given: Option<String>) -> Result<Option<String>, Refusal> {
+    match given {
+        Some(text) if text.trim().is_empty() => Err((key, "must not be empty; leave the key out for the default".into())),
+        other => Ok(other),
+    }
+}
+
+fn absolute(key: &'static str, given: Option<PathBuf>, default: &str) -> Result<PathBuf, Refusal> {
+    let path = given.unwrap_or_else(|| default.into());
+    if path.is_absolute() { Ok(path) } else { Err((key, format!("{} is not an absolute path", path.display()))) }
+}
+
+impl Settings {
+    /// The libvirt connection URI.
+    pub fn libvirt_uri(&self) -> &str {
+        &self.libvirt.uri
+    }
+
+    pub(super) fn check(inputs: Inputs) -> Result<Self, Refusal> {
+        let Inputs { cloud, host, iscsi, libvirt, guest, operations, volumes, paths, bus } = inputs;
+        Ok(Self {
+            cloud: CloudSettings {
+                name: not_empty("cloud.name", cloud.name)?.unwrap_or_else(|| "bowline".into()),
+                file: cloud.file,
+                service_name: not_empty("cloud.service_name", cloud.service_name)?,
+                connect_timeout_s: seconds("cloud.connect_timeout_s", cloud.connect_timeout_s, 5)?,
+                request_timeout_s: seconds("cloud.request_timeout_s", cloud.request_timeout_s, 60)?,
+            },
+            host_name: not_empty("host.name", host.name)?,
+            my_ip: match not_empty("host.my_ip", host.my_ip)? {
+                Some(text) if text.parse::<std::net::IpAddr>().is_err() => {
+                    return Err(("host.my_ip", format!("{text:?} is not an IP address")));
+                }
+                other => other,
+            },
+            iscsi: IscsiSettings {
+                initiator: iscsi.initiator.unwrap_or(Initiator::Auto),
+                login_timeout_s: seconds("iscsi.login_timeout_s", iscsi.login_timeout_s, 30)?,
+                device_timeout_s: seconds("iscsi.device_timeout_s", iscsi.device_timeout_s, 30)?,
+                logout_timeout_s: seconds("iscsi.logout_timeout_s", iscsi.logout_timeout_s, 30)?,
+                initiator_name_file: absolute(
+                    "iscsi.initiator_name_file",
+                    iscsi.initiator_name_file,
+                    "/etc/iscsi/initiatorname.iscsi",
+                )?,
+            },
+            libvirt: LibvirtSettings {
+                uri: not_empty("libvirt.uri", libvirt.uri)?.unwrap_or_else(|| "qemu:///system".into()),
+                connect_timeout_s: seconds("libvirt.connect_timeout_s", libvirt.connect_timeout_s, 10)?,
+                call_timeout_s: seconds("libvirt.call_timeout_s", libvirt.call_timeout_s, 30)?,
+                attach_timeout_s: seconds("libvirt.attach_timeout_s", libvirt.attach_timeout_s, 60)?,
+                // What Nova allows in all: 8 attempts of 20 s.
+                detach_timeout_s: seconds("libvirt.detach_timeout_s", libvirt.detach_timeout_s, 160)?,
+                detach_request_interval_s: seconds("libvirt.detach_request_interval_s", libvirt.detach_request_interval_s, 5)?,
+            },
+            guest: GuestSettings { disk_bus: guest.disk_bus.unwrap_or_default() },
+            operations: OperationSettings {
+                step_timeout_s: seconds("operations.step_timeout_s", operations.step_timeout_s, 300)?,
+                recovery_timeout_s: seconds("operations.recovery_timeout_s", operations.recovery_timeout_s, 30)?,
+                keep_finished: operations.keep_finished.unwrap_or(100),
+            },
+            volumes: VolumeSettings {
+                create_timeout_s: seconds("volumes.create_timeout_s", volumes.create_timeout_s, 300)?,
+                delete_timeout_s: seconds("volumes.delete_timeout_s", volumes.delete_timeout_s, 300)?,
+            },
+            paths: PathSettings {
+                state_dir: absolute("paths.state_dir", paths.state_dir, "/var/lib/bowline")?,
+                run_dir: absolute("paths.run_dir", paths.run_dir, "/run/bowline")?,
+            },
+            bus_address: not_empty("bus.address", bus.address)?,
+        })
+    }
+}

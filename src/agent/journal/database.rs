@@ -1,0 +1,145 @@
+//! The journal's file: a redb database, one table for each kind of record, values in JSON.
+
+use super::{AttachmentRecord, Change, Contents, FORMAT, JournalError, OperationRecord};
+use crate::model::{GuestUuid, VolumeId};
+use redb::{
+    Builder, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+    backends::FileBackend,
+};
+use std::{
+    fs::{DirBuilder, OpenOptions, Permissions},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+const META: TableDefinition<&str, u32> = TableDefinition::new("meta");
+/// Key: the operation's id, 16 bytes.
+const OPERATIONS: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("operations");
+/// Key: volume id, then guest UUID, 16 bytes each.
+const ATTACHMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("attachments");
+
+/// Bytes of redb's page cache. Records are small and read once, at start.
+const CACHE_BYTES: usize = 512 * 1024;
+
+pub(super) struct Database {
+    path: PathBuf,
+    redb: redb::Database,
+}
+
+impl Database {
+    pub(super) fn open(state_dir: &Path, path: &Path) -> Result<Self, JournalError> {
+        let open_error = |message: String| JournalError::Open { path: path.to_owned(), message };
+        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(|error| open_error(error.to_string()))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| open_error(error.to_string()))?;
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(|error| open_error(error.to_string()))?;
+        let backend = FileBackend::new(file).map_err(|error| Self::open_failure(path, error))?;
+        let redb = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+            .map_err(|error| Self::open_failure(path, error))?;
+        let database = Self { path: path.to_owned(), redb };
+        database.check_format()?;
+        Ok(database)
+    }
+
+    fn open_failure(path: &Path, error: DatabaseError) -> JournalError {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen => JournalError::InUse { path: path.to_owned() },
+            DatabaseError::Storage(StorageError::Corrupted(message)) => {
+                JournalError::Damaged { path: path.to_owned(), what: "file".into(), message }
+            }
+            other => JournalError::Open { path: path.to_owned(), message: other.to_string() },
+        }
+    }
+
+    fn check_format(&self) -> Result<(), JournalError> {
+        let found = {
+            let transaction = self.redb.begin_read().map_err(|error| self.damaged("meta", &error))?;
+            match transaction.open_table(META) {
+                Ok(table) => table.get("format").map_err(|error| self.damaged("meta", &error))?.map(|value| value.value()),
+                Err(TableError::TableDoesNotExist(_)) => None,
+                Err(error) => return Err(self.damaged("meta", &error)),
+            }
+        };
+        match found {
+            Some(format) if format > FORMAT => Err(JournalError::Newer { path: self.path.clone(), found: format }),
+            Some(_) => Ok(()),
+            None => self.write(std::iter::empty()),
+        }
+    }
+
+    fn damaged(&self, what: &str, error: &dyn std::fmt::Display) -> JournalError {
+        JournalError::Damaged { path: self.path.clone(), what: what.to_owned(), message: error.to_string() }
+    }
+
+    pub(super) fn read(&self) -> Result<Contents, JournalError> {
+        let transaction = self.redb.begin_read().map_err(|error| self.damaged("file", &error))?;
+        let operations = transaction.open_table(OPERATIONS).map_err(|error| self.damaged("operations", &error))?;
+        let attachments = transaction.open_table(ATTACHMENTS).map_err(|error| self.damaged("attachments", &error))?;
+        let mut contents = Contents::default();
+        for entry in operations.iter().map_err(|error| self.damaged("operations", &error))? {
+            let (key, value) = entry.map_err(|error| self.damaged("operations", &error))?;
+            let record: OperationRecord = serde_json::from_slice(value.value())
+                .map_err(|error| self.damaged(&format!("operation {}", uuid::Uuid::from_bytes(*key.value())), &error))?;
+            contents.operations.push(record);
+        }
+        for entry in attachments.iter().map_err(|error| self.damaged("attachments", &error))? {
+            let (_, value) = entry.map_err(|error| self.damaged("attachments", &error))?;
+            let record: AttachmentRecord =
+                serde_json::from_slice(value.value()).map_err(|error| self.damaged("an attachment", &error))?;
+            contents.attachments.push(record);
+        }
+        contents.operations.sort_by_key(|operation| operation.created_at_us);
+        Ok(contents)
+    }
+
+    /// Writes all changes in one transaction; on return they are on the disk.
+    pub(super) fn write<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), JournalError> {
+        self.try_write(changes).map_err(|error| JournalError::Write { path: self.path.clone(), message: error.to_string() })
+    }
+
+    fn try_write<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), Box<dyn std::error::Error>> {
+        let mut transaction = self.redb.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert("format", FORMAT)?;
+            let mut operations = transaction.open_table(OPERATIONS)?;
+            let mut attachments = transaction.open_table(ATTACHMENTS)?;
+            for change in changes {
+                match change {
+                    Change::PutOperation(record) => {
+                        operations.insert(record.id.0.as_bytes(), serde_json::to_vec(record)?.as_slice())?;
+                    }
+                    Change::DropOperation(id) => {
+                        operations.remove(id.0.as_bytes())?;
+                    }
+                    Change::PutAttachment(record) => {
+                        let key = attachment_key(record.volume, record.guest);
+                        attachments.insert(&key, serde_json::to_vec(record)?.as_slice())?;
+                    }
+                    Change::DropAttachment(volume, guest) => {
+                        attachments.remove(&attachment_key(*volume, *guest))?;
+                    }
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn attachment_key(volume: VolumeId, guest: GuestUuid) -> [u8; 32] {
+    let mut key = [0; 32];
+    let (first, second) = key.split_at_mut(16);
+    first.copy_from_slice(volume.0.as_bytes());
+    second.copy_from_slice(guest.0.as_bytes());
+    key
+}

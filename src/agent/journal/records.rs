@@ -1,0 +1,203 @@
+//! What the journal holds: operations with every step, and what is attached.
+//!
+//! These types are written to disk as JSON. A field may be added with a default; anything else wants a new
+//! [`super::FORMAT`]. None of them can hold a secret: connection info is asked of the volume service again instead.
+
+use crate::agent::api::{Failure, OperationState, StepState};
+use crate::model::{AttachmentId, ConnectIntent, ConnectedDevice, DiskBus, GuestUuid, ObservedIdentity, OperationId, VolumeId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// An operation, from its request to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// Id.
+    pub id: OperationId,
+    /// What was asked, resolved to ids.
+    pub task: Task,
+    /// Microseconds since the epoch.
+    pub created_at_us: u64,
+    /// Where it stands.
+    pub state: OperationState,
+    /// Its steps in the order of the plan.
+    pub steps: Vec<StepRecord>,
+    /// What the steps brought.
+    pub facts: Facts,
+    /// Why it failed or was cancelled, once it did.
+    pub failure: Option<Failure>,
+    /// From request to end; 0 until then.
+    pub duration_us: u64,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Attach.
+    Attach(AttachTask),
+    /// Detach.
+    Detach(DetachTask),
+}
+
+impl Task {
+    /// `attach` or `detach`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Attach(_) => "attach",
+            Self::Detach(_) => "detach",
+        }
+    }
+
+    /// The volume.
+    pub const fn volume(&self) -> VolumeId {
+        match self {
+            Self::Attach(task) => task.volume,
+            Self::Detach(task) => task.volume,
+        }
+    }
+
+    /// The guest.
+    pub const fn guest(&self) -> GuestUuid {
+        match self {
+            Self::Attach(task) => task.guest,
+            Self::Detach(task) => task.guest,
+        }
+    }
+
+    /// The guest's name when it was asked for.
+    pub fn guest_name(&self) -> &str {
+        match self {
+            Self::Attach(task) => &task.guest_name,
+            Self::Detach(task) => &task.guest_name,
+        }
+    }
+}
+
+/// Attach a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachTask {
+    /// Volume.
+    pub volume: VolumeId,
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// Size in the service, GiB; the device must have it.
+    pub size_gib: u64,
+    /// Bus.
+    pub bus: DiskBus,
+    /// Target name, where the request named one.
+    pub target: Option<String>,
+    /// The guest may only read.
+    pub read_only: bool,
+}
+
+/// Detach a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachTask {
+    /// Volume.
+    pub volume: VolumeId,
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+}
+
+/// The steps there are. The names are stable: they are in the journal, on the bus and in benchmarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Step {
+    /// Reserve the volume in the service.
+    CreateAttachment,
+    /// Tell the service who connects, learn how.
+    UpdateAttachment,
+    /// Log in and find the device.
+    ConnectVolume,
+    /// Prove that the device is the volume.
+    VerifyDevice,
+    /// Give it to the guest.
+    AttachDisk,
+    /// Tell the service that it is in use.
+    CompleteAttachment,
+    /// Take it from the guest, and wait until the guest has let go.
+    DetachDisk,
+    /// Flush and remove the device, log out where it was the last.
+    DisconnectVolume,
+    /// Tell the service that it is free.
+    DeleteAttachment,
+}
+
+impl Step {
+    /// The stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CreateAttachment => "CreateAttachment",
+            Self::UpdateAttachment => "UpdateAttachment",
+            Self::ConnectVolume => "ConnectVolume",
+            Self::VerifyDevice => "VerifyDevice",
+            Self::AttachDisk => "AttachDisk",
+            Self::CompleteAttachment => "CompleteAttachment",
+            Self::DetachDisk => "DetachDisk",
+            Self::DisconnectVolume => "DisconnectVolume",
+            Self::DeleteAttachment => "DeleteAttachment",
+        }
+    }
+}
+
+/// One step of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Which.
+    pub step: Step,
+    /// Where it stands.
+    pub state: StepState,
+    /// How long it took; 0 until it ended.
+    pub duration_us: u64,
+}
+
+/// What the steps of an operation brought, each known once its step succeeded, but for `intent`, which is known before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The attachment in the service.
+    pub attachment: Option<AttachmentId>,
+    /// The service's word for the protocol.
+    pub protocol: Option<String>,
+    /// What the connect is about to log into: enough to undo a connect that was cut midway.
+    pub intent: Option<ConnectIntent>,
+    /// The connected device.
+    pub device: Option<ConnectedDevice>,
+    /// Who it proved to be.
+    pub observed: Option<ObservedIdentity>,
+    /// Target name in the guest.
+    pub target: Option<String>,
+    /// The libvirt secret that holds the CHAP password, where one is needed.
+    pub secret: Option<Uuid>,
+}
+
+/// A volume that a guest of this host has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentRecord {
+    /// The attachment in the service.
+    pub id: AttachmentId,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The guest.
+    pub guest: GuestUuid,
+    /// Its name when it was attached.
+    pub guest_name: String,
+    /// Bus.
+    pub bus: DiskBus,
+    /// Target name in the guest.
+    pub target: String,
+    /// The guest may only read.
+    pub read_only: bool,
+    /// The service's word for the protocol.
+    pub protocol: String,
+    /// The device.
+    pub device: ConnectedDevice,
+    /// Who it proved to be.
+    pub observed: ObservedIdentity,
+    /// The libvirt secret that holds the CHAP password, where one is needed.
+    pub secret: Option<Uuid>,
+    /// Microseconds since the epoch.
+    pub attached_at_us: u64,
+}

@@ -1,0 +1,268 @@
+//! The agent as the bus sees it.
+
+use super::{
+    Shared,
+    executor::{self, RetryPolicy, Run},
+    plan,
+    ports::{ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
+    reconnect, recovery,
+    registry::{attachment_view, operation_view},
+};
+use crate::agent::api::{
+    AgentApi, AgentEvent, ApiError, AttachmentView, DetachRequest, OperationState, OperationView, Plan, Request, StepState,
+};
+use crate::agent::config::Settings;
+use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
+use crate::model::{ErrorKind, NewVolume, OperationId, Volume, VolumeId};
+use async_trait::async_trait;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Mutex, broadcast};
+use tokio_util::task::TaskTracker;
+
+/// What an agent is put together from.
+pub struct Parts {
+    /// The volume service.
+    pub volumes: Arc<dyn VolumeServicePort>,
+    /// The connectors.
+    pub connectors: Arc<dyn ConnectorPort>,
+    /// The hypervisor.
+    pub hypervisor: Arc<dyn HypervisorPort>,
+    /// The journal.
+    pub journal: Journal,
+    /// What was in it.
+    pub contents: Contents,
+}
+
+/// The agent.
+pub struct Agent {
+    shared: Arc<Shared>,
+    /// Held from looking for an equal request until the new one is in the registry.
+    submitting: Mutex<()>,
+    running: TaskTracker,
+}
+
+impl Agent {
+    /// Puts an agent together and mends what an earlier life left unfinished. Returns when that is done, or when it has
+    /// taken as long as the service may be held back; the rest then goes on beside the service.
+    pub async fn start(parts: Parts, settings: &Settings) -> Self {
+        Self::start_with(parts, settings, RetryPolicy::default()).await
+    }
+
+    pub(super) async fn start_with(mut parts: Parts, settings: &Settings, retry: RetryPolicy) -> Self {
+        let operations = std::mem::take(&mut parts.contents.operations);
+        let shared = Arc::new(Shared::new(parts, settings, retry));
+        let agent = Self { shared, submitting: Mutex::new(()), running: TaskTracker::new() };
+        recovery::recover(&agent.shared, &agent.running, operations).await;
+        agent
+    }
+
+    /// Brings back what a reboot or another restart took from attachments; to be called at start and whenever libvirtd
+    /// comes back.
+    pub async fn reconnect(&self) {
+        reconnect::reconnect_all(&self.shared).await;
+    }
+
+    /// Waits for the operations under way to end, but not longer than this. What is cut is mended at the next start.
+    pub async fn finish(&self, patience: Duration) {
+        self.running.close();
+        if tokio::time::timeout(patience, self.running.wait()).await.is_err() {
+            tracing::warn!("stopping with operations under way: the next start goes on with them");
+        }
+    }
+
+    async fn task(&self, request: &Request) -> Result<Task, ApiError> {
+        let shared = &self.shared;
+        match request {
+            Request::Attach(request) => {
+                let (volume, guest) =
+                    tokio::join!(shared.volumes.find_volume(&request.volume), shared.hypervisor.guest(&request.guest));
+                let (volume, guest) = (volume?, guest?);
+                let attached = shared.registry.attachment(volume.id, guest.uuid);
+                plan::plan_attach(request, &volume, &guest, attached.as_ref(), shared.default_bus)
+            }
+            Request::Detach(request) => {
+                let volume = self.volume_id(&request.volume).await?;
+                let guest = self.guest_of_detach(request, volume).await?;
+                let attached = shared.registry.attachment(volume, guest.uuid);
+                plan::plan_detach(volume, &guest, attached.as_ref())
+            }
+        }
+    }
+
+    /// A detach needs the service only for a name: an id that is attached here is known here.
+    async fn volume_id(&self, name_or_id: &str) -> Result<VolumeId, ApiError> {
+        if let Ok(id) = name_or_id.parse::<VolumeId>()
+            && self.shared.registry.attachments().iter().any(|record| record.volume == id)
+        {
+            return Ok(id);
+        }
+        Ok(self.shared.volumes.find_volume(name_or_id).await?.id)
+    }
+
+    async fn guest_of_detach(&self, request: &DetachRequest, volume: VolumeId) -> Result<GuestFacts, ApiError> {
+        let attachments = self.shared.registry.attachments();
+        let of_volume: Vec<_> = attachments.iter().filter(|record| record.volume == volume).collect();
+        let name = match (&request.guest, of_volume.as_slice()) {
+            (Some(name), _) => name.clone(),
+            (None, [one]) => one.guest.to_string(),
+            (None, []) => {
+                let message = format!("volume {volume} is not attached to any guest by this host's Bowline");
+                return Err(ApiError::new(ErrorKind::NotFound, message));
+            }
+            (None, several) => {
+                let names: Vec<_> = several.iter().map(|record| record.guest_name.as_str()).collect();
+                let message =
+                    format!("volume {volume} is attached to guests {}: name the one to detach it from", names.join(", "));
+                return Err(ApiError::new(ErrorKind::InvalidInput, message));
+            }
+        };
+        match self.shared.hypervisor.guest(&name).await {
+            Ok(guest) => Ok(guest),
+            // A guest that was undefined holds nothing any more, but its volume must still come off this host.
+            Err(error) if error.kind == ErrorKind::NotFound => of_volume
+                .iter()
+                .find(|record| record.guest_name == name || record.guest.to_string() == name)
+                .map(|record| GuestFacts {
+                    uuid: record.guest,
+                    name: record.guest_name.clone(),
+                    active: false,
+                    persistent: false,
+                    disks: vec![],
+                })
+                .ok_or_else(|| error.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn unfinished_like(&self, task: &Task) -> Option<OperationRecord> {
+        self.shared.registry.records().into_iter().find(|record| {
+            !record.state.is_final()
+                && record.task.kind() == task.kind()
+                && record.task.volume() == task.volume()
+                && record.task.guest() == task.guest()
+        })
+    }
+}
+
+#[async_trait]
+impl AgentApi for Agent {
+    async fn submit(&self, request: Request) -> Result<OperationId, ApiError> {
+        // An equal request that is under way changes what planning sees, so it is looked for first, by what can be known
+        // without planning.
+        let planned = self.task(&request).await;
+        let _submitting = self.submitting.lock().await;
+        let task = match planned {
+            Ok(task) => task,
+            Err(error) => return self.under_way(&request).await.ok_or(error),
+        };
+        if let Some(same) = self.unfinished_like(&task) {
+            return Ok(same.id);
+        }
+        if self.running.is_closed() {
+            return Err(ApiError::new(ErrorKind::Unavailable, "the agent is stopping; ask again when it is back"));
+        }
+        let record = executor::new_record(task);
+        self.shared
+            .journal
+            .commit(vec![Change::PutOperation(Box::new(record.clone()))])
+            .await
+            .map_err(|error| ApiError::new(error.kind(), error.to_string()))?;
+        let id = record.id;
+        self.running.spawn(Run::new(self.shared.clone(), record).run());
+        Ok(id)
+    }
+
+    async fn dry_run(&self, request: Request) -> Result<Plan, ApiError> {
+        Ok(plan::describe(&self.task(&request).await?))
+    }
+
+    async fn cancel(&self, operation: OperationId) -> Result<(), ApiError> {
+        let refuse = |kind, message: String| Err(ApiError::new(kind, message));
+        let Some(record) = self.shared.registry.record(operation) else {
+            return refuse(ErrorKind::NotFound, format!("there is no operation {operation}"));
+        };
+        match (&record.task, record.state) {
+            (_, OperationState::Queued) => {}
+            (Task::Attach(_), OperationState::Running) => {
+                let last_done = record.steps.last().is_some_and(|step| step.state != StepState::Pending);
+                if last_done {
+                    return refuse(
+                        ErrorKind::Conflict,
+                        format!("operation {operation} is at its last step: detach the volume instead"),
+                    );
+                }
+            }
+            (Task::Attach(_), OperationState::Unwinding) => return Ok(()),
+            (Task::Detach(_), OperationState::Running) => {
+                let message =
+                    format!("operation {operation} has asked the guest to let the disk go, which cannot be taken back");
+                return refuse(ErrorKind::Conflict, message);
+            }
+            (_, state) => return refuse(ErrorKind::Conflict, format!("operation {operation} is {state} already")),
+        }
+        if let Some(token) = self.shared.registry.cancel_token(operation) {
+            token.cancel();
+        }
+        Ok(())
+    }
+
+    fn operations(&self) -> Vec<OperationView> {
+        self.shared.registry.records().into_iter().map(operation_view).collect()
+    }
+
+    fn operation(&self, operation: OperationId) -> Option<OperationView> {
+        self.shared.registry.record(operation).map(operation_view)
+    }
+
+    fn attachments(&self) -> Vec<AttachmentView> {
+        self.shared.registry.attachments().into_iter().map(attachment_view).collect()
+    }
+
+    fn events(&self) -> broadcast::Receiver<AgentEvent> {
+        self.shared.registry.events()
+    }
+
+    async fn volumes(&self) -> Result<Vec<Volume>, ApiError> {
+        Ok(self.shared.volumes.volumes().await?)
+    }
+
+    async fn volume(&self, name_or_id: &str) -> Result<Volume, ApiError> {
+        Ok(self.shared.volumes.find_volume(name_or_id).await?)
+    }
+
+    async fn create_volume(&self, volume: NewVolume) -> Result<Volume, ApiError> {
+        let created = self.shared.volumes.create_volume(&volume).await?;
+        Ok(self.shared.volumes.wait_available(created.id, self.shared.create_timeout).await?)
+    }
+
+    async fn delete_volume(&self, name_or_id: &str) -> Result<(), ApiError> {
+        let volume = self.shared.volumes.find_volume(name_or_id).await?;
+        self.shared.volumes.delete_volume(volume.id).await?;
+        Ok(self.shared.volumes.wait_gone(volume.id, self.shared.delete_timeout).await?)
+    }
+}
+
+impl Agent {
+    /// The unfinished operation that this very request started, where planning now refuses it because that operation has
+    /// changed the world already: the volume is reserved, by us.
+    async fn under_way(&self, request: &Request) -> Option<OperationId> {
+        let (kind, volume, guest) = match request {
+            Request::Attach(request) => ("attach", &request.volume, Some(&request.guest)),
+            Request::Detach(request) => ("detach", &request.volume, request.guest.as_ref()),
+        };
+        let volume = match volume.parse::<VolumeId>() {
+            Ok(id) => id,
+            Err(_) => self.shared.volumes.find_volume(volume).await.ok()?.id,
+        };
+        let of_guest = |record: &OperationRecord| {
+            guest.is_none_or(|guest| record.task.guest_name() == guest || record.task.guest().to_string() == *guest)
+        };
+        let records = self.shared.registry.records();
+        records
+            .into_iter()
+            .find(|record| {
+                !record.state.is_final() && record.task.kind() == kind && record.task.volume() == volume && of_guest(record)
+            })
+            .map(|record| record.id)
+    }
+}

@@ -1,0 +1,201 @@
+//! What operations need of the world, as three small traits.
+//!
+//! The real parts are put behind them in [`super::adapters`]; tests put simulated ones there, which can fail, hang and
+//! forget at any call.
+
+use crate::model::{
+    Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, NewVolume, ObservedIdentity, Secret, Volume, VolumeId,
+};
+use async_trait::async_trait;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A part could not do what it was asked, in words an operator can use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PortError {
+    /// Kind.
+    pub kind: ErrorKind,
+    /// The whole chain of causes, in one line.
+    pub message: String,
+    /// The peer may have done it all the same: its answer was lost.
+    pub outcome_unknown: bool,
+}
+
+impl PortError {
+    /// Makes one whose outcome is known: nothing was done.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), outcome_unknown: false }
+    }
+
+    /// The peer was away or slow: trying again later may help.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
+    }
+}
+
+/// The result of asking a part.
+pub type PortResult<T> = Result<T, PortError>;
+
+/// The volume service.
+#[async_trait]
+pub trait VolumeServicePort: Send + Sync {
+    /// A volume by id.
+    async fn volume(&self, id: VolumeId) -> PortResult<Volume>;
+    /// A volume by id or unique name.
+    async fn find_volume(&self, name_or_id: &str) -> PortResult<Volume>;
+    /// All volumes.
+    async fn volumes(&self) -> PortResult<Vec<Volume>>;
+    /// Asks for a new volume; it may not be available yet.
+    async fn create_volume(&self, volume: &NewVolume) -> PortResult<Volume>;
+    /// Waits until it is available.
+    async fn wait_available(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume>;
+    /// Asks to delete it; it may not be gone yet.
+    async fn delete_volume(&self, id: VolumeId) -> PortResult<()>;
+    /// Waits until it is gone.
+    async fn wait_gone(&self, id: VolumeId, deadline: Duration) -> PortResult<()>;
+    /// Reserves a volume for a guest.
+    async fn create_attachment(&self, volume: VolumeId, guest: GuestUuid, read_only: bool) -> PortResult<Attachment>;
+    /// Tells who connects; the answer says how.
+    async fn update_attachment(&self, id: AttachmentId, connector: &ConnectorProperties) -> PortResult<Attachment>;
+    /// One attachment.
+    async fn attachment(&self, id: AttachmentId) -> PortResult<Attachment>;
+    /// All attachments of a volume.
+    async fn attachments(&self, volume: VolumeId) -> PortResult<Vec<AttachmentSummary>>;
+    /// Marks it as in use. Twice is fine.
+    async fn complete_attachment(&self, id: AttachmentId) -> PortResult<()>;
+    /// Deletes it. One that is gone is fine.
+    async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()>;
+}
+
+/// The connectors of this host. Every call can be made twice.
+#[async_trait]
+pub trait ConnectorPort: Send + Sync {
+    /// What the volume service is told of this host.
+    async fn properties(&self) -> PortResult<ConnectorProperties>;
+    /// What a connect would do. No effect.
+    async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent>;
+    /// Connects.
+    async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice>;
+    /// Reads identity and size from the device itself.
+    async fn observe(&self, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity>;
+    /// Flushes and removes the device; refuses one that is not `identity`.
+    async fn disconnect(&self, volume: VolumeId, device: &ConnectedDevice, identity: Option<&DeviceIdentity>)
+    -> PortResult<()>;
+    /// The device is there and is `identity`. Cheap: reads what the host has, asks nobody.
+    async fn is_connected(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<bool>;
+    /// Undoes a connect of which only the intent is known, whatever it got to.
+    async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()>;
+}
+
+/// The hypervisor of this host. Every call can be made twice.
+#[async_trait]
+pub trait HypervisorPort: Send + Sync {
+    /// A guest by name or UUID.
+    async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts>;
+    /// All guests.
+    async fn guests(&self) -> PortResult<Vec<GuestFacts>>;
+    /// Gives a disk to a guest, live and in its definition as far as it has them.
+    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<()>;
+    /// Takes a volume's disk away; returns once the guest has let go.
+    async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()>;
+    /// Holds a CHAP password for QEMU, in memory only.
+    async fn define_chap_secret(&self, secret: Uuid, volume: VolumeId, password: &Secret) -> PortResult<()>;
+    /// Forgets it. One that is gone is fine.
+    async fn undefine_secret(&self, secret: Uuid) -> PortResult<()>;
+}
+
+/// A guest as planning sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestFacts {
+    /// UUID.
+    pub uuid: GuestUuid,
+    /// Name.
+    pub name: String,
+    /// Runs now.
+    pub active: bool,
+    /// Has a definition that outlives it.
+    pub persistent: bool,
+    /// Its disks, live and defined, each once.
+    pub disks: Vec<GuestDiskFacts>,
+}
+
+impl GuestFacts {
+    /// The disk of a volume, if the guest has it.
+    pub fn disk(&self, volume: VolumeId) -> Option<&GuestDiskFacts> {
+        self.disks.iter().find(|disk| disk.volume == Some(volume))
+    }
+
+    /// The guest has the volume's disk everywhere it can have it: live if it runs, and in its definition if it has one.
+    pub fn has_everywhere(&self, volume: VolumeId) -> bool {
+        self.disk(volume).is_some_and(|disk| (disk.live || !self.active) && (disk.defined || !self.persistent))
+    }
+
+    /// The first target name of a bus that is free live, in the definition, and among `reserved`.
+    pub fn free_target(&self, bus: DiskBus, reserved: &[String]) -> String {
+        let prefix = bus.target_prefix();
+        let taken = |name: &String| reserved.contains(name) || self.disks.iter().any(|disk| disk.target == *name);
+        // The first name is left to the boot disk, which may be added later.
+        let mut index = 1_u32;
+        loop {
+            let name = format!("{prefix}{}", letters(index));
+            if !taken(&name) {
+                return name;
+            }
+            index += 1;
+        }
+    }
+}
+
+/// `0` is `a`, `25` is `z`, `26` is `aa`: as the kernel and libvirt count disks.
+fn letters(mut index: u32) -> String {
+    let mut reversed = vec![];
+    loop {
+        reversed.push(char::from(b'a' + u8::try_from(index % 26).unwrap_or(0)));
+        if index < 26 {
+            break;
+        }
+        index = index / 26 - 1;
+    }
+    reversed.iter().rev().collect()
+}
+
+/// A disk of a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestDiskFacts {
+    /// Target name.
+    pub target: String,
+    /// The volume, told by alias or serial.
+    pub volume: Option<VolumeId>,
+    /// The running guest has it.
+    pub live: bool,
+    /// The definition has it.
+    pub defined: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_counted_as_the_kernel_does() {
+        for (index, name) in [(0, "a"), (25, "z"), (26, "aa"), (51, "az"), (52, "ba"), (701, "zz"), (702, "aaa")] {
+            assert_eq!(letters(index), name);
+        }
+    }
+
+    #[test]
+    fn a_free_target_skips_what_is_there_and_what_is_reserved() {
+        let disk = |target: &str| GuestDiskFacts { target: target.into(), volume: None, live: true, defined: false };
+        let guest = GuestFacts {
+            uuid: GuestUuid(Uuid::nil()),
+            name: "g".into(),
+            active: true,
+            persistent: true,
+            disks: vec![disk("vda"), disk("vdb"), disk("sdb")],
+        };
+        assert_eq!(guest.free_target(DiskBus::Virtio, &["vdc".to_owned()]), "vdd");
+        assert_eq!(guest.free_target(DiskBus::Scsi, &[]), "sdc");
+    }
+}

@@ -1,0 +1,61 @@
+//! Bringing back what attachments had: after a reboot of the host the sessions, devices and secrets are gone while guests
+//! still have the disks in their definitions.
+//!
+//! A device is given back only under its own name and only if it is the very one that was journalled.
+
+use super::{Shared, locks::Key, ports::PortResult, steps};
+use crate::agent::journal::AttachmentRecord;
+use crate::model::{ConnectionInfo, ErrorKind, GIB};
+use futures_util::{StreamExt, stream};
+
+/// Attachments brought back side by side.
+const WIDTH: usize = 8;
+
+/// Brings back every attachment that lost something. What cannot be brought back is logged and left for the next time.
+pub(super) async fn reconnect_all(shared: &Shared) {
+    stream::iter(shared.registry.attachments())
+        .for_each_concurrent(WIDTH, |record| async move {
+            match reconnect(shared, &record).await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!(volume = %record.volume, guest = record.guest_name, "connected again"),
+                Err(error) => {
+                    tracing::error!(volume = %record.volume, guest = record.guest_name, %error, "could not be connected again");
+                }
+            }
+        })
+        .await;
+}
+
+async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<bool> {
+    // An operation on the volume is seeing to it.
+    let Some(_guard) = shared.locks.try_lock(Key::Volume(record.volume)) else { return Ok(false) };
+    if shared.registry.attachment(record.volume, record.guest).is_none() {
+        return Ok(false);
+    }
+    let identity = &record.observed.identity;
+    let connected = shared.connectors.is_connected(record.volume, &record.device, identity).await?;
+    if connected && record.secret.is_none() {
+        return Ok(false);
+    }
+    let attachment = shared.volumes.attachment(record.id).await?;
+    let Some(info) = attachment.connection else { return Ok(false) };
+    if let (Some(secret), ConnectionInfo::Iscsi(iscsi)) = (record.secret, &info)
+        && let Some(chap) = &iscsi.chap
+    {
+        shared.hypervisor.define_chap_secret(secret, record.volume, &chap.password).await?;
+    }
+    if connected {
+        return Ok(false);
+    }
+    let device = shared.connectors.connect(record.volume, &info).await?;
+    let size_gib = record.observed.size_bytes / GIB;
+    match steps::verify_device(shared, record.volume, size_gib, device.clone(), &info, Some(identity.clone())).await {
+        Ok(_) => Ok(true),
+        Err(error) => {
+            if error.kind == ErrorKind::IdentityMismatch {
+                shared.connectors.disconnect(record.volume, &device, None).await?;
+            }
+            Err(error)
+        }
+    }
+}

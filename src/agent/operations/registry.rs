@@ -1,0 +1,161 @@
+//! What the agent knows now: operations and attachments as last journalled, and who is told of changes.
+
+use crate::agent::api::{AgentEvent, AttachmentView, OperationView, StepView};
+use crate::agent::journal::{AttachmentRecord, OperationRecord};
+use crate::model::{ConnectedDevice, GuestUuid, OperationId, VolumeId};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+/// Events kept for a listener that is behind; after that it must read everything anew.
+const EVENT_BACKLOG: usize = 1024;
+
+struct Entry {
+    record: OperationRecord,
+    cancel: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    operations: HashMap<OperationId, Entry>,
+    attachments: BTreeMap<(VolumeId, GuestUuid), AttachmentRecord>,
+}
+
+/// The agent's knowledge. The lock is never held across an await.
+pub(super) struct Registry {
+    state: Mutex<State>,
+    events: broadcast::Sender<AgentEvent>,
+}
+
+impl Registry {
+    pub(super) fn new(attachments: Vec<AttachmentRecord>) -> Self {
+        let attachments = attachments.into_iter().map(|record| ((record.volume, record.guest), record)).collect();
+        Self {
+            state: Mutex::new(State { operations: HashMap::new(), attachments }),
+            events: broadcast::channel(EVENT_BACKLOG).0,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: AgentEvent) {
+        // Nobody listening is fine.
+        let _ = self.events.send(event);
+    }
+
+    pub(super) fn events(&self) -> broadcast::Receiver<AgentEvent> {
+        self.events.subscribe()
+    }
+
+    /// Takes an operation in, or its new state. Returns the token its cancellation comes by.
+    pub(super) fn put_operation(&self, record: &OperationRecord) -> CancellationToken {
+        let cancel = {
+            let mut state = self.state();
+            let entry = state
+                .operations
+                .entry(record.id)
+                .and_modify(|entry| entry.record = record.clone())
+                .or_insert_with(|| Entry { record: record.clone(), cancel: CancellationToken::new() });
+            entry.cancel.clone()
+        };
+        self.tell(AgentEvent::Operation(record.id));
+        cancel
+    }
+
+    pub(super) fn forget_operation(&self, id: OperationId) {
+        if self.state().operations.remove(&id).is_some() {
+            self.tell(AgentEvent::OperationForgotten(id));
+        }
+    }
+
+    pub(super) fn put_attachment(&self, record: AttachmentRecord) {
+        let id = record.id;
+        self.state().attachments.insert((record.volume, record.guest), record);
+        self.tell(AgentEvent::Attachment(id));
+    }
+
+    pub(super) fn forget_attachment(&self, volume: VolumeId, guest: GuestUuid) {
+        let gone = self.state().attachments.remove(&(volume, guest));
+        if let Some(record) = gone {
+            self.tell(AgentEvent::AttachmentGone(record.id));
+        }
+    }
+
+    pub(super) fn record(&self, id: OperationId) -> Option<OperationRecord> {
+        self.state().operations.get(&id).map(|entry| entry.record.clone())
+    }
+
+    pub(super) fn cancel_token(&self, id: OperationId) -> Option<CancellationToken> {
+        self.state().operations.get(&id).map(|entry| entry.cancel.clone())
+    }
+
+    /// All operations, oldest first.
+    pub(super) fn records(&self) -> Vec<OperationRecord> {
+        let mut records: Vec<_> = self.state().operations.values().map(|entry| entry.record.clone()).collect();
+        records.sort_by_key(|record| record.created_at_us);
+        records
+    }
+
+    pub(super) fn attachment(&self, volume: VolumeId, guest: GuestUuid) -> Option<AttachmentRecord> {
+        self.state().attachments.get(&(volume, guest)).cloned()
+    }
+
+    pub(super) fn attachments(&self) -> Vec<AttachmentRecord> {
+        self.state().attachments.values().cloned().collect()
+    }
+
+    /// Another guest of this host has the volume, so the connection must stay.
+    pub(super) fn is_shared(&self, volume: VolumeId, but: GuestUuid) -> bool {
+        self.state().attachments.keys().any(|(other, guest)| *other == volume && *guest != but)
+    }
+}
+
+fn time(us: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(us)
+}
+
+/// An operation as an operator sees it.
+pub(super) fn operation_view(record: OperationRecord) -> OperationView {
+    OperationView {
+        id: record.id,
+        kind: record.task.kind().to_owned(),
+        volume: record.task.volume(),
+        guest: record.task.guest(),
+        guest_name: record.task.guest_name().to_owned(),
+        state: record.state,
+        steps: record
+            .steps
+            .iter()
+            .map(|step| StepView { name: step.step.name().to_owned(), state: step.state, duration_us: step.duration_us })
+            .collect(),
+        created_at: time(record.created_at_us),
+        duration_us: record.duration_us,
+        failure: record.failure,
+    }
+}
+
+/// An attachment as an operator sees it.
+pub(super) fn attachment_view(record: AttachmentRecord) -> AttachmentView {
+    AttachmentView {
+        id: record.id,
+        volume: record.volume,
+        guest: record.guest,
+        guest_name: record.guest_name,
+        target: record.target,
+        protocol: record.protocol,
+        initiator: record.device.initiator().as_str().to_owned(),
+        device: match record.device {
+            ConnectedDevice::Block(block) => block.path.display().to_string(),
+            ConnectedDevice::IscsiNetwork(_) => String::new(),
+        },
+        identity: record.observed.identity,
+        size_bytes: record.observed.size_bytes,
+        attached_at: time(record.attached_at_us),
+    }
+}

@@ -1,0 +1,260 @@
+//! Each step: what it does, and how it is undone. Every one can be run twice, and undone from wherever it got to.
+
+use super::{
+    Shared,
+    locks::Key,
+    ports::{PortError, PortResult},
+};
+use crate::agent::journal::{AttachTask, DetachTask, Facts, OperationRecord, Step, Task};
+use crate::model::{
+    AttachmentStatus, ConnectedDevice, ConnectionInfo, DiskSpec, ErrorKind, ExpectedIdentity, VerifiedDevice, VolumeId,
+};
+use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
+
+/// Namespace of the UUIDs of libvirt secrets, each derived from its attachment's id, so that a secret is found again
+/// after a crash. A random UUID of Bowline's own.
+const SECRET_NAMESPACE: Uuid = Uuid::from_u128(0x6d0f_5b0c_7a4e_4f0e_9d55_b0f1_1e5e_c4e7);
+
+/// What a run of steps holds in memory and never journals.
+#[derive(Default)]
+pub(super) struct Context {
+    /// How to connect, with its secrets.
+    connection: Option<ConnectionInfo>,
+    verified: Option<VerifiedDevice>,
+    /// Held from the choice of a target name until the disk is plugged in.
+    guest_lock: Option<OwnedMutexGuard<()>>,
+}
+
+fn missing(what: &str) -> PortError {
+    PortError::new(ErrorKind::Internal, format!("the operation's record lacks {what}"))
+}
+
+/// Finds out what must be journalled before the step begins. Touches nothing outside.
+pub(super) async fn prepare(
+    shared: &Shared,
+    record: &mut OperationRecord,
+    context: &mut Context,
+    step: Step,
+) -> PortResult<()> {
+    let Task::Attach(task) = &record.task else { return Ok(()) };
+    match step {
+        Step::ConnectVolume => {
+            let info = connection(shared, &record.facts, context).await?;
+            record.facts.intent = Some(shared.connectors.intent(info).await?);
+            record.facts.protocol = Some(info.protocol().to_owned());
+        }
+        Step::AttachDisk => {
+            context.guest_lock = Some(shared.locks.lock(Key::Guest(task.guest)).await);
+            let guest = shared.hypervisor.guest(&task.guest.to_string()).await?;
+            let reserved: Vec<String> = shared
+                .registry
+                .attachments()
+                .into_iter()
+                .filter(|attachment| attachment.guest == task.guest && attachment.volume != task.volume)
+                .map(|attachment| attachment.target)
+                .collect();
+            let facts = &mut record.facts;
+            let kept = guest.disk(task.volume).map(|disk| disk.target.clone());
+            facts.target = Some(kept.or_else(|| task.target.clone()).unwrap_or_else(|| guest.free_target(task.bus, &reserved)));
+            facts.secret = match (&facts.device, facts.attachment) {
+                (Some(ConnectedDevice::IscsiNetwork(device)), Some(attachment)) if device.chap_username.is_some() => {
+                    Some(Uuid::new_v5(&SECRET_NAMESPACE, attachment.0.as_bytes()))
+                }
+                _ => None,
+            };
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Does a step.
+pub(super) async fn perform(
+    shared: &Shared,
+    record: &mut OperationRecord,
+    context: &mut Context,
+    step: Step,
+) -> PortResult<()> {
+    let OperationRecord { task, facts, .. } = record;
+    match task {
+        Task::Attach(task) => attach_step(shared, task, facts, context, step).await,
+        Task::Detach(task) => detach_step(shared, task, facts, step).await,
+    }
+}
+
+async fn attach_step(
+    shared: &Shared,
+    task: &AttachTask,
+    facts: &mut Facts,
+    context: &mut Context,
+    step: Step,
+) -> PortResult<()> {
+    let attachment = || facts.attachment.ok_or_else(|| missing("the attachment's id"));
+    match step {
+        Step::CreateAttachment => {
+            let created = shared.volumes.create_attachment(task.volume, task.guest, task.read_only).await?;
+            facts.attachment = Some(created.summary.id);
+        }
+        Step::UpdateAttachment => {
+            let mut properties = shared.connectors.properties().await?;
+            properties.mode = Some(if task.read_only { "ro" } else { "rw" }.to_owned());
+            properties.mountpoint = task.target.as_ref().map(|target| format!("/dev/{target}"));
+            let updated = shared.volumes.update_attachment(attachment()?, &properties).await?;
+            context.connection = updated.connection;
+        }
+        Step::ConnectVolume => {
+            let info = connection(shared, facts, context).await?;
+            facts.device = Some(shared.connectors.connect(task.volume, info).await?);
+        }
+        Step::VerifyDevice => {
+            let verified = verify(shared, task.volume, task.size_gib, facts, context).await?;
+            facts.observed = Some(verified.observed().clone());
+            context.verified = Some(verified);
+        }
+        Step::AttachDisk => {
+            let verified = match context.verified.take() {
+                Some(verified) => verified,
+                None => verify(shared, task.volume, task.size_gib, facts, context).await?,
+            };
+            let target = facts.target.clone().ok_or_else(|| missing("the target name"))?;
+            let info = connection(shared, facts, context).await?;
+            let ConnectionInfo::Iscsi(iscsi) = info else { return Err(missing("an iSCSI connection")) };
+            if let (Some(secret), Some(chap)) = (facts.secret, &iscsi.chap) {
+                shared.hypervisor.define_chap_secret(secret, task.volume, &chap.password).await?;
+            }
+            let mut disk = DiskSpec::new(&verified, task.volume, task.bus, target, facts.secret);
+            disk.read_only = task.read_only || iscsi.read_only;
+            disk.discard = iscsi.discard;
+            let attached = shared.hypervisor.attach_disk(task.guest, &disk).await;
+            context.guest_lock = None;
+            attached?;
+        }
+        Step::CompleteAttachment => shared.volumes.complete_attachment(attachment()?).await?,
+        Step::DetachDisk | Step::DisconnectVolume | Step::DeleteAttachment => return Err(missing("a step of an attach")),
+    }
+    Ok(())
+}
+
+async fn detach_step(shared: &Shared, task: &DetachTask, facts: &Facts, step: Step) -> PortResult<()> {
+    match step {
+        Step::DetachDisk => take_disk(shared, task.volume, task, facts).await,
+        Step::DisconnectVolume => disconnect(shared, task.volume, task.guest, facts).await,
+        Step::DeleteAttachment => match facts.attachment {
+            Some(attachment) => shared.volumes.delete_attachment(attachment).await,
+            None => Err(missing("the attachment's id")),
+        },
+        other => Err(missing(other.name())),
+    }
+}
+
+async fn take_disk(shared: &Shared, volume: VolumeId, task: &DetachTask, facts: &Facts) -> PortResult<()> {
+    match shared.hypervisor.detach_disk(task.guest, volume).await {
+        // A guest that is gone holds nothing.
+        Err(error) if error.kind == ErrorKind::NotFound => {}
+        other => other?,
+    }
+    match facts.secret {
+        Some(secret) => shared.hypervisor.undefine_secret(secret).await,
+        None => Ok(()),
+    }
+}
+
+async fn disconnect(shared: &Shared, volume: VolumeId, guest: crate::model::GuestUuid, facts: &Facts) -> PortResult<()> {
+    if shared.registry.is_shared(volume, guest) {
+        return Ok(());
+    }
+    match (&facts.device, &facts.intent) {
+        (Some(device), _) => {
+            let identity = facts.observed.as_ref().map(|observed| &observed.identity);
+            shared.connectors.disconnect(volume, device, identity).await
+        }
+        (None, Some(intent)) => shared.connectors.undo_connect(volume, intent).await,
+        (None, None) => Ok(()),
+    }
+}
+
+/// Undoes a step of an attach, from wherever it got to. Where the id of an attachment was lost with an answer, what the
+/// service has is searched for it.
+pub(super) async fn undo(shared: &Shared, record: &OperationRecord, step: Step) -> PortResult<()> {
+    let Task::Attach(task) = &record.task else { return Ok(()) };
+    let facts = &record.facts;
+    match step {
+        Step::AttachDisk => {
+            let detach = DetachTask { volume: task.volume, guest: task.guest, guest_name: task.guest_name.clone() };
+            take_disk(shared, task.volume, &detach, facts).await
+        }
+        Step::ConnectVolume => disconnect(shared, task.volume, task.guest, facts).await,
+        Step::CreateAttachment => match facts.attachment {
+            Some(attachment) => shared.volumes.delete_attachment(attachment).await,
+            None => delete_leftovers(shared, task).await,
+        },
+        // The attachment is deleted as a whole with CreateAttachment; looking at a device leaves nothing.
+        _ => Ok(()),
+    }
+}
+
+/// Deletes the attachment that a lost answer may have left: for this volume and guest, still only reserved, and known to
+/// nobody here. One with a connector belongs to somebody who is using it.
+async fn delete_leftovers(shared: &Shared, task: &AttachTask) -> PortResult<()> {
+    let known = shared.registry.attachments();
+    for attachment in shared.volumes.attachments(task.volume).await? {
+        let ours = attachment.guest == Some(task.guest)
+            && attachment.status == AttachmentStatus::Reserved
+            && known.iter().all(|record| record.id != attachment.id);
+        if ours {
+            tracing::info!(attachment = %attachment.id, volume = %task.volume, "deleting the attachment of a lost answer");
+            shared.volumes.delete_attachment(attachment.id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The connection info: from memory, else asked of the service again.
+async fn connection<'a>(shared: &Shared, facts: &Facts, context: &'a mut Context) -> PortResult<&'a ConnectionInfo> {
+    if context.connection.is_none() {
+        let attachment = facts.attachment.ok_or_else(|| missing("the attachment's id"))?;
+        context.connection = shared.volumes.attachment(attachment).await?.connection;
+    }
+    context.connection.as_ref().ok_or_else(|| {
+        PortError::new(ErrorKind::Internal, "the volume service gave the attachment no connection info".to_owned())
+    })
+}
+
+/// Proves that the connected device is the volume.
+async fn verify(
+    shared: &Shared,
+    volume: VolumeId,
+    size_gib: u64,
+    facts: &Facts,
+    context: &mut Context,
+) -> PortResult<VerifiedDevice> {
+    let device = facts.device.clone().ok_or_else(|| missing("the connected device"))?;
+    let info = connection(shared, facts, context).await?;
+    verify_device(shared, volume, size_gib, device, info, facts.observed.as_ref().map(|observed| observed.identity.clone()))
+        .await
+}
+
+/// Reads the device's identity and compares it with what the service and the journal say.
+pub(super) async fn verify_device(
+    shared: &Shared,
+    volume: VolumeId,
+    size_gib: u64,
+    device: ConnectedDevice,
+    info: &ConnectionInfo,
+    journalled: Option<crate::model::DeviceIdentity>,
+) -> PortResult<VerifiedDevice> {
+    let observed = shared.connectors.observe(&device, info).await?;
+    let serial = match info {
+        ConnectionInfo::Iscsi(iscsi) => iscsi.serial.clone(),
+        _ => None,
+    };
+    // Another guest of this host may have the volume: then it must be the very same device.
+    let journalled = journalled.or_else(|| {
+        let others = shared.registry.attachments();
+        others.into_iter().find(|record| record.volume == volume).map(|record| record.observed.identity)
+    });
+    VerifiedDevice::verify(device, observed, &ExpectedIdentity { size_gib, serial, journalled }).map_err(|mismatch| {
+        PortError::new(ErrorKind::IdentityMismatch, format!("the device that was found is not volume {volume}: {mismatch}"))
+    })
+}

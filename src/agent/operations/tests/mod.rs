@@ -1,0 +1,248 @@
+//! Operations on a simulated world: failing, losing answers and dying at every single call.
+
+mod world;
+
+use super::{Agent, Parts, executor::RetryPolicy};
+use crate::agent::api::{AgentApi, AttachRequest, DetachRequest, OperationState, OperationView, Request};
+use crate::agent::config;
+use crate::agent::journal::{Journal, JournalError};
+use crate::model::{ErrorKind, OperationId};
+use std::{path::Path, sync::Arc, time::Duration};
+use world::{Fault, World, guest_uuid, volume_id};
+
+const FAULTS: [Fault; 4] = [Fault::Refused, Fault::AnswerLost, Fault::DiesBefore, Fault::DiesAfter];
+
+fn attach() -> Request {
+    Request::Attach(AttachRequest { volume: "data".into(), guest: "guest-1".into(), bus: None, target: None, read_only: false })
+}
+
+fn detach() -> Request {
+    Request::Detach(DetachRequest { volume: volume_id().to_string(), guest: None })
+}
+
+fn parts(world: &World, dir: &Path) -> Parts {
+    // The journal's thread of the life before lets the file go a moment after its runtime is gone.
+    let (journal, contents) = (0..400)
+        .find_map(|_| match Journal::open(dir) {
+            Ok(opened) => Some(opened),
+            Err(JournalError::InUse { .. }) => {
+                std::thread::sleep(Duration::from_millis(5));
+                None
+            }
+            Err(error) => panic!("{error}"),
+        })
+        .expect("the journal of the life before is never let go");
+    let world = Arc::new(world.clone());
+    Parts { volumes: world.clone(), connectors: world.clone(), hypervisor: world, journal, contents }
+}
+
+async fn start(world: &World, dir: &Path) -> Agent {
+    let retry = RetryPolicy {
+        first_delay: Duration::from_millis(1),
+        longest_delay: Duration::from_millis(10),
+        patience: Duration::from_millis(5),
+    };
+    let settings = config::load(&[]).unwrap();
+    Agent::start_with(parts(world, dir), &settings, retry).await
+}
+
+async fn end_of(agent: &Agent, id: OperationId) -> OperationView {
+    let mut events = agent.events();
+    loop {
+        let view = agent.operation(id).unwrap();
+        // What is stuck is still being tried; the world of these tests heals, so it ends.
+        if view.state.is_final() && view.state != OperationState::Stuck {
+            return view;
+        }
+        let _ = events.recv().await;
+    }
+}
+
+/// Lives one life of the agent: starts, does the request, ends when it is done or when the world stops the agent dead.
+fn live(world: &World, dir: &Path, request: Option<Request>) -> Option<OperationView> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let died = world.died.clone();
+    let view = runtime.block_on(async {
+        let life = async {
+            let agent = start(world, dir).await;
+            for operation in agent.operations() {
+                end_of(&agent, operation.id).await;
+            }
+            match request {
+                Some(request) => Some(end_of(&agent, agent.submit(request).await.unwrap()).await),
+                None => None,
+            }
+        };
+        tokio::select! {
+            view = tokio::time::timeout(Duration::from_secs(20), life) => view.expect("the operation never ended"),
+            () = died.notified() => None,
+        }
+    });
+    drop(runtime);
+    view
+}
+
+fn calls_of(prepare: Option<Request>, request: Request) -> Vec<&'static str> {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    if let Some(prepare) = prepare {
+        live(&world, dir.path(), Some(prepare));
+    }
+    let before = world.state.lock().unwrap().calls;
+    live(&world, dir.path(), Some(request));
+    world.state.lock().unwrap().names[before..].to_vec()
+}
+
+#[test]
+fn an_attach_and_a_detach_leave_the_world_as_it_was() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let view = live(&world, dir.path(), Some(attach())).unwrap();
+    assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
+    world.assert_clean(true, "after the attach");
+    let view = live(&world, dir.path(), Some(detach())).unwrap();
+    assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
+    world.assert_clean(false, "after the detach");
+}
+
+#[test]
+fn an_attach_struck_at_any_call_ends_attached_or_fully_undone() {
+    let calls = calls_of(None, attach());
+    assert_eq!(
+        calls,
+        [
+            "create_attachment",
+            "update_attachment",
+            "connect",
+            "observe",
+            "define_chap_secret",
+            "attach_disk",
+            "complete_attachment"
+        ]
+    );
+    for (at, name) in calls.iter().enumerate() {
+        for fault in FAULTS {
+            let context = format!("{fault:?} at {name}");
+            let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+            world.state.lock().unwrap().fault = Some((at, fault));
+            let view = live(&world, dir.path(), Some(attach()));
+            let died = world.state.lock().unwrap().dead;
+            assert_eq!(died, matches!(fault, Fault::DiesBefore | Fault::DiesAfter), "{context}");
+            if died {
+                live(&world, dir.path(), None);
+            } else {
+                let view = view.unwrap();
+                assert_eq!(view.state, OperationState::Failed, "{context}: {view:?}");
+                assert!(view.failure.as_ref().unwrap().message.contains(name), "{context}: {:?}", view.failure);
+            }
+            let finished =
+                died && (matches!(*name, "complete_attachment") || (*name == "attach_disk" && fault == Fault::DiesAfter));
+            world.assert_clean(finished, &context);
+            // And it can be done again, or undone again.
+            let view = live(&world, dir.path(), Some(if finished { detach() } else { attach() })).unwrap();
+            assert_eq!(view.state, OperationState::Succeeded, "{context}: {view:?}");
+            world.assert_clean(!finished, &context);
+        }
+    }
+}
+
+#[test]
+fn a_detach_struck_at_any_call_ends_detached_or_untouched() {
+    let calls = calls_of(Some(attach()), detach());
+    assert_eq!(calls, ["detach_disk", "undefine_secret", "disconnect", "delete_attachment"]);
+    for (at, name) in calls.iter().enumerate() {
+        for fault in FAULTS {
+            let context = format!("{fault:?} at {name}");
+            let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+            live(&world, dir.path(), Some(attach()));
+            {
+                let mut state = world.state.lock().unwrap();
+                state.fault = Some((state.calls + at, fault));
+            }
+            let view = live(&world, dir.path(), Some(detach()));
+            if world.state.lock().unwrap().dead {
+                live(&world, dir.path(), None);
+                world.assert_clean(false, &context);
+            } else if view.unwrap().state == OperationState::Failed {
+                assert!(matches!(*name, "detach_disk" | "undefine_secret"), "{context}");
+                let view = live(&world, dir.path(), Some(detach())).unwrap();
+                assert_eq!(view.state, OperationState::Succeeded, "{context}: {view:?}");
+            }
+            world.assert_clean(false, &context);
+        }
+    }
+}
+
+#[test]
+fn dying_again_and_again_while_undoing_still_ends_undone() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    world.state.lock().unwrap().fault = Some((5, Fault::DiesBefore));
+    live(&world, dir.path(), Some(attach()));
+    // Each life dies at its first change; after a few, no more faults are laid.
+    for fault in [Fault::DiesAfter, Fault::DiesBefore, Fault::DiesAfter, Fault::DiesAfter] {
+        {
+            let mut state = world.state.lock().unwrap();
+            state.fault = Some((state.calls, fault));
+        }
+        live(&world, dir.path(), None);
+    }
+    world.state.lock().unwrap().fault = None;
+    live(&world, dir.path(), None);
+    world.assert_clean(false, "after many deaths");
+}
+
+#[test]
+fn a_device_that_is_not_the_volume_never_reaches_the_guest() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    world.state.lock().unwrap().wrong_serial = true;
+    let view = live(&world, dir.path(), Some(attach())).unwrap();
+    let failure = view.failure.unwrap();
+    assert_eq!((view.state, failure.kind), (OperationState::Failed, ErrorKind::IdentityMismatch));
+    assert!(failure.message.contains("\"wrong\"") && !failure.remedy.is_empty(), "{failure:?}");
+    world.assert_clean(false, "after a wrong device");
+}
+
+#[tokio::test]
+async fn the_same_request_repeated_gets_the_same_operation() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let agent = start(&world, dir.path()).await;
+    let (first, second) = tokio::join!(agent.submit(attach()), agent.submit(attach()));
+    assert_eq!(first.clone().unwrap(), second.unwrap());
+    assert_eq!(end_of(&agent, first.unwrap()).await.state, OperationState::Succeeded);
+    let again = agent.submit(attach()).await.unwrap_err();
+    assert_eq!(again.kind, ErrorKind::Conflict);
+    assert!(again.message.contains("already attached"), "{again}");
+}
+
+#[tokio::test]
+async fn a_cancelled_attach_is_undone() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let agent = start(&world, dir.path()).await;
+    let id = agent.submit(attach()).await.unwrap();
+    agent.cancel(id).await.unwrap();
+    let view = end_of(&agent, id).await;
+    assert_eq!(view.state, OperationState::Cancelled);
+    world.assert_clean(false, "after a cancellation");
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_the_plan_and_touches_nothing() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let agent = start(&world, dir.path()).await;
+    let plan = agent.dry_run(attach()).await.unwrap();
+    assert_eq!(plan.steps.len(), 6);
+    assert_eq!(plan.guest, guest_uuid());
+    assert_eq!(world.state.lock().unwrap().calls, 0);
+    assert!(agent.operations().is_empty());
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_refused_at_once() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let agent = start(&world, dir.path()).await;
+    let ask = |volume: &str, guest: &str| {
+        Request::Attach(AttachRequest { volume: volume.into(), guest: guest.into(), bus: None, target: None, read_only: false })
+    };
+    for request in [ask("nothing", "guest-1"), ask("data", "nobody"), detach()] {
+        assert_eq!(agent.submit(request).await.unwrap_err().kind, ErrorKind::NotFound);
+    }
+    assert!(agent.operations().is_empty());
+}

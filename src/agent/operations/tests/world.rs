@@ -1,0 +1,364 @@
+//! A simulated world: a volume service, a host and a hypervisor in memory, which can fail, lose an answer or stop dead at
+//! any call, and which watch that nothing forbidden ever happens.
+
+use super::super::ports::{
+    ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult, VolumeServicePort,
+};
+use crate::model::*;
+use async_trait::async_trait;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// What goes wrong at a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is refused; nothing was done.
+    Refused,
+    /// It is done, but the answer is lost.
+    AnswerLost,
+    /// The agent dies before it is done.
+    DiesBefore,
+    /// The agent dies after it is done, before it knows.
+    DiesAfter,
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub volumes: BTreeMap<VolumeId, Volume>,
+    pub attachments: BTreeMap<AttachmentId, (VolumeId, GuestUuid, AttachmentStatus)>,
+    pub connected: BTreeSet<VolumeId>,
+    pub guests: BTreeMap<GuestUuid, GuestFacts>,
+    pub secrets: BTreeSet<Uuid>,
+    /// Calls that change something, so far.
+    pub calls: usize,
+    pub names: Vec<&'static str>,
+    pub fault: Option<(usize, Fault)>,
+    /// The agent has been stopped at a call.
+    pub dead: bool,
+    pub wrong_serial: bool,
+    /// What must never happen and did.
+    pub crimes: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+pub struct World {
+    pub state: Arc<Mutex<State>>,
+    pub died: Arc<tokio::sync::Notify>,
+}
+
+pub fn volume_id() -> VolumeId {
+    VolumeId(Uuid::from_u128(0xa1))
+}
+
+pub fn guest_uuid() -> GuestUuid {
+    GuestUuid(Uuid::from_u128(0xb2))
+}
+
+impl World {
+    pub fn new() -> Self {
+        let world = Self::default();
+        {
+            let mut state = world.state.lock().unwrap();
+            let volume = Volume {
+                id: volume_id(),
+                name: "data".into(),
+                size_gib: 1,
+                status: "available".into(),
+                multiattach: false,
+                bootable: false,
+                encrypted: false,
+                volume_type: None,
+                created_at: String::new(),
+                attachments: vec![],
+            };
+            state.volumes.insert(volume.id, volume);
+            let guest =
+                GuestFacts { uuid: guest_uuid(), name: "guest-1".into(), active: true, persistent: true, disks: vec![] };
+            state.guests.insert(guest.uuid, guest);
+        }
+        world
+    }
+
+    /// A call that changes something: counted, and struck by the fault that was laid for it.
+    async fn change<T>(&self, name: &'static str, effect: impl FnOnce(&mut State) -> PortResult<T>) -> PortResult<T> {
+        let (result, stop) = {
+            let mut state = self.state.lock().unwrap();
+            let call = state.calls;
+            state.calls += 1;
+            state.names.push(name);
+            let fault = state.fault.filter(|(at, _)| *at == call).map(|(_, fault)| fault);
+            match fault {
+                Some(Fault::Refused) => (Err(PortError::new(ErrorKind::Unavailable, format!("{name} refused"))), false),
+                Some(Fault::AnswerLost) => {
+                    let _ = effect(&mut state);
+                    let message = format!("the answer to {name} was lost");
+                    (Err(PortError { kind: ErrorKind::Timeout, message, outcome_unknown: true }), false)
+                }
+                Some(Fault::DiesBefore) => {
+                    state.dead = true;
+                    (Err(PortError::new(ErrorKind::Internal, "dead")), true)
+                }
+                Some(Fault::DiesAfter) => {
+                    let _ = effect(&mut state);
+                    state.dead = true;
+                    (Err(PortError::new(ErrorKind::Internal, "dead")), true)
+                }
+                None => (effect(&mut state), false),
+            }
+        };
+        if stop {
+            self.died.notify_one();
+            std::future::pending::<()>().await;
+        }
+        result
+    }
+
+    /// What must hold when nothing is under way.
+    pub fn assert_clean(&self, attached: bool, context: &str) {
+        let state = self.state.lock().unwrap();
+        assert!(state.crimes.is_empty(), "{context}: {:?}", state.crimes);
+        let guest_has = state.guests.values().any(|guest| guest.disk(volume_id()).is_some());
+        let status = &state.volumes[&volume_id()].status;
+        assert_eq!(guest_has, attached, "{context}: the guest's disk");
+        assert_eq!(state.connected.contains(&volume_id()), attached, "{context}: the host's connection");
+        assert_eq!(state.attachments.len(), usize::from(attached), "{context}: attachments in the service");
+        assert_eq!(status, if attached { "in-use" } else { "available" }, "{context}: the volume's status");
+        assert_eq!(state.secrets.len(), usize::from(attached), "{context}: secrets");
+    }
+}
+
+fn not_found(what: &str) -> PortError {
+    PortError::new(ErrorKind::NotFound, format!("no {what}"))
+}
+
+fn connection() -> ConnectionInfo {
+    ConnectionInfo::Iscsi(IscsiConnection {
+        paths: vec![IscsiPath { portal: "127.0.0.1:3260".parse().unwrap(), iqn: "iqn.2010-10.org.openstack:v".into(), lun: 1 }],
+        chap: Some(ChapCredentials { username: "u".into(), password: Secret::new("p") }),
+        read_only: false,
+        discard: false,
+        encrypted: false,
+        serial: Some("right".into()),
+    })
+}
+
+impl State {
+    fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
+        let (volume, guest, status) = *self.attachments.get(&id).ok_or_else(|| not_found("attachment"))?;
+        let connection = (status != AttachmentStatus::Reserved).then(connection);
+        Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection })
+    }
+
+    fn set_volume(&mut self, id: VolumeId, status: &str) {
+        if let Some(volume) = self.volumes.get_mut(&id) {
+            volume.status = status.into();
+        }
+    }
+}
+
+#[async_trait]
+impl VolumeServicePort for World {
+    async fn volume(&self, id: VolumeId) -> PortResult<Volume> {
+        self.state.lock().unwrap().volumes.get(&id).cloned().ok_or_else(|| not_found("volume"))
+    }
+    async fn find_volume(&self, name_or_id: &str) -> PortResult<Volume> {
+        let state = self.state.lock().unwrap();
+        let found = state.volumes.values().find(|volume| volume.name == name_or_id || volume.id.to_string() == name_or_id);
+        found.cloned().ok_or_else(|| not_found("volume"))
+    }
+    async fn volumes(&self) -> PortResult<Vec<Volume>> {
+        Ok(self.state.lock().unwrap().volumes.values().cloned().collect())
+    }
+    async fn create_volume(&self, _volume: &NewVolume) -> PortResult<Volume> {
+        Err(not_found("room"))
+    }
+    async fn wait_available(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
+        VolumeServicePort::volume(self, id).await
+    }
+    async fn delete_volume(&self, _id: VolumeId) -> PortResult<()> {
+        Ok(())
+    }
+    async fn wait_gone(&self, _id: VolumeId, _deadline: Duration) -> PortResult<()> {
+        Ok(())
+    }
+    async fn create_attachment(&self, volume: VolumeId, guest: GuestUuid, _read_only: bool) -> PortResult<Attachment> {
+        self.change("create_attachment", |state| {
+            if state.volumes[&volume].status != "available" {
+                return Err(PortError::new(ErrorKind::Conflict, "volume is not available"));
+            }
+            let id = AttachmentId(Uuid::new_v4());
+            state.attachments.insert(id, (volume, guest, AttachmentStatus::Reserved));
+            state.set_volume(volume, "reserved");
+            state.attachment(id)
+        })
+        .await
+    }
+    async fn update_attachment(&self, id: AttachmentId, _connector: &ConnectorProperties) -> PortResult<Attachment> {
+        self.change("update_attachment", |state| {
+            let entry = state.attachments.get_mut(&id).ok_or_else(|| not_found("attachment"))?;
+            entry.2 = AttachmentStatus::Attaching;
+            let volume = entry.0;
+            state.set_volume(volume, "attaching");
+            state.attachment(id)
+        })
+        .await
+    }
+    async fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
+        self.state.lock().unwrap().attachment(id)
+    }
+    async fn attachments(&self, volume: VolumeId) -> PortResult<Vec<AttachmentSummary>> {
+        let state = self.state.lock().unwrap();
+        state
+            .attachments
+            .iter()
+            .filter(|(_, entry)| entry.0 == volume)
+            .map(|(id, _)| state.attachment(*id).map(|attachment| attachment.summary))
+            .collect()
+    }
+    async fn complete_attachment(&self, id: AttachmentId) -> PortResult<()> {
+        self.change("complete_attachment", |state| {
+            let entry = state.attachments.get_mut(&id).ok_or_else(|| not_found("attachment"))?;
+            entry.2 = AttachmentStatus::Attached;
+            let volume = entry.0;
+            state.set_volume(volume, "in-use");
+            Ok(())
+        })
+        .await
+    }
+    async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()> {
+        self.change("delete_attachment", |state| {
+            let Some((volume, guest, _)) = state.attachments.remove(&id) else { return Ok(()) };
+            if state.guests.get(&guest).is_some_and(|guest| guest.disk(volume).is_some()) {
+                state.crimes.push("an attachment was deleted while the guest had the disk".into());
+            }
+            if state.connected.contains(&volume) {
+                state.crimes.push("an attachment was deleted while the host was connected".into());
+            }
+            state.set_volume(volume, "available");
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl ConnectorPort for World {
+    async fn properties(&self) -> PortResult<ConnectorProperties> {
+        Ok(ConnectorProperties {
+            host: "h".into(),
+            ip: "127.0.0.1".into(),
+            initiator: None,
+            multipath: false,
+            enforce_multipath: false,
+            platform: "x86_64".into(),
+            os_type: "linux".into(),
+            system_uuid: None,
+            nqn: None,
+            nvme_native_multipath: false,
+            do_local_attach: false,
+            mode: None,
+            mountpoint: None,
+        })
+    }
+    async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
+        let ConnectionInfo::Iscsi(iscsi) = info else { return Err(not_found("connector")) };
+        Ok(ConnectIntent { initiator: Initiator::Qemu, paths: iscsi.paths.clone() })
+    }
+    async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice> {
+        self.change("connect", |state| {
+            let ConnectionInfo::Iscsi(iscsi) = info else { return Err(not_found("connector")) };
+            state.connected.insert(volume);
+            Ok(ConnectedDevice::IscsiNetwork(IscsiNetworkDevice {
+                path: iscsi.paths[0].clone(),
+                initiator: "iqn.1993-08.org.debian:01:x".into(),
+                chap_username: Some("u".into()),
+            }))
+        })
+        .await
+    }
+    async fn observe(&self, _device: &ConnectedDevice, _info: &ConnectionInfo) -> PortResult<ObservedIdentity> {
+        self.change("observe", |state| {
+            let serial = if state.wrong_serial { "wrong" } else { "right" };
+            let identity = DeviceIdentity { serial: Some(serial.into()), wwids: vec![] };
+            Ok(ObservedIdentity { identity, size_bytes: GIB })
+        })
+        .await
+    }
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        _device: &ConnectedDevice,
+        _identity: Option<&DeviceIdentity>,
+    ) -> PortResult<()> {
+        self.change("disconnect", |state| {
+            if state.guests.values().any(|guest| guest.disk(volume).is_some()) {
+                state.crimes.push("a device was removed under a guest".into());
+            }
+            state.connected.remove(&volume);
+            Ok(())
+        })
+        .await
+    }
+    async fn is_connected(&self, volume: VolumeId, _device: &ConnectedDevice, _identity: &DeviceIdentity) -> PortResult<bool> {
+        Ok(self.state.lock().unwrap().connected.contains(&volume))
+    }
+    async fn undo_connect(&self, volume: VolumeId, _intent: &ConnectIntent) -> PortResult<()> {
+        self.change("undo_connect", |state| {
+            state.connected.remove(&volume);
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl HypervisorPort for World {
+    async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts> {
+        let state = self.state.lock().unwrap();
+        let found = state.guests.values().find(|guest| guest.name == name_or_uuid || guest.uuid.to_string() == name_or_uuid);
+        found.cloned().ok_or_else(|| not_found("guest"))
+    }
+    async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
+        Ok(self.state.lock().unwrap().guests.values().cloned().collect())
+    }
+    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<()> {
+        self.change("attach_disk", |state| {
+            if !state.connected.contains(&disk.volume) || state.wrong_serial {
+                state.crimes.push("a guest was given a device that is not the volume".into());
+            }
+            let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
+            if facts.disk(disk.volume).is_none() {
+                let target = disk.target.clone();
+                facts.disks.push(GuestDiskFacts { target, volume: Some(disk.volume), live: true, defined: true });
+            }
+            Ok(())
+        })
+        .await
+    }
+    async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()> {
+        self.change("detach_disk", |state| {
+            let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
+            facts.disks.retain(|disk| disk.volume != Some(volume));
+            Ok(())
+        })
+        .await
+    }
+    async fn define_chap_secret(&self, secret: Uuid, _volume: VolumeId, _password: &Secret) -> PortResult<()> {
+        self.change("define_chap_secret", |state| {
+            state.secrets.insert(secret);
+            Ok(())
+        })
+        .await
+    }
+    async fn undefine_secret(&self, secret: Uuid) -> PortResult<()> {
+        self.change("undefine_secret", |state| {
+            state.secrets.remove(&secret);
+            Ok(())
+        })
+        .await
+    }
+}
