@@ -1,0 +1,130 @@
+//! Who imports whom. The edges are those of ARCHITECTURE.md; an import against them fails here, with its place.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A room, and the rooms of `crate::` it may name. A room is known by its longest matching folder.
+const ROOMS: [(&str, &[&str]); 11] = [
+    ("src/model", &["model"]),
+    ("src/openstack", &["model", "openstack"]),
+    ("src/connectors", &["model", "connectors"]),
+    ("src/libvirt", &["model", "libvirt"]),
+    ("src/bootsource", &["model", "bootsource"]),
+    ("src/agent/config", &["model", "agent::config"]),
+    ("src/agent/journal", &["model", "agent::api", "agent::journal"]),
+    (
+        "src/agent/operations",
+        &[
+            "model",
+            "openstack",
+            "connectors",
+            "libvirt",
+            "bootsource",
+            "agent::api",
+            "agent::config",
+            "agent::journal",
+            "agent::operations",
+        ],
+    ),
+    ("src/agent/dbus", &["model", "agent::api", "agent::dbus"]),
+    ("src/agent/api.rs", &["model"]),
+    ("src/cli", &["model", "cli"]),
+];
+
+/// A crate, and the folders its types may be named in.
+const OWNERS: [(&str, &[&str]); 9] = [
+    ("zbus", &["src/agent/dbus", "src/cli"]),
+    ("reqwest", &["src/openstack", "backend/tests", "backend/src/testing"]),
+    ("virt", &["src/libvirt"]),
+    ("quick_xml", &["src/libvirt"]),
+    ("udev", &["src/connectors"]),
+    ("redb", &["src/agent/journal"]),
+    ("axum", &["backend/src/api"]),
+    ("sqlx", &["backend/src/store"]),
+    ("bowline_backend", &["backend/src/main.rs", "backend/tests"]),
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every source file with its path from the root and its code, comments left out.
+fn code() -> Vec<(String, Vec<String>)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = vec![];
+    for dir in ["src", "backend/src"] {
+        sources(&root.join(dir), &mut paths);
+    }
+    assert!(paths.len() > 40, "the sources were not found");
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let lines = text.lines().map(|line| line.split("//").next().unwrap_or("").to_owned()).collect();
+            (path.strip_prefix(root).unwrap().display().to_string(), lines)
+        })
+        .collect()
+}
+
+fn words_after<'a>(line: &'a str, marker: &str) -> Vec<&'a str> {
+    line.match_indices(marker)
+        .filter(|(at, _)| *at == 0 || !line[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+        .map(|(at, _)| &line[at + marker.len()..])
+        .collect()
+}
+
+#[test]
+fn no_room_knows_more_than_it_should() {
+    let mut trespasses = vec![];
+    for (path, lines) in code() {
+        let Some((_, allowed)) = ROOMS.iter().filter(|(room, _)| path.starts_with(room)).max_by_key(|(room, _)| room.len())
+        else {
+            continue;
+        };
+        for (number, line) in lines.iter().enumerate() {
+            for rest in words_after(line, "crate::") {
+                let fine = allowed.iter().any(|room| {
+                    rest.strip_prefix(room).is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+                });
+                if !fine {
+                    trespasses.push(format!("{path}:{}: {}", number + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(trespasses.is_empty(), "imports against the edges of ARCHITECTURE.md:\n{}", trespasses.join("\n"));
+}
+
+#[test]
+fn library_types_stay_in_the_folder_that_owns_them() {
+    let mut trespasses = vec![];
+    for (path, lines) in code() {
+        for (number, line) in lines.iter().enumerate() {
+            for (library, folders) in OWNERS {
+                let named = !words_after(line, &format!("{library}::")).is_empty()
+                    || line.trim_start().starts_with(&format!("use {library};"));
+                if named && !folders.iter().any(|folder| path.starts_with(folder)) {
+                    trespasses.push(format!("{path}:{}: {}", number + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(trespasses.is_empty(), "libraries outside of their folder:\n{}", trespasses.join("\n"));
+}
+
+#[test]
+fn the_agent_and_the_backend_share_no_code() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("backend/Cargo.toml")).unwrap();
+    let agent_as_dependency =
+        manifest.lines().any(|line| line.trim_start().starts_with("bowline ") || line.starts_with("bowline="));
+    assert!(!agent_as_dependency, "backend/Cargo.toml depends on the agent: the wire is the contract");
+}
