@@ -1,1 +1,29 @@
-//! To be filled.
+//! HTTP clients for OpenStack: credentials from `clouds.yaml`, a Keystone session, Cinder's volumes and attachments.
+//!
+//! ```text
+//! clouds_yaml -> cloud_config -> session (keystone, endpoint) --token, endpoint--> volume_service -> volumes, attachments
+//!                                            \                                        /
+//!                                             +---------------- http ----------------+      fault, error: what went wrong
+//! ```
+//! Wire forms are converted at this edge (`wire`, `connection_info`); nothing of reqwest or of a service's JSON leaves the
+//! folder. Formats and status codes follow the Block Storage API v3 and Identity API v3 references.
+
+mod attachments;
+mod cloud_config;
+mod clouds_yaml;
+mod connection_info;
+mod endpoint;
+mod error;
+mod fault;
+mod http;
+mod keystone;
+mod session;
+mod volume_service;
+mod volumes;
+mod wire;
+
+pub use cloud_config::{AuthMethod, CloudConfig, Interface, PasswordUser, Scope};
+pub use connection_info::ConnectionInfoError;
+pub use error::{OpenstackError, Operation};
+pub use http::HttpOptions;
+pub use volume_service::{Outcome, VolumeService};

@@ -1,0 +1,347 @@
+//! The one error type of the OpenStack clients, and what each failure means to the caller.
+//!
+//! Every variant says what was being done and with which ids. Answers that were accepted are never quoted (they hold CHAP
+//! passwords and tokens); of refusals only the service's own message is.
+
+use super::connection_info::ConnectionInfoError;
+use crate::model::{AttachmentId, ErrorKind, GuestUuid, VolumeId};
+use std::{error::Error, fmt, path::PathBuf, sync::Arc};
+
+/// What was asked of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Get a token from Keystone.
+    Authenticate {
+        /// `user` or `service user`: whose credentials.
+        role: &'static str,
+    },
+    /// `GET /volumes/{id}`.
+    ShowVolume(VolumeId),
+    /// `GET /volumes/detail?name=…`.
+    FindVolume(String),
+    /// `GET /volumes/detail`.
+    ListVolumes,
+    /// `POST /volumes`, with the new volume's name.
+    CreateVolume(String),
+    /// `DELETE /volumes/{id}`.
+    DeleteVolume(VolumeId),
+    /// `POST /attachments`.
+    CreateAttachment {
+        /// For which volume.
+        volume: VolumeId,
+        /// For which guest.
+        guest: GuestUuid,
+    },
+    /// `PUT /attachments/{id}`.
+    UpdateAttachment(AttachmentId),
+    /// `POST /attachments/{id}/action` with `os-complete`.
+    CompleteAttachment(AttachmentId),
+    /// `GET /attachments/{id}`.
+    ShowAttachment(AttachmentId),
+    /// `GET /attachments`, of one volume or of all.
+    ListAttachments(Option<VolumeId>),
+    /// `DELETE /attachments/{id}`.
+    DeleteAttachment(AttachmentId),
+}
+
+impl Operation {
+    /// Whether the service changes something when it carries this out.
+    pub fn changes_something(&self) -> bool {
+        !matches!(
+            self,
+            Self::Authenticate { .. }
+                | Self::ShowVolume(_)
+                | Self::FindVolume(_)
+                | Self::ListVolumes
+                | Self::ShowAttachment(_)
+                | Self::ListAttachments(_)
+        )
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authenticate { role } => write!(f, "authenticate the {role} with Keystone"),
+            Self::ShowVolume(id) => write!(f, "look up volume {id}"),
+            Self::FindVolume(name) => write!(f, "look up the volume named {name:?}"),
+            Self::ListVolumes => f.write_str("list volumes"),
+            Self::CreateVolume(name) => write!(f, "create volume {name:?}"),
+            Self::DeleteVolume(id) => write!(f, "delete volume {id}"),
+            Self::CreateAttachment { volume, guest } => write!(f, "create an attachment of volume {volume} for guest {guest}"),
+            Self::UpdateAttachment(id) => write!(f, "give attachment {id} this host's connector"),
+            Self::CompleteAttachment(id) => write!(f, "complete attachment {id}"),
+            Self::ShowAttachment(id) => write!(f, "look up attachment {id}"),
+            Self::ListAttachments(Some(volume)) => write!(f, "list the attachments of volume {volume}"),
+            Self::ListAttachments(None) => f.write_str("list attachments"),
+            Self::DeleteAttachment(id) => write!(f, "delete attachment {id}"),
+        }
+    }
+}
+
+/// Why something asked of OpenStack did not happen.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenstackError {
+    /// No `clouds.yaml` in any of the usual places.
+    #[error("no clouds.yaml found; looked for {}", list_paths(searched))]
+    NoCloudsFile {
+        /// Where it was looked for.
+        searched: Vec<PathBuf>,
+    },
+    /// A credentials file, CA bundle or the like cannot be read.
+    #[error("cannot read {}", file.display())]
+    UnreadableFile {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// A credentials file says something that cannot be used.
+    #[error("{}{}: {problem}", file.display(), line_suffix(*line))]
+    CloudsFile {
+        /// Which file.
+        file: PathBuf,
+        /// Line, counted from 1, where one can be named.
+        line: Option<u64>,
+        /// What is wrong, naming the key. Never holds a value that could be secret.
+        problem: String,
+    },
+    /// The TLS side of the HTTP client cannot be set up.
+    #[error("cannot set up HTTPS{}", bundle.as_ref().map(|path| format!(" with the CA bundle {}", path.display())).unwrap_or_default())]
+    Tls {
+        /// The CA bundle in use, if one is configured.
+        bundle: Option<PathBuf>,
+        /// What the TLS library said.
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The service catalog has no usable block storage endpoint.
+    #[error("Keystone's catalog has no {interface} block storage v3 endpoint{}; it offers: {offered}", region.as_ref().map(|region| format!(" in region {region}")).unwrap_or_default())]
+    NoEndpoint {
+        /// The region that was asked for.
+        region: Option<String>,
+        /// The interface that was asked for.
+        interface: &'static str,
+        /// What is in the catalog instead.
+        offered: String,
+    },
+    /// The peer could not be reached, or the connection broke.
+    #[error("cannot {operation}: {} {peer}", if *sent { "lost the connection to" } else { "cannot reach" })]
+    Unreachable {
+        /// What was being done.
+        operation: Operation,
+        /// Scheme, host and port.
+        peer: String,
+        /// The request may have reached the service.
+        sent: bool,
+        /// What the HTTP client said.
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// No answer in time.
+    #[error("cannot {operation}: {peer} did not answer within {timeout_s} s")]
+    NoAnswer {
+        /// What was being done.
+        operation: Operation,
+        /// Scheme, host and port.
+        peer: String,
+        /// The request may have reached the service.
+        sent: bool,
+        /// The deadline that passed.
+        timeout_s: u64,
+    },
+    /// The service answered with an error.
+    #[error("cannot {operation}: HTTP {status}: {message}{}{}", quota_hint(*status), request_suffix(request_id))]
+    Refused {
+        /// What was being done.
+        operation: Operation,
+        /// HTTP status.
+        status: u16,
+        /// The service's own words, made safe to print.
+        message: String,
+        /// The service's name for this request, to find it in its logs.
+        request_id: Option<String>,
+    },
+    /// The service answered with success, but the answer makes no sense.
+    #[error("cannot {operation}: the service answered HTTP {status} with {problem}{}", request_suffix(request_id))]
+    Unintelligible {
+        /// What was being done.
+        operation: Operation,
+        /// HTTP status.
+        status: u16,
+        /// What is wrong with the answer; never the answer itself.
+        problem: String,
+        /// The service's name for this request.
+        request_id: Option<String>,
+    },
+    /// The connection info of an attachment cannot be used.
+    #[error("the connection info of attachment {attachment} cannot be used")]
+    ConnectionInfo {
+        /// Whose.
+        attachment: AttachmentId,
+        /// Which key, and why.
+        #[source]
+        source: ConnectionInfoError,
+    },
+    /// No volume has this id or name.
+    #[error("no volume has the id or name {name:?}")]
+    NoSuchVolume {
+        /// What was looked for.
+        name: String,
+    },
+    /// A name is not unique.
+    #[error("{count} volumes are named {name:?}: use the id")]
+    AmbiguousName {
+        /// The name.
+        name: String,
+        /// How many have it.
+        count: usize,
+    },
+    /// A volume ended in an error state while it was waited for.
+    #[error("volume {volume} went to status {status:?} instead of {wanted:?}: see the volume service's log")]
+    VolumeFailed {
+        /// Which volume.
+        volume: VolumeId,
+        /// Where it ended.
+        status: String,
+        /// What was waited for.
+        wanted: String,
+    },
+    /// The deadline of a wait passed.
+    #[error("volume {volume} is not {wanted:?} in time: its status is {status:?}")]
+    WaitedTooLong {
+        /// Which volume.
+        volume: VolumeId,
+        /// Its last known status.
+        status: String,
+        /// What was waited for.
+        wanted: String,
+    },
+}
+
+impl OpenstackError {
+    /// What sort of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoCloudsFile { .. } | Self::UnreadableFile { .. } | Self::CloudsFile { .. } | Self::Tls { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Self::NoEndpoint { .. } => ErrorKind::Unsupported,
+            Self::Unreachable { .. } => ErrorKind::Unavailable,
+            Self::NoAnswer { .. } | Self::WaitedTooLong { .. } => ErrorKind::Timeout,
+            Self::Refused { operation, status, message, .. } => refusal_kind(operation, *status, message),
+            Self::Unintelligible { .. } | Self::ConnectionInfo { .. } | Self::VolumeFailed { .. } => ErrorKind::Internal,
+            Self::NoSuchVolume { .. } => ErrorKind::NotFound,
+            Self::AmbiguousName { .. } => ErrorKind::Conflict,
+        }
+    }
+
+    /// Whether the service may have done what was asked although no usable answer came. The caller must look before it
+    /// asks again: creating an attachment twice would hold the volume twice.
+    pub fn outcome_unknown(&self) -> bool {
+        match self {
+            Self::Unreachable { operation, sent, .. } | Self::NoAnswer { operation, sent, .. } => {
+                *sent && operation.changes_something()
+            }
+            // 503 comes from a proxy or a service that turned the request away; the other three can follow the effect.
+            Self::Refused { operation, status: 500 | 502 | 504, .. } | Self::Unintelligible { operation, .. } => {
+                operation.changes_something()
+            }
+            _ => false,
+        }
+    }
+
+    /// The HTTP status of a refusal.
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+fn refusal_kind(operation: &Operation, status: u16, message: &str) -> ErrorKind {
+    let authenticating = matches!(operation, Operation::Authenticate { .. });
+    match status {
+        // Cinder refuses a wrong state with 400, told apart from malformed input only by its words.
+        400 if message.starts_with("Invalid volume") || message.contains("status must be") => ErrorKind::Conflict,
+        400 => ErrorKind::InvalidInput,
+        401 => ErrorKind::AuthenticationFailed,
+        403 => ErrorKind::PermissionDenied,
+        // Keystone has nothing to not find: the auth_url is wrong.
+        404 | 405 if authenticating => ErrorKind::InvalidInput,
+        404 => ErrorKind::NotFound,
+        408 => ErrorKind::Timeout,
+        // 413 is how Cinder says that a quota is used up.
+        409 | 413 => ErrorKind::Conflict,
+        406 | 501 => ErrorKind::Unsupported,
+        429 | 500..=599 => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn quota_hint(status: u16) -> &'static str {
+    if status == 413 { " (free some, or have the project's quota raised)" } else { "" }
+}
+
+fn request_suffix(request_id: &Option<String>) -> String {
+    request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default()
+}
+
+fn line_suffix(line: Option<u64>) -> String {
+    line.map(|line| format!(":{line}")).unwrap_or_default()
+}
+
+fn list_paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(operation: Operation, status: u16, message: &str) -> OpenstackError {
+        OpenstackError::Refused { operation, status, message: message.into(), request_id: Some("req-1".into()) }
+    }
+
+    #[test]
+    fn a_wrong_state_is_a_conflict_and_bad_input_is_not() {
+        for (status, message, kind) in [
+            (400, "Invalid volume: Volume x status must be available or downloading to reserve", ErrorKind::Conflict),
+            (400, "Invalid input for field/attribute size. Value: 0.", ErrorKind::InvalidInput),
+            (401, "The request you have made requires authentication.", ErrorKind::AuthenticationFailed),
+            (403, "Policy doesn't allow it", ErrorKind::PermissionDenied),
+            (404, "Volume type with name nope could not be found.", ErrorKind::NotFound),
+            (406, "Version 3.54 is not supported by the API.", ErrorKind::Unsupported),
+            (409, "ConflictNovaUsingAttachment", ErrorKind::Conflict),
+            (413, "VolumeLimitExceeded", ErrorKind::Conflict),
+            (500, "The server has either erred", ErrorKind::Unavailable),
+            (503, "", ErrorKind::Unavailable),
+            (302, "", ErrorKind::Internal),
+        ] {
+            assert_eq!(refused(Operation::ListVolumes, status, message).kind(), kind, "{status} {message}");
+        }
+        assert_eq!(refused(Operation::Authenticate { role: "user" }, 404, "").kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn the_message_names_operation_status_words_and_request() {
+        let id: VolumeId = "94333fbd-2aab-4a5a-befd-e30c2f7377fd".parse().unwrap();
+        let text = refused(Operation::ShowVolume(id), 404, "could not be found").to_string();
+        assert_eq!(
+            text,
+            "cannot look up volume 94333fbd-2aab-4a5a-befd-e30c2f7377fd: HTTP 404: could not be found (request req-1)"
+        );
+    }
+
+    #[test]
+    fn only_a_change_whose_answer_was_lost_has_an_unknown_outcome() {
+        let create = Operation::CreateVolume("v".into());
+        assert!(refused(create.clone(), 504, "").outcome_unknown());
+        assert!(!refused(create.clone(), 503, "").outcome_unknown());
+        assert!(!refused(create, 400, "").outcome_unknown());
+        assert!(!refused(Operation::ListVolumes, 504, "").outcome_unknown());
+    }
+}

@@ -1,0 +1,199 @@
+//! One HTTP exchange: bounded in time and size, with every way it can fail named.
+//!
+//! Redirects are not followed: they would carry the token to another host. Web proxies from the environment are not used:
+//! control traffic of a storage network, tokens in its headers, has no business there. TLS certificates are always
+//! checked; the system's roots (about 2 MB once parsed) are loaded only when an `https://` address is first used.
+
+use super::{OpenstackError, Operation, fault};
+use reqwest::{Certificate, Client, ClientBuilder, Method, Url, header::HeaderMap, redirect::Policy};
+use std::{
+    error::Error,
+    fs,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use zeroize::Zeroizing;
+
+/// Largest answer that is read, bytes. A page of 1000 volumes with details is about 2 MiB.
+const ANSWER_MAX_BYTES: usize = 8 << 20;
+/// Largest answer to an authentication or a single object would fit in this; it is what is reserved up front.
+const ANSWER_START_BYTES: usize = 4 << 10;
+/// How long an idle connection is kept, seconds. Shorter than servers do, so that a request that must not be sent twice
+/// seldom meets a connection that the other side has just closed.
+const POOL_IDLE_S: u64 = 4;
+/// Idle connections kept per host; each costs about 20 KiB.
+const POOL_MAX_IDLE: usize = 2;
+
+/// Limits of every HTTP request.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Longest time to establish a connection, seconds.
+    pub connect_timeout_s: u64,
+    /// Longest time from sending a request to the last byte of its answer, seconds.
+    pub request_timeout_s: u64,
+    /// The `User-Agent`.
+    pub user_agent: String,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout_s: 5,
+            // Cinder exports the volume within `PUT /attachments/{id}`: slow arrays take tens of seconds.
+            request_timeout_s: 60,
+            user_agent: concat!("bowline/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// The HTTP client, with TLS only once it is needed. Clones share connections.
+#[derive(Clone)]
+pub(super) struct Http {
+    options: HttpOptions,
+    plain: Client,
+    tls: Arc<OnceLock<Client>>,
+    cacert: Option<PathBuf>,
+}
+
+/// What came back, whole.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    /// Wiped when dropped: answers hold CHAP passwords.
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+impl Answer {
+    /// The service's name for the request, under either of the names in use.
+    pub(super) fn request_id(&self) -> Option<String> {
+        let value = ["x-openstack-request-id", "x-compute-request-id"].iter().find_map(|name| self.headers.get(*name));
+        value.and_then(|value| value.to_str().ok()).map(|id| fault::printable(id, 64)).filter(|id| !id.is_empty())
+    }
+
+    /// The error this answer is.
+    pub(super) fn refused(&self, operation: &Operation) -> OpenstackError {
+        OpenstackError::Refused {
+            operation: operation.clone(),
+            status: self.status,
+            message: fault::message(&self.body),
+            request_id: self.request_id(),
+        }
+    }
+
+    /// The error that an accepted answer makes no sense.
+    pub(super) fn unintelligible(&self, operation: &Operation, problem: impl Into<String>) -> OpenstackError {
+        OpenstackError::Unintelligible {
+            operation: operation.clone(),
+            status: self.status,
+            problem: problem.into(),
+            request_id: self.request_id(),
+        }
+    }
+
+    /// Reads the body, telling what is not JSON from JSON of another shape, and quoting neither.
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, operation: &Operation) -> Result<T, OpenstackError> {
+        use serde_json::error::Category;
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let place = format!("at line {} column {}", error.line(), error.column());
+            let problem = match error.classify() {
+                Category::Data => format!("JSON of an unexpected shape ({place})"),
+                _ => format!("something that is not JSON ({place})"),
+            };
+            self.unintelligible(operation, problem)
+        })
+    }
+}
+
+impl Http {
+    /// A client that trusts `cacert`, or the system's roots. No I/O yet.
+    pub(super) fn new(options: HttpOptions, cacert: Option<PathBuf>) -> Result<Self, OpenstackError> {
+        // Fails only when a provider is installed already, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Without roots there is nothing to load; `https` never goes through this one.
+        let plain = builder(&options).tls_certs_only([]).build().map_err(|error| tls_error(&cacert, error))?;
+        Ok(Self { options, plain, tls: Arc::default(), cacert })
+    }
+
+    /// The same limits and plain connections with another CA bundle.
+    pub(super) fn trusting(&self, cacert: Option<PathBuf>) -> Self {
+        let tls = if cacert == self.cacert { self.tls.clone() } else { Arc::default() };
+        Self { tls, cacert, ..self.clone() }
+    }
+
+    fn client_for(&self, url: &Url) -> Result<&Client, OpenstackError> {
+        if url.scheme() != "https" {
+            return Ok(&self.plain);
+        }
+        if let Some(client) = self.tls.get() {
+            return Ok(client);
+        }
+        let mut tls = builder(&self.options).https_only(true);
+        if let Some(bundle) = &self.cacert {
+            let pem = fs::read(bundle)
+                .map_err(|error| OpenstackError::UnreadableFile { file: bundle.clone(), source: Arc::new(error) })?;
+            let roots = Certificate::from_pem_bundle(&pem).map_err(|error| tls_error(&self.cacert, error))?;
+            if roots.is_empty() {
+                return Err(tls_error(&self.cacert, "it holds no PEM certificate"));
+            }
+            tls = tls.tls_certs_only(roots);
+        }
+        let client = tls.build().map_err(|error| tls_error(&self.cacert, error))?;
+        Ok(self.tls.get_or_init(|| client))
+    }
+
+    /// Sends one request and reads its whole answer, whatever its status.
+    pub(super) async fn exchange(
+        &self,
+        operation: &Operation,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, OpenstackError> {
+        let peer = url.origin().ascii_serialization();
+        let mut request = self.client_for(&url)?.request(method, url).headers(headers);
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body);
+        }
+        let failed = |error: reqwest::Error| {
+            let sent = !error.is_connect() && !error.is_builder();
+            if error.is_timeout() {
+                let timeout_s = if sent { self.options.request_timeout_s } else { self.options.connect_timeout_s };
+                OpenstackError::NoAnswer { operation: operation.clone(), peer: peer.clone(), sent, timeout_s }
+            } else {
+                let source = Arc::new(error.without_url());
+                OpenstackError::Unreachable { operation: operation.clone(), peer: peer.clone(), sent, source }
+            }
+        };
+        let mut response = request.send().await.map_err(&failed)?;
+        let mut answer = Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: Zeroizing::new(Vec::with_capacity(ANSWER_START_BYTES)),
+        };
+        while let Some(chunk) = response.chunk().await.map_err(&failed)? {
+            if answer.body.len() + chunk.len() > ANSWER_MAX_BYTES {
+                return Err(answer.unintelligible(operation, "more than 8 MiB"));
+            }
+            answer.body.extend_from_slice(&chunk);
+        }
+        Ok(answer)
+    }
+}
+
+fn builder(options: &HttpOptions) -> ClientBuilder {
+    Client::builder()
+        .user_agent(&options.user_agent)
+        .connect_timeout(Duration::from_secs(options.connect_timeout_s))
+        .timeout(Duration::from_secs(options.request_timeout_s))
+        .pool_idle_timeout(Duration::from_secs(POOL_IDLE_S))
+        .pool_max_idle_per_host(POOL_MAX_IDLE)
+        .redirect(Policy::none())
+        .no_proxy()
+        .http1_only()
+}
+
+fn tls_error(bundle: &Option<PathBuf>, error: impl Into<Box<dyn Error + Send + Sync>>) -> OpenstackError {
+    OpenstackError::Tls { bundle: bundle.clone(), source: Arc::from(error.into()) }
+}

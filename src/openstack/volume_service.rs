@@ -1,0 +1,188 @@
+//! The client of the volume service: one call with its token, its retries and its errors.
+//!
+//! Which failures are tried again depends on the request:
+//!
+//! | request | tried again after | why |
+//! | --- | --- | --- |
+//! | reads, getting a token | no connection, lost answer, 502, 503, 504 | repeating changes nothing |
+//! | `PUT`, `os-complete`, `DELETE` | these and 500 | repeating ends in the same state |
+//! | `POST` that creates | no connection made | anything later may have created it; the caller looks first |
+//!
+//! A request that ran into its deadline is not repeated: the time is the caller's.
+
+use super::{
+    CloudConfig, HttpOptions, OpenstackError, Operation, endpoint,
+    http::{Answer, Http},
+    session::{Access, Session},
+};
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use reqwest::{
+    Method,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+use std::{iter, sync::Arc, time::Duration};
+
+/// The newest microversion needed: 3.54 lets an attachment be read-only. Cinder has it since the release Stein.
+const MICROVERSION: HeaderValue = HeaderValue::from_static("volume 3.54");
+const API_VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
+const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+const SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
+
+/// First pause between tries; each later one is twice as long, and jittered so that hosts do not return in step.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Tries after the first failed one.
+const RETRIES: usize = 4;
+
+/// Whether something had to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done now.
+    Changed,
+    /// It was so already.
+    Unchanged,
+}
+
+/// Whether a failed request may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It changes nothing.
+    Reading,
+    /// Doing it twice ends as doing it once.
+    Idempotent,
+    /// Only if it was certainly not received.
+    Never,
+}
+
+/// One request to the volume service.
+pub(super) struct Call<'a> {
+    pub(super) operation: Operation,
+    pub(super) method: Method,
+    /// Below the endpoint; made of fixed words and ids only, so nothing in it wants escaping.
+    pub(super) path: String,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) body: Option<Value>,
+    pub(super) repeat: Repeat,
+    /// Show that a service asks: Cinder lets nobody else detach what an instance uses.
+    pub(super) as_service: bool,
+}
+
+impl Call<'_> {
+    /// A read.
+    pub(super) fn get(operation: Operation, path: impl Into<String>) -> Self {
+        let (method, repeat) = (Method::GET, Repeat::Reading);
+        Self { operation, method, path: path.into(), query: &[], body: None, repeat, as_service: false }
+    }
+}
+
+/// A client of one cloud's volume service. Clones share its session and connections.
+#[derive(Clone)]
+pub struct VolumeService {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: Http,
+    user: Session,
+    service_user: Option<Session>,
+}
+
+impl VolumeService {
+    /// A client with `config`'s credentials; with `service_user` it proves on detach that a service is asking. No I/O: the
+    /// first request authenticates.
+    pub fn new(config: CloudConfig, service_user: Option<CloudConfig>, http: HttpOptions) -> Result<Self, OpenstackError> {
+        let http = Http::new(http, config.cacert.clone())?;
+        let service_user = service_user.map(|config| Session::service_user(http.trusting(config.cacert.clone()), config));
+        let user = Session::user(http.clone(), config);
+        Ok(Self { inner: Arc::new(Inner { http, user, service_user }) })
+    }
+
+    /// Sends one call, again where that is safe. Any status outside 2xx is an error.
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer, OpenstackError> {
+        let body = call.body.as_ref().map(|body| body.to_string().into_bytes());
+        let may_repeat = |error: &OpenstackError| may_repeat(call.repeat, error);
+        (|| self.once(&call, body.clone()))
+            .retry(pauses())
+            .when(may_repeat)
+            .notify(|error, pause| tracing::debug!(%error, pause_ms = pause.as_millis(), "trying again"))
+            .await
+    }
+
+    /// One try; a refused token is replaced once.
+    async fn once(&self, call: &Call<'_>, body: Option<Vec<u8>>) -> Result<Answer, OpenstackError> {
+        let (user, service) = self.accesses(call, None).await?;
+        let answer = self.send(call, &user, service.as_deref(), body.clone()).await?;
+        let renewable = self.inner.user.is_renewable() || self.inner.service_user.as_ref().is_some_and(Session::is_renewable);
+        let answer = if answer.status == 401 && renewable {
+            // The middleware answers alike whichever of the two tokens it dislikes.
+            let (user, service) = self.accesses(call, Some((&user, service.as_ref()))).await?;
+            self.send(call, &user, service.as_deref(), body).await?
+        } else {
+            answer
+        };
+        if (200..300).contains(&answer.status) { Ok(answer) } else { Err(answer.refused(&call.operation)) }
+    }
+
+    async fn accesses(
+        &self,
+        call: &Call<'_>,
+        refused: Option<(&Arc<Access>, Option<&Arc<Access>>)>,
+    ) -> Result<(Arc<Access>, Option<Arc<Access>>), OpenstackError> {
+        let user = self.inner.user.access(refused.map(|(user, _)| user)).await?;
+        let service = match &self.inner.service_user {
+            Some(session) if call.as_service => Some(session.access(refused.and_then(|(_, service)| service)).await?),
+            _ => None,
+        };
+        Ok((user, service))
+    }
+
+    async fn send(
+        &self,
+        call: &Call<'_>,
+        user: &Access,
+        service: Option<&Access>,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, OpenstackError> {
+        let Some(base) = &user.endpoint else {
+            let offered = "no address for this session".to_owned();
+            return Err(OpenstackError::NoEndpoint { region: None, interface: "public", offered });
+        };
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(API_VERSION, MICROVERSION);
+        headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(token) = &user.token {
+            headers.insert(TOKEN, token.clone());
+        }
+        if let Some(token) = service.and_then(|service| service.token.as_ref()) {
+            headers.insert(SERVICE_TOKEN, token.clone());
+        }
+        let url = endpoint::resource(base, &call.path, call.query);
+        self.inner.http.exchange(&call.operation, call.method.clone(), url, headers, body).await
+    }
+}
+
+/// Repeats `try_once` as a read is repeated.
+pub(super) async fn retry_reading<T, F: Future<Output = Result<T, OpenstackError>>>(
+    try_once: impl FnMut() -> F,
+) -> Result<T, OpenstackError> {
+    try_once.retry(pauses()).when(|error| may_repeat(Repeat::Reading, error)).await
+}
+
+/// At once, then ever later: most failures are a restarted worker or a connection gone stale, which the next try misses.
+fn pauses() -> impl BackoffBuilder {
+    let later = ExponentialBuilder::default().with_min_delay(PAUSE_MIN).with_jitter().with_max_times(RETRIES - 1).build();
+    iter::once(Duration::ZERO).chain(later)
+}
+
+fn may_repeat(repeat: Repeat, error: &OpenstackError) -> bool {
+    // A token that could not be had was tried for enough already, and nothing else was sent.
+    if matches!(error, OpenstackError::Refused { operation: Operation::Authenticate { .. }, .. }) && repeat != Repeat::Reading {
+        return false;
+    }
+    match error {
+        OpenstackError::Unreachable { sent, .. } => !sent || repeat != Repeat::Never,
+        OpenstackError::Refused { status: 502..=504, .. } => repeat != Repeat::Never,
+        OpenstackError::Refused { status: 500, .. } => repeat == Repeat::Idempotent,
+        _ => false,
+    }
+}
