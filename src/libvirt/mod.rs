@@ -1,1 +1,158 @@
-//! To be filled.
+//! Guests and their disks, through libvirt.
+//!
+//! [`Libvirt`] is a handle on one connection. It does not mind a daemon that is down: calls then say so, and the
+//! connection is made anew as soon as the daemon is back. Everything here knows guests, disks and secrets, and nothing
+//! of the journal, the queue or the volume service. No type of the `virt` crate leaves this folder.
+
+mod attach;
+mod attach_plan;
+mod config;
+mod connection;
+mod detach;
+mod disk_xml;
+mod domain_xml;
+mod error;
+mod event_loop;
+mod events;
+mod ffi;
+mod guest;
+#[cfg(test)]
+mod samples;
+mod secret;
+mod unplug;
+
+pub use attach::Attached;
+pub use config::LibvirtConfig;
+pub use detach::DetachProgress;
+pub use error::{LibvirtError, LibvirtMessage};
+pub use events::{GuestEvent, LifecycleChange};
+pub use guest::{Guest, GuestDisk, free_target};
+pub use secret::{SECRET_USAGE_PREFIX, SecretRecord, SecretUsage};
+
+use crate::model::{DiskSpec, GuestUuid, Secret, VolumeId};
+use connection::{Call, Connection};
+use error::failed;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+use virt::error::ErrorNumber;
+
+/// Whether a request had anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was so already.
+    Unchanged,
+    /// It was done.
+    Changed,
+}
+
+/// A handle on libvirt; clones share one connection.
+#[derive(Clone)]
+pub struct Libvirt {
+    connection: Arc<Connection>,
+}
+
+impl Libvirt {
+    /// Starts libvirt's event loop and a task that connects and stays connected. A daemon that is down is no failure.
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// A setting that makes no sense, or a thread that cannot be started.
+    pub fn start(config: LibvirtConfig) -> Result<Self, LibvirtError> {
+        config.check()?;
+        event_loop::start()?;
+        let connection = Connection::new(config);
+        tokio::spawn(connection::keep_connected(Arc::downgrade(&connection)));
+        Ok(Self { connection })
+    }
+
+    /// What guests do, from now on. A listener that falls far behind is told so and must look for itself.
+    pub fn events(&self) -> broadcast::Receiver<GuestEvent> {
+        self.connection.events()
+    }
+
+    /// A guest by UUID or by name.
+    ///
+    /// # Errors
+    /// [`LibvirtError::GuestNotFound`], or libvirt cannot be reached.
+    pub async fn guest(&self, name_or_uuid: &str) -> Result<Guest, LibvirtError> {
+        let name = name_or_uuid.to_owned();
+        let call = self.call(format!("look up guest {name:?}"));
+        self.connection.read(call, move |connect| Guest::read(&guest::find(connect, &name)?)).await
+    }
+
+    /// All guests of the host, running or not.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or its answer cannot be read.
+    pub async fn guests(&self) -> Result<Vec<Guest>, LibvirtError> {
+        let list = |connect: &virt::connect::Connect| {
+            let mut guests = Vec::new();
+            for domain in connect.list_all_domains(0).map_err(failed("list guests"))? {
+                match Guest::read(&domain) {
+                    // It went away since it was listed.
+                    Err(LibvirtError::Call { source, .. }) if source.is(ErrorNumber::NoDomain) => {}
+                    guest => guests.push(guest?),
+                }
+            }
+            Ok(guests)
+        };
+        self.connection.read(self.call("list guests"), list).await
+    }
+
+    /// Attaches a disk: to the running guest if it runs, and to its persistent definition if it has one. A side that
+    /// has the volume from the same source is left as it is; a failure leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`LibvirtError::OtherSource`] if the running guest has the volume from elsewhere; libvirt's refusals; a time
+    /// limit, after which the disk may still appear.
+    pub async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> Result<Attached, LibvirtError> {
+        attach::attach(&self.connection, guest, disk).await
+    }
+
+    /// Detaches a volume's disk: the running guest lets go of it, asked again while it ignores that, and then the
+    /// persistent definition forgets it. Lives through restarts of the daemon. A guest that is gone has let go.
+    ///
+    /// # Errors
+    /// [`LibvirtError::GuestRefused`], [`LibvirtError::GuestIgnored`]; in both the guest still has the disk.
+    /// [`LibvirtError::LostSight`]: not known.
+    pub async fn detach_disk(
+        &self,
+        guest: GuestUuid,
+        volume: VolumeId,
+        progress: impl Fn(DetachProgress) + Send + Sync,
+    ) -> Result<Outcome, LibvirtError> {
+        detach::detach(&self.connection, guest, volume, &progress).await
+    }
+
+    /// Defines a secret, ephemeral and private, and sets its value; the same UUID again sets the value anew.
+    ///
+    /// # Errors
+    /// libvirt refuses, as when another secret has the same usage.
+    pub async fn define_secret(&self, uuid: Uuid, usage: &SecretUsage, value: &Secret) -> Result<(), LibvirtError> {
+        let (usage, value) = (usage.clone(), value.clone());
+        let call = self.call(format!("define secret {uuid}"));
+        self.connection.read(call, move |connect| secret::define(connect, uuid, &usage, &value)).await
+    }
+
+    /// Removes a secret; one that is not there is fine.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or refuses.
+    pub async fn undefine_secret(&self, uuid: Uuid) -> Result<Outcome, LibvirtError> {
+        let call = self.call(format!("undefine secret {uuid}"));
+        self.connection.read(call, move |connect| secret::undefine(connect, uuid)).await
+    }
+
+    /// The secrets whose usage begins with [`SECRET_USAGE_PREFIX`].
+    ///
+    /// # Errors
+    /// libvirt cannot be reached.
+    pub async fn secrets(&self) -> Result<Vec<SecretRecord>, LibvirtError> {
+        self.connection.read(self.call("list secrets"), secret::list).await
+    }
+
+    fn call(&self, operation: impl Into<String>) -> Call {
+        Call::new(operation, None, self.connection.config.call_timeout_s)
+    }
+}

@@ -1,0 +1,199 @@
+//! What attaching a disk means for a guest as it is. Pure, so that repeating and half-done states can be tested.
+
+use super::{
+    disk_xml,
+    domain_xml::DomainXml,
+    error::LibvirtError,
+    guest::{DriveAddress, GuestDisk, Sides},
+};
+use crate::model::{DiskBus, DiskSpec, GuestUuid};
+
+/// Units on a virtio-scsi controller that every QEMU takes (LUNs 0 to 255).
+const SCSI_UNITS: u32 = 256;
+
+/// What to do on each side, and where the disk goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AttachPlan {
+    /// Plug it in now.
+    pub(super) live: bool,
+    /// Put it into the persistent definition.
+    pub(super) config: bool,
+    /// The definition holds an older description of this volume at that target and bus, to be taken out first.
+    pub(super) stale: Option<(String, String)>,
+    /// Target name.
+    pub(super) target: String,
+    /// Address, on the SCSI bus.
+    pub(super) address: Option<DriveAddress>,
+    /// A virtio-scsi controller with the address's index has to be plugged in first.
+    pub(super) live_controller: bool,
+    /// The same, into the persistent definition.
+    pub(super) config_controller: bool,
+}
+
+impl AttachPlan {
+    pub(super) fn new(guest: GuestUuid, sides: &Sides, spec: &DiskSpec) -> Result<Self, LibvirtError> {
+        let wanted = disk_xml::source_text(&spec.source)?;
+        let same = |disk: &&GuestDisk| disk.source.as_deref() == Some(wanted.as_str());
+        let in_live = sides.live.as_ref().and_then(|side| side.disk_of(spec.volume));
+        if let Some(disk) = in_live.filter(|disk| !same(disk)) {
+            return Err(LibvirtError::OtherSource {
+                guest,
+                volume: spec.volume,
+                target: disk.target.clone(),
+                found: disk.source.clone().unwrap_or_default(),
+                wanted,
+            });
+        }
+        let configured = sides.config.as_ref().and_then(|side| side.disk_of(spec.volume));
+        let in_config = configured.filter(same);
+        let stale = configured.filter(|disk| !same(disk)).map(|disk| (disk.target.clone(), disk.bus.clone()));
+        let target = in_live.or(in_config).map_or(&spec.target, |disk| &disk.target).clone();
+        let mut plan = Self {
+            live: sides.live.is_some() && in_live.is_none(),
+            config: sides.config.is_some() && in_config.is_none(),
+            stale,
+            target,
+            address: None,
+            live_controller: false,
+            config_controller: false,
+        };
+        if spec.bus == DiskBus::Scsi && plan.changes() {
+            plan.place(guest, sides, in_live.or(in_config))?;
+        }
+        Ok(plan)
+    }
+
+    pub(super) fn changes(&self) -> bool {
+        self.live || self.config
+    }
+
+    /// Gives the disk one address for both sides, so that the guest finds it where it was after a restart.
+    fn place(&mut self, guest: GuestUuid, sides: &Sides, other_side: Option<&GuestDisk>) -> Result<(), LibvirtError> {
+        let has = |side: &DomainXml, index: u32| side.scsi_controllers.iter().any(|c| c.index == index && c.is_virtio);
+        let fits = |side: &DomainXml, index: u32| {
+            has(side, index) || side.scsi_controllers.iter().all(|controller| controller.index != index)
+        };
+        let given = other_side.and_then(|disk| disk.address);
+        let known = sides.each().flat_map(|side| &side.scsi_controllers).filter(|c| c.is_virtio).map(|c| c.index);
+        let next = sides.each().flat_map(|side| &side.scsi_controllers).map(|c| c.index + 1).max().unwrap_or(0);
+        let controller = given
+            .map(|address| address.controller)
+            .or_else(|| known.into_iter().find(|index| sides.each().all(|side| fits(side, *index))))
+            .unwrap_or(next);
+        let taken = |address: DriveAddress| {
+            sides.each().flat_map(|side| &side.disks).any(|disk| disk.bus == "scsi" && disk.address == Some(address))
+        };
+        let address = given
+            .or_else(|| (0..SCSI_UNITS).map(|unit| DriveAddress { controller, unit }).find(|address| !taken(*address)))
+            .ok_or(LibvirtError::NoFreeUnit { guest, controller })?;
+        self.live_controller = self.live && sides.live.as_ref().is_some_and(|side| !has(side, controller));
+        self.config_controller = self.config && sides.config.as_ref().is_some_and(|side| !has(side, controller));
+        self.address = Some(address);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::libvirt::{domain_xml::ScsiController, samples};
+
+    const HERE: &str = "/run/bowline/here";
+
+    fn disk(target: &str, source: &str) -> GuestDisk {
+        GuestDisk {
+            target: target.into(),
+            bus: "virtio".into(),
+            serial: None,
+            alias: None,
+            source: Some(source.into()),
+            volume: Some(samples::volume()),
+            address: None,
+        }
+    }
+
+    fn side(disks: Vec<GuestDisk>, controllers: &[(u32, bool)]) -> Option<DomainXml> {
+        let scsi_controllers = controllers.iter().map(|&(index, is_virtio)| ScsiController { index, is_virtio }).collect();
+        Some(DomainXml { disks, scsi_controllers, ..DomainXml::default() })
+    }
+
+    fn plan(live: Option<DomainXml>, config: Option<DomainXml>, spec: &DiskSpec) -> Result<AttachPlan, LibvirtError> {
+        AttachPlan::new(GuestUuid(uuid::Uuid::nil()), &Sides { live, config }, spec)
+    }
+
+    fn scsi() -> DiskSpec {
+        let mut spec = samples::block_spec(HERE);
+        spec.bus = DiskBus::Scsi;
+        spec
+    }
+
+    #[test]
+    fn a_new_disk_goes_where_the_guest_has_sides() {
+        let spec = samples::block_spec(HERE);
+        let none = || side(vec![], &[]);
+        for (live, config) in [(none(), none()), (none(), None), (None, none())] {
+            let expected = (live.is_some(), config.is_some());
+            let plan = plan(live, config, &spec).unwrap();
+            assert_eq!((plan.live, plan.config), expected);
+            assert_eq!((plan.target.as_str(), plan.stale), ("vdb", None));
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_there_is_left_alone() {
+        let there = || side(vec![disk("vdc", HERE)], &[]);
+        assert!(!plan(there(), there(), &samples::block_spec(HERE)).unwrap().changes());
+    }
+
+    #[test]
+    fn a_half_attached_disk_is_completed_at_the_same_target() {
+        let spec = samples::block_spec(HERE);
+        let there = || side(vec![disk("vdc", HERE)], &[]);
+        let plan_a = plan(there(), side(vec![], &[]), &spec).unwrap();
+        assert_eq!((plan_a.live, plan_a.config, plan_a.target.as_str()), (false, true, "vdc"));
+        let plan_b = plan(side(vec![], &[]), there(), &spec).unwrap();
+        assert_eq!((plan_b.live, plan_b.config, plan_b.target.as_str()), (true, false, "vdc"));
+    }
+
+    #[test]
+    fn an_old_description_in_the_definition_is_replaced() {
+        let plan = plan(side(vec![], &[]), side(vec![disk("vdc", "/dev/old")], &[]), &samples::block_spec(HERE)).unwrap();
+        assert_eq!((plan.live, plan.config, plan.stale), (true, true, Some(("vdc".into(), "virtio".into()))));
+    }
+
+    #[test]
+    fn a_running_guest_with_the_volume_from_elsewhere_is_a_conflict() {
+        let error = plan(side(vec![disk("vdc", "/dev/old")], &[]), None, &samples::block_spec(HERE)).unwrap_err();
+        assert!(matches!(&error, LibvirtError::OtherSource { found, .. } if found == "/dev/old"), "{error}");
+    }
+
+    #[test]
+    fn a_guest_without_virtio_scsi_gets_a_controller_beside_the_ones_it_has() {
+        let plan = plan(side(vec![], &[(0, false)]), side(vec![], &[(0, false)]), &scsi()).unwrap();
+        assert_eq!(plan.address, Some(DriveAddress { controller: 1, unit: 0 }));
+        assert!(plan.live_controller && plan.config_controller);
+    }
+
+    #[test]
+    fn a_controller_of_one_side_is_given_to_the_other() {
+        let plan = plan(side(vec![], &[(0, true)]), side(vec![], &[]), &scsi()).unwrap();
+        assert_eq!(plan.address, Some(DriveAddress { controller: 0, unit: 0 }));
+        assert!(!plan.live_controller && plan.config_controller);
+    }
+
+    #[test]
+    fn a_unit_is_free_only_if_no_side_uses_it() {
+        let at = |unit| {
+            let mut disk = disk("sda", "/dev/other");
+            disk.volume = None;
+            disk.bus = "scsi".into();
+            disk.address = Some(DriveAddress { controller: 0, unit });
+            disk
+        };
+        let controllers = &[(0, true)];
+        let found = plan(side(vec![at(0)], controllers), side(vec![at(1)], controllers), &scsi()).unwrap();
+        assert_eq!(found.address, Some(DriveAddress { controller: 0, unit: 2 }));
+        let full = || side((0..SCSI_UNITS).map(at).collect(), controllers);
+        assert!(matches!(plan(full(), full(), &scsi()), Err(LibvirtError::NoFreeUnit { controller: 0, .. })));
+    }
+}

@@ -1,0 +1,242 @@
+//! Reads a domain's XML as a stream: name, disks and SCSI controllers, and nothing else. A domain is never written back.
+
+use super::{
+    error::LibvirtError,
+    guest::{DriveAddress, GuestDisk},
+};
+use crate::model::{GuestUuid, Portal, VolumeId};
+use quick_xml::{
+    Reader, XmlVersion, escape,
+    events::{BytesStart, Event},
+};
+use uuid::Uuid;
+
+/// What matters of a domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct DomainXml {
+    pub(super) uuid: Option<GuestUuid>,
+    pub(super) name: String,
+    /// It runs: only a running domain has an id.
+    pub(super) active: bool,
+    pub(super) disks: Vec<GuestDisk>,
+    pub(super) scsi_controllers: Vec<ScsiController>,
+}
+
+/// A `<controller type='scsi'>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ScsiController {
+    pub(super) index: u32,
+    pub(super) is_virtio: bool,
+}
+
+impl DomainXml {
+    pub(super) fn parse(xml: &str) -> Result<Self, LibvirtError> {
+        let mut reader = Reader::from_str(xml);
+        reader.config_mut().expand_empty_elements = true;
+        let mut domain = Self::default();
+        let mut path: Vec<String> = Vec::new();
+        let mut text = String::new();
+        let mut disk = DiskParts::default();
+        loop {
+            match reader.read_event().map_err(unreadable)? {
+                Event::Start(element) => {
+                    path.push(element.name().as_ref().to_owned());
+                    text.clear();
+                    domain.open(&steps(&path), &element, &mut disk)?;
+                }
+                Event::Text(part) => text.push_str(&part.xml10_content()),
+                Event::CData(part) => text.push_str(&part.xml10_content()),
+                Event::GeneralRef(entity) => match entity.resolve_char_ref().map_err(unreadable)? {
+                    Some(character) => text.push(character),
+                    None => text.push_str(escape::resolve_xml_entity(&entity).unwrap_or_default()),
+                },
+                Event::End(_) => {
+                    domain.close(&steps(&path), text.trim(), &mut disk);
+                    path.pop();
+                    text.clear();
+                }
+                Event::Eof if path.is_empty() && !domain.name.is_empty() => return Ok(domain),
+                Event::Eof => return Err(LibvirtError::DomainXml { problem: "it ends early or has no name".to_owned() }),
+                _ => {}
+            }
+        }
+    }
+
+    fn open(&mut self, path: &[&str], element: &BytesStart<'_>, disk: &mut DiskParts) -> Result<(), LibvirtError> {
+        let attribute = |name: &str| attribute(element, name);
+        match path {
+            ["domain"] => self.active = attribute("id")?.is_some(),
+            ["domain", "devices", "controller"] if attribute("type")?.as_deref() == Some("scsi") => {
+                self.scsi_controllers.push(ScsiController {
+                    index: number(attribute("index")?),
+                    is_virtio: attribute("model")?.is_some_and(|model| model.starts_with("virtio")),
+                });
+            }
+            ["domain", "devices", "disk"] => *disk = DiskParts::default(),
+            ["domain", "devices", "disk", rest @ ..] => match rest {
+                ["source"] => {
+                    disk.protocol = attribute("protocol")?;
+                    for name in ["dev", "file", "name", "dir", "volume"] {
+                        disk.source = disk.source.take().or(attribute(name)?);
+                    }
+                }
+                ["source", "host"] => {
+                    disk.hosts.push((attribute("name")?.unwrap_or_default(), attribute("port")?));
+                }
+                ["target"] => {
+                    disk.target = attribute("dev")?.unwrap_or_default();
+                    disk.bus = attribute("bus")?.unwrap_or_default();
+                }
+                ["alias"] => disk.alias = attribute("name")?,
+                ["address"] if attribute("type")?.as_deref() == Some("drive") => {
+                    disk.address =
+                        Some(DriveAddress { controller: number(attribute("controller")?), unit: number(attribute("unit")?) });
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, path: &[&str], text: &str, disk: &mut DiskParts) {
+        match path {
+            ["domain", "name"] => text.clone_into(&mut self.name),
+            ["domain", "uuid"] => self.uuid = Uuid::try_parse(text).ok().map(GuestUuid),
+            ["domain", "devices", "disk", "serial"] => disk.serial = Some(text.to_owned()),
+            ["domain", "devices", "disk"] => self.disks.push(std::mem::take(disk).finish()),
+            _ => {}
+        }
+    }
+
+    /// The disk of a volume: by the alias that Bowline and Nova give it, else by its serial.
+    pub(super) fn disk_of(&self, volume: VolumeId) -> Option<&GuestDisk> {
+        self.disks.iter().find(|disk| disk.volume == Some(volume))
+    }
+}
+
+/// A `<disk>` while it is being read.
+#[derive(Default)]
+struct DiskParts {
+    target: String,
+    bus: String,
+    alias: Option<String>,
+    serial: Option<String>,
+    protocol: Option<String>,
+    source: Option<String>,
+    hosts: Vec<(String, Option<String>)>,
+    address: Option<DriveAddress>,
+}
+
+impl DiskParts {
+    fn finish(self) -> GuestDisk {
+        let by_alias = self.alias.as_deref().and_then(|alias| alias.strip_prefix("ua-")?.parse().ok());
+        let by_serial = || self.serial.as_deref()?.parse().ok();
+        let source = self.source.map(|source| match self.protocol {
+            None => source,
+            Some(protocol) => {
+                let port = |port: Option<String>| port.and_then(|port| port.parse().ok()).unwrap_or(default_port(&protocol));
+                let hosts: Vec<_> =
+                    self.hosts.into_iter().map(|(host, given)| Portal { host, port: port(given) }.to_string()).collect();
+                network_source(&protocol, &source, &hosts.join(","))
+            }
+        });
+        GuestDisk {
+            volume: by_alias.or_else(by_serial),
+            target: self.target,
+            bus: self.bus,
+            serial: self.serial,
+            alias: self.alias,
+            source,
+            address: self.address,
+        }
+    }
+}
+
+/// How a network source reads in [`GuestDisk::source`].
+pub(super) fn network_source(protocol: &str, name: &str, hosts: &str) -> String {
+    format!("{protocol}:{name} at {hosts}")
+}
+
+/// libvirt leaves a port out that is the protocol's own.
+fn default_port(protocol: &str) -> u16 {
+    match protocol {
+        "iscsi" => 3260,
+        "rbd" => 6789,
+        _ => 0,
+    }
+}
+
+fn steps(path: &[String]) -> Vec<&str> {
+    path.iter().map(String::as_str).collect()
+}
+
+fn attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<String>, LibvirtError> {
+    element
+        .try_get_attribute(name)
+        .map_err(unreadable)?
+        .map(|attribute| attribute.normalized_value(XmlVersion::Implicit1_0).map(String::from).map_err(unreadable))
+        .transpose()
+}
+
+fn number(text: Option<String>) -> u32 {
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+fn unreadable(error: impl std::fmt::Display) -> LibvirtError {
+    LibvirtError::DomainXml { problem: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VOLUME: &str = "94333fbd-2aab-4a5a-befd-e30c2f7377fd";
+
+    fn domain(devices: &str) -> DomainXml {
+        let xml = format!(
+            "<domain type='qemu' id='3'><name>a&amp;b</name><uuid>0d1f2e3c-4b5a-4678-9abc-def012345678</uuid>\
+             <devices>{devices}</devices></domain>"
+        );
+        DomainXml::parse(&xml).unwrap()
+    }
+
+    #[test]
+    fn a_block_disk_is_known_by_its_alias() {
+        let domain = domain(&format!(
+            "<disk type='block' device='disk'><source dev='/dev/x' index='1'/><backingStore type='file'><source file='/no'/>\
+             </backingStore><target dev='vdb' bus='virtio'/><serial>other</serial><alias name='ua-{VOLUME}'/></disk>"
+        ));
+        assert!(domain.active && domain.name == "a&b", "{domain:?}");
+        let disk = domain.disk_of(VOLUME.parse().unwrap()).unwrap();
+        assert_eq!((disk.target.as_str(), disk.bus.as_str()), ("vdb", "virtio"));
+        assert_eq!(disk.source.as_deref(), Some("/dev/x"), "the backing store's source is not the disk's");
+        assert_eq!(disk.serial.as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn a_network_disk_is_known_by_its_serial() {
+        let domain = domain(&format!(
+            "<disk type='network' device='disk'><source protocol='iscsi' name='iqn.2026-01.org:a/1'><host name='::1'/>\
+             </source><target dev='sda' bus='scsi'/><serial>{VOLUME}</serial><alias name='scsi0-0-0-4'/>\
+             <address type='drive' controller='1' bus='0' target='0' unit='4'/></disk>\
+             <controller type='scsi' index='1' model='virtio-scsi'/><controller type='scsi' index='0' model='lsilogic'/>"
+        ));
+        let disk = domain.disk_of(VOLUME.parse().unwrap()).unwrap();
+        assert_eq!(disk.source.as_deref(), Some("iscsi:iqn.2026-01.org:a/1 at [::1]:3260"));
+        assert_eq!(disk.address, Some(DriveAddress { controller: 1, unit: 4 }));
+        assert_eq!(
+            domain.scsi_controllers,
+            [ScsiController { index: 1, is_virtio: true }, ScsiController { index: 0, is_virtio: false }]
+        );
+    }
+
+    #[test]
+    fn broken_xml_is_an_error() {
+        for xml in
+            ["", "<domain", "<domain><name>a</name>", "<domain></x>", "<domain/>", "<domain><name>&#xFFFFFFFF;</name></domain>"]
+        {
+            assert!(matches!(DomainXml::parse(xml), Err(LibvirtError::DomainXml { .. })), "{xml}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What can go wrong between Bowline and libvirt.
+
+use crate::model::{ErrorKind, GuestUuid, VolumeId};
+use std::fmt;
+use virt::error::{ErrorNumber, ErrorNumberEnum};
+
+/// An error of this subsystem.
+#[derive(Debug, thiserror::Error)]
+pub enum LibvirtError {
+    /// The settings make no sense.
+    #[error("libvirt setting {setting}: {problem}")]
+    Config {
+        /// The setting's name.
+        setting: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The event loop could not be started.
+    #[error("cannot start libvirt's event loop")]
+    EventLoop(#[source] std::io::Error),
+    /// No connection.
+    #[error("cannot connect to libvirt at {uri}; is its daemon running? (systemctl start libvirtd)")]
+    Connect {
+        /// Connection URI.
+        uri: String,
+        /// libvirt's word.
+        #[source]
+        source: LibvirtMessage,
+    },
+    /// No connection, and no answer either.
+    #[error("libvirt at {uri} accepts no connection within {timeout_s} s; is its daemon hung? (systemctl restart libvirtd)")]
+    ConnectTimeout {
+        /// Connection URI.
+        uri: String,
+        /// How long it was waited for.
+        timeout_s: u64,
+    },
+    /// The connection broke during a call; whether the call had an effect is not known.
+    #[error("the connection to libvirt broke while trying to {operation}")]
+    ConnectionLost {
+        /// What was being done.
+        operation: String,
+        /// libvirt's word.
+        #[source]
+        source: LibvirtMessage,
+    },
+    /// A call did not come back in time; it may still take effect.
+    #[error("libvirt did not {operation} within {timeout_s} s; {stuck_calls} calls to it are unanswered")]
+    CallTimeout {
+        /// What was being done.
+        operation: String,
+        /// How long it was waited for.
+        timeout_s: u64,
+        /// Calls under way, this one included.
+        stuck_calls: usize,
+    },
+    /// libvirt answered a call with an error.
+    #[error("libvirt could not {operation}")]
+    Call {
+        /// What was being done.
+        operation: String,
+        /// libvirt's word.
+        #[source]
+        source: LibvirtMessage,
+    },
+    /// No such guest.
+    #[error("no guest {guest:?} on this host (virsh list --all shows them)")]
+    GuestNotFound {
+        /// Name or UUID as it was asked for.
+        guest: String,
+    },
+    /// The guest has the volume already, from elsewhere.
+    #[error("guest {guest} already has volume {volume} as {target}, but from {found} instead of {wanted}; detach it first")]
+    OtherSource {
+        /// Which guest.
+        guest: GuestUuid,
+        /// Which volume.
+        volume: VolumeId,
+        /// The disk's target name.
+        target: String,
+        /// The source it has.
+        found: String,
+        /// The source it should get.
+        wanted: String,
+    },
+    /// No address is left on the guest's virtio-scsi controller.
+    #[error("guest {guest} has no free unit on virtio-scsi controller {controller}; use bus virtio")]
+    NoFreeUnit {
+        /// Which guest.
+        guest: GuestUuid,
+        /// The controller's index.
+        controller: u32,
+    },
+    /// The guest said no.
+    #[error("guest {guest} refused to let go of disk {target} (volume {volume}); unmount it in the guest, then detach again")]
+    GuestRefused {
+        /// Which guest.
+        guest: GuestUuid,
+        /// Which volume.
+        volume: VolumeId,
+        /// The disk's target name.
+        target: String,
+    },
+    /// The guest said nothing.
+    #[error(
+        "guest {guest} did not let go of disk {target} (volume {volume}) within {timeout_s} s, asked {requests} times; \
+         it may be hung, still booting or without PCI hot-plug: look at its console, then detach again or shut it off"
+    )]
+    GuestIgnored {
+        /// Which guest.
+        guest: GuestUuid,
+        /// Which volume.
+        volume: VolumeId,
+        /// The disk's target name.
+        target: String,
+        /// How long it was waited for.
+        timeout_s: u64,
+        /// How often the guest was asked.
+        requests: u32,
+    },
+    /// libvirt could not be asked any more before the guest had let go.
+    #[error("libvirt was not reachable to see whether guest {guest} let go of volume {volume} within {timeout_s} s")]
+    LostSight {
+        /// Which guest.
+        guest: GuestUuid,
+        /// Which volume.
+        volume: VolumeId,
+        /// How long it was waited for.
+        timeout_s: u64,
+        /// Why not.
+        #[source]
+        source: Box<LibvirtError>,
+    },
+    /// The thread of a call died.
+    #[error("internal error: trying to {operation} ended without an answer")]
+    Broken {
+        /// What was being done.
+        operation: String,
+    },
+    /// The domain XML cannot be read.
+    #[error("libvirt's XML of a domain cannot be read: {problem}")]
+    DomainXml {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The disk cannot be told to libvirt.
+    #[error("cannot describe a disk to libvirt: {problem}")]
+    DiskXml {
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl LibvirtError {
+    /// The stable kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config { .. } | Self::DiskXml { .. } => ErrorKind::InvalidInput,
+            Self::Connect { source, .. } => match source.kind() {
+                kind @ (ErrorKind::PermissionDenied | ErrorKind::AuthenticationFailed) => kind,
+                _ => ErrorKind::Unavailable,
+            },
+            Self::ConnectTimeout { .. } | Self::ConnectionLost { .. } | Self::LostSight { .. } => ErrorKind::Unavailable,
+            Self::CallTimeout { .. } => ErrorKind::Timeout,
+            Self::Call { source, .. } => source.kind(),
+            Self::GuestNotFound { .. } => ErrorKind::NotFound,
+            Self::OtherSource { .. } | Self::NoFreeUnit { .. } => ErrorKind::Conflict,
+            Self::GuestRefused { .. } | Self::GuestIgnored { .. } => ErrorKind::GuestRefused,
+            Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// An error as libvirt words it, with its number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct LibvirtMessage {
+    code: ErrorNumberEnum,
+    message: String,
+}
+
+impl LibvirtMessage {
+    /// The stable kind behind libvirt's number.
+    pub fn kind(&self) -> ErrorKind {
+        let Some(code) = self.code.known() else { return ErrorKind::Internal };
+        match code {
+            ErrorNumber::NoDomain | ErrorNumber::NoSecret | ErrorNumber::DeviceMissing => ErrorKind::NotFound,
+            ErrorNumber::OperationInvalid | ErrorNumber::OperationFailed | ErrorNumber::ResourceBusy => ErrorKind::Conflict,
+            ErrorNumber::OperationTimeout => ErrorKind::Timeout,
+            ErrorNumber::OperationDenied | ErrorNumber::AccessDenied => ErrorKind::PermissionDenied,
+            ErrorNumber::AuthFailed | ErrorNumber::AuthCancelled | ErrorNumber::AuthUnavailable => {
+                ErrorKind::AuthenticationFailed
+            }
+            ErrorNumber::NoSupport | ErrorNumber::ConfigUnsupported | ErrorNumber::OperationUnsupported => {
+                ErrorKind::Unsupported
+            }
+            ErrorNumber::XmlError | ErrorNumber::XmlDetail | ErrorNumber::InvalidArg => ErrorKind::InvalidInput,
+            ErrorNumber::NoConnect | ErrorNumber::Rpc | ErrorNumber::SystemError => ErrorKind::Unavailable,
+            _ => ErrorKind::Internal,
+        }
+    }
+
+    pub(super) fn is(&self, code: ErrorNumber) -> bool {
+        self.code.is(code)
+    }
+
+    /// There is no such device, or no running guest to have it.
+    pub(super) fn says_absent(&self) -> bool {
+        [ErrorNumber::NoDomain, ErrorNumber::DeviceMissing, ErrorNumber::OperationInvalid].iter().any(|code| self.is(*code))
+    }
+
+    /// QEMU has been asked already and still waits for the guest. libvirt hands QEMU's sentence on under a general
+    /// number, so the words have to do; Nova reads the same ones.
+    pub(super) fn unplug_underway(&self) -> bool {
+        self.message.contains("already in the process of unplug")
+    }
+}
+
+impl From<virt::error::Error> for LibvirtMessage {
+    fn from(error: virt::error::Error) -> Self {
+        Self { code: error.code(), message: error.message().trim_end().to_owned() }
+    }
+}
+
+/// Says what was being done, for errors that name it.
+pub(super) fn failed(operation: impl fmt::Display) -> impl FnOnce(virt::error::Error) -> LibvirtError {
+    move |error| LibvirtError::Call { operation: operation.to_string(), source: error.into() }
+}

@@ -1,0 +1,48 @@
+//! What libvirt tells without being asked.
+
+use crate::model::GuestUuid;
+
+/// News of a guest, or of the connection itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestEvent {
+    /// The connection stands and events arrive. Whatever happened before it was not told: look again.
+    Connected,
+    /// The connection is gone; it is being made anew. Ephemeral secrets are lost if the daemon restarted.
+    Disconnected,
+    /// The guest came, went or changed state.
+    Lifecycle {
+        /// Which guest.
+        guest: GuestUuid,
+        /// What happened.
+        change: LifecycleChange,
+    },
+    /// The guest has let go of a device and QEMU has closed it.
+    DeviceRemoved {
+        /// Which guest.
+        guest: GuestUuid,
+        /// The device's alias.
+        alias: String,
+    },
+    /// The guest refused to let go of a device.
+    DeviceRemovalFailed {
+        /// Which guest.
+        guest: GuestUuid,
+        /// The device's alias.
+        alias: String,
+    },
+}
+
+/// What happened to a guest as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifecycleChange {
+    /// Its persistent definition is new or changed.
+    Defined,
+    /// Its persistent definition is gone.
+    Undefined,
+    /// It runs.
+    Started,
+    /// It no longer runs, whatever the reason.
+    Stopped,
+    /// Suspended, resumed, shutting down and the like: its devices stay.
+    Other,
+}

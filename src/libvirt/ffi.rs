@@ -1,0 +1,216 @@
+//! The few libvirt calls that the `virt` crate does not wrap. The only unsafe code of Bowline.
+//!
+//! Callbacks come on the event loop's thread. Each gets a [`Sink`] of its own, boxed, which libvirt frees when the
+//! callback is taken off or the connection dies.
+#![allow(unsafe_code)]
+
+use super::events::{GuestEvent, LifecycleChange};
+use crate::model::GuestUuid;
+use std::{
+    ffi::{CStr, CString, c_char, c_int, c_void},
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+use virt::{connect::Connect, domain::Domain, error::Error, sys};
+
+/// Where callbacks put what they hear.
+#[derive(Clone)]
+pub(super) struct Sink {
+    pub(super) events: broadcast::Sender<GuestEvent>,
+    pub(super) closed: Arc<AtomicBool>,
+}
+
+impl Sink {
+    /// The connection is over; told once, by whoever notices first.
+    pub(super) fn close(&self) {
+        if !self.closed.swap(true, Ordering::SeqCst) {
+            self.tell(GuestEvent::Disconnected);
+        }
+    }
+
+    fn tell(&self, event: GuestEvent) {
+        // No receiver means that nobody wants to know.
+        let _ = self.events.send(event);
+    }
+}
+
+/// The callbacks of one connection; dropping it takes them off, which also lets libvirt free the connection.
+pub(super) struct Subscription {
+    connect: Connect,
+    callbacks: Vec<c_int>,
+    watches_close: bool,
+}
+
+impl Subscription {
+    /// Asks for lifecycle and unplug events of all guests, and for the end of the connection.
+    pub(super) fn new(connect: &Connect, sink: &Sink) -> Result<Self, Error> {
+        let mut subscription = Self { connect: connect.clone(), callbacks: Vec::with_capacity(3), watches_close: false };
+        subscription.watches_close = watch_close(connect, sink);
+        // SAFETY: libvirt calls a callback with the signature that belongs to the event's number, so passing it under
+        // the generic type is what VIR_DOMAIN_EVENT_CALLBACK() of its header does. Each number here goes with its type.
+        let callbacks = unsafe {
+            [
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                    mem::transmute::<sys::virConnectDomainEventCallback, sys::virConnectDomainEventGenericCallback>(Some(
+                        on_lifecycle,
+                    )),
+                ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+                    mem::transmute::<sys::virConnectDomainEventDeviceRemovedCallback, sys::virConnectDomainEventGenericCallback>(
+                        Some(on_device_removed),
+                    ),
+                ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
+                    mem::transmute::<
+                        sys::virConnectDomainEventDeviceRemovalFailedCallback,
+                        sys::virConnectDomainEventGenericCallback,
+                    >(Some(on_device_removal_failed)),
+                ),
+            ]
+        };
+        for (event, callback) in callbacks {
+            let opaque = Box::into_raw(Box::new(sink.clone())).cast();
+            // SAFETY: the connection is alive (we hold a reference), a null domain means all of them, and `opaque` is
+            // a Sink that belongs to libvirt from here on, freed by `free_sink`.
+            let id = unsafe {
+                sys::virConnectDomainEventRegisterAny(
+                    connect.as_ptr(),
+                    std::ptr::null_mut(),
+                    event as c_int,
+                    callback,
+                    opaque,
+                    Some(free_sink),
+                )
+            };
+            if id < 0 {
+                let error = Error::last_error();
+                // SAFETY: libvirt did not take `opaque` over, so it is still ours to free, once.
+                unsafe { free_sink(opaque) };
+                return Err(error);
+            }
+            subscription.callbacks.push(id);
+        }
+        Ok(subscription)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        for id in &self.callbacks {
+            // SAFETY: the connection is alive by our reference and the id came from it. On a dead connection the
+            // daemon cannot be told and -1 comes back, but the callback is off on our side, which is what matters.
+            unsafe { sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), *id) };
+        }
+        if self.watches_close {
+            // SAFETY: as above; the same function was registered.
+            unsafe { sys::virConnectUnregisterCloseCallback(self.connect.as_ptr(), Some(on_close)) };
+        }
+    }
+}
+
+/// Drivers without a daemon (`test:///default`) know no end of a connection, so false is no failure.
+fn watch_close(connect: &Connect, sink: &Sink) -> bool {
+    let opaque = Box::into_raw(Box::new(sink.clone())).cast();
+    // SAFETY: the connection is alive, and `opaque` is a Sink that belongs to libvirt from here on.
+    let status = unsafe { sys::virConnectRegisterCloseCallback(connect.as_ptr(), Some(on_close), opaque, Some(free_sink)) };
+    if status < 0 {
+        // SAFETY: libvirt did not take `opaque` over, so it is still ours to free, once.
+        unsafe { free_sink(opaque) };
+    }
+    status >= 0
+}
+
+/// Asks the guest to let go of a device, without waiting for it. `flags`: `VIR_DOMAIN_AFFECT_*`.
+pub(super) fn detach_by_alias(domain: &Domain, alias: &str, flags: u32) -> Result<(), Error> {
+    let alias = CString::new(alias)?;
+    // SAFETY: the domain is alive by the reference that `domain` holds; the string outlives the call.
+    match unsafe { sys::virDomainDetachDeviceAlias(domain.as_ptr(), alias.as_ptr(), flags) } {
+        0 => Ok(()),
+        _ => Err(Error::last_error()),
+    }
+}
+
+unsafe extern "C" fn free_sink(opaque: *mut c_void) {
+    // SAFETY: called once, with the pointer that `Box::into_raw` gave for a Sink.
+    drop(unsafe { Box::from_raw(opaque.cast::<Sink>()) });
+}
+
+unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, _reason: c_int, opaque: *mut c_void) {
+    // SAFETY: libvirt passes the Sink it was given, which lives until `free_sink`.
+    unsafe { &*opaque.cast::<Sink>() }.close();
+}
+
+unsafe extern "C" fn on_lifecycle(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    event: c_int,
+    _detail: c_int,
+    opaque: *mut c_void,
+) -> c_int {
+    let change = match event as sys::virDomainEventType {
+        sys::VIR_DOMAIN_EVENT_DEFINED => LifecycleChange::Defined,
+        sys::VIR_DOMAIN_EVENT_UNDEFINED => LifecycleChange::Undefined,
+        sys::VIR_DOMAIN_EVENT_STARTED => LifecycleChange::Started,
+        sys::VIR_DOMAIN_EVENT_STOPPED | sys::VIR_DOMAIN_EVENT_CRASHED => LifecycleChange::Stopped,
+        _ => LifecycleChange::Other,
+    };
+    // SAFETY: domain and Sink are libvirt's and valid for the time of the callback.
+    unsafe {
+        if let Some(guest) = guest_uuid(domain) {
+            (*opaque.cast::<Sink>()).tell(GuestEvent::Lifecycle { guest, change });
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn on_device_removed(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    alias: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: domain, alias and Sink are libvirt's and valid for the time of the callback.
+    unsafe {
+        if let Some((guest, alias)) = guest_uuid(domain).zip(text(alias)) {
+            (*opaque.cast::<Sink>()).tell(GuestEvent::DeviceRemoved { guest, alias });
+        }
+    }
+}
+
+unsafe extern "C" fn on_device_removal_failed(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    alias: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: domain, alias and Sink are libvirt's and valid for the time of the callback.
+    unsafe {
+        if let Some((guest, alias)) = guest_uuid(domain).zip(text(alias)) {
+            (*opaque.cast::<Sink>()).tell(GuestEvent::DeviceRemovalFailed { guest, alias });
+        }
+    }
+}
+
+/// # Safety
+/// `domain` must be a valid domain.
+unsafe fn guest_uuid(domain: sys::virDomainPtr) -> Option<GuestUuid> {
+    let mut bytes = [0_u8; sys::VIR_UUID_BUFLEN as usize];
+    // SAFETY: the caller vouches for the domain; the buffer has the size libvirt asks for.
+    let status = unsafe { sys::virDomainGetUUID(domain, bytes.as_mut_ptr()) };
+    (status == 0).then(|| GuestUuid(Uuid::from_bytes(bytes)))
+}
+
+/// # Safety
+/// `text` must be null or a valid C string.
+unsafe fn text(text: *const c_char) -> Option<String> {
+    // SAFETY: the caller vouches for it, and null is sorted out first.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}

@@ -1,0 +1,168 @@
+//! A guest as Bowline sees it.
+
+use super::{domain_xml::DomainXml, error::LibvirtError, error::failed};
+use crate::model::{DiskBus, GuestUuid, VolumeId};
+use uuid::Uuid;
+use virt::{connect::Connect, domain::Domain, error::ErrorNumber, sys};
+
+/// A libvirt domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// Its UUID.
+    pub uuid: GuestUuid,
+    /// Its name.
+    pub name: String,
+    /// It runs (or is paused).
+    pub active: bool,
+    /// It has a persistent definition, so it comes back after it is shut off.
+    pub persistent: bool,
+    /// The disks it has now; empty when it does not run.
+    pub live_disks: Vec<GuestDisk>,
+    /// The disks of its persistent definition; empty when it has none.
+    pub config_disks: Vec<GuestDisk>,
+}
+
+/// A disk of a guest, whoever attached it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestDisk {
+    /// Target name such as `vdb`.
+    pub target: String,
+    /// Bus, in libvirt's word: `virtio`, `scsi`, `sata`, …
+    pub bus: String,
+    /// The serial given to the guest.
+    pub serial: Option<String>,
+    /// Its alias; a definition has only those that a user gave.
+    pub alias: Option<String>,
+    /// Where the data comes from, in short: a path, or `protocol:name at host:port`.
+    pub source: Option<String>,
+    /// The volume, by the alias `ua-<volume id>` or else by a serial that is a UUID.
+    pub volume: Option<VolumeId>,
+    pub(super) address: Option<DriveAddress>,
+}
+
+/// Where a disk sits on a SCSI controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DriveAddress {
+    pub(super) controller: u32,
+    pub(super) unit: u32,
+}
+
+/// The first target name of a bus that is free both now and in the persistent definition.
+pub fn free_target(guest: &Guest, bus: DiskBus) -> String {
+    let taken = |name: &str| guest.live_disks.iter().chain(&guest.config_disks).any(|disk| disk.target == name);
+    let names = (0_usize..).map(|index| format!("{}{}", bus.target_prefix(), letters(index)));
+    names.into_iter().find(|name| !taken(name)).unwrap_or_default()
+}
+
+/// a … z, aa … az, ba …: disks are counted like columns of a sheet.
+fn letters(index: usize) -> String {
+    let last = char::from(b'a' + (index % 26) as u8);
+    match index / 26 {
+        0 => last.to_string(),
+        before => letters(before - 1) + &last.to_string(),
+    }
+}
+
+/// A guest's two descriptions: what it has now, and what it will have when it is started again.
+pub(super) struct Sides {
+    pub(super) live: Option<DomainXml>,
+    pub(super) config: Option<DomainXml>,
+}
+
+impl Sides {
+    pub(super) fn read(domain: &Domain) -> Result<Self, LibvirtError> {
+        let read = |flags| {
+            let xml = domain.xml_desc(flags).map_err(failed("read the guest's definition"))?;
+            DomainXml::parse(&xml)
+        };
+        let now = read(0)?;
+        if !now.active {
+            return Ok(Self { live: None, config: Some(now) });
+        }
+        let persistent = domain.is_persistent().map_err(failed("ask whether the guest is persistent"))?;
+        let config = if persistent { Some(read(sys::VIR_DOMAIN_XML_INACTIVE)?) } else { None };
+        Ok(Self { live: Some(now), config })
+    }
+
+    pub(super) fn each(&self) -> impl Iterator<Item = &DomainXml> {
+        self.live.iter().chain(&self.config)
+    }
+}
+
+impl Guest {
+    pub(super) fn read(domain: &Domain) -> Result<Self, LibvirtError> {
+        let uuid = GuestUuid(domain.uuid().map_err(failed("read the guest's UUID"))?);
+        let sides = Sides::read(domain)?;
+        let name = sides.each().next().map(|side| side.name.clone()).unwrap_or_default();
+        Ok(Self {
+            uuid,
+            name,
+            active: sides.live.is_some(),
+            persistent: sides.config.is_some(),
+            live_disks: sides.live.map(|side| side.disks).unwrap_or_default(),
+            config_disks: sides.config.map(|side| side.disks).unwrap_or_default(),
+        })
+    }
+}
+
+/// Finds a guest by its UUID, or by its name if no guest has that UUID.
+pub(super) fn find(connect: &Connect, name_or_uuid: &str) -> Result<Domain, LibvirtError> {
+    if let Ok(uuid) = Uuid::try_parse(name_or_uuid)
+        && let Some(domain) = by_uuid(connect, GuestUuid(uuid))?
+    {
+        return Ok(domain);
+    }
+    let missing = || LibvirtError::GuestNotFound { guest: name_or_uuid.to_owned() };
+    if name_or_uuid.is_empty() || name_or_uuid.contains('\0') {
+        return Err(missing());
+    }
+    match connect.lookup_domain_by_name(name_or_uuid) {
+        Err(error) if error.code().is(ErrorNumber::NoDomain) => Err(missing()),
+        found => found.map_err(failed(format!("look up guest {name_or_uuid:?}"))),
+    }
+}
+
+pub(super) fn by_uuid(connect: &Connect, guest: GuestUuid) -> Result<Option<Domain>, LibvirtError> {
+    match connect.lookup_domain_by_uuid(guest.0) {
+        Ok(domain) => Ok(Some(domain)),
+        Err(error) if error.code().is(ErrorNumber::NoDomain) => Ok(None),
+        Err(error) => Err(failed(format!("look up guest {guest}"))(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest(live: &[&str], config: &[&str]) -> Guest {
+        let disks = |targets: &[&str]| {
+            let disk = |target: &&str| GuestDisk {
+                target: (*target).to_owned(),
+                bus: String::new(),
+                serial: None,
+                alias: None,
+                source: None,
+                volume: None,
+                address: None,
+            };
+            targets.iter().map(disk).collect()
+        };
+        let (live_disks, config_disks) = (disks(live), disks(config));
+        Guest { uuid: GuestUuid(Uuid::nil()), name: "g".into(), active: true, persistent: true, live_disks, config_disks }
+    }
+
+    #[test]
+    fn a_target_is_free_only_if_it_is_so_now_and_later() {
+        assert_eq!(free_target(&guest(&["vda"], &["vdb", "sda"]), DiskBus::Virtio), "vdc");
+        assert_eq!(free_target(&guest(&["vda"], &["vdb", "sda"]), DiskBus::Scsi), "sdb");
+        assert_eq!(free_target(&guest(&[], &[]), DiskBus::Virtio), "vda");
+    }
+
+    #[test]
+    fn targets_go_on_after_z() {
+        let names: Vec<String> = (0..26).map(|index| format!("vd{}", letters(index))).collect();
+        let taken: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(free_target(&guest(&taken, &[]), DiskBus::Virtio), "vdaa");
+        assert_eq!((letters(51), letters(52), letters(702)), ("az".into(), "ba".into(), "aaa".into()));
+    }
+}

@@ -1,0 +1,31 @@
+//! Disks for the unit tests of this folder.
+
+use crate::model::{
+    BlockDevice, ConnectedDevice, DeviceIdentity, DiskBus, DiskSpec, ExpectedIdentity, GIB, IscsiNetworkDevice, IscsiPath,
+    ObservedIdentity, Portal, VerifiedDevice, VolumeId,
+};
+use uuid::Uuid;
+
+pub(super) fn volume() -> VolumeId {
+    "94333fbd-2aab-4a5a-befd-e30c2f7377fd".parse().unwrap()
+}
+
+pub(super) fn block_spec(path: &str) -> DiskSpec {
+    spec(ConnectedDevice::Block(BlockDevice { path: path.into(), kernel_name: "sda".into(), paths: vec![] }))
+}
+
+pub(super) fn iscsi_spec(host: &str) -> DiskSpec {
+    spec(ConnectedDevice::IscsiNetwork(IscsiNetworkDevice {
+        path: IscsiPath { portal: Portal { host: host.into(), port: 3260 }, iqn: "iqn.2026-01.org.example:t".into(), lun: 1 },
+        initiator: "iqn.2026-01.org.example:i".into(),
+        chap_username: Some("user".into()),
+    }))
+}
+
+fn spec(device: ConnectedDevice) -> DiskSpec {
+    let observed = ObservedIdentity { identity: DeviceIdentity { serial: Some("s".into()), wwids: vec![] }, size_bytes: GIB };
+    let expected = ExpectedIdentity { size_gib: 1, serial: None, journalled: None };
+    let device = VerifiedDevice::verify(device, observed, &expected).unwrap();
+    let secret = Uuid::parse_str("11111111-1111-4111-8111-111111111111").unwrap();
+    DiskSpec::new(&device, volume(), DiskBus::Virtio, "vdb".into(), Some(secret))
+}

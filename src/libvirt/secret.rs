@@ -1,0 +1,72 @@
+//! Secrets that QEMU needs to log in. They are ephemeral (in the daemon's memory only, gone when it restarts) and
+//! private (nobody can read the value back).
+
+use super::{
+    Outcome,
+    disk_xml::build,
+    error::{LibvirtError, failed},
+};
+use crate::model::Secret;
+use quick_xml::events::BytesText;
+use uuid::Uuid;
+use virt::{connect::Connect, error::ErrorNumber};
+
+/// What usages of Bowline's secrets begin with, so that forgotten ones can be told from others'.
+pub const SECRET_USAGE_PREFIX: &str = "bowline";
+
+/// What a secret is for. The text is free, but no two secrets of a host may share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretUsage {
+    /// CHAP password of an iSCSI target.
+    Iscsi(String),
+}
+
+/// A secret of Bowline's that libvirt holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRecord {
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Its usage text.
+    pub usage: String,
+}
+
+pub(super) fn define(connect: &Connect, uuid: Uuid, usage: &SecretUsage, value: &Secret) -> Result<(), LibvirtError> {
+    let SecretUsage::Iscsi(target) = usage;
+    let xml = build(|xml| {
+        xml.create_element("secret").with_attributes([("ephemeral", "yes"), ("private", "yes")]).write_inner_content(
+            |xml| {
+                xml.create_element("uuid").write_text_content(BytesText::new(&uuid.hyphenated().to_string()))?;
+                xml.create_element("usage").with_attribute(("type", "iscsi")).write_inner_content(|xml| {
+                    xml.create_element("target").write_text_content(BytesText::new(target))?;
+                    Ok(())
+                })?;
+                Ok(())
+            },
+        )?;
+        Ok(())
+    })?;
+    let secret = connect.define_secret_xml(&xml, 0).map_err(failed(format!("define secret {uuid}")))?;
+    secret.set_value(value.expose().as_bytes(), 0).map_err(failed(format!("set the value of secret {uuid}")))
+}
+
+pub(super) fn undefine(connect: &Connect, uuid: Uuid) -> Result<Outcome, LibvirtError> {
+    let gone = |error: &virt::error::Error| error.code().is(ErrorNumber::NoSecret);
+    match connect.lookup_secret_by_uuid(uuid).and_then(|secret| secret.undefine()) {
+        Ok(()) => Ok(Outcome::Changed),
+        Err(error) if gone(&error) => Ok(Outcome::Unchanged),
+        Err(error) => Err(failed(format!("undefine secret {uuid}"))(error)),
+    }
+}
+
+pub(super) fn list(connect: &Connect) -> Result<Vec<SecretRecord>, LibvirtError> {
+    let mut records = Vec::new();
+    for secret in connect.list_all_secrets(0).map_err(failed("list secrets"))? {
+        // Name and UUID are in the handle: neither asks the daemon, so neither can find the secret gone.
+        let uuid = secret.uuid().map_err(failed("read a secret's UUID"))?;
+        let usage = secret.usage_id().map_err(failed("read a secret's usage"))?;
+        if usage.starts_with(SECRET_USAGE_PREFIX) {
+            records.push(SecretRecord { uuid, usage });
+        }
+    }
+    Ok(records)
+}
