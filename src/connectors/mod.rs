@@ -1,1 +1,193 @@
-//! To be filled.
+//! From connection info to a device of this host, and back.
+//!
+//! ```text
+//!            intent (journal it)      connect             observe               disconnect
+//! ConnectionInfo ----> ConnectIntent ----> ConnectedDevice ----> ObservedIdentity ----> gone
+//!                           \                  \
+//!                            undo (cut midway)  state (what is real now)
+//! ```
+//! Nothing is remembered here between calls: each looks at what the host is now, so each can be run again after a crash. The
+//! connectors know nothing of the journal, of guests or of D-Bus.
+
+mod command;
+mod error;
+mod iscsi;
+mod properties;
+mod reach;
+mod udev;
+
+use crate::model::{
+    ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, IscsiConnection, IscsiPath, ObservedIdentity, VolumeId,
+};
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, sync::Arc};
+
+pub use command::CommandError;
+pub use error::ConnectorError;
+pub use iscsi::{Initiator, InitiatorChoice, IscsiConfig, ProbeError};
+
+/// Settings of the connectors.
+#[derive(Debug, Clone)]
+pub struct ConnectorsConfig {
+    /// iSCSI.
+    pub iscsi: IscsiConfig,
+    /// The address told to the volume service; `None` takes the one this host sends from.
+    pub my_ip: Option<String>,
+    /// The host name told to the volume service; `None` takes the system's.
+    pub host: Option<String>,
+    /// Bowline's folder for what ends with the host's uptime. The guests' disks are named below it.
+    pub run_dir: PathBuf,
+    /// Where sysfs is mounted.
+    pub sysfs: PathBuf,
+}
+
+impl Default for ConnectorsConfig {
+    fn default() -> Self {
+        Self { iscsi: IscsiConfig::default(), my_ip: None, host: None, run_dir: "/run/bowline".into(), sysfs: "/sys".into() }
+    }
+}
+
+/// What a connect is about to touch. Holds no secret; journalled before the connect, it is all that [`Connectors::undo`] needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectIntent {
+    /// Who logs in.
+    pub initiator: Initiator,
+    /// Every path that may be tried.
+    pub paths: Vec<IscsiPath>,
+}
+
+/// What is real of a device now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceState {
+    /// This host has nothing of it. Always so for a LUN that QEMU logs in to itself.
+    Absent,
+    /// It is there and is the one that was meant.
+    Present {
+        /// What it says of itself.
+        observed: ObservedIdentity,
+    },
+    /// At its place is another device.
+    Foreign {
+        /// What that one says of itself.
+        observed: ObservedIdentity,
+    },
+}
+
+/// What a disconnect did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disconnected {
+    /// There was nothing to do.
+    Unchanged,
+    /// Something was there and is gone.
+    Changed,
+}
+
+/// All connectors of this host. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Connectors {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: ConnectorsConfig,
+    iscsi: iscsi::Iscsi,
+}
+
+impl Connectors {
+    /// Settles which initiator is used and starts listening to udev where needed.
+    pub fn new(config: ConnectorsConfig) -> Result<Self, ConnectorError> {
+        let iscsi = iscsi::Iscsi::new(&config)?;
+        Ok(Self { inner: Arc::new(Inner { config, iscsi }) })
+    }
+
+    /// Who logs in to iSCSI targets.
+    pub fn initiator(&self) -> Initiator {
+        self.inner.iscsi.initiator()
+    }
+
+    /// What this host tells the volume service about itself. Starts no process.
+    pub async fn properties(&self) -> Result<ConnectorProperties, ConnectorError> {
+        let initiator = match self.inner.iscsi.initiator_name() {
+            Ok(name) => Some(name),
+            Err(ConnectorError::NoInitiatorName { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        properties::read(&self.inner.config, initiator)
+    }
+
+    /// What a connect with this info would touch.
+    pub fn intent(&self, info: &ConnectionInfo) -> Result<ConnectIntent, ConnectorError> {
+        let connection = iscsi_only(info)?;
+        iscsi::Iscsi::check(connection)?;
+        Ok(ConnectIntent { initiator: self.initiator(), paths: connection.paths.clone() })
+    }
+
+    /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
+    /// could not, [`Self::undo`] tells.
+    pub async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> Result<ConnectedDevice, ConnectorError> {
+        self.inner.iscsi.connect(volume, iscsi_only(info)?).await
+    }
+
+    /// Asks the device who it is and how large: the kernel's copy of its pages for a block device, the target itself for a network one,
+    /// which takes the credentials in `info`.
+    pub async fn observe(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        info: Option<&ConnectionInfo>,
+    ) -> Result<ObservedIdentity, ConnectorError> {
+        match device {
+            ConnectedDevice::Block(block) => {
+                self.inner.iscsi.observe_block(&block.paths)?.ok_or(ConnectorError::NotConnected { volume })
+            }
+            ConnectedDevice::IscsiNetwork(network) => {
+                let connection = info.map(iscsi_only).transpose()?;
+                self.inner.iscsi.observe_network(network, connection).await
+            }
+        }
+    }
+
+    /// What is real of the device now. With the journalled identity, that decides whether it is the one meant; without, whether
+    /// Bowline made it for this volume.
+    pub async fn state(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: Option<&DeviceIdentity>,
+    ) -> Result<DeviceState, ConnectorError> {
+        match device {
+            ConnectedDevice::Block(block) => self.inner.iscsi.state(volume, block, identity),
+            ConnectedDevice::IscsiNetwork(_) => Ok(DeviceState::Absent),
+        }
+    }
+
+    /// Flushes the device and takes it off this host. Refuses to touch one that is not the journalled one
+    /// ([`ConnectorError::NotTheVolume`]) or that is in use here.
+    pub async fn disconnect(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: Option<&DeviceIdentity>,
+    ) -> Result<Disconnected, ConnectorError> {
+        match device {
+            ConnectedDevice::Block(block) => self.inner.iscsi.disconnect(volume, block, identity).await,
+            ConnectedDevice::IscsiNetwork(_) => Ok(Disconnected::Unchanged),
+        }
+    }
+
+    /// Undoes a connect that did not come to its end, or whose device was not journalled. Removes only what that connect made.
+    pub async fn undo(&self, volume: VolumeId, intent: &ConnectIntent) -> Result<Disconnected, ConnectorError> {
+        match intent.initiator {
+            Initiator::Kernel => self.inner.iscsi.undo(volume, &intent.paths).await,
+            Initiator::Qemu => Ok(Disconnected::Unchanged),
+        }
+    }
+}
+
+fn iscsi_only(info: &ConnectionInfo) -> Result<&IscsiConnection, ConnectorError> {
+    match info {
+        ConnectionInfo::Iscsi(connection) => Ok(connection),
+        other => Err(ConnectorError::UnsupportedProtocol { protocol: other.protocol().to_owned() }),
+    }
+}

@@ -1,0 +1,147 @@
+//! Runs one external command: what every caller must get right, in one place.
+//!
+//! The child gets a process group of its own and nothing on its standard input. When its time is up the whole group is
+//! killed with SIGKILL (a tool stuck in the kernel's storage paths ignores politer signals) and reaped. What it writes is
+//! kept up to a bound, so that a babbling tool cannot fill the agent's memory, and its stderr goes into the error.
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use std::{ffi::OsStr, io, process::Stdio, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::Command,
+    time::timeout,
+};
+
+/// Bytes kept of each of stdout and stderr. Error texts of the tools used here are a few lines.
+const CAPTURE_LIMIT_BYTES: u64 = 16 * 1024;
+
+/// How long a killed child may take to be reaped. Only one hung in an uninterruptible system call takes longer.
+const REAP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a command ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Its stderr on one line, bounded.
+    pub stderr: String,
+}
+
+/// A command that did not end by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It could not be started.
+    #[error("cannot start {program}")]
+    Start {
+        /// Program name.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It could not be waited for.
+    #[error("cannot wait for {program}")]
+    Wait {
+        /// Program name.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It did not end in time and was killed.
+    #[error("{program} did not end within {timeout_s} s and was killed")]
+    Timeout {
+        /// Program name.
+        program: String,
+        /// The time it had, seconds.
+        timeout_s: u64,
+    },
+}
+
+/// Runs `program` with `arguments` (which must hold no secret: anybody may read them) for at most `limit`.
+pub(crate) async fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], limit: Duration) -> Result<Finished, CommandError> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        // Messages are matched and shown: keep them in the tool's own language.
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let stderr = child.stderr.take();
+    let ended = timeout(limit, async {
+        let (status, stderr) = tokio::join!(child.wait(), capture(stderr));
+        status.map(|status| Finished { code: status.code(), stderr })
+    })
+    .await;
+    match ended {
+        Ok(ended) => ended.map_err(|source| CommandError::Wait { program: program.to_owned(), source }),
+        Err(_) => {
+            if let Some(group) = group {
+                // Its own group since the start, so this can hit nobody else; gone already is as good.
+                let _ = killpg(group, Signal::SIGKILL);
+            }
+            let _ = timeout(REAP_TIMEOUT, child.wait()).await;
+            Err(CommandError::Timeout { program: program.to_owned(), timeout_s: limit.as_secs() })
+        }
+    }
+}
+
+/// Reads to the end, keeps the first [`CAPTURE_LIMIT_BYTES`], as one line.
+async fn capture(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(mut stream) = stream else { return String::new() };
+    let mut kept = Vec::new();
+    // A read error ends the capture; the exit code tells how the command fared.
+    let _ = (&mut stream).take(CAPTURE_LIMIT_BYTES).read_to_end(&mut kept).await;
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    let text = String::from_utf8_lossy(&kept);
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn sh(script: &str) -> [String; 2] {
+        ["-c".to_owned(), script.to_owned()]
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_and_stderr_are_kept() {
+        let finished = run("sh", &sh("echo one >&2; echo two >&2; exit 24"), Duration::from_secs(10)).await.unwrap();
+        assert_eq!(finished, Finished { code: Some(24), stderr: "one; two".to_owned() });
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let error = run("no-such-program-here", &[""; 0], Duration::from_secs(10)).await.unwrap_err();
+        assert!(error.to_string().contains("no-such-program-here"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_whole_group_is_killed_in_time_even_when_it_ignores_signals() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("pid");
+        let script = format!("trap '' TERM INT HUP; sleep 300 & echo $! > {}; wait", pid_file.display());
+        let begun = Instant::now();
+        let error = run("sh", &sh(&script), Duration::from_secs(1)).await.unwrap_err();
+        assert!(matches!(error, CommandError::Timeout { timeout_s: 1, .. }), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        let grandchild: i32 = std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
+        // Killed but perhaps not yet reaped by its new parent: a zombie has no command line.
+        let alive = std::fs::read(format!("/proc/{grandchild}/cmdline")).is_ok_and(|line| !line.is_empty());
+        assert!(!alive, "process {grandchild} survived");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_output_is_bounded_and_does_not_block_the_child() {
+        let finished = run("sh", &sh("head -c 3000000 /dev/zero | tr '\\0' x >&2"), Duration::from_secs(20)).await.unwrap();
+        assert_eq!((finished.code, finished.stderr.len() as u64), (Some(0), CAPTURE_LIMIT_BYTES));
+    }
+}

@@ -1,0 +1,119 @@
+//! One SCSI disk of this host: what it says of itself, flushing it, deleting it.
+//!
+//! The kernel may hold any of these calls for as long as the target does not answer. So each runs on a thread of its own with a
+//! deadline: past it, the caller goes on with an error and the thread ends when the kernel lets it.
+
+use super::{
+    identity::{PAGE_IDENTIFICATION, PAGE_SERIAL, identity},
+    sessions::{Session, read},
+};
+use crate::{connectors::ConnectorError, model::ObservedIdentity};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{task::spawn_blocking, time::timeout};
+
+/// The unit of a disk's size in sysfs, bytes; it is the same whatever the disk's own block size.
+const SYSFS_SECTOR_BYTES: u64 = 512;
+
+/// Runs a blocking call with a deadline.
+pub(super) async fn with_deadline<T: Send + 'static>(
+    what: impl Into<String>,
+    limit_s: u64,
+    call: impl FnOnce() -> Result<T, ConnectorError> + Send + 'static,
+) -> Result<T, ConnectorError> {
+    let what = what.into();
+    match timeout(Duration::from_secs(limit_s), spawn_blocking(call)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) => Err(ConnectorError::system(what)(io::Error::other(error))),
+        Err(_) => Err(ConnectorError::KernelTimeout { what, waited_s: limit_s }),
+    }
+}
+
+/// The kernel's name of a disk from its folder in sysfs.
+pub(super) fn kernel_name(disk: &Path) -> Option<&str> {
+    disk.file_name()?.to_str()
+}
+
+/// Identity and size of the LUN's disk, as the kernel read them when it found the disk.
+pub(super) fn observe(session: &Session, lun: u64) -> Option<ObservedIdentity> {
+    let folder = session.lun_folder(lun);
+    let page = |code: u8| fs::read(folder.join(format!("vpd_pg{code:02x}"))).ok();
+    let sectors: u64 = read(&session.disk(lun)?.join("size"))?.parse().ok()?;
+    Some(ObservedIdentity {
+        identity: identity(page(PAGE_SERIAL).as_deref(), page(PAGE_IDENTIFICATION).as_deref()),
+        size_bytes: sectors.saturating_mul(SYSFS_SECTOR_BYTES),
+    })
+}
+
+/// Writes out what the host caches of the disk, and makes sure that nothing on the host has claimed it.
+pub(super) fn flush(kernel_name: &str) -> Result<(), ConnectorError> {
+    let device = PathBuf::from("/dev").join(kernel_name);
+    // Exclusive: fails while a filesystem or device mapper holds the disk. QEMU does not open it that way.
+    let opened = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_EXCL.bits()).open(&device);
+    let synced = match opened {
+        Ok(file) => file.sync_all(),
+        // Without a node nobody has written through it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(ConnectorError::DeviceInUse { device }),
+        Err(error) => Err(error),
+    };
+    synced.map_err(|source| ConnectorError::Flush { device, source })
+}
+
+/// Tells the kernel to forget the LUN.
+pub(super) fn delete(lun_folder: &Path) -> Result<(), ConnectorError> {
+    let file = lun_folder.join("delete");
+    match OpenOptions::new().write(true).open(&file).and_then(|mut file| io::Write::write_all(&mut file, b"1")) {
+        // Gone in the meantime, which is what was wanted.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(ConnectorError::system(format!("write {}", file.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::sessions::{
+            find,
+            tests::{add_unit, fake_sysfs, path},
+        },
+        *,
+    };
+
+    #[test]
+    fn identity_and_size_come_from_sysfs() {
+        let sysfs = fake_sysfs();
+        let unit = add_unit(sysfs.path(), 1, "0\n", Some("sdx"));
+        fs::write(unit.join("vpd_pg80"), b"\0\x80\0\x06beaf11").unwrap();
+        fs::write(unit.join("vpd_pg83"), b"\0\x83\0\x06\x01\x03\0\x02\xab\xcd").unwrap();
+        fs::write(unit.join("block/sdx/size"), "4194304\n").unwrap();
+        let session = find(sysfs.path(), &path("iqn.t", "[fd00::1]:3260")).unwrap().unwrap();
+        let observed = observe(&session, 1).unwrap();
+        assert_eq!((observed.identity.serial.as_deref(), observed.size_bytes), (Some("beaf11"), 2 << 30));
+        assert_eq!(observed.identity.wwids, ["naa.abcd"]);
+        assert_eq!(observe(&session, 2), None);
+    }
+
+    #[tokio::test]
+    async fn a_call_the_kernel_does_not_answer_ends_at_its_deadline() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let result = with_deadline("delete 3:0:0:1", 1, move || {
+            let _ = held.recv();
+            Ok(())
+        })
+        .await;
+        drop(release);
+        let text = result.unwrap_err().to_string();
+        assert_eq!(text, "delete 3:0:0:1 did not finish within 1 s");
+    }
+
+    #[test]
+    fn deleting_what_is_gone_is_no_error() {
+        assert!(delete(Path::new("/nonexistent")).is_ok());
+    }
+}
