@@ -1,0 +1,137 @@
+//! `org.bowline.Manager1`: requests, and what there is.
+
+use super::{
+    authority::{Action, Authority},
+    error::MethodError,
+    names::{attachment_path, operation_path},
+    objects::Objects,
+    options::{Options, attach_request, detach_request},
+};
+use crate::{
+    agent::api::{AgentApi, Request},
+    model::ErrorKind,
+};
+use std::sync::Arc;
+use zbus::{Connection, OwnedObjectPath, interface, message::Header};
+
+/// A plan on the wire: kind, volume, guest, guest's name, and each step's name and description.
+type WirePlan = (String, String, String, String, Vec<(String, String)>);
+
+/// The object.
+pub struct Manager {
+    api: Arc<dyn AgentApi>,
+    authority: Arc<Authority>,
+    objects: Arc<Objects>,
+}
+
+impl Manager {
+    /// The manager of `api`.
+    pub const fn new(api: Arc<dyn AgentApi>, authority: Arc<Authority>, objects: Arc<Objects>) -> Self {
+        Self { api, authority, objects }
+    }
+
+    async fn submit(&self, connection: &Connection, request: Request) -> Result<OwnedObjectPath, MethodError> {
+        let id = self.api.submit(request).await?;
+        self.objects.refresh_operation(connection, id).await.map_err(|error| {
+            MethodError::new(ErrorKind::Internal, format!("operation {id} was taken up but has no D-Bus object: {error}"))
+        })?;
+        Ok(operation_path(id))
+    }
+}
+
+/// Attaches volumes to the guests of this host, and detaches them.
+///
+/// A volume is named by its id or by its name where that is unique; a guest by its name or UUID. Errors are named
+/// org.bowline.Error.KIND, where KIND is InvalidInput, NotFound, Conflict, PermissionDenied, AuthenticationFailed,
+/// Unavailable, Timeout, IdentityMismatch, Unsupported, GuestRefused, Cancelled, Stuck or Internal. What operations and
+/// attachments there are, and each change of them, is also told by org.freedesktop.DBus.ObjectManager of this object.
+#[interface(name = "org.bowline.Manager1")]
+impl Manager {
+    /// Takes up an attach and returns its Operation1 object at once.
+    ///
+    /// The same request made again before the first has ended returns the same object. Options: "bus" (s) "virtio" or
+    /// "scsi"; "target" (s) such as "vdc"; "read-only" (b). polkit action: org.bowline.agent1.attach.
+    #[zbus(out_args("operation"))]
+    async fn attach(
+        &self,
+        volume: String,
+        guest: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Attach).await?;
+        self.submit(connection, Request::Attach(attach_request(volume, guest, options)?)).await
+    }
+
+    /// Takes up a detach and returns its Operation1 object at once.
+    ///
+    /// An empty guest means the volume's only guest on this host. There are no options yet. polkit action:
+    /// org.bowline.agent1.detach.
+    #[zbus(out_args("operation"))]
+    async fn detach(
+        &self,
+        volume: String,
+        guest: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Detach).await?;
+        self.submit(connection, Request::Detach(detach_request(volume, guest, options)?)).await
+    }
+
+    /// What an Attach or Detach (kind "attach" or "detach") with these arguments would do now; touches nothing.
+    ///
+    /// Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
+    /// polkit action: org.bowline.agent1.list.
+    #[zbus(out_args("plan"))]
+    async fn plan(
+        &self,
+        kind: String,
+        volume: String,
+        guest: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(WirePlan,), MethodError> {
+        self.authority.check(connection, &header, Action::List).await?;
+        let request = match kind.as_str() {
+            "attach" => Request::Attach(attach_request(volume, guest, options)?),
+            "detach" => Request::Detach(detach_request(volume, guest, options)?),
+            _ => return Err(MethodError::invalid("the kind of a plan must be \"attach\" or \"detach\"")),
+        };
+        let plan = self.api.dry_run(request).await?;
+        let steps = plan.steps.into_iter().map(|step| (step.name, step.description)).collect();
+        Ok(((plan.kind, plan.volume.to_string(), plan.guest.to_string(), plan.guest_name, steps),))
+    }
+
+    /// The operations that have not ended, and the latest that have, oldest first. polkit action:
+    /// org.bowline.agent1.list.
+    #[zbus(out_args("operations"))]
+    async fn list_operations(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<OwnedObjectPath>, MethodError> {
+        self.authority.check(connection, &header, Action::List).await?;
+        Ok(self.api.operations().into_iter().map(|view| operation_path(view.id)).collect())
+    }
+
+    /// What is attached through the agent. polkit action: org.bowline.agent1.list.
+    #[zbus(out_args("attachments"))]
+    async fn list_attachments(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<OwnedObjectPath>, MethodError> {
+        self.authority.check(connection, &header, Action::List).await?;
+        Ok(self.api.attachments().into_iter().map(|view| attachment_path(view.id)).collect())
+    }
+
+    /// Version of the agent.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+}

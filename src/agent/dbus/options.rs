@@ -1,0 +1,139 @@
+//! Reads the `a{sv}` options of a method, and refuses what it does not know: a misspelt `read_only` must never attach a
+//! disk writable.
+
+use super::error::MethodError;
+use crate::agent::api::{AttachRequest, DetachRequest};
+use std::collections::HashMap;
+use zbus::{OwnedVariant, Variant};
+
+/// The wire form of options.
+pub type Options = HashMap<String, OwnedVariant>;
+
+/// Longest volume or guest designation: the volume service's names end at 255 characters.
+const DESIGNATION_CHARS: usize = 255;
+
+/// Options that are taken one by one; what is left over at the end is an error.
+struct Taker {
+    left: Options,
+    known: Vec<&'static str>,
+}
+
+impl Taker {
+    const fn new(left: Options) -> Self {
+        Self { left, known: Vec::new() }
+    }
+
+    fn take<T>(&mut self, key: &'static str, wanted: &str) -> Result<Option<T>, MethodError>
+    where
+        T: TryFrom<OwnedVariant>,
+    {
+        self.known.push(key);
+        let Some(value) = self.left.remove(key) else { return Ok(None) };
+        let signature = Variant::value_signature(&value).to_string();
+        T::try_from(value)
+            .map(Some)
+            .map_err(|_| MethodError::invalid(format!("option {key:?} must be {wanted}, not of D-Bus type {signature:?}")))
+    }
+
+    fn finish(self) -> Result<(), MethodError> {
+        let Some(key) = self.left.keys().min() else { return Ok(()) };
+        let key: String = key.chars().take(64).collect();
+        Err(MethodError::invalid(if self.known.is_empty() {
+            format!("unknown option {key:?}: this method takes none")
+        } else {
+            format!("unknown option {key:?}: expected one of {}", self.known.join(", "))
+        }))
+    }
+}
+
+/// Arguments of `Attach`.
+pub fn attach_request(volume: String, guest: String, options: Options) -> Result<AttachRequest, MethodError> {
+    let volume = designation("volume", volume)?;
+    let guest = designation("guest", guest)?;
+    let mut taker = Taker::new(options);
+    let bus: Option<String> = taker.take("bus", "a string (s)")?;
+    let target: Option<String> = taker.take("target", "a string (s)")?;
+    let read_only: Option<bool> = taker.take("read-only", "a boolean (b)")?;
+    taker.finish()?;
+    let bus = bus
+        .map(|bus| bus.parse())
+        .transpose()
+        .map_err(|error: String| MethodError::invalid(format!("option \"bus\": {error}")))?;
+    if target.as_deref() == Some("") {
+        return Err(MethodError::invalid("option \"target\" is empty: leave it out for the first free name"));
+    }
+    Ok(AttachRequest { volume, guest, bus, target, read_only: read_only.unwrap_or(false) })
+}
+
+/// Arguments of `Detach`; an empty guest means the only one.
+pub fn detach_request(volume: String, guest: String, options: Options) -> Result<DetachRequest, MethodError> {
+    let volume = designation("volume", volume)?;
+    let guest = if guest.is_empty() { None } else { Some(designation("guest", guest)?) };
+    Taker::new(options).finish()?;
+    Ok(DetachRequest { volume, guest })
+}
+
+/// The option of `Create`.
+pub fn volume_type(options: Options) -> Result<Option<String>, MethodError> {
+    let mut taker = Taker::new(options);
+    let volume_type = taker.take("type", "a string (s)")?;
+    taker.finish()?;
+    Ok(volume_type)
+}
+
+/// A name or id as a caller gives it: something, and not a novel.
+pub fn designation(what: &str, text: String) -> Result<String, MethodError> {
+    if text.is_empty() {
+        return Err(MethodError::invalid(format!("the {what} is empty: give its id or name")));
+    }
+    if text.chars().count() > DESIGNATION_CHARS {
+        return Err(MethodError::invalid(format!("the {what} is longer than {DESIGNATION_CHARS} characters")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DiskBus, ErrorKind};
+
+    fn options<const N: usize>(pairs: [(&str, Variant<'_>); N]) -> Options {
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), OwnedVariant::try_from(value).unwrap())).collect()
+    }
+
+    fn attach<const N: usize>(pairs: [(&str, Variant<'_>); N]) -> Result<AttachRequest, MethodError> {
+        attach_request("v".into(), "g".into(), options(pairs))
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let request = attach([("bus", "scsi".into()), ("target", "sdc".into()), ("read-only", true.into())]).unwrap();
+        assert_eq!((request.bus, request.target.as_deref(), request.read_only), (Some(DiskBus::Scsi), Some("sdc"), true));
+        assert!(!attach([]).unwrap().read_only);
+    }
+
+    #[test]
+    fn what_is_unknown_or_of_the_wrong_type_is_named() {
+        for (error, word) in [
+            (attach([("read_only", true.into())]), "\"read_only\""),
+            (attach([("read-only", "yes".into())]), "\"read-only\""),
+            (attach([("bus", "ide".into())]), "\"ide\""),
+            (attach([("target", 3u32.into())]), "\"target\""),
+            (attach([("target", "".into())]), "\"target\""),
+        ] {
+            let error = error.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidInput);
+            assert!(error.message.contains(word), "{}", error.message);
+        }
+        let error = detach_request("v".into(), String::new(), options([("force", true.into())])).unwrap_err();
+        assert!(error.message.contains("\"force\""), "{}", error.message);
+    }
+
+    #[test]
+    fn empty_and_endless_names_are_refused() {
+        assert!(attach_request(String::new(), "g".into(), Options::new()).is_err());
+        assert!(attach_request("v".into(), String::new(), Options::new()).is_err());
+        assert!(attach_request("v".repeat(256), "g".into(), Options::new()).is_err());
+        assert_eq!(detach_request("v".into(), String::new(), Options::new()).unwrap().guest, None);
+    }
+}

@@ -1,0 +1,144 @@
+//! The command line.
+
+use super::json;
+use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Attach volumes to the guests of this host.
+///
+/// bowline asks the agent (bowlined) over D-Bus and shows what it does, step by step.
+#[derive(Debug, Parser)]
+#[command(name = "bowline", version, after_long_help = json::SHAPES, arg_required_else_help = true)]
+pub struct Cli {
+    /// Print JSON on standard output, and errors as JSON on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// D-Bus address of the bus the agent is on [default: the system bus]
+    #[arg(long, global = true, env = "DBUS_SYSTEM_BUS_ADDRESS", hide_env_values = true, value_name = "ADDRESS")]
+    pub bus_address: Option<String>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach a volume to a guest
+    Attach(AttachArgs),
+    /// Detach a volume from a guest
+    Detach(DetachArgs),
+    /// List what is attached
+    List,
+    /// Show an attachment, an operation or a volume
+    Show {
+        /// Id of any of them, or a volume's name
+        id: String,
+    },
+    /// List operations that have not ended
+    Operations {
+        /// The latest ended ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Cancel an operation: it is undone
+    Cancel {
+        /// Id of the operation
+        operation: String,
+    },
+    /// Create, list, show and delete volumes
+    Volume {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: VolumeCommand,
+    },
+    /// Print the completions for a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man pages of all commands
+    Man {
+        /// Folder to write them to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+/// What to do with volumes.
+#[derive(Debug, Subcommand)]
+pub enum VolumeCommand {
+    /// Make a volume and wait until it is available
+    Create {
+        /// Its name
+        name: String,
+        /// Size in GiB
+        #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
+        size: u64,
+        /// Volume type [default: the service's]
+        #[arg(long = "type", value_name = "TYPE")]
+        volume_type: Option<String>,
+    },
+    /// List volumes
+    List,
+    /// Show a volume
+    Show {
+        /// Id or unique name
+        volume: String,
+    },
+    /// Delete a volume and wait until it is gone
+    Delete {
+        /// Id or unique name
+        volume: String,
+    },
+}
+
+/// `bowline attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// Id or unique name of the volume
+    pub volume: String,
+    /// Name or UUID of the guest
+    pub guest: String,
+    /// Bus of the disk [default: the agent's configuration]
+    #[arg(long, value_parser = PossibleValuesParser::new(["virtio", "scsi"]))]
+    pub bus: Option<String>,
+    /// Name of the disk in the guest's definition, such as vdc [default: the first free one]
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// The guest may only read
+    #[arg(long)]
+    pub read_only: bool,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// Id or unique name of the volume
+    pub volume: String,
+    /// Name or UUID of the guest [default: the only one on this host that has the volume]
+    pub guest: Option<String>,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// How to wait for an operation.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Print what would be done and do nothing
+    #[arg(long, conflicts_with_all = ["no_wait", "timeout_s"])]
+    pub dry_run: bool,
+    /// Do not wait for the end
+    #[arg(long, conflicts_with = "timeout_s")]
+    pub no_wait: bool,
+    /// Stop waiting after this many seconds; the operation goes on
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub timeout_s: Option<u64>,
+}

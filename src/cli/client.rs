@@ -1,0 +1,153 @@
+//! The agent, as seen over D-Bus.
+
+use super::{
+    error::CliError,
+    view::{Attachment, Dict, Operation, Plan, PlannedStep, Volume},
+};
+use serde::Serialize;
+use std::collections::HashMap;
+use zbus::{
+    Connection, DynamicType, OwnedObjectPath, Proxy, Variant,
+    connection::Builder,
+    names::OwnedInterfaceName,
+    proxy::{CacheProperties, MethodFlags},
+    wire::DynamicDeserialize,
+};
+
+/// The agent's name on the bus.
+pub const AGENT: &str = "org.bowline.Agent1";
+const ROOT: &str = "/org/bowline/Agent1";
+const MANAGER: &str = "org.bowline.Manager1";
+const VOLUMES: &str = "org.bowline.Volumes1";
+const OPERATION: &str = "org.bowline.Operation1";
+const ATTACHMENT: &str = "org.bowline.Attachment1";
+
+type Managed = HashMap<OwnedObjectPath, HashMap<OwnedInterfaceName, Dict>>;
+
+/// A connection to the bus.
+#[derive(Debug, Clone)]
+pub struct Client {
+    connection: Connection,
+    interactive: bool,
+}
+
+impl Client {
+    /// Connects. `interactive`: somebody is there to answer polkit's questions.
+    pub async fn connect(address: Option<&str>, interactive: bool) -> Result<Self, CliError> {
+        let builder = address.map_or_else(Builder::system, Builder::address);
+        let connection = builder.build().await.map_err(|error| CliError::Connect {
+            address: address.unwrap_or("the system bus").to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { connection, interactive })
+    }
+
+    /// The connection.
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, CliError>
+    where
+        B: Serialize + DynamicType,
+        R: for<'d> DynamicDeserialize<'d>,
+    {
+        let fault = |error| CliError::from_bus(method, error);
+        let proxy: Proxy<'_> = zbus::proxy::Builder::new(&self.connection)
+            .destination(AGENT)
+            .path(path)
+            .interface(interface)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
+            .map_err(fault)?;
+        let flags = if self.interactive { MethodFlags::ALLOW_INTERACTIVE_AUTH } else { MethodFlags::empty() };
+        proxy.call_with_flags(method, flags, body).await.map_err(fault)?.ok_or(CliError::Vanished)
+    }
+
+    /// Attaches or detaches: the operation's path.
+    pub async fn submit(&self, request: &Request) -> Result<OwnedObjectPath, CliError> {
+        self.call(ROOT, MANAGER, request.method(), &(&request.volume, &request.guest, &request.options)).await
+    }
+
+    /// What [`Client::submit`] would do.
+    pub async fn plan(&self, request: &Request) -> Result<Plan, CliError> {
+        type Wire = (String, String, String, String, Vec<(String, String)>);
+        let body = (request.kind, &request.volume, &request.guest, &request.options);
+        let ((kind, volume, guest, guest_name, steps),): (Wire,) = self.call(ROOT, MANAGER, "Plan", &body).await?;
+        let steps = steps.into_iter().map(|(name, description)| PlannedStep { name, description }).collect();
+        Ok(Plan { kind, volume, guest, guest_name, steps })
+    }
+
+    /// The operation at a path.
+    pub async fn operation(&self, path: &str) -> Result<Operation, CliError> {
+        Operation::read(self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &(OPERATION,)).await?)
+    }
+
+    /// Asks the operation at a path to stop.
+    pub async fn cancel(&self, path: &str) -> Result<(), CliError> {
+        self.call(path, OPERATION, "Cancel", &()).await
+    }
+
+    /// All operations and attachments, by time.
+    pub async fn all(&self) -> Result<(Vec<Operation>, Vec<Attachment>), CliError> {
+        let managed: Managed = self.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", &()).await?;
+        let (mut operations, mut attachments) = (Vec::new(), Vec::new());
+        for (interface, dict) in managed.into_values().flatten() {
+            match interface.as_str() {
+                OPERATION => operations.push(Operation::read(dict)?),
+                ATTACHMENT => attachments.push(Attachment::read(dict)?),
+                _ => {}
+            }
+        }
+        operations.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
+        attachments.sort_by(|a, b| (&a.guest_name, &a.target, &a.id).cmp(&(&b.guest_name, &b.target, &b.id)));
+        Ok((operations, attachments))
+    }
+
+    /// All volumes.
+    pub async fn volumes(&self) -> Result<Vec<Volume>, CliError> {
+        let volumes: Vec<Dict> = self.call(ROOT, VOLUMES, "List", &()).await?;
+        volumes.into_iter().map(Volume::read).collect()
+    }
+
+    /// One volume.
+    pub async fn volume(&self, volume: &str) -> Result<Volume, CliError> {
+        Volume::read(self.call(ROOT, VOLUMES, "Get", &(volume,)).await?)
+    }
+
+    /// Makes a volume.
+    pub async fn create_volume(&self, name: &str, size_gib: u64, volume_type: Option<&str>) -> Result<Volume, CliError> {
+        let options: HashMap<&str, Variant<'_>> = volume_type.map(|word| ("type", Variant::from(word))).into_iter().collect();
+        Volume::read(self.call(ROOT, VOLUMES, "Create", &(name, size_gib, options)).await?)
+    }
+
+    /// Deletes a volume.
+    pub async fn delete_volume(&self, volume: &str) -> Result<(), CliError> {
+        self.call(ROOT, VOLUMES, "Delete", &(volume,)).await
+    }
+}
+
+/// An attach or a detach.
+#[derive(Debug)]
+pub struct Request {
+    /// `attach` or `detach`.
+    pub kind: &'static str,
+    /// Id or name.
+    pub volume: String,
+    /// Name or UUID; empty for the only one.
+    pub guest: String,
+    /// Options of the method.
+    pub options: HashMap<&'static str, Variant<'static>>,
+}
+
+impl Request {
+    fn method(&self) -> &'static str {
+        if self.kind == "detach" { "Detach" } else { "Attach" }
+    }
+}
+
+/// The path of the operation with this id; `None` when the id cannot be one.
+pub fn operation_path(id: &str) -> Option<String> {
+    id.parse::<crate::model::OperationId>().ok().map(|id| format!("{ROOT}/operations/{}", id.to_string().replace('-', "_")))
+}

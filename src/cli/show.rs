@@ -1,0 +1,153 @@
+//! The agent's things as text for people.
+
+use super::{
+    output::{duration, fields, size, table},
+    view::{Attachment, Operation, Plan, Volume},
+};
+
+/// All attachments.
+pub fn attachments(attachments: &[Attachment]) -> String {
+    let rows: Vec<_> = attachments
+        .iter()
+        .map(|a| {
+            let device = if a.device.is_empty() { "-" } else { &a.device };
+            [
+                a.guest_name.clone(),
+                a.target.clone(),
+                a.volume.clone(),
+                size(a.size_bytes),
+                format!("{}/{}", a.protocol, a.initiator),
+                device.to_owned(),
+                a.id.clone(),
+            ]
+        })
+        .collect();
+    table(["GUEST", "TARGET", "VOLUME", "SIZE", "VIA", "DEVICE", "ATTACHMENT"], &rows)
+}
+
+/// One attachment.
+pub fn attachment(a: &Attachment) -> String {
+    fields(&[
+        ("attachment", a.id.clone()),
+        ("volume", a.volume.clone()),
+        ("guest", format!("{} ({})", a.guest_name, a.guest)),
+        ("target", a.target.clone()),
+        ("protocol", a.protocol.clone()),
+        ("initiator", a.initiator.clone()),
+        ("device", a.device.clone()),
+        ("serial", a.serial.clone().unwrap_or_default()),
+        ("wwids", a.wwids.join(", ")),
+        ("size", format!("{} ({} bytes)", size(a.size_bytes), a.size_bytes)),
+        ("attached", a.attached_at.clone()),
+    ])
+}
+
+/// All operations.
+pub fn operations(operations: &[Operation]) -> String {
+    let rows: Vec<_> = operations
+        .iter()
+        .map(|o| {
+            let took = if o.duration_us == 0 { "-".to_owned() } else { duration(o.duration_us) };
+            [o.id.clone(), o.kind.clone(), o.state.clone(), o.volume.clone(), o.guest_name.clone(), took, o.created_at.clone()]
+        })
+        .collect();
+    table(["OPERATION", "KIND", "STATE", "VOLUME", "GUEST", "TOOK", "CREATED"], &rows)
+}
+
+/// One operation.
+pub fn operation(o: &Operation) -> String {
+    let mut pairs = vec![
+        ("operation", o.id.clone()),
+        ("kind", o.kind.clone()),
+        ("state", o.state.clone()),
+        ("volume", o.volume.clone()),
+        ("guest", format!("{} ({})", o.guest_name, o.guest)),
+        ("created", o.created_at.clone()),
+    ];
+    if o.duration_us != 0 {
+        pairs.push(("took", duration(o.duration_us)));
+    }
+    if let Some(error) = &o.error {
+        pairs.push(("error", format!("{}: {}", error.kind, error.message)));
+        if !error.remedy.is_empty() {
+            pairs.push(("remedy", error.remedy.clone()));
+        }
+    }
+    let steps = o.steps.iter().map(|step| {
+        let time = if step.duration_us == 0 { String::new() } else { duration(step.duration_us) };
+        format!("\n  {:<20}{time:>10}  {}", step.name, step.state)
+    });
+    fields(&pairs) + &steps.collect::<String>()
+}
+
+/// All volumes.
+pub fn volumes(volumes: &[Volume]) -> String {
+    let rows: Vec<_> = volumes
+        .iter()
+        .map(|v| {
+            let volume_type = v.volume_type.clone().unwrap_or_else(|| "-".to_owned());
+            [v.id.clone(), v.name.clone(), format!("{} GiB", v.size_gib), v.status.clone(), volume_type]
+        })
+        .collect();
+    table(["VOLUME", "NAME", "SIZE", "STATUS", "TYPE"], &rows)
+}
+
+/// One volume.
+pub fn volume(v: &Volume) -> String {
+    let yes_no = |flag: bool| if flag { "yes" } else { "no" }.to_owned();
+    let mut pairs = vec![
+        ("volume", v.id.clone()),
+        ("name", v.name.clone()),
+        ("size", format!("{} GiB", v.size_gib)),
+        ("status", v.status.clone()),
+        ("type", v.volume_type.clone().unwrap_or_default()),
+        ("bootable", yes_no(v.bootable)),
+        ("multiattach", yes_no(v.multiattach)),
+        ("encrypted", yes_no(v.encrypted)),
+        ("created", v.created_at.clone()),
+    ];
+    for entry in &v.attachments {
+        let guest = entry.guest.as_deref().unwrap_or("no guest");
+        let host = entry.host.as_deref().map(|host| format!(" on {host}")).unwrap_or_default();
+        pairs.push(("attached", format!("{guest}{host} ({})", entry.id)));
+    }
+    fields(&pairs)
+}
+
+/// What would be done.
+pub fn plan(plan: &Plan) -> String {
+    let direction = if plan.kind == "detach" { "from" } else { "to" };
+    let head = format!("would {} volume {} {direction} guest {} ({}):", plan.kind, plan.volume, plan.guest_name, plan.guest);
+    plan.steps.iter().fold(head, |text, step| format!("{text}\n  {:<20}{}", step.name, step.description))
+}
+
+/// The last line of an operation that did what it was asked.
+pub fn success(operation: &Operation, attachment: Option<&Attachment>) -> String {
+    let Operation { volume, guest_name, .. } = operation;
+    let took = duration(operation.duration_us);
+    if operation.kind == "detach" {
+        return format!("detached volume {volume} from guest {guest_name} in {took}");
+    }
+    let Some(attachment) = attachment else { return format!("attached volume {volume} to guest {guest_name} in {took}") };
+    let mut about = vec![size(attachment.size_bytes), format!("{}/{}", attachment.protocol, attachment.initiator)];
+    about.extend(Some(attachment.device.clone()).filter(|device| !device.is_empty()));
+    about.extend(attachment.serial.as_ref().map(|serial| format!("serial {serial}")));
+    format!("attached volume {volume} to guest {guest_name} as {} in {took}\n  {}", attachment.target, about.join(", "))
+}
+
+/// What to say below the error of an operation that did not.
+pub fn aftermath(operation: &Operation) -> Vec<String> {
+    let mut lines = Vec::new();
+    let undone = operation.steps_that_are("undone");
+    if !undone.is_empty() {
+        lines.push(format!("undone: {}", undone.join(", ")));
+    }
+    let left = operation.steps_that_are("succeeded");
+    if operation.state == "stuck" && !left.is_empty() {
+        lines.push(format!("left as it is: {}", left.join(", ")));
+    }
+    if operation.state != "stuck" && undone.is_empty() {
+        lines.push("nothing had to be undone".to_owned());
+    }
+    lines
+}

@@ -1,0 +1,283 @@
+//! What the agent shows on the bus, read from its dictionaries, and as `--json` prints it.
+
+use super::error::CliError;
+use crate::model::ErrorKind;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::HashMap;
+use zbus::OwnedVariant;
+
+/// A dictionary of the bus.
+pub type Dict = HashMap<String, OwnedVariant>;
+
+/// An operation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Operation {
+    /// UUID.
+    pub id: String,
+    /// `attach` or `detach`.
+    pub kind: String,
+    /// UUID of the volume.
+    pub volume: String,
+    /// UUID of the guest.
+    pub guest: String,
+    /// The guest's name.
+    pub guest_name: String,
+    /// The word for where it stands.
+    pub state: String,
+    /// Its steps.
+    pub steps: Vec<Step>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// Microseconds; 0 until it ended.
+    pub duration_us: u64,
+    /// Why it failed.
+    pub error: Option<OperationError>,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Name.
+    pub name: String,
+    /// The word for where it stands.
+    pub state: String,
+    /// Microseconds; 0 until it ended.
+    pub duration_us: u64,
+}
+
+/// Why an operation failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct OperationError {
+    /// The kind's word.
+    pub kind: String,
+    /// What went wrong.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Operation {
+    /// Reads the properties of an Operation1.
+    pub fn read(dict: Dict) -> Result<Self, CliError> {
+        let mut reader = Reader { what: "Operation1", dict };
+        let steps: Vec<(String, String, u64)> = reader.take("Steps")?;
+        let kind: String = reader.take("ErrorKind")?;
+        let error = OperationError { kind, message: reader.take("ErrorMessage")?, remedy: reader.take("Remedy")? };
+        Ok(Self {
+            id: reader.take("Id")?,
+            kind: reader.take("Kind")?,
+            volume: reader.take("Volume")?,
+            guest: reader.take("Guest")?,
+            guest_name: reader.take("GuestName")?,
+            state: reader.take("State")?,
+            steps: steps.into_iter().map(|(name, state, duration_us)| Step { name, state, duration_us }).collect(),
+            created_at: timestamp(reader.take("CreatedAt")?),
+            duration_us: reader.take("DurationUs")?,
+            error: Some(error).filter(|error| !error.kind.is_empty()),
+        })
+    }
+
+    /// Nothing more will happen.
+    pub fn is_final(&self) -> bool {
+        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled" | "stuck")
+    }
+
+    /// It did what it was asked.
+    pub fn has_succeeded(&self) -> bool {
+        self.state == "succeeded"
+    }
+
+    /// The kind of its error.
+    pub fn error_kind(&self) -> ErrorKind {
+        match (self.state.as_str(), &self.error) {
+            (_, Some(error)) => ErrorKind::from_word(&error.kind),
+            ("cancelled", None) => ErrorKind::Cancelled,
+            ("stuck", None) => ErrorKind::Stuck,
+            _ => ErrorKind::Internal,
+        }
+    }
+
+    /// The message of its error.
+    pub fn error_message(&self) -> &str {
+        self.error.as_ref().map_or("the agent gave no reason", |error| &error.message)
+    }
+
+    /// `to` or `from` the guest.
+    pub fn preposition(&self) -> &'static str {
+        if self.kind == "detach" { "from" } else { "to" }
+    }
+
+    /// How it ended, as an error message says it.
+    pub fn ending(&self) -> &'static str {
+        match self.state.as_str() {
+            "cancelled" => "was cancelled",
+            "stuck" => "is stuck",
+            _ => "failed",
+        }
+    }
+
+    /// Names of the steps in a state.
+    pub fn steps_that_are(&self, state: &str) -> Vec<&str> {
+        self.steps.iter().filter(|step| step.state == state).map(|step| step.name.as_str()).collect()
+    }
+}
+
+/// An attachment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attachment {
+    /// UUID.
+    pub id: String,
+    /// UUID of the volume.
+    pub volume: String,
+    /// UUID of the guest.
+    pub guest: String,
+    /// The guest's name.
+    pub guest_name: String,
+    /// `vdb`.
+    pub target: String,
+    /// `iscsi`.
+    pub protocol: String,
+    /// `kernel` or `qemu`.
+    pub initiator: String,
+    /// Block device; empty where QEMU is the initiator.
+    pub device: String,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// Designators.
+    pub wwids: Vec<String>,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// RFC 3339.
+    pub attached_at: String,
+}
+
+impl Attachment {
+    /// Reads the properties of an Attachment1.
+    pub fn read(dict: Dict) -> Result<Self, CliError> {
+        let mut reader = Reader { what: "Attachment1", dict };
+        Ok(Self {
+            id: reader.take("Id")?,
+            volume: reader.take("Volume")?,
+            guest: reader.take("Guest")?,
+            guest_name: reader.take("GuestName")?,
+            target: reader.take("Target")?,
+            protocol: reader.take("Protocol")?,
+            initiator: reader.take("Initiator")?,
+            device: reader.take("Device")?,
+            serial: some(reader.take("Serial")?),
+            wwids: reader.take("Wwids")?,
+            size_bytes: reader.take("SizeBytes")?,
+            attached_at: timestamp(reader.take("AttachedAt")?),
+        })
+    }
+}
+
+/// A volume.
+#[derive(Debug, Clone, Serialize)]
+pub struct Volume {
+    /// UUID.
+    pub id: String,
+    /// Name; may be empty.
+    pub name: String,
+    /// GiB.
+    pub size_gib: u64,
+    /// The service's word.
+    pub status: String,
+    /// Volume type.
+    #[serde(rename = "type")]
+    pub volume_type: Option<String>,
+    /// Holds a boot disk.
+    pub bootable: bool,
+    /// May be attached more than once.
+    pub multiattach: bool,
+    /// Encrypted.
+    pub encrypted: bool,
+    /// As the service wrote it.
+    pub created_at: String,
+    /// Who has it.
+    pub attachments: Vec<VolumeAttachment>,
+}
+
+/// Who has a volume.
+#[derive(Debug, Clone, Serialize)]
+pub struct VolumeAttachment {
+    /// UUID.
+    pub id: String,
+    /// UUID of the guest.
+    pub guest: Option<String>,
+    /// Host.
+    pub host: Option<String>,
+}
+
+impl Volume {
+    /// Reads a dictionary of Volumes1.
+    pub fn read(dict: Dict) -> Result<Self, CliError> {
+        let mut reader = Reader { what: "Volumes1", dict };
+        let attachments: Vec<(String, String, String)> = reader.take("attachments")?;
+        Ok(Self {
+            id: reader.take("id")?,
+            name: reader.take("name")?,
+            size_gib: reader.take("size-gib")?,
+            status: reader.take("status")?,
+            volume_type: some(reader.take("type")?),
+            bootable: reader.take("bootable")?,
+            multiattach: reader.take("multiattach")?,
+            encrypted: reader.take("encrypted")?,
+            created_at: reader.take("created-at")?,
+            attachments: attachments
+                .into_iter()
+                .map(|(id, guest, host)| VolumeAttachment { id, guest: some(guest), host: some(host) })
+                .collect(),
+        })
+    }
+}
+
+/// A plan.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// `attach` or `detach`.
+    pub kind: String,
+    /// UUID of the volume.
+    pub volume: String,
+    /// UUID of the guest.
+    pub guest: String,
+    /// The guest's name.
+    pub guest_name: String,
+    /// The steps.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// A step of a plan.
+#[derive(Debug, Serialize)]
+pub struct PlannedStep {
+    /// Name.
+    pub name: String,
+    /// What it will do.
+    pub description: String,
+}
+
+struct Reader {
+    what: &'static str,
+    dict: Dict,
+}
+
+impl Reader {
+    fn take<T: TryFrom<OwnedVariant>>(&mut self, key: &str) -> Result<T, CliError> {
+        let fault = |reason: &str| CliError::Protocol { what: self.what.to_owned(), reason: format!("{key} {reason}") };
+        let Some(value) = self.dict.remove(key) else { return Err(fault("is missing")) };
+        T::try_from(value).map_err(|_| fault("has another type"))
+    }
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// RFC 3339 of microseconds since the epoch.
+fn timestamp(epoch_us: u64) -> String {
+    i64::try_from(epoch_us)
+        .ok()
+        .and_then(|epoch_us| Timestamp::from_microsecond(epoch_us).ok())
+        .map_or_else(|| "unknown".to_owned(), |time| time.to_string())
+}
