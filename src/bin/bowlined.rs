@@ -1,3 +1,230 @@
-//! The bowlined program.
+//! `bowlined`, the agent's daemon: reads the configuration, wires the parts and runs them.
 
-fn main() {}
+use anyhow::Context as _;
+use bowline::{
+    agent::{
+        api::AgentApi,
+        config::{self, Initiator, Settings},
+        dbus,
+        journal::Journal,
+        operations::{
+            Agent, Parts,
+            adapters::{CloudVolumes, HostConnectors, Hypervisor},
+        },
+    },
+    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig},
+    libvirt::{GuestEvent, Libvirt, LibvirtConfig},
+    openstack::{CloudConfig, HttpOptions, VolumeService},
+};
+use clap::Parser;
+use sd_notify::NotifyState;
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::broadcast::error::RecvError,
+};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// How long a stop waits for operations under way. systemd's own patience is longer.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Threads of the runtime. The agent waits far more than it computes; libvirt's blocking calls have threads of their own.
+const WORKER_THREADS: usize = 2;
+
+/// The agent of a libvirt host: attaches volumes to guests, over D-Bus.
+#[derive(Parser)]
+#[command(name = "bowlined", version)]
+struct Arguments {
+    /// Folder with *.toml fragments, instead of the usual ones; may be given several times, the last wins
+    #[arg(long = "config-dir", value_name = "DIR")]
+    config_dirs: Vec<PathBuf>,
+    /// Read the configuration, tell what is wrong with it, and exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log();
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To the journal where systemd listens, else to stderr. `BOWLINE_LOG` sets the level, `info` if it is not set.
+fn log() {
+    let level = EnvFilter::try_from_env("BOWLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(level);
+    let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    match tracing_journald::layer() {
+        Ok(journald) if to_journal => registry.with(journald).init(),
+        _ => {
+            let stderr = tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_target(false);
+            registry.with(stderr).init();
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
+    let dirs = if arguments.config_dirs.is_empty() {
+        config::FRAGMENT_DIRS.map(PathBuf::from).to_vec()
+    } else {
+        arguments.config_dirs.clone()
+    };
+    let settings = config::load(&dirs).context("the configuration cannot be used")?;
+    let cloud = &settings.cloud;
+    let user = CloudConfig::load(cloud.file.as_deref(), &cloud.name)?;
+    let service = cloud.service_name.as_deref().map(|name| CloudConfig::load(cloud.file.as_deref(), name)).transpose()?;
+    if arguments.check_config {
+        println!("the configuration is fine");
+        return Ok(());
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .thread_stack_size(512 * 1024)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(run(&settings, user, service))
+}
+
+async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig>) -> anyhow::Result<()> {
+    // Caught from the first moment on, so that a stop during recovery is a clean one too.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    status("opening the journal");
+    let (journal, contents) = Journal::open(&settings.paths.state_dir)?;
+    let http = HttpOptions {
+        connect_timeout_s: settings.cloud.connect_timeout_s,
+        request_timeout_s: settings.cloud.request_timeout_s,
+        ..HttpOptions::default()
+    };
+    let volumes = VolumeService::new(user, service, http)?;
+    let connectors = Connectors::new(connectors_config(settings))?;
+    let libvirt = Libvirt::start(libvirt_config(settings))?;
+    let mut guest_events = libvirt.events();
+    let parts = Parts {
+        volumes: Arc::new(CloudVolumes(volumes)),
+        connectors: Arc::new(HostConnectors(connectors)),
+        hypervisor: Arc::new(Hypervisor(libvirt)),
+        journal,
+        contents,
+    };
+    status("finishing what was cut");
+    let agent = Arc::new(tokio::select! {
+        agent = Agent::start(parts, settings) => agent,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    });
+    let published = dbus::publish(agent.clone(), settings.bus_address.as_deref()).await?;
+    let served = published.claim_name().await?;
+    notify(&[NotifyState::Ready, NotifyState::Status(&summary(&agent))]);
+    tracing::info!("ready: {}", summary(&agent));
+
+    let watchdog = tokio::spawn(feed_watchdog());
+    let mending = agent.clone();
+    let reconnecting = tokio::spawn(async move {
+        loop {
+            mending.reconnect().await;
+            loop {
+                match guest_events.recv().await {
+                    // A restarted libvirtd has lost its ephemeral secrets.
+                    Ok(GuestEvent::Connected) | Err(RecvError::Lagged(_)) => break,
+                    Ok(_) => {}
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        }
+    });
+    let telling = agent.clone();
+    let status_line = tokio::spawn(async move {
+        let mut events = telling.events();
+        while !matches!(events.recv().await, Err(RecvError::Closed)) {
+            status(&summary(&telling));
+        }
+    });
+
+    let lost_bus = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = served.closed() => true,
+    };
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    reconnecting.abort();
+    status_line.abort();
+    agent.finish(STOP_PATIENCE).await;
+    served.close().await;
+    watchdog.abort();
+    if lost_bus {
+        // Without the bus nobody can ask for anything: a fresh start connects to the new one.
+        anyhow::bail!("the connection to D-Bus was lost");
+    }
+    Ok(())
+}
+
+fn connectors_config(settings: &Settings) -> ConnectorsConfig {
+    let iscsi = &settings.iscsi;
+    ConnectorsConfig {
+        iscsi: IscsiConfig {
+            initiator: match iscsi.initiator {
+                Initiator::Auto => InitiatorChoice::Auto,
+                Initiator::Kernel => InitiatorChoice::Kernel,
+                Initiator::Qemu => InitiatorChoice::Qemu,
+            },
+            login_timeout_s: iscsi.login_timeout_s,
+            device_timeout_s: iscsi.device_timeout_s,
+            logout_timeout_s: iscsi.logout_timeout_s,
+            initiator_name_file: iscsi.initiator_name_file.clone(),
+            ..IscsiConfig::default()
+        },
+        my_ip: settings.my_ip.clone(),
+        host: settings.host_name.clone(),
+        run_dir: settings.paths.run_dir.clone(),
+        ..ConnectorsConfig::default()
+    }
+}
+
+fn libvirt_config(settings: &Settings) -> LibvirtConfig {
+    let libvirt = &settings.libvirt;
+    LibvirtConfig {
+        uri: libvirt.uri.clone(),
+        connect_timeout_s: libvirt.connect_timeout_s,
+        call_timeout_s: libvirt.call_timeout_s,
+        attach_timeout_s: libvirt.attach_timeout_s,
+        detach_request_interval_s: libvirt.detach_request_interval_s,
+        detach_timeout_s: libvirt.detach_timeout_s,
+    }
+}
+
+fn summary(agent: &Agent) -> String {
+    let unfinished = agent.operations().iter().filter(|operation| !operation.state.is_final()).count();
+    format!("{} volumes attached, {unfinished} operations under way", agent.attachments().len())
+}
+
+fn status(text: &str) {
+    notify(&[NotifyState::Status(text)]);
+}
+
+/// Tells systemd, if it is there to listen.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Says that the runtime is alive, twice as often as systemd asks for it.
+async fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut beat = tokio::time::interval(limit / 2);
+    loop {
+        beat.tick().await;
+        notify(&[NotifyState::Watchdog]);
+    }
+}

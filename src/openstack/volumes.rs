@@ -6,13 +6,10 @@ use super::{
     wire::{VolumeEnvelope, VolumePage, next_marker},
 };
 use crate::model::{ErrorKind, NewVolume, Volume, VolumeId};
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder};
 use reqwest::Method;
 use serde_json::json;
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// Pauses between looks at a volume that is on its way. The API offers no event to wait on. A thin volume is ready within
@@ -117,13 +114,12 @@ impl VolumeService {
 
     /// Waits until a volume's status is `want`, and gives the volume. Ends early when the status becomes an error.
     pub async fn wait_volume_status(&self, id: VolumeId, want: &str, deadline: Instant) -> Result<Volume, OpenstackError> {
-        self.wait(id, want, deadline, async |seen| {
-            let volume = self.volume(id).await?;
-            seen(&volume.status);
+        self.wait(id, want, deadline, |found| {
+            let volume = found?;
             match volume.status.as_str() {
-                status if status == want => Ok(Some(volume)),
+                status if status == want => Ok(Look::Done(volume)),
                 status if status.starts_with("error") => Err(failed(id, status, want)),
-                _ => Ok(None),
+                _ => Ok(Look::NotYet(volume.status)),
             }
         })
         .await
@@ -131,46 +127,52 @@ impl VolumeService {
 
     /// Waits until a volume is gone. Ends early when its deletion fails.
     pub async fn wait_volume_gone(&self, id: VolumeId, deadline: Instant) -> Result<(), OpenstackError> {
-        self.wait(id, "deleted", deadline, async |seen| match self.volume(id).await {
-            Err(error) if error.status() == Some(404) => Ok(Some(())),
+        self.wait(id, "deleted", deadline, |found| match found {
+            Err(error) if error.status() == Some(404) => Ok(Look::Done(())),
             Err(error) => Err(error),
-            Ok(volume) => {
-                seen(&volume.status);
-                if volume.status == "error_deleting" { Err(failed(id, &volume.status, "deleted")) } else { Ok(None) }
-            }
+            Ok(volume) if volume.status == "error_deleting" => Err(failed(id, &volume.status, "deleted")),
+            Ok(volume) => Ok(Look::NotYet(volume.status)),
         })
         .await
     }
 
-    async fn wait<T>(
+    /// The service tells nobody when a status changes, so it is looked at: often at first, ever more seldom later.
+    async fn wait<T: Send>(
         &self,
         id: VolumeId,
         want: &str,
         deadline: Instant,
-        look: impl AsyncFn(&dyn Fn(&str)) -> Result<Option<T>, OpenstackError>,
+        judge: impl Fn(Result<Volume, OpenstackError>) -> Result<Look<T>, OpenstackError> + Send,
     ) -> Result<T, OpenstackError> {
-        let last = Mutex::new("unknown".to_owned());
-        let seen = |status: &str| *last.lock().unwrap_or_else(PoisonError::into_inner) = status.to_owned();
-        let looks = ExponentialBuilder::default()
+        let mut pauses = ExponentialBuilder::default()
             .with_min_delay(LOOK_MIN)
             .with_max_delay(LOOK_MAX)
             .with_factor(LOOK_FACTOR)
             .with_jitter()
-            .without_max_times();
-        let too_late = || OpenstackError::WaitedTooLong {
-            volume: id,
-            status: last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            wanted: want.to_owned(),
+            .without_max_times()
+            .build();
+        let mut last = "unknown".to_owned();
+        let looking = async {
+            loop {
+                match judge(self.volume(id).await)? {
+                    Look::Done(done) => return Ok(done),
+                    Look::NotYet(status) => last = status,
+                }
+                tokio::time::sleep(pauses.next().unwrap_or(LOOK_MAX)).await;
+            }
         };
-        let not_yet = || look(&seen);
-        let waiting = (|| async { not_yet().await?.ok_or_else(too_late) })
-            .retry(looks)
-            .when(|error| matches!(error, OpenstackError::WaitedTooLong { .. }));
-        match timeout_at(deadline, waiting).await {
+        match timeout_at(deadline, looking).await {
             Ok(result) => result,
-            Err(_) => Err(too_late()),
+            Err(_) => Err(OpenstackError::WaitedTooLong { volume: id, status: last, wanted: want.to_owned() }),
         }
     }
+}
+
+/// What a look at a volume says of what is waited for.
+enum Look<T> {
+    Done(T),
+    /// Not there yet; the status it has.
+    NotYet(String),
 }
 
 fn failed(id: VolumeId, status: &str, want: &str) -> OpenstackError {

@@ -79,7 +79,7 @@ pub trait ConnectorPort: Send + Sync {
     /// Connects.
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice>;
     /// Reads identity and size from the device itself.
-    async fn observe(&self, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity>;
+    async fn observe(&self, volume: VolumeId, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity>;
     /// Flushes and removes the device; refuses one that is not `identity`.
     async fn disconnect(&self, volume: VolumeId, device: &ConnectedDevice, identity: Option<&DeviceIdentity>)
     -> PortResult<()>;

@@ -244,7 +244,7 @@ pub(super) async fn verify_device(
     info: &ConnectionInfo,
     journalled: Option<crate::model::DeviceIdentity>,
 ) -> PortResult<VerifiedDevice> {
-    let observed = shared.connectors.observe(&device, info).await?;
+    let observed = shared.connectors.observe(volume, &device, info).await?;
     let serial = match info {
         ConnectionInfo::Iscsi(iscsi) => iscsi.serial.clone(),
         _ => None,

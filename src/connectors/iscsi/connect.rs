@@ -109,9 +109,8 @@ impl KernelInitiator {
     /// Whether Bowline made the LUN's device, and for this volume.
     pub(super) fn is_ours(&self, volume: VolumeId, path: &IscsiPath, session: &Session) -> bool {
         let linked = self.names.linked(volume);
-        let linked_here = linked.is_some_and(|linked| {
-            session.disk(path.lun).is_some_and(|disk| device::kernel_name(&disk) == Some(&linked))
-        });
+        let linked_here =
+            linked.is_some_and(|linked| session.disk(path.lun).is_some_and(|disk| device::kernel_name(&disk) == Some(&linked)));
         linked_here || self.names.is_claimed(volume, path)
     }
 }

@@ -280,7 +280,12 @@ impl ConnectorPort for World {
         })
         .await
     }
-    async fn observe(&self, _device: &ConnectedDevice, _info: &ConnectionInfo) -> PortResult<ObservedIdentity> {
+    async fn observe(
+        &self,
+        _volume: VolumeId,
+        _device: &ConnectedDevice,
+        _info: &ConnectionInfo,
+    ) -> PortResult<ObservedIdentity> {
         self.change("observe", |state| {
             let serial = if state.wrong_serial { "wrong" } else { "right" };
             let identity = DeviceIdentity { serial: Some(serial.into()), wwids: vec![] };

@@ -7,7 +7,17 @@ pub enum ProbeError {
     #[error("x")]
     X,
 }
-impl ProbeError { 
+impl ProbeError {
     /// k
-    pub fn kind(&self) -> ErrorKind { ErrorKind::Internal } }
-pub(super) async fn identify(_: &IscsiPath, _: &str, _: Option<&ChapCredentials>, _: u64) -> Result<ObservedIdentity, ProbeError> { Err(ProbeError::X) }
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Internal
+    }
+}
+pub(super) async fn identify(
+    _: &IscsiPath,
+    _: &str,
+    _: Option<&ChapCredentials>,
+    _: u64,
+) -> Result<ObservedIdentity, ProbeError> {
+    Err(ProbeError::X)
+}

@@ -1,0 +1,78 @@
+//! This host's connectors.
+
+use super::super::ports::{ConnectorPort, PortError, PortResult};
+use super::chain;
+use crate::connectors::{ConnectorError, Connectors, DeviceState};
+use crate::model::{
+    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Initiator, ObservedIdentity, VolumeId,
+};
+use async_trait::async_trait;
+
+/// [`ConnectorPort`] by the connectors of this host.
+pub struct HostConnectors(pub Connectors);
+
+impl From<ConnectorError> for PortError {
+    fn from(error: ConnectorError) -> Self {
+        // Everything a connector does can be looked up on this host again: no outcome stays unknown.
+        Self::new(error.kind(), chain(&error))
+    }
+}
+
+#[async_trait]
+impl ConnectorPort for HostConnectors {
+    async fn properties(&self) -> PortResult<ConnectorProperties> {
+        Ok(self.0.properties().await?)
+    }
+
+    async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
+        let intent = self.0.intent(info)?;
+        Ok(ConnectIntent {
+            initiator: match intent.initiator {
+                crate::connectors::Initiator::Kernel => Initiator::Kernel,
+                crate::connectors::Initiator::Qemu => Initiator::Qemu,
+            },
+            paths: intent.paths,
+        })
+    }
+
+    async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice> {
+        Ok(self.0.connect(volume, info).await?)
+    }
+
+    async fn observe(&self, volume: VolumeId, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity> {
+        Ok(self.0.observe(volume, device, Some(info)).await?)
+    }
+
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: Option<&DeviceIdentity>,
+    ) -> PortResult<()> {
+        self.0.disconnect(volume, device, identity).await?;
+        Ok(())
+    }
+
+    async fn is_connected(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<bool> {
+        // QEMU logs in by itself whenever its guest starts: there is nothing of it that this host could lose.
+        if matches!(device, ConnectedDevice::IscsiNetwork(_)) {
+            return Ok(true);
+        }
+        match self.0.state(volume, device, Some(identity)).await? {
+            DeviceState::Present { .. } => Ok(true),
+            DeviceState::Absent | DeviceState::Foreign { .. } => Ok(false),
+        }
+    }
+
+    async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()> {
+        let intent = crate::connectors::ConnectIntent {
+            initiator: match intent.initiator {
+                Initiator::Kernel => crate::connectors::Initiator::Kernel,
+                Initiator::Qemu => crate::connectors::Initiator::Qemu,
+            },
+            paths: intent.paths.clone(),
+        };
+        self.0.undo(volume, &intent).await?;
+        Ok(())
+    }
+}

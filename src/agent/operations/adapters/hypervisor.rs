@@ -1,0 +1,70 @@
+//! This host's libvirt.
+
+use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult};
+use super::chain;
+use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, SecretUsage};
+use crate::model::{DiskSpec, GuestUuid, Secret, VolumeId};
+use async_trait::async_trait;
+use uuid::Uuid;
+
+/// [`HypervisorPort`] by libvirt.
+pub struct Hypervisor(pub Libvirt);
+
+impl From<LibvirtError> for PortError {
+    fn from(error: LibvirtError) -> Self {
+        // What a guest has can be read again at any time: no outcome stays unknown.
+        Self::new(error.kind(), chain(&error))
+    }
+}
+
+impl From<Guest> for GuestFacts {
+    fn from(guest: Guest) -> Self {
+        let mut disks: Vec<GuestDiskFacts> = guest
+            .live_disks
+            .into_iter()
+            .map(|disk| GuestDiskFacts { target: disk.target, volume: disk.volume, live: true, defined: false })
+            .collect();
+        for disk in guest.config_disks {
+            match disks.iter_mut().find(|live| live.target == disk.target && live.volume == disk.volume) {
+                Some(live) => live.defined = true,
+                None => {
+                    disks.push(GuestDiskFacts { target: disk.target, volume: disk.volume, live: false, defined: true });
+                }
+            }
+        }
+        Self { uuid: guest.uuid, name: guest.name, active: guest.active, persistent: guest.persistent, disks }
+    }
+}
+
+#[async_trait]
+impl HypervisorPort for Hypervisor {
+    async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts> {
+        Ok(self.0.guest(name_or_uuid).await?.into())
+    }
+
+    async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
+        Ok(self.0.guests().await?.into_iter().map(Into::into).collect())
+    }
+
+    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<()> {
+        self.0.attach_disk(guest, disk).await?;
+        Ok(())
+    }
+
+    async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()> {
+        let tell = |progress: DetachProgress| tracing::debug!(%guest, %volume, ?progress, "detaching");
+        self.0.detach_disk(guest, volume, tell).await?;
+        Ok(())
+    }
+
+    async fn define_chap_secret(&self, secret: Uuid, volume: VolumeId, password: &Secret) -> PortResult<()> {
+        // libvirt wants usages to be unique on the host: the secret's own id makes it so.
+        let usage = SecretUsage::Iscsi(format!("bowline volume {volume} {secret}"));
+        Ok(self.0.define_secret(secret, &usage, password).await?)
+    }
+
+    async fn undefine_secret(&self, secret: Uuid) -> PortResult<()> {
+        self.0.undefine_secret(secret).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The volume service over HTTP.
+
+use super::super::ports::{PortError, PortResult, VolumeServicePort};
+use super::chain;
+use crate::model::{Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Volume, VolumeId};
+use crate::openstack::{OpenstackError, VolumeService};
+use async_trait::async_trait;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// [`VolumeServicePort`] by a client of the Cinder API.
+pub struct CloudVolumes(pub VolumeService);
+
+impl From<OpenstackError> for PortError {
+    fn from(error: OpenstackError) -> Self {
+        Self { kind: error.kind(), message: chain(&error), outcome_unknown: error.outcome_unknown() }
+    }
+}
+
+#[async_trait]
+impl VolumeServicePort for CloudVolumes {
+    async fn volume(&self, id: VolumeId) -> PortResult<Volume> {
+        Ok(self.0.volume(id).await?)
+    }
+
+    async fn find_volume(&self, name_or_id: &str) -> PortResult<Volume> {
+        Ok(self.0.find_volume(name_or_id).await?)
+    }
+
+    async fn volumes(&self) -> PortResult<Vec<Volume>> {
+        Ok(self.0.volumes().await?)
+    }
+
+    async fn create_volume(&self, volume: &NewVolume) -> PortResult<Volume> {
+        Ok(self.0.create_volume(volume).await?)
+    }
+
+    async fn wait_available(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume> {
+        Ok(self.0.wait_volume_status(id, "available", Instant::now() + deadline).await?)
+    }
+
+    async fn delete_volume(&self, id: VolumeId) -> PortResult<()> {
+        Ok(self.0.delete_volume(id).await?)
+    }
+
+    async fn wait_gone(&self, id: VolumeId, deadline: Duration) -> PortResult<()> {
+        Ok(self.0.wait_volume_gone(id, Instant::now() + deadline).await?)
+    }
+
+    async fn create_attachment(&self, volume: VolumeId, guest: GuestUuid, read_only: bool) -> PortResult<Attachment> {
+        Ok(self.0.create_attachment(volume, guest, read_only).await?)
+    }
+
+    async fn update_attachment(&self, id: AttachmentId, connector: &ConnectorProperties) -> PortResult<Attachment> {
+        Ok(self.0.update_attachment(id, connector).await?)
+    }
+
+    async fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
+        Ok(self.0.attachment(id).await?)
+    }
+
+    async fn attachments(&self, volume: VolumeId) -> PortResult<Vec<AttachmentSummary>> {
+        Ok(self.0.attachments(Some(volume)).await?)
+    }
+
+    async fn complete_attachment(&self, id: AttachmentId) -> PortResult<()> {
+        Ok(self.0.complete_attachment(id).await?)
+    }
+
+    async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()> {
+        self.0.delete_attachment(id).await?;
+        Ok(())
+    }
+}
