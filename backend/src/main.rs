@@ -1,3 +1,74 @@
-//! The volume service.
+//! The `bowline-backend` command: reads what it is told, runs the service.
 
-fn main() {}
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bowline_backend::config::Config;
+use bowline_backend::server::Server;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Bowline's volume service, compatible with Cinder's API v3.
+#[derive(Debug, Parser)]
+#[command(name = "bowline-backend", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service until SIGTERM or SIGINT.
+    ///
+    /// At the first start it makes a token in STATE_DIR/token and a STATE_DIR/clouds.yaml for stock clients:
+    /// OS_CLIENT_CONFIG_FILE=STATE_DIR/clouds.yaml openstack --os-cloud bowline volume list
+    Serve {
+        /// Configuration file (TOML). Without it everything has its default.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where everything is kept [default: /var/lib/bowline-backend].
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+        /// Where to listen for HTTP [default: 127.0.0.1:8776].
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Command::Serve { config, state_dir, listen } = Cli::parse().command;
+    let filter = EnvFilter::try_from_env("BOWLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    match run(config, state_dir, listen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bowline-backend: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Option<PathBuf>, state_dir: Option<PathBuf>, listen: Option<SocketAddr>) -> anyhow::Result<()> {
+    let mut config = config.map(|path| Config::read(&path)).transpose()?.unwrap_or_default();
+    if let Some(state_dir) = state_dir {
+        config.state_dir = std::path::absolute(&state_dir).with_context(|| state_dir.display().to_string())?;
+    }
+    config.listen = listen.unwrap_or(config.listen);
+    // Two threads: one may wait for the database while the other answers. More only cost memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        Server::open(&config).await?.run(stop).await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,189 @@
+//! Bodies that clients send, checked field by field. The messages name the field, its value and what would do.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::errors::ApiError;
+use super::microversion::Microversion;
+use crate::domain::{Connector, Refusal};
+
+/// The longest name, key or value the field allows, in characters.
+const LONGEST_TEXT: usize = 255;
+
+/// A body that is a JSON object.
+pub(super) struct Body(pub(super) Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(inner) if inner.status().as_u16() == 413 => ApiError::TooLarge,
+            _ => ApiError::BadRequest("Malformed request body".into()),
+        })?;
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(map)) => Ok(Self(map)),
+            _ => Err(ApiError::BadRequest("Malformed request body".into())),
+        }
+    }
+}
+
+impl Body {
+    /// The object under this one key, which every request wraps itself in.
+    pub(super) fn object(mut self, key: &str) -> Result<Fields, ApiError> {
+        match self.0.remove(key) {
+            Some(Value::Object(map)) => Ok(Fields(map)),
+            _ => Err(ApiError::BadRequest(format!("Invalid input for field/attribute {key}. '{key}' is a required property"))),
+        }
+    }
+}
+
+impl From<Body> for Fields {
+    fn from(body: Body) -> Self {
+        Self(body.0)
+    }
+}
+
+/// The fields of a request, taken out one by one; what is left at the end is unknown.
+pub(super) struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// Whether the field is there at all.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.0.contains_key(field)
+    }
+
+    /// A field that is not null.
+    fn take(&mut self, field: &str) -> Option<Value> {
+        self.0.remove(field).filter(|value| !value.is_null())
+    }
+
+    /// Text of at most 255 characters.
+    pub(super) fn text(&mut self, field: &str) -> Result<Option<String>, ApiError> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Value::String(text)) => check_text(field, text).map(Some),
+            Some(other) => Err(invalid(field, &other, &format!("{other} is not of type 'string', 'null'"))),
+        }
+    }
+
+    /// True or false, also in the spellings that command lines send.
+    pub(super) fn boolean(&mut self, field: &str) -> Result<Option<bool>, ApiError> {
+        let Some(value) = self.take(field) else { return Ok(None) };
+        let word = match &value {
+            Value::Bool(value) => return Ok(Some(*value)),
+            Value::String(word) => word.to_ascii_lowercase(),
+            other => other.to_string(),
+        };
+        match word.as_str() {
+            "1" | "t" | "true" | "on" | "y" | "yes" => Ok(Some(true)),
+            "0" | "f" | "false" | "off" | "n" | "no" => Ok(Some(false)),
+            _ => Err(invalid(field, &value, &format!("{value} is not a boolean"))),
+        }
+    }
+
+    /// A whole number from 1 to 2147483647, as a number or in digits.
+    pub(super) fn size(&mut self, field: &str) -> Result<Option<u64>, ApiError> {
+        let Some(value) = self.take(field) else { return Ok(None) };
+        let number = match &value {
+            Value::Number(number) => number.as_i64(),
+            Value::String(digits) => digits.parse().ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) if number < 1 => Err(invalid(field, &value, &format!("{number} is less than the minimum of 1"))),
+            Some(number) if number > i64::from(i32::MAX) => {
+                Err(invalid(field, &value, &format!("{number} is greater than the maximum of {}", i32::MAX)))
+            }
+            Some(number) => Ok(u64::try_from(number).ok()),
+            None => Err(invalid(field, &value, &format!("{value} is not of type 'integer'"))),
+        }
+    }
+
+    /// An id.
+    pub(super) fn uuid(&mut self, field: &str) -> Result<Option<Uuid>, ApiError> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Value::String(text)) => match Uuid::parse_str(&text) {
+                Ok(id) => Ok(Some(id)),
+                Err(_) => Err(invalid(field, &Value::String(text.clone()), &format!("'{text}' is not a 'uuid'"))),
+            },
+            Some(other) => Err(invalid(field, &other, &format!("{other} is not a 'uuid'"))),
+        }
+    }
+
+    /// Pairs of text.
+    pub(super) fn pairs(&mut self, field: &str) -> Result<Option<BTreeMap<String, String>>, ApiError> {
+        let Some(value) = self.take(field) else { return Ok(None) };
+        let Value::Object(map) = value else {
+            return Err(invalid(field, &value, &format!("{value} is not of type 'object'")));
+        };
+        let mut pairs = BTreeMap::new();
+        for (key, value) in map {
+            let Value::String(text) = value else {
+                return Err(invalid(&key, &value, &format!("{value} is not of type 'string'")));
+            };
+            if key.is_empty() {
+                return Err(invalid(field, &Value::String(text), "a key must not be empty"));
+            }
+            pairs.insert(check_text(field, key)?, check_text(field, text)?);
+        }
+        Ok(Some(pairs))
+    }
+
+    /// A host's properties. An empty object is none, as clients send it.
+    pub(super) fn connector(&mut self, field: &str) -> Result<Option<Connector>, ApiError> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Value::Object(map)) if map.is_empty() => Ok(None),
+            Some(Value::Object(map)) => {
+                Connector::from_properties(map).map(Some).map_err(|lacks| Refusal::ConnectorLacks(lacks).into())
+            }
+            Some(other) => Err(invalid(field, &other, &format!("{other} is not of type 'object', 'null'"))),
+        }
+    }
+
+    /// Refuses what this service cannot do rather than ignoring it.
+    pub(super) fn refuse(&mut self, fields: &[&str]) -> Result<(), ApiError> {
+        for field in fields {
+            if let Some(value) = self.take(field) {
+                return Err(invalid(field, &value, "this service does not support it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses fields that nobody took, for clients new enough to expect it.
+    pub(super) fn finish(self, version: Microversion) -> Result<(), ApiError> {
+        match self.0.keys().next() {
+            Some(field) if version >= Microversion::STRICT_BODIES => Err(ApiError::BadRequest(format!(
+                "Invalid input received: Additional properties are not allowed ('{field}' was unexpected)"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_text(field: &str, text: String) -> Result<String, ApiError> {
+    if text.chars().count() > LONGEST_TEXT {
+        return Err(ApiError::BadRequest(format!(
+            "Invalid input for field/attribute {field}. It is longer than {LONGEST_TEXT} characters"
+        )));
+    }
+    Ok(text)
+}
+
+/// The field's sentence for a field that will not do.
+pub(super) fn invalid(field: &str, value: &Value, why: &str) -> ApiError {
+    let shown = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let shown: String = shown.chars().take(LONGEST_TEXT).collect();
+    ApiError::BadRequest(format!("Invalid input for field/attribute {field}. Value: {shown}. {why}"))
+}

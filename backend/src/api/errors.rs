@@ -1,0 +1,128 @@
+//! What clients get instead of an answer. Codes, forms and texts are Cinder's, for its clients look for them.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tracing::error;
+
+use super::microversion::Microversion;
+use crate::domain::Refusal;
+use crate::store::StoreError;
+use crate::volume::ManagerError;
+
+/// A request that is not answered as asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    /// No token, or not the token.
+    #[error("The request you have made requires authentication.")]
+    Unauthorized,
+    /// Something in the request is wrong.
+    #[error("{0}")]
+    BadRequest(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The path is there, the method is not.
+    #[error("The method specified is not allowed for this resource.")]
+    MethodNotAllowed,
+    /// The body is larger than anything this API takes.
+    #[error("Request is too large.")]
+    TooLarge,
+    /// The asked version is not spoken.
+    #[error("Version {0} is not supported by the API. Minimum is 3.0 and maximum is {max}.", max = Microversion::MAX)]
+    VersionNotThere(String),
+    /// The asked version is no version.
+    #[error("API Version String {0} is of invalid format. Must be of format MajorNum.MinorNum.")]
+    VersionUnreadable(String),
+    /// The service is going away just now.
+    #[error("The service is stopping; try again in a moment.")]
+    Stopping,
+    /// Something failed that is not the client's fault; the log says what.
+    #[error("The server has either erred or is incapable of performing the requested operation.")]
+    Internal,
+}
+
+impl ApiError {
+    fn status_and_name(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "error"),
+            Self::BadRequest(_) | Self::VersionUnreadable(_) => (StatusCode::BAD_REQUEST, "badRequest"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "itemNotFound"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "badMethod"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
+            Self::VersionNotThere(_) => (StatusCode::NOT_ACCEPTABLE, "computeFault"),
+            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, name) = self.status_and_name();
+        let code = status.as_u16();
+        if let Self::Unauthorized = self {
+            // This one has the form of the middleware that guards the field's services.
+            let body = json!({ "error": { "code": code, "title": "Unauthorized", "message": self.to_string() } });
+            let mut response = (status, Json(body)).into_response();
+            let challenge = HeaderValue::from_static("X-Auth-Token realm=\"bowline-backend\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            return response;
+        }
+        (status, Json(json!({ name: { "code": code, "message": self.to_string() } }))).into_response()
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            Refusal::VolumeNotFound(_)
+            | Refusal::AttachmentNotFound(_)
+            | Refusal::VolumeTypeNotFound(_)
+            | Refusal::MetadataKeyNotFound => Self::NotFound(text),
+            Refusal::NotReservable { .. }
+            | Refusal::NotDeletable
+            | Refusal::ConnectorLacks(_)
+            | Refusal::AttachedElsewhere(_)
+            | Refusal::AttachmentGoing(_)
+            | Refusal::NothingToComplete(_)
+            | Refusal::Invalid(_) => Self::BadRequest(text),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(refusal) => refusal.into(),
+            other => internal(&other),
+        }
+    }
+}
+
+impl From<ManagerError> for ApiError {
+    fn from(error: ManagerError) -> Self {
+        match error {
+            ManagerError::Store(error) => error.into(),
+            ManagerError::Stopping => Self::Stopping,
+            other => internal(&other),
+        }
+    }
+}
+
+fn internal(cause: &dyn std::error::Error) -> ApiError {
+    error!("{}", crate::volume::chain(cause));
+    ApiError::Internal
+}
+
+/// For paths that are not there.
+pub(super) async fn no_such_path() -> ApiError {
+    ApiError::NotFound("The resource could not be found.".into())
+}
+
+/// For methods that a path does not have.
+pub(super) async fn no_such_method() -> ApiError {
+    ApiError::MethodNotAllowed
+}

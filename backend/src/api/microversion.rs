@@ -1,0 +1,114 @@
+//! Which answer a client understands: `OpenStack-API-Version: volume 3.N`. None is 3.0, `latest` is the newest.
+
+use std::fmt;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::errors::ApiError;
+
+const HEADER: HeaderName = HeaderName::from_static("openstack-api-version");
+
+/// The minor number of a 3.N version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Microversion(pub u32);
+
+impl Microversion {
+    /// The newest whose changes, where they concern what this service has, are implemented.
+    pub const MAX: Self = Self(54);
+    /// Volumes tell their group.
+    pub const GROUP_ID: Self = Self(13);
+    /// Volumes tell their provider's id.
+    pub const PROVIDER_ID: Self = Self(21);
+    /// There are attachments.
+    pub const ATTACHMENTS: Self = Self(27);
+    /// Names can be searched in part: `name~`.
+    pub const LIKE_FILTER: Self = Self(34);
+    /// An attachment can be completed.
+    pub const COMPLETE: Self = Self(44);
+    /// Lists can tell how many there are in all.
+    pub const WITH_COUNT: Self = Self(45);
+    /// Volumes tell whether targets are shared, and by which service.
+    pub const SHARED_TARGETS: Self = Self(48);
+    /// Unknown fields are refused.
+    pub const STRICT_BODIES: Self = Self(53);
+    /// Attachments have a mode.
+    pub const ATTACH_MODE: Self = Self(54);
+}
+
+impl fmt::Display for Microversion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "3.{}", self.0)
+    }
+}
+
+/// Reads the request's version, refuses what is not there, and says in the answer which it was.
+pub(super) async fn negotiate(mut request: Request, next: Next) -> Response {
+    let wanted = wanted(request.headers());
+    let (mut response, spoken) = match wanted {
+        Ok(version) => {
+            request.extensions_mut().insert(version);
+            (next.run(request).await, version.to_string())
+        }
+        Err((error, asked)) => (error.into_response(), asked),
+    };
+    if let Ok(value) = HeaderValue::try_from(format!("volume {spoken}")) {
+        response.headers_mut().insert(HEADER, value);
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("OpenStack-API-Version"));
+    }
+    response
+}
+
+fn wanted(headers: &HeaderMap) -> Result<Microversion, (ApiError, String)> {
+    let text = match headers.get(HEADER).map(HeaderValue::to_str) {
+        None => return Ok(Microversion(0)),
+        Some(Err(_)) => "?",
+        Some(Ok(text)) => text,
+    };
+    // One header may name versions of several services.
+    let Some(asked) = text.split(',').find_map(|part| part.trim().strip_prefix("volume ")).map(str::trim) else {
+        return Ok(Microversion(0));
+    };
+    if asked == "latest" {
+        return Ok(Microversion::MAX);
+    }
+    let number = |text: &str| (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok());
+    match asked.split_once('.').map(|(major, minor)| (number(major), number(minor))) {
+        Some((Some(Some(3u32)), Some(Some(minor)))) if minor <= Microversion::MAX.0 => Ok(Microversion(minor)),
+        Some((Some(_), Some(_))) => Err((ApiError::VersionNotThere(asked.to_owned()), asked.to_owned())),
+        _ => Err((ApiError::VersionUnreadable(asked.to_owned()), Microversion(0).to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(value: &str) -> Result<Microversion, String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER, value.parse().unwrap());
+        wanted(&headers).map_err(|(error, _)| error.to_string())
+    }
+
+    #[test]
+    fn versions_are_read_as_the_field_writes_them() {
+        assert_eq!(wanted(&HeaderMap::new()).unwrap(), Microversion(0));
+        assert_eq!(asked("volume 3.44").unwrap(), Microversion(44));
+        assert_eq!(asked("volume latest").unwrap(), Microversion::MAX);
+        assert_eq!(asked("compute 2.90, volume 3.27").unwrap(), Microversion(27));
+        assert_eq!(asked("compute 2.90").unwrap(), Microversion(0));
+    }
+
+    #[test]
+    fn versions_that_are_not_there_are_refused() {
+        let text = asked("volume 3.999").unwrap_err();
+        assert_eq!(text, "Version 3.999 is not supported by the API. Minimum is 3.0 and maximum is 3.54.");
+        assert!(asked("volume 2.0").unwrap_err().contains("not supported"));
+        assert!(asked("volume 3.99999999999999999999").unwrap_err().contains("not supported"));
+        for nonsense in ["volume x", "volume 3", "volume 3.-1", "volume ."] {
+            assert!(asked(nonsense).unwrap_err().contains("invalid format"), "{nonsense}");
+        }
+    }
+}

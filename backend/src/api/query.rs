@@ -1,0 +1,142 @@
+//! What clients ask lists for: filters, order, pages.
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use uuid::Uuid;
+
+use super::errors::ApiError;
+use super::microversion::Microversion;
+use crate::domain::Refusal;
+use crate::store::{AttachmentFilter, SortDirection, SortKey, VolumePage};
+
+/// No page is longer, whatever is asked.
+pub(super) const LARGEST_PAGE: u32 = 1000;
+
+/// The query's pairs, in order.
+pub(super) struct Pairs(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Pairs {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(pairs) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;
+        Ok(Self(pairs))
+    }
+}
+
+impl Pairs {
+    /// A page of volumes, and whether the whole count is wanted too.
+    pub(super) fn volumes(self, version: Microversion) -> Result<(VolumePage, bool), ApiError> {
+        let mut page = VolumePage {
+            name: None,
+            name_contains: None,
+            status: None,
+            multiattach: None,
+            sort_key: SortKey::CreatedAt,
+            sort_direction: SortDirection::Desc,
+            marker: None,
+            offset: 0,
+            limit: LARGEST_PAGE,
+        };
+        let mut with_count = false;
+        let mut unknown = Vec::new();
+        for (key, value) in self.0 {
+            match key.as_str() {
+                "name" | "display_name" => page.name = Some(value),
+                "name~" if version >= Microversion::LIKE_FILTER => page.name_contains = Some(value),
+                "status" => page.status = Some(value.to_ascii_lowercase()),
+                "multiattach" => page.multiattach = Some(boolean("multiattach", &value)?),
+                "marker" => page.marker = Some(volume_id(&value)?),
+                "offset" => page.offset = number("offset", &value)?,
+                "limit" => page.limit = limit(&value)?,
+                "sort" => (page.sort_key, page.sort_direction) = sort(&value)?,
+                "sort_key" => page.sort_key = sort_key(&value)?,
+                "sort_dir" => page.sort_direction = sort_direction(&value)?,
+                "with_count" if version >= Microversion::WITH_COUNT => with_count = boolean("with_count", &value)?,
+                // There is one project, so these choose nothing.
+                "all_tenants" | "all_projects" | "project_id" => {}
+                _ => unknown.push(key),
+            }
+        }
+        refuse_unknown(&unknown)?;
+        Ok((page, with_count))
+    }
+
+    /// A page of attachments.
+    pub(super) fn attachments(self) -> Result<AttachmentFilter, ApiError> {
+        let mut filter = AttachmentFilter { limit: LARGEST_PAGE, ..AttachmentFilter::default() };
+        let mut unknown = Vec::new();
+        for (key, value) in self.0 {
+            match key.as_str() {
+                "volume_id" => filter.volume_id = Some(value.to_ascii_lowercase()),
+                "instance_id" | "instance_uuid" => filter.instance_id = Some(value.to_ascii_lowercase()),
+                "status" | "attach_status" => filter.status = Some(value.to_ascii_lowercase()),
+                "marker" => filter.marker = Some(attachment_id(&value)?),
+                "offset" => filter.offset = number("offset", &value)?,
+                "limit" => filter.limit = limit(&value)?,
+                // One order and one project: these choose nothing.
+                "all_tenants" | "all_projects" | "project_id" | "sort" | "sort_key" | "sort_dir" => {}
+                _ => unknown.push(key),
+            }
+        }
+        refuse_unknown(&unknown)?;
+        Ok(filter)
+    }
+}
+
+/// A volume's id from a path or a query; what is no id names no volume.
+pub(super) fn volume_id(text: &str) -> Result<Uuid, ApiError> {
+    Uuid::parse_str(text).map_err(|_| Refusal::VolumeNotFound(text.to_owned()).into())
+}
+
+/// An attachment's id from a path or a query.
+pub(super) fn attachment_id(text: &str) -> Result<Uuid, ApiError> {
+    Uuid::parse_str(text).map_err(|_| Refusal::AttachmentNotFound(text.to_owned()).into())
+}
+
+fn refuse_unknown(keys: &[String]) -> Result<(), ApiError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::BadRequest(format!("Invalid filters {} are found in query options.", keys.join(","))))
+}
+
+fn number(key: &str, value: &str) -> Result<u32, ApiError> {
+    value.parse().map_err(|_| ApiError::BadRequest(format!("Invalid input received: {key} must be an integer of 0 or more")))
+}
+
+fn limit(value: &str) -> Result<u32, ApiError> {
+    Ok(number("limit", value)?.min(LARGEST_PAGE))
+}
+
+fn boolean(key: &str, value: &str) -> Result<bool, ApiError> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(ApiError::BadRequest(format!("Invalid input received: {key} must be true or false"))),
+    }
+}
+
+/// `key[:direction]`. Further keys, after a comma, would order what the first leaves equal; age does that.
+fn sort(value: &str) -> Result<(SortKey, SortDirection), ApiError> {
+    let first = value.split(',').next().unwrap_or_default();
+    match first.split_once(':') {
+        Some((key, direction)) => Ok((sort_key(key)?, sort_direction(direction)?)),
+        None => Ok((sort_key(first)?, SortDirection::Desc)),
+    }
+}
+
+fn sort_key(word: &str) -> Result<SortKey, ApiError> {
+    SortKey::parse(word.trim())
+        .ok_or_else(|| ApiError::BadRequest(format!("Invalid input received: Sort key supplied is invalid: {word}")))
+}
+
+fn sort_direction(word: &str) -> Result<SortDirection, ApiError> {
+    match word.trim() {
+        "asc" => Ok(SortDirection::Asc),
+        "desc" => Ok(SortDirection::Desc),
+        _ => Err(ApiError::BadRequest("Invalid input received: Sort direction must be asc or desc".into())),
+    }
+}

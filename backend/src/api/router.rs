@@ -1,0 +1,52 @@
+//! Every path there is.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Request, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
+
+use super::{
+    AppState, attachments, auth, errors, limits, metadata, microversion, project, request_id, types, versions, volumes,
+};
+
+/// The field's limit for a request's body, in bytes.
+const LARGEST_BODY: usize = 114_688;
+
+/// The whole API as one service.
+pub type Service = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// Makes the API.
+pub fn service(state: AppState) -> Service {
+    let identity = state.identity.clone();
+    let routes = Router::new()
+        .route("/", get(versions::choices))
+        .route("/v3", get(versions::v3))
+        .route("/v3/", get(versions::v3))
+        .route("/v3/limits", get(limits::show))
+        .route("/v3/types", get(types::list))
+        .route("/v3/types/{id}", get(types::show))
+        .route("/v3/volumes", get(volumes::list).post(volumes::create))
+        .route("/v3/volumes/detail", get(volumes::list_detail))
+        .route("/v3/volumes/summary", get(volumes::summary))
+        .route("/v3/volumes/{id}", get(volumes::show).put(volumes::update).delete(volumes::delete))
+        .route("/v3/volumes/{id}/metadata", get(metadata::list).post(metadata::merge).put(metadata::replace))
+        .route("/v3/volumes/{id}/metadata/{key}", get(metadata::show).put(metadata::set).delete(metadata::delete))
+        .route("/v3/attachments", get(attachments::list).post(attachments::create))
+        .route("/v3/attachments/detail", get(attachments::list_detail))
+        .route("/v3/attachments/{id}", get(attachments::show).put(attachments::update).delete(attachments::delete))
+        .route("/v3/attachments/{id}/action", post(attachments::action))
+        .fallback(errors::no_such_path)
+        .method_not_allowed_fallback(errors::no_such_method)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn(microversion::negotiate))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::require_token))
+        .layer(middleware::from_fn(request_id::attach))
+        .with_state(state);
+    // Before routing, for it decides the route.
+    BoxCloneSyncService::new(routes.map_request(move |request| project::strip(request, &identity.project_id)))
+}

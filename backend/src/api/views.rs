@@ -1,0 +1,137 @@
+//! What clients get: volumes and attachments in JSON, as each microversion has them.
+
+use axum::http::HeaderMap;
+use serde_json::{Map, Value, json};
+
+use super::AppState;
+use super::microversion::Microversion;
+use super::versions::origin;
+use crate::domain::{AttachStatus, Attachment, Volume};
+use crate::volume::connection_info;
+
+/// Makes views for one request.
+pub(super) struct Views<'a> {
+    state: &'a AppState,
+    version: Microversion,
+    origin: String,
+}
+
+impl<'a> Views<'a> {
+    /// For a client that speaks `version` and came by these headers.
+    pub(super) fn new(state: &'a AppState, version: Microversion, headers: &HeaderMap) -> Self {
+        Self { state, version, origin: origin(headers) }
+    }
+
+    /// A volume in a short list.
+    pub(super) fn volume_summary(&self, volume: &Volume) -> Value {
+        json!({ "id": volume.id, "name": volume.name, "links": self.links(volume) })
+    }
+
+    /// A volume as its owner sees it in answer to a change.
+    pub(super) fn volume(&self, volume: &Volume, attachments: &[Attachment]) -> Value {
+        Value::Object(self.volume_fields(volume, attachments))
+    }
+
+    /// A volume with what administrators see besides; the one user there is is one.
+    pub(super) fn volume_detail(&self, volume: &Volume, attachments: &[Attachment]) -> Value {
+        let mut view = self.volume_fields(volume, attachments);
+        view.insert("os-vol-host-attr:host".into(), json!(self.state.host));
+        view.insert("os-vol-mig-status-attr:migstat".into(), Value::Null);
+        view.insert("os-vol-mig-status-attr:name_id".into(), Value::Null);
+        view.insert("os-vol-tenant-attr:tenant_id".into(), json!(self.state.identity.project_id));
+        Value::Object(view)
+    }
+
+    fn volume_fields(&self, volume: &Volume, attachments: &[Attachment]) -> Map<String, Value> {
+        let attached = attachments.iter().filter(|one| one.volume_id == volume.id);
+        let attached: Vec<Value> = attached.filter(|one| one.status == AttachStatus::Attached).map(attached_to).collect();
+        let mut view = Map::new();
+        let mut put = |key: &str, value: Value| {
+            view.insert(key.to_owned(), value);
+        };
+        put("id", json!(volume.id));
+        put("name", json!(volume.name));
+        put("description", json!(volume.description));
+        put("size", json!(volume.size_gib));
+        put("status", json!(volume.status.as_str()));
+        put("attachments", Value::Array(attached));
+        put("multiattach", json!(volume.multiattach));
+        put("metadata", json!(volume.metadata));
+        put("availability_zone", json!(volume.availability_zone));
+        put("volume_type", json!(self.state.volume_type));
+        put("bootable", json!("false"));
+        put("encrypted", json!(false));
+        put("created_at", json!(time(volume.created_at_us)));
+        put("updated_at", json!(volume.updated_at_us.map(time)));
+        put("user_id", json!(self.state.identity.user_id));
+        put("links", self.links(volume));
+        for absent in ["consistencygroup_id", "migration_status", "replication_status", "snapshot_id", "source_volid"] {
+            put(absent, Value::Null);
+        }
+        if self.version >= Microversion::GROUP_ID {
+            put("group_id", Value::Null);
+        }
+        if self.version >= Microversion::PROVIDER_ID {
+            put("provider_id", Value::Null);
+        }
+        if self.version >= Microversion::SHARED_TARGETS {
+            // Each volume has a target of its own, so a host need not take care when it scans.
+            put("shared_targets", json!(false));
+            put("service_uuid", json!(self.state.identity.service_uuid));
+        }
+        view
+    }
+
+    fn links(&self, volume: &Volume) -> Value {
+        json!([
+            { "rel": "self", "href": format!("{}/v3/volumes/{}", self.origin, volume.id) },
+            { "rel": "bookmark", "href": format!("{}/volumes/{}", self.origin, volume.id) },
+        ])
+    }
+
+    /// An attachment in a short list.
+    pub(super) fn attachment_summary(&self, attachment: &Attachment) -> Value {
+        json!({
+            "id": attachment.id,
+            "volume_id": attachment.volume_id,
+            "instance": attachment.instance_id,
+            "status": attachment.status.as_str(),
+        })
+    }
+
+    /// An attachment with what its host needs, the password included.
+    pub(super) fn attachment(&self, attachment: &Attachment) -> Value {
+        json!({
+            "id": attachment.id,
+            "volume_id": attachment.volume_id,
+            "instance": attachment.instance_id,
+            "status": attachment.status.as_str(),
+            "attach_mode": attachment.mode.as_str(),
+            "attached_at": attachment.attached_at_us.map(time).unwrap_or_default(),
+            "detached_at": "",
+            "connection_info": connection_info(attachment, self.state.manager.portal()),
+        })
+    }
+}
+
+/// An attachment as its volume shows it.
+fn attached_to(attachment: &Attachment) -> Value {
+    let of_host = |property| attachment.connector.as_ref().and_then(|connector| connector.text(property));
+    json!({
+        "id": attachment.volume_id,
+        "volume_id": attachment.volume_id,
+        "attachment_id": attachment.id,
+        "server_id": attachment.instance_id,
+        "host_name": of_host("host"),
+        "device": of_host("mountpoint"),
+        "attached_at": attachment.attached_at_us.map(time),
+    })
+}
+
+/// The field's form of a time: UTC without saying so.
+fn time(us: i64) -> String {
+    match jiff::Timestamp::from_microsecond(us) {
+        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%S.%6f").to_string(),
+        Err(_) => String::new(),
+    }
+}

@@ -1,0 +1,120 @@
+//! An attachment: one holder of a volume, the host it is for, and the account that host logs in with.
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::statuses::{AttachMode, AttachStatus};
+use crate::secret::{Secret, random_alphanumeric};
+
+/// One attachment.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// Its id.
+    pub id: Uuid,
+    /// The volume it holds.
+    pub volume_id: Uuid,
+    /// The guest it is for, as the client named it.
+    pub instance_id: Option<Uuid>,
+    /// Where it is in its life.
+    pub status: AttachStatus,
+    /// What the host may do.
+    pub mode: AttachMode,
+    /// The host, once known.
+    pub connector: Option<Connector>,
+    /// The account the host logs in with, once it is known.
+    pub chap: Option<ChapAccount>,
+    /// When it was asked for, microseconds since the epoch.
+    pub created_at_us: i64,
+    /// When the host said it had connected, microseconds since the epoch.
+    pub attached_at_us: Option<i64>,
+}
+
+impl Attachment {
+    /// The initiator that may log in for this attachment.
+    pub fn initiator(&self) -> Option<&str> {
+        self.connector.as_ref().map(Connector::initiator)
+    }
+}
+
+/// The host's properties as it sent them. An `initiator` is certain to be there: without one nobody could log in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connector {
+    properties: Map<String, Value>,
+    initiator: String,
+}
+
+impl Connector {
+    /// Takes the properties as sent; refused, with the missing or wrong property's name, where the iSCSI target
+    /// could do nothing with them.
+    pub fn from_properties(properties: Map<String, Value>) -> Result<Self, &'static str> {
+        let initiator = match properties.get("initiator") {
+            Some(Value::String(name)) if is_iscsi_name(name) => name.clone(),
+            _ => return Err("initiator"),
+        };
+        Ok(Self { properties, initiator })
+    }
+
+    /// The initiator's iSCSI name.
+    pub fn initiator(&self) -> &str {
+        &self.initiator
+    }
+
+    /// Everything the host sent.
+    pub fn properties(&self) -> &Map<String, Value> {
+        &self.properties
+    }
+
+    /// A property that is text, such as `host` or `mountpoint`.
+    pub fn text(&self, property: &str) -> Option<&str> {
+        self.properties.get(property).and_then(Value::as_str)
+    }
+}
+
+/// iSCSI names are at most 223 bytes of letters, digits, `-`, `.` and `:` (RFC 3720, 3.2.6). The target daemon
+/// separates its parameters by commas, so anything else must not reach it.
+fn is_iscsi_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 223
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'_'))
+}
+
+/// A CHAP user and its password.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChapAccount {
+    /// 20 letters and digits.
+    pub username: String,
+    /// 16 letters and digits: within the 12 to 16 bytes every initiator takes.
+    pub password: Secret,
+}
+
+impl ChapAccount {
+    /// An account nobody can guess.
+    pub fn random() -> Self {
+        Self { username: random_alphanumeric(20), password: Secret::random(16) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn connector(value: Value) -> Result<Connector, &'static str> {
+        match value {
+            Value::Object(map) => Connector::from_properties(map),
+            _ => unreachable!("the test gives objects"),
+        }
+    }
+
+    #[test]
+    fn a_connector_must_name_an_initiator_the_target_can_take() {
+        assert_eq!(
+            connector(json!({"initiator": "iqn.2016-04.com.open-iscsi:a"})).unwrap().initiator(),
+            "iqn.2016-04.com.open-iscsi:a"
+        );
+        for wrong in [json!({}), json!({"initiator": null}), json!({"initiator": ""}), json!({"initiator": "iqn.x,password=y"})]
+        {
+            assert_eq!(connector(wrong).unwrap_err(), "initiator");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Who may do what in which state. Called inside the writer's transaction, so that what they saw is what changes.
+
+use super::attachment::{Attachment, Connector};
+use super::refusal::Refusal;
+use super::statuses::{AttachStatus, VolumeStatus};
+use super::volume::Volume;
+
+/// Whether a new attachment may take hold of the volume.
+pub fn reserve(volume: &Volume) -> Result<(), Refusal> {
+    use VolumeStatus::*;
+    let shared = volume.multiattach && matches!(volume.status, Reserved | Attaching | InUse);
+    if volume.status == Available || shared {
+        Ok(())
+    } else {
+        Err(Refusal::NotReservable { volume_id: volume.id, status: volume.status })
+    }
+}
+
+/// Whether the volume may be deleted.
+pub fn delete_volume(volume: &Volume, attachments: &[Attachment]) -> Result<(), Refusal> {
+    if attachments.is_empty() && volume.status.may_become(VolumeStatus::Deleting) { Ok(()) } else { Err(Refusal::NotDeletable) }
+}
+
+/// What an update with a connector means for an attachment.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ConnectorUpdate {
+    /// The same host asks again: it gets the same answer.
+    Unchanged,
+    /// A host is named, for the first time or in place of one that never finished.
+    Replace,
+}
+
+/// Whether an attachment may be given this connector.
+pub fn update_connector(attachment: &Attachment, connector: &Connector) -> Result<ConnectorUpdate, Refusal> {
+    let same = attachment.initiator() == Some(connector.initiator());
+    match attachment.status {
+        AttachStatus::Detaching => Err(Refusal::AttachmentGoing(attachment.id)),
+        _ if same => Ok(ConnectorUpdate::Unchanged),
+        AttachStatus::Attached => Err(Refusal::AttachedElsewhere(attachment.id)),
+        AttachStatus::Reserved | AttachStatus::Attaching => Ok(ConnectorUpdate::Replace),
+    }
+}
+
+/// Whether a host may say that it has connected. Saying it twice is allowed.
+pub fn complete(attachment: &Attachment) -> Result<(), Refusal> {
+    match attachment.status {
+        AttachStatus::Attaching | AttachStatus::Attached => Ok(()),
+        AttachStatus::Reserved => Err(Refusal::NothingToComplete(attachment.id)),
+        AttachStatus::Detaching => Err(Refusal::AttachmentGoing(attachment.id)),
+    }
+}
+
+/// What a volume is, given the attachments that hold it: the most advanced of them decides, and while one leaves
+/// and none other is attached, the volume is detaching.
+pub fn status_held_by(attachments: &[Attachment]) -> VolumeStatus {
+    let any = |status| attachments.iter().any(|attachment| attachment.status == status);
+    if any(AttachStatus::Attached) {
+        VolumeStatus::InUse
+    } else if any(AttachStatus::Detaching) {
+        VolumeStatus::Detaching
+    } else if any(AttachStatus::Attaching) {
+        VolumeStatus::Attaching
+    } else if any(AttachStatus::Reserved) {
+        VolumeStatus::Reserved
+    } else {
+        VolumeStatus::Available
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::statuses::AttachMode;
+    use uuid::Uuid;
+
+    fn volume(status: VolumeStatus, multiattach: bool) -> Volume {
+        Volume {
+            id: Uuid::nil(),
+            seq: 1,
+            name: None,
+            description: None,
+            size_gib: 1,
+            status,
+            multiattach,
+            availability_zone: "nova".into(),
+            metadata: Default::default(),
+            created_at_us: 0,
+            updated_at_us: None,
+        }
+    }
+
+    fn attachment(status: AttachStatus) -> Attachment {
+        Attachment {
+            id: Uuid::nil(),
+            volume_id: Uuid::nil(),
+            instance_id: None,
+            status,
+            mode: AttachMode::Rw,
+            connector: None,
+            chap: None,
+            created_at_us: 0,
+            attached_at_us: None,
+        }
+    }
+
+    #[test]
+    fn only_an_available_volume_is_reserved_unless_it_may_be_shared() {
+        use VolumeStatus::*;
+        for status in VolumeStatus::ALL.iter().copied() {
+            assert_eq!(reserve(&volume(status, false)).is_ok(), status == Available, "{status}");
+            let shareable = matches!(status, Available | Reserved | Attaching | InUse);
+            assert_eq!(reserve(&volume(status, true)).is_ok(), shareable, "{status}, multiattach");
+        }
+    }
+
+    #[test]
+    fn a_volume_is_deleted_from_rest_and_never_while_held() {
+        use VolumeStatus::*;
+        for status in VolumeStatus::ALL.iter().copied() {
+            let at_rest = matches!(status, Available | Error | ErrorDeleting);
+            assert_eq!(delete_volume(&volume(status, false), &[]).is_ok(), at_rest, "{status}");
+            assert!(delete_volume(&volume(status, false), &[attachment(AttachStatus::Reserved)]).is_err());
+        }
+    }
+
+    #[test]
+    fn whatever_its_attachments_say_a_volume_may_get_there_from_any_held_state() {
+        use VolumeStatus::*;
+        let held = [Reserved, Attaching, InUse, Detaching];
+        for from in held {
+            for to in [Available, Reserved, Attaching, InUse, Detaching] {
+                let backwards = matches!((from, to), (Detaching, Detaching));
+                assert!(from == to || from.may_become(to) || backwards, "{from} -> {to}");
+            }
+        }
+        assert!(!Creating.may_become(InUse) && !Deleting.may_become(Available) && !Error.may_become(Available));
+    }
+
+    #[test]
+    fn the_most_advanced_attachment_decides() {
+        use AttachStatus::*;
+        let of = |statuses: &[AttachStatus]| status_held_by(&statuses.iter().map(|s| attachment(*s)).collect::<Vec<_>>());
+        assert_eq!(of(&[]), VolumeStatus::Available);
+        assert_eq!(of(&[Reserved]), VolumeStatus::Reserved);
+        assert_eq!(of(&[Reserved, Attaching]), VolumeStatus::Attaching);
+        assert_eq!(of(&[Attaching, Attached, Detaching]), VolumeStatus::InUse);
+        assert_eq!(of(&[Detaching]), VolumeStatus::Detaching);
+    }
+
+    #[test]
+    fn completing_needs_a_host_and_may_be_repeated() {
+        assert!(complete(&attachment(AttachStatus::Reserved)).is_err());
+        assert!(complete(&attachment(AttachStatus::Attaching)).is_ok());
+        assert!(complete(&attachment(AttachStatus::Attached)).is_ok());
+        assert!(complete(&attachment(AttachStatus::Detaching)).is_err());
+    }
+}

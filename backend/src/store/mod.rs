@@ -1,0 +1,97 @@
+//! The database: SQLite in one file, mode 0600, for it holds CHAP passwords.
+//!
+//! One connection writes and all changes queue for it, so SQLite never has to answer "database is locked"; a few
+//! others read, which WAL lets them do meanwhile. `synchronous = FULL`: what a client was told is there after a power cut.
+//! Rules are asked inside the writing transaction: nothing changes between the question and the change.
+//!
+//! ```text
+//! volumes.rs      volumes: make, read, change, forget
+//! page.rs         one page of volumes: filters, order, marker
+//! attachments.rs  attachments, and what they make of their volume's status
+//! service.rs      what this installation is called
+//! rows.rs         rows to domain types and back
+//! ```
+
+mod attachments;
+mod error;
+mod page;
+mod rows;
+mod service;
+mod volumes;
+
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+pub use attachments::{AttachmentFilter, NewAttachment};
+pub use error::StoreError;
+pub use page::{SortDirection, SortKey, VolumePage};
+pub use service::ServiceIdentity;
+pub use volumes::VolumeChange;
+
+/// More readers than this only wait for the same disk.
+const READERS: u32 = 4;
+
+/// How long a request may queue for a connection before it is told that the service is too busy.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// SQLite's page cache per connection, in KiB (negative is KiB to SQLite). Its default of 2000 times five connections is
+/// more memory than the rest of the service takes.
+const CACHE_KIB: &str = "-512";
+
+/// The database, open.
+#[derive(Clone, Debug)]
+pub struct Store {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Store {
+    /// Opens the database, making it or bringing it up to date as needed.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        private_file(path).map_err(|source| StoreError::Prepare { path: path.to_owned(), source })?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .pragma("cache_size", CACHE_KIB)
+            .busy_timeout(Duration::from_secs(5));
+        let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.clone())
+            .await
+            .map_err(failed)?;
+        sqlx::migrate!("./migrations").run(&writer).await.map_err(StoreError::Migrate)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(failed)?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Closes it, folding the write-ahead log into the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Makes sure the file exists and only its owner may read it, before SQLite writes anything into it: SQLite gives its log
+/// and shared-memory files the same mode.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
+/// Microseconds since the epoch, now.
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}

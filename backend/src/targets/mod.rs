@@ -1,0 +1,108 @@
+//! Targets: who shows volumes to hosts. One trait, one folder a kind.
+//!
+//! The database is the truth and a target its image: `export` is told everything that should be, and makes up what is
+//! missing, so it serves a first attach, a repeated one and the time after a restart alike.
+
+pub mod tgt;
+
+use std::path::PathBuf;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::domain::ChapAccount;
+
+/// Who may log in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// The initiator's iSCSI name; no other gets in.
+    pub initiator: String,
+    /// The account it must use.
+    pub chap: ChapAccount,
+}
+
+/// All there is to say about a volume that hosts may see.
+#[derive(Clone, Debug)]
+pub struct Export {
+    /// The volume.
+    pub volume_id: Uuid,
+    /// The target's number, the same for all the volume's life.
+    pub target_id: i32,
+    /// Where its bytes are.
+    pub path: PathBuf,
+    /// Everybody who may log in.
+    pub accesses: Vec<Access>,
+}
+
+impl Export {
+    /// The target's iSCSI name.
+    pub fn iqn(&self) -> String {
+        iqn(self.volume_id)
+    }
+
+    /// The LUN's serial.
+    pub fn scsi_serial(&self) -> String {
+        scsi_serial(self.volume_id)
+    }
+}
+
+/// The LUN of a volume in its target; 0 is the target's controller.
+pub const LUN: u64 = 1;
+
+/// The iSCSI name of a volume's target, as the field's volume services form it.
+pub fn iqn(volume_id: Uuid) -> String {
+    format!("iqn.2010-10.org.openstack:volume-{volume_id}")
+}
+
+/// What the LUN says in SCSI pages 0x80 and 0x83: the volume's id in 32 hex digits, so that a host can prove which
+/// volume it holds.
+pub fn scsi_serial(volume_id: Uuid) -> String {
+    volume_id.simple().to_string()
+}
+
+/// Shows volumes to hosts. Calls for one volume must not overlap; calls for different ones may.
+pub trait Target: Send + Sync {
+    /// Makes sure that the volume is shown and that everybody in `accesses` may log in. Others who may are not touched.
+    fn export<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>>;
+
+    /// Takes `access` away. `export.accesses` are those who stay: where nobody does, the target goes with it. A session
+    /// that `access` still has gets some time to end, then it is cut.
+    fn revoke<'a>(&'a self, export: &'a Export, access: &'a Access) -> BoxFuture<'a, Result<(), TargetError>>;
+
+    /// Makes sure that the volume is not shown to anybody.
+    fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>>;
+
+    /// Where hosts connect to, `address:port`.
+    fn portal(&self) -> &str;
+
+    /// Counts the target daemon's lives, from 1. Each new one has forgotten every export.
+    fn generation(&self) -> watch::Receiver<u64>;
+
+    /// Lets hosts connect. Called in each life of the daemon once everything is exported again, so that a host that
+    /// reconnects never finds its target missing.
+    fn open(&self) -> BoxFuture<'_, Result<(), TargetError>>;
+}
+
+/// An operation on a target that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The target daemon could not be asked.
+    #[error("target of volume {volume_id}: cannot {operation}")]
+    Daemon {
+        /// The volume.
+        volume_id: Uuid,
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: tgt::TgtError,
+    },
+    /// Hosts cannot be let in.
+    #[error("cannot listen for iSCSI hosts on {portal}")]
+    Portal {
+        /// The address and port.
+        portal: String,
+        /// Why.
+        source: tgt::TgtError,
+    },
+}

@@ -1,0 +1,174 @@
+//! Exports in terms of requests to tgtd.
+//!
+//! The order matters: a target is made with its LUN and identity first, then its account, and only last the initiator's name
+//! is let in. tgtd lets nobody in to a target without such a rule, so nobody gets in without a password meanwhile.
+//! (A rule for all addresses, `ALL`, would let every initiator past the rules by name; it is never set.)
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::client::Client;
+use super::daemon::Daemon;
+use super::error::{TgtError, TgtRefusal};
+use super::protocol::{Mode, Operation, Request};
+use super::sessions;
+use crate::targets::{Access, Export, LUN, Target, TargetError};
+
+/// What the LUN says of itself: 8 and 16 characters at most, by SCSI.
+const VENDOR: &str = "BOWLINE";
+const PRODUCT: &str = "VOLUME";
+
+/// How long a session whose access is taken away may take to end by itself.
+const SESSION_END: Duration = Duration::from_secs(2);
+
+/// Targets in a tgtd.
+#[derive(Debug)]
+pub struct TgtTarget {
+    daemon: Daemon,
+    portal: String,
+}
+
+impl TgtTarget {
+    /// Targets in this tgtd, which hosts reach at `portal`.
+    pub fn new(daemon: Daemon, portal: String) -> Self {
+        Self { daemon, portal }
+    }
+
+    /// Ends the daemon, where it is our own.
+    pub async fn stop(&self) {
+        self.daemon.stop().await;
+    }
+
+    async fn export_all(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
+        let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
+        let (tid, iqn, serial) = (export.target_id, export.iqn(), export.scsi_serial());
+
+        let name = format!("targetname={iqn}");
+        let request = Request::new(Mode::Target, Operation::New).target(tid).parameters(&name);
+        client.ensure(request, TgtRefusal::TargetExists).await.map_err(|error| ("make the target", error))?;
+
+        let Some(path) = export.path.to_str().filter(|path| !path.contains(',')) else {
+            return Err(("make the LUN", TgtError::Unsendable { what: "the state directory's path" }));
+        };
+        let path = format!("path={path}");
+        let lun = Request { lun: Some(LUN), ..Request::new(Mode::Device, Operation::New).target(tid) };
+        client.ensure(lun.parameters(&path), TgtRefusal::LunExists).await.map_err(|error| ("make the LUN", error))?;
+
+        // Thin provisioning lets guests give back what they discard.
+        let identity =
+            format!("targetOps scsi_sn={serial},scsi_id={serial},vendor_id={VENDOR},product_id={PRODUCT},thin_provisioning=1,");
+        let update = Request { lun: Some(LUN), ..Request::new(Mode::Device, Operation::Update).target(tid) };
+        client.ask(update.parameters(&identity)).await.map_err(|error| ("set the LUN's identity", error))?;
+
+        for access in &export.accesses {
+            grant(&client, tid, access).await?;
+        }
+        Ok(())
+    }
+
+    async fn revoke_one(&self, export: &Export, access: &Access) -> Result<(), (&'static str, TgtError)> {
+        if export.accesses.is_empty() {
+            return self.remove_target(export, Some(access)).await;
+        }
+        let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
+        let tid = export.target_id;
+        let account_stays = export.accesses.iter().any(|other| other.chap.username == access.chap.username);
+        if !account_stays {
+            forget_account(&client, tid, &access.chap.username).await?;
+        }
+        if export.accesses.iter().any(|other| other.initiator == access.initiator) {
+            // The host has another attachment of this volume: its one session serves both.
+            return Ok(());
+        }
+        let rule = format!("initiator-name={}", access.initiator);
+        let request = Request::new(Mode::Target, Operation::Unbind).target(tid).parameters(&rule);
+        client.ensure(request, TgtRefusal::NoRule).await.map_err(|error| ("shut the initiator out", error))?;
+        let left = sessions::wait_gone(&client, tid, Some(&access.initiator), SESSION_END)
+            .await
+            .map_err(|error| ("see who is logged in", error))?;
+        for session in left {
+            warn!(volume = %export.volume_id, initiator = %session.initiator, "still logged in after its attachment was deleted: cutting the session");
+            sessions::cut(&client, tid, &session).await.map_err(|error| ("cut a session", error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the target; `access` is the one it was last for.
+    async fn remove_target(&self, export: &Export, access: Option<&Access>) -> Result<(), (&'static str, TgtError)> {
+        let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
+        let tid = export.target_id;
+        let left =
+            sessions::wait_gone(&client, tid, None, SESSION_END).await.map_err(|error| ("see who is logged in", error))?;
+        for session in &left {
+            warn!(volume = %export.volume_id, initiator = %session.initiator, "still logged in: removing the target all the same");
+        }
+        let request = Request { force: !left.is_empty(), ..Request::new(Mode::Target, Operation::Delete).target(tid) };
+        client.ensure(request, TgtRefusal::NoTarget).await.map_err(|error| ("remove the target", error))?;
+        match access {
+            Some(access) => forget_account(&client, tid, &access.chap.username).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Lets one initiator in, with its account.
+async fn grant(client: &Client, tid: i32, access: &Access) -> Result<(), (&'static str, TgtError)> {
+    let account = zeroize::Zeroizing::new(format!("user={},password={}", access.chap.username, access.chap.password.reveal()));
+    let request = Request::new(Mode::Account, Operation::New).parameters(&account);
+    client.ensure(request, TgtRefusal::UserExists).await.map_err(|error| ("make the account", error))?;
+    let user = format!("user={}", access.chap.username);
+    let request = Request::new(Mode::Account, Operation::Bind).target(tid).parameters(&user);
+    client.ensure(request, TgtRefusal::UserExists).await.map_err(|error| ("bind the account", error))?;
+    let rule = format!("initiator-name={}", access.initiator);
+    let request = Request::new(Mode::Target, Operation::Bind).target(tid).parameters(&rule);
+    client.ensure(request, TgtRefusal::RuleExists).await.map_err(|error| ("let the initiator in", error))
+}
+
+/// Unbinds and forgets an account, where it is still there.
+async fn forget_account(client: &Client, tid: i32, username: &str) -> Result<(), (&'static str, TgtError)> {
+    let user = format!("user={username}");
+    let unbind = Request::new(Mode::Account, Operation::Unbind).target(tid).parameters(&user);
+    match client.ensure(unbind, TgtRefusal::NoUser).await {
+        Err(TgtError::Refused(TgtRefusal::NoTarget)) | Ok(()) => {}
+        Err(error) => return Err(("unbind the account", error)),
+    }
+    let delete = Request::new(Mode::Account, Operation::Delete).parameters(&user);
+    client.ensure(delete, TgtRefusal::NoUser).await.map_err(|error| ("forget the account", error))
+}
+
+impl Target for TgtTarget {
+    fn export<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {
+        self.export_all(export).map(|done| named(export, done)).boxed()
+    }
+
+    fn revoke<'a>(&'a self, export: &'a Export, access: &'a Access) -> BoxFuture<'a, Result<(), TargetError>> {
+        self.revoke_one(export, access).map(|done| named(export, done)).boxed()
+    }
+
+    fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {
+        self.remove_target(export, None).map(|done| named(export, done)).boxed()
+    }
+
+    fn portal(&self) -> &str {
+        &self.portal
+    }
+
+    fn generation(&self) -> watch::Receiver<u64> {
+        self.daemon.generation()
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<(), TargetError>> {
+        self.daemon
+            .open_portal(&self.portal)
+            .map(|done| done.map_err(|source| TargetError::Portal { portal: self.portal.clone(), source }))
+            .boxed()
+    }
+}
+
+fn named(export: &Export, done: Result<(), (&'static str, TgtError)>) -> Result<(), TargetError> {
+    done.map_err(|(operation, source)| TargetError::Daemon { volume_id: export.volume_id, operation, source })
+}

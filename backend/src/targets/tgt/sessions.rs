@@ -1,0 +1,110 @@
+//! Who is logged in to a target, read from what tgtd shows of it, and waiting for them to leave.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::error::{TgtError, TgtRefusal};
+use super::protocol::{Mode, Operation, Request};
+
+/// tgtd tells nobody when a session ends, so this is the one place that has to ask again. Short, because a host that let
+/// go properly is gone before it asks for the detach.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// One connection of one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) session: u64,
+    pub(super) connection: u32,
+    pub(super) initiator: String,
+}
+
+/// The sessions of a target; none where there is no such target.
+pub(super) async fn of_target(client: &Client, target: i32) -> Result<Vec<Session>, TgtError> {
+    let mut sessions = Vec::new();
+    // `show target` names each session's initiator; asked without a number it describes every target.
+    match client.ask(Request::new(Mode::Target, Operation::Show)).await {
+        Ok(text) => sessions.extend(parse(&text, target)),
+        Err(TgtError::Refused(TgtRefusal::NoTarget)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(sessions)
+}
+
+/// Waits until no session of `initiator` (or of anybody) is left, at most until `deadline`; gives those that stayed.
+pub(super) async fn wait_gone(
+    client: &Client,
+    target: i32,
+    initiator: Option<&str>,
+    wait: Duration,
+) -> Result<Vec<Session>, TgtError> {
+    let deadline = Instant::now() + wait;
+    loop {
+        let mut sessions = of_target(client, target).await?;
+        sessions.retain(|session| initiator.is_none_or(|name| session.initiator == name));
+        if sessions.is_empty() || Instant::now() >= deadline {
+            return Ok(sessions);
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Cuts a session.
+pub(super) async fn cut(client: &Client, target: i32, session: &Session) -> Result<(), TgtError> {
+    let request = Request {
+        session: session.session,
+        connection: session.connection,
+        ..Request::new(Mode::Connection, Operation::Delete).target(target)
+    };
+    match client.ensure(request, TgtRefusal::NoSession).await {
+        Err(TgtError::Refused(TgtRefusal::NoConnection)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Reads the `I_T nexus` part of one target:
+///
+/// ```text
+/// Target 7: iqn.…
+///     I_T nexus information:
+///         I_T nexus: 3
+///             Initiator: iqn.… alias: host
+///             Connection: 0
+///                 IP Address: 127.0.0.1
+/// ```
+fn parse(text: &str, target: i32) -> Vec<Session> {
+    let heading = format!("Target {target}: ");
+    let mut lines = text.lines().skip_while(|line| !line.starts_with(&heading)).skip(1);
+    let (mut nexus, mut initiator) = (None, None);
+    let mut sessions = Vec::new();
+    for line in lines.by_ref().take_while(|line| !line.starts_with("Target ")) {
+        let line = line.trim();
+        if let Some(number) = line.strip_prefix("I_T nexus: ") {
+            nexus = number.parse::<u64>().ok();
+        } else if let Some(name) = line.strip_prefix("Initiator: ") {
+            initiator = name.split_whitespace().next().map(str::to_owned);
+        } else if let Some(number) = line.strip_prefix("Connection: ")
+            && let (Some(session), Ok(connection)) = (nexus, number.parse())
+        {
+            sessions.push(Session { session, connection, initiator: initiator.clone().unwrap_or_default() });
+        }
+    }
+    sessions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_read_from_their_own_target_only() {
+        let text = "Target 1: iqn.a\n    I_T nexus information:\n        I_T nexus: 9\n            Initiator: iqn.other alias: x\n            Connection: 0\n\
+                    Target 12: iqn.b\n    System information:\n    I_T nexus information:\n        I_T nexus: 3\n            Initiator: iqn.host alias: none\n\
+                    \x20           Connection: 2\n                IP Address: 127.0.0.1\n    LUN information:\n        LUN: 0\n";
+        let expected = Session { session: 3, connection: 2, initiator: "iqn.host".into() };
+        assert_eq!(parse(text, 12), [expected]);
+        assert_eq!(parse(text, 1).len(), 1);
+        assert_eq!(parse(text, 2), []);
+    }
+}

@@ -1,0 +1,97 @@
+//! The work behind a 202. The database says what is to be done (`creating`, `deleting`) before anything is, so a crash loses
+//! nothing: at the next start the same jobs are queued again, and each may be done twice.
+
+use std::sync::{Arc, Weak};
+
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::error::{ManagerError, chain};
+use super::exports;
+use super::manager::Parts;
+use crate::domain::{Refusal, Volume, VolumeStatus};
+use crate::store::StoreError;
+
+/// So many jobs at once: they wait for the disk, and more would only wait there.
+const AT_ONCE: usize = 8;
+
+/// One piece of work.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Job {
+    /// Make a volume's storage.
+    Create(Uuid),
+    /// Remove a volume's storage.
+    Delete(Uuid),
+}
+
+impl Job {
+    /// The job that an unfinished volume waits for.
+    pub(super) fn of(volume: &Volume) -> Self {
+        if volume.status == VolumeStatus::Deleting { Self::Delete(volume.id) } else { Self::Create(volume.id) }
+    }
+}
+
+/// Does jobs until the manager is gone.
+pub(super) async fn run(parts: Weak<Parts>, mut queue: mpsc::UnboundedReceiver<Job>) {
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    while let Some(job) = queue.recv().await {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Some(parts) = parts.upgrade() else { return };
+        // Stopping: the rest is taken up at the next start.
+        let Some(guard) = parts.working() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = perform(&parts, job).await {
+                error!(?job, "{}", chain(&error));
+            }
+            drop((slot, guard));
+        });
+    }
+}
+
+async fn perform(parts: &Parts, job: Job) -> Result<(), ManagerError> {
+    match job {
+        Job::Create(id) => create(parts, id).await,
+        Job::Delete(id) => delete(parts, id).await,
+    }
+}
+
+async fn create(parts: &Parts, id: Uuid) -> Result<(), ManagerError> {
+    let _turn = parts.locks.lock(id).await;
+    let Some(volume) = in_status(parts, id, VolumeStatus::Creating).await? else { return Ok(()) };
+    // A size that is no number of bytes fails in the driver like any that the disk cannot take.
+    let made = parts.driver.create(id, volume.size_bytes().unwrap_or(u64::MAX)).await;
+    let status = if made.is_ok() { VolumeStatus::Available } else { VolumeStatus::Error };
+    parts.store.end_work(id, VolumeStatus::Creating, status).await?;
+    made?;
+    info!(volume = %id, size_gib = volume.size_gib, "volume made");
+    Ok(())
+}
+
+async fn delete(parts: &Parts, id: Uuid) -> Result<(), ManagerError> {
+    let _turn = parts.locks.lock(id).await;
+    let Some(volume) = in_status(parts, id, VolumeStatus::Deleting).await? else { return Ok(()) };
+    let removed = remove_storage(parts, &volume).await;
+    match removed {
+        Ok(()) => parts.store.forget_volume(id).await?,
+        Err(_) => parts.store.end_work(id, VolumeStatus::Deleting, VolumeStatus::ErrorDeleting).await?,
+    }
+    removed?;
+    info!(volume = %id, "volume removed");
+    Ok(())
+}
+
+async fn remove_storage(parts: &Parts, volume: &Volume) -> Result<(), ManagerError> {
+    parts.target.remove(&exports::of(parts, volume, &[])).await?;
+    parts.driver.delete(volume.id).await?;
+    Ok(())
+}
+
+/// The volume, where the job is still to be done.
+async fn in_status(parts: &Parts, id: Uuid, status: VolumeStatus) -> Result<Option<Volume>, ManagerError> {
+    match parts.store.volume(id).await {
+        Ok(volume) if volume.status == status => Ok(Some(volume)),
+        Ok(_) | Err(StoreError::Refused(Refusal::VolumeNotFound(_))) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
