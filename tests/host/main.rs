@@ -1,0 +1,8 @@
+//! Tests on this machine's own libvirtd and QEMU, in a rig of namespaces (`tests/host/rig`): no kernel iSCSI, so volumes
+//! reach guests through QEMU's own initiator.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod rig;

@@ -1,0 +1,7 @@
+//! Tests in a compute node of their own (`tests/node/node`): kernel iSCSI, udev, systemd, polkit, power cuts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod rig;

@@ -1,0 +1,64 @@
+# Shared by the rig's scripts on the host; sourced, never run.
+#
+# The rig writes only below one cache folder. Everything in it is named by a hash of what it was made from, so a second run
+# finds it at once and a changed input makes a new one beside the old.
+
+rig_tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+rig_cache=${BOWLINE_RIG_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/bowline-rig}
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() {
+  say "$*"
+  exit 1
+}
+
+need_root() { [ "$(id -u)" = 0 ] || die "needs root: it makes namespaces and mounts of its own"; }
+
+# need GROUP COMMAND...: fails early, and says what installs the missing command.
+need() {
+  local group=$1 command
+  shift
+  for command in "$@"; do
+    command -v "$command" >/dev/null || die "'$command' is missing: run scripts/install-deps $group"
+  done
+}
+
+# hash_of FILE|FOLDER|=TEXT...: one short hash over contents, modes and relative names.
+hash_of() {
+  local input
+  for input in "$@"; do
+    case $input in
+      =*) printf '%s\n' "$input" ;;
+      *) (cd "$(dirname "$input")" && find "$(basename "$input")" -type f -printf '%m %p\n' -exec sha256sum {} + | LC_ALL=C sort) ;;
+    esac
+  done | sha256sum | cut -c 1-12
+}
+
+# cached NAME BUILDER ARG...: prints the path $rig_cache/NAME, made by `BUILDER TEMPORARY_FOLDER ARG...` unless it is there.
+# A folder appears under its final name only when complete; two builders at once wait for each other.
+cached() {
+  local name=$1 made started=$SECONDS
+  shift
+  made=$rig_cache/$name
+  if [ ! -e "$made" ]; then
+    mkdir -p "$rig_cache"
+    (
+      flock 8
+      [ ! -e "$made" ] || exit 0
+      say "making $name (once)"
+      rm -rf "$made.part"
+      mkdir "$made.part"
+      "$1" "$made.part" "${@:2}" >&2 </dev/null 8>&-
+      mv "$made.part" "$made"
+      say "made $name in $((SECONDS - started)) s, $(du -sh "$made" | cut -f 1)"
+    ) 8>"$rig_cache/${name%-*}.lock" || return 1
+  fi
+  printf '%s\n' "$made"
+}
+
+# The Debian mirror that this machine itself uses for a codename.
+mirror() {
+  local uri
+  uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | head -n 1)
+  printf '%s\n' "${uri:-http://deb.debian.org/debian${2:-}/}"
+}
