@@ -17,7 +17,8 @@ mod reach;
 mod udev;
 
 use crate::model::{
-    ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, IscsiConnection, IscsiPath, ObservedIdentity, VolumeId,
+    ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, IscsiConnection, IscsiPath, ObservedIdentity,
+    VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc};

@@ -16,7 +16,8 @@ pub(super) fn read(config: &ConnectorsConfig, initiator: Option<String>) -> Resu
     let host = match &config.host {
         Some(host) => host.clone(),
         None => {
-            let name = nix::unistd::gethostname().map_err(|errno| ConnectorError::system("read the host name")(errno.into()))?;
+            let name =
+                nix::unistd::gethostname().map_err(|errno| ConnectorError::system("read the host name")(errno.into()))?;
             name.to_string_lossy().into_owned()
         }
     };

@@ -117,7 +117,9 @@ fn listen() -> io::Result<udev::MonitorSocket> {
     let builder = if udevd_runs() { udev::MonitorBuilder::new()? } else { udev::MonitorBuilder::new_kernel()? };
     let socket = builder.match_subsystem_devtype("block", "disk")?.listen()?;
     // Only a privileged process may exceed the system's bound; the default size then still works for quiet hosts.
-    if let Err(error) = nix::sys::socket::setsockopt(&socket.as_fd(), nix::sys::socket::sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES) {
+    if let Err(error) =
+        nix::sys::socket::setsockopt(&socket.as_fd(), nix::sys::socket::sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES)
+    {
         tracing::debug!(%error, "the udev socket keeps its default buffer");
     }
     Ok(socket)

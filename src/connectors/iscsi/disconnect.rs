@@ -103,7 +103,9 @@ impl KernelInitiator {
         let address = session.address(path.lun);
         let disk = session.disk(path.lun);
         let limit_s = self.config.device_timeout_s;
-        if let Some(name) = disk.as_deref().and_then(device::kernel_name).filter(|_| reason == Reason::Detach).map(str::to_owned) {
+        if let Some(name) =
+            disk.as_deref().and_then(device::kernel_name).filter(|_| reason == Reason::Detach).map(str::to_owned)
+        {
             device::with_deadline(format!("flushing /dev/{name}"), limit_s, move || device::flush(&name)).await?;
         }
         // The claim goes on saying whose the device is until it is gone.

@@ -34,9 +34,11 @@ pub(super) async fn login(path: &IscsiPath, timeout_s: u64) -> Result<(), Connec
     let mut attempt = 0;
     loop {
         let limit = Duration::from_secs(timeout_s) + GRACE;
-        let ended = command::run("iscsiadm", &arguments, limit)
-            .await
-            .map_err(|source| ConnectorError::Command { action: "login", path: path.clone(), source })?;
+        let ended = command::run("iscsiadm", &arguments, limit).await.map_err(|source| ConnectorError::Command {
+            action: "login",
+            path: path.clone(),
+            source,
+        })?;
         match ended.code {
             Some(0 | code::SESSION_EXISTS) => return Ok(()),
             Some(code::LOGIN_AUTH_FAILED) => return Err(ConnectorError::LoginRefused { path: path.clone() }),

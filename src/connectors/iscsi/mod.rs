@@ -142,7 +142,11 @@ impl Iscsi {
         Ok(())
     }
 
-    pub(super) async fn connect(&self, volume: VolumeId, connection: &IscsiConnection) -> Result<ConnectedDevice, ConnectorError> {
+    pub(super) async fn connect(
+        &self,
+        volume: VolumeId,
+        connection: &IscsiConnection,
+    ) -> Result<ConnectedDevice, ConnectorError> {
         Self::check(connection)?;
         match &self.kernel {
             Some(kernel) => {

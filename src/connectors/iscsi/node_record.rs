@@ -121,7 +121,10 @@ impl NodeRecords {
         // Each value becomes one line: a line break in it would become a setting of the attacker's choice.
         let parts = chap.map(|chap| [chap.username.as_str(), chap.password.expose()]).unwrap_or_default();
         if parts.iter().chain([&path.iqn.as_str(), &path.portal.host.as_str()]).any(|part| part.contains(char::is_control)) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a name or secret in the connection info has control characters"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a name or secret in the connection info has control characters",
+            ));
         }
         let mut text = Zeroizing::new(format!("# BEGIN RECORD 2.1\n{MARK}\n"));
         for (key, value) in self.administrators_settings()? {
@@ -185,13 +188,20 @@ mod tests {
     #[test]
     fn a_record_is_private_marked_and_keeps_the_administrators_settings() {
         let etc = tempfile::tempdir().unwrap();
-        fs::write(etc.path().join("iscsid.conf"), "#node.x = 1\nnode.session.queue_depth = 77\ndiscovery.y = 2\nnode.session.scan = auto\n").unwrap();
+        fs::write(
+            etc.path().join("iscsid.conf"),
+            "#node.x = 1\nnode.session.queue_depth = 77\ndiscovery.y = 2\nnode.session.scan = auto\n",
+        )
+        .unwrap();
         records(&etc).write(&path(), Some(&chap("s3cret"))).unwrap();
         let file = etc.path().join("nodes/iqn.2010-10.org.openstack:volume-1/10.0.0.1,3260");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         let text = fs::read_to_string(&file).unwrap();
-        assert!(text.contains("node.session.queue_depth = 77\n") && text.contains("node.session.auth.password = s3cret\n"), "{text}");
+        assert!(
+            text.contains("node.session.queue_depth = 77\n") && text.contains("node.session.auth.password = s3cret\n"),
+            "{text}"
+        );
         assert!(!text.contains("discovery.y") && !text.contains("node.x"), "{text}");
         assert!(text.rfind("node.session.scan = manual") > text.rfind("node.session.scan = auto"), "{text}");
         let names: Vec<_> = fs::read_dir(etc.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -79,7 +79,9 @@ pub(super) fn initiator_name(file: &Path) -> Result<String, ConnectorError> {
     match machine.trim() {
         "" | "uninitialized" => Err(ConnectorError::NoInitiatorName { file: file.to_owned() }),
         // The id itself is confidential (machine-id(5)): only a hash of it leaves the host.
-        id => Ok(format!("iqn.2008-11.org.linux-kvm:{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("bowline:{id}").as_bytes()))),
+        id => {
+            Ok(format!("iqn.2008-11.org.linux-kvm:{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("bowline:{id}").as_bytes())))
+        }
     }
 }
 
