@@ -27,7 +27,7 @@ impl KernelInitiator {
         chap: Option<&ChapCredentials>,
     ) -> Result<BlockDevice, ConnectorError> {
         let mut last = None;
-        for path in paths {
+        for path in self.in_order(volume, paths)? {
             match self.connect_path(volume, path, chap).await {
                 Ok(device) => return Ok(device),
                 Err(error) if error.is_about_this_path() => {
@@ -49,12 +49,32 @@ impl KernelInitiator {
         let _guard = self.locks.lock(&path.iqn).await;
         let result = self.login_and_scan(volume, path, chap).await;
         if result.is_err()
-            && let Err(error) = self.release(volume, path, None, Reason::Undo).await
+            && let Err(error) = self.unwind(volume, path).await
         {
-            // The first error tells why; the executor undoes the step again and reports what stays.
+            // The first error tells why; whoever called undoes the step again and reports what stays.
             tracing::warn!(%volume, %path, error = &error as &dyn std::error::Error, "the failed connect could not be unwound");
         }
         result
+    }
+
+    async fn unwind(&self, volume: VolumeId, path: &IscsiPath) -> Result<(), ConnectorError> {
+        self.release(volume, path, None, Reason::Undo).await?;
+        self.names.unclaim(volume, path).map_err(ConnectorError::system("remove the claim of the LUN"))
+    }
+
+    /// The paths in the service's order, but the one that has the volume's device already comes first: connected over
+    /// the second path once, it stays there.
+    fn in_order<'a>(&self, volume: VolumeId, paths: &'a [IscsiPath]) -> Result<Vec<&'a IscsiPath>, ConnectorError> {
+        let mut ordered = Vec::with_capacity(paths.len());
+        for path in paths {
+            match self.session(path)? {
+                Some(session) if session.disk(path.lun).is_some() && self.is_ours(volume, path, &session) => {
+                    ordered.insert(0, path);
+                }
+                _ => ordered.push(path),
+            }
+        }
+        Ok(ordered)
     }
 
     async fn login_and_scan(

@@ -70,6 +70,11 @@ impl OwnNames {
         remove_if_there(&self.link(volume))
     }
 
+    /// Takes back a claim of this LUN that brought no device. A claim of another path stays.
+    pub(super) fn unclaim(&self, volume: VolumeId, path: &IscsiPath) -> io::Result<()> {
+        if self.is_claimed(volume, path) { remove_if_there(&self.claim_file(volume)).map(drop) } else { Ok(()) }
+    }
+
     /// Removes link and claim, once there is no device any more.
     pub(super) fn forget(&self, volume: VolumeId) -> io::Result<bool> {
         let link = self.remove_link(volume)?;
@@ -124,6 +129,8 @@ mod tests {
         names.claim(volume(), &path(1)).unwrap();
         assert!(names.is_claimed(volume(), &path(1)));
         assert!(!names.is_claimed(volume(), &path(2)));
+        names.unclaim(volume(), &path(2)).unwrap();
+        assert!(names.is_claimed(volume(), &path(1)), "another LUN's claim must stay");
         names.remove_link(volume()).unwrap();
         assert!(names.is_claimed(volume(), &path(1)), "removing the link must keep the claim");
         names.forget(volume()).unwrap();

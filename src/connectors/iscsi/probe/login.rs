@@ -1,0 +1,176 @@
+//! The login phase (RFC 7143, 6.3 and 11.12): who we are, the proof, and the terms.
+//!
+//! ```text
+//! SecurityNegotiation --AuthMethod=CHAP--> algorithm -> challenge -> response --accepted--> OperationalNegotiation -> FullFeature
+//!          +-----------------AuthMethod=None---------------------------------------------^
+//! ```
+
+use super::{
+    ProbeError, chap,
+    pdu::{Connection, MAX_DATA_BYTES, Pdu, opcode},
+};
+use crate::model::{ChapCredentials, Portal};
+
+/// Requests a whole login may take; 4 are usual.
+const MAX_ROUNDS: u32 = 16;
+
+/// The terms: one connection, no digests, no recovery, and our limit for what we receive.
+const TERMS: [(&str, &str); 13] = [
+    ("HeaderDigest", "None"),
+    ("DataDigest", "None"),
+    ("MaxRecvDataSegmentLength", "65536"),
+    ("MaxConnections", "1"),
+    ("InitialR2T", "Yes"),
+    ("ImmediateData", "No"),
+    ("MaxBurstLength", "65536"),
+    ("FirstBurstLength", "65536"),
+    ("MaxOutstandingR2T", "1"),
+    ("DefaultTime2Wait", "2"),
+    ("DefaultTime2Retain", "0"),
+    ("DataPDUInOrder", "Yes"),
+    ("ErrorRecoveryLevel", "0"),
+];
+
+/// Flags in byte 1 of a login request or response.
+mod flag {
+    /// Go on to the next stage.
+    pub(super) const TRANSIT: u8 = 0x80;
+    /// The keys go on in the next unit.
+    pub(super) const CONTINUE: u8 = 0x40;
+    pub(super) const CURRENT_SECURITY: u8 = 0 << 2;
+    pub(super) const CURRENT_OPERATIONAL: u8 = 1 << 2;
+    pub(super) const NEXT_OPERATIONAL: u8 = 1;
+    pub(super) const NEXT_FULL_FEATURE: u8 = 3;
+}
+
+/// How a login ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Commands may follow.
+    LoggedIn,
+    /// To be tried there.
+    Redirected(Portal),
+}
+
+/// The target's answer to one request.
+enum Answer {
+    Keys { keys: Vec<(String, String)>, transit: bool },
+    Redirected(Portal),
+}
+
+/// Logs in to `target`.
+pub(super) async fn login(
+    connection: &mut Connection,
+    target: &str,
+    initiator: &str,
+    chap: Option<&ChapCredentials>,
+) -> Result<Outcome, ProbeError> {
+    // Random, type "random" (11.12.5): never the identifier of a session that somebody else of this host has.
+    let [a, b, c, d, e, ..] = *uuid::Uuid::new_v4().as_bytes();
+    let mut negotiation = Negotiation { connection, isid: [0x80, a, b, c, d, e], rounds: 0 };
+    let method = if chap.is_some() { "CHAP,None" } else { "None" };
+    let who = [("InitiatorName", initiator), ("TargetName", target), ("SessionType", "Normal"), ("AuthMethod", method)]
+        .map(own)
+        .to_vec();
+    let mut request = (flag::CURRENT_SECURITY, who);
+    loop {
+        let (keys, transit) = match negotiation.ask(request.0, &request.1).await? {
+            Answer::Keys { keys, transit } => (keys, transit),
+            Answer::Redirected(to) => return Ok(Outcome::Redirected(to)),
+        };
+        let value = |key: &str| keys.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+        let to_operational = flag::CURRENT_SECURITY | flag::TRANSIT | flag::NEXT_OPERATIONAL;
+        request = if transit {
+            break;
+        } else if let (Some(identifier), Some(challenge)) = (value("CHAP_I"), value("CHAP_C")) {
+            let credentials = chap.ok_or(ProbeError::CredentialsMissing)?;
+            match value("CHAP_A") {
+                Some(chap::MD5_ALGORITHM) => {}
+                other => {
+                    let wanted = format!("CHAP algorithm {}", other.unwrap_or("none"));
+                    return Err(ProbeError::UnsupportedAuthentication { wanted });
+                }
+            }
+            let response = chap::response(identifier, challenge, credentials.password.expose())?;
+            (to_operational, vec![own(("CHAP_N", &credentials.username)), own(("CHAP_R", &response))])
+        } else {
+            match value("AuthMethod") {
+                Some("CHAP") if chap.is_some() => (flag::CURRENT_SECURITY, vec![own(("CHAP_A", chap::MD5_ALGORITHM))]),
+                Some("CHAP") => return Err(ProbeError::CredentialsMissing),
+                Some("None") | None => (to_operational, Vec::new()),
+                Some(other) => return Err(ProbeError::UnsupportedAuthentication { wanted: other.chars().take(64).collect() }),
+            }
+        };
+    }
+    let mut terms = TERMS.map(own).to_vec();
+    loop {
+        let flags = flag::CURRENT_OPERATIONAL | flag::TRANSIT | flag::NEXT_FULL_FEATURE;
+        match negotiation.ask(flags, &terms).await? {
+            Answer::Redirected(to) => return Ok(Outcome::Redirected(to)),
+            Answer::Keys { transit: true, .. } => return Ok(Outcome::LoggedIn),
+            // It has more to say; what was offered stands.
+            Answer::Keys { .. } => terms.clear(),
+        }
+    }
+}
+
+fn own((key, value): (&str, &str)) -> (String, String) {
+    (key.to_owned(), value.to_owned())
+}
+
+struct Negotiation<'a> {
+    connection: &'a mut Connection,
+    isid: [u8; 6],
+    rounds: u32,
+}
+
+impl Negotiation<'_> {
+    /// One request and its answer, which may come in several units.
+    async fn ask(&mut self, flags: u8, keys: &[(String, String)]) -> Result<Answer, ProbeError> {
+        let text: Vec<u8> = keys.iter().flat_map(|(key, value)| format!("{key}={value}\0").into_bytes()).collect();
+        let mut pdu = Pdu::new(opcode::LOGIN | opcode::IMMEDIATE, flags).with(8, &self.isid).with_data(text);
+        let mut answered = Vec::new();
+        loop {
+            self.rounds += 1;
+            if self.rounds > MAX_ROUNDS {
+                return Err(ProbeError::Malformed { what: "the login does not come to an end" });
+            }
+            let tag = self.connection.request(pdu).await?;
+            let answer = self.connection.answer(tag).await?;
+            if answer.opcode() != opcode::LOGIN_RESPONSE {
+                return Err(ProbeError::Malformed { what: "a login was answered by something else" });
+            }
+            answered.extend(&answer.data);
+            if answered.len() > MAX_DATA_BYTES {
+                return Err(ProbeError::Malformed { what: "it negotiates without end" });
+            }
+            let keys = parse(&answered);
+            match (answer.byte(36), answer.byte(37)) {
+                (0, _) => {}
+                (1, _) => return redirection(&keys).map(Answer::Redirected),
+                (2, 1) => return Err(ProbeError::AuthenticationRefused),
+                (2, 3) => return Err(ProbeError::TargetNotFound),
+                (class, detail) => return Err(ProbeError::LoginRefused { class, detail }),
+            }
+            if answer.byte(1) & flag::CONTINUE == 0 {
+                // A target may only go on when it was asked to.
+                let transit = answer.byte(1) & flags & flag::TRANSIT != 0;
+                return Ok(Answer::Keys { keys, transit });
+            }
+            pdu = Pdu::new(opcode::LOGIN | opcode::IMMEDIATE, flags & !(flag::TRANSIT | 0x03)).with(8, &self.isid);
+        }
+    }
+}
+
+fn parse(text: &[u8]) -> Vec<(String, String)> {
+    let pairs = text.split(|byte| *byte == 0).filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
+    pairs.map(own).collect()
+}
+
+fn redirection(keys: &[(String, String)]) -> Result<Portal, ProbeError> {
+    let address = keys.iter().find(|(key, _)| key == "TargetAddress").map(|(_, value)| value.parse());
+    match address {
+        Some(Ok(portal)) => Ok(portal),
+        _ => Err(ProbeError::Malformed { what: "it redirects the login without a usable TargetAddress" }),
+    }
+}

@@ -1,0 +1,171 @@
+//! The probe against a real target (tgt), and against one that answers garbage.
+//!
+//! tgt is what the bundled backend exports with; it runs here as an ordinary process on loopback, on a port and control
+//! channel of its own. Without it installed these tests fail: Debian package `tgt`.
+
+use super::*;
+use crate::model::{ErrorKind, Secret};
+use proptest::prelude::*;
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream as StdStream},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Instant,
+};
+
+const IQN: &str = "iqn.2010-10.org.bowline.test:volume";
+const INITIATOR: &str = "iqn.1993-08.org.debian:01:probe";
+
+/// A target with one LUN 1 of 16 MiB, serial `probe-serial`, CHAP user `user`, password `correct-secret`.
+struct Tgt {
+    daemon: Child,
+    port: u16,
+    _image: tempfile::NamedTempFile,
+}
+
+impl Tgt {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let portal = format!("portal=127.0.0.1:{port}");
+        let daemon = Command::new("tgtd")
+            .args(["-f", "-C", &port.to_string(), "--iscsi", &portal])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("tgtd must be installed (Debian package tgt)");
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(16 << 20).unwrap();
+        let tgt = Self { daemon, port, _image: image };
+        let until = Instant::now() + Duration::from_secs(20);
+        while !tgt.admin("--op show --mode sys") {
+            assert!(Instant::now() < until, "tgtd did not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let file = tgt._image.path().display().to_string();
+        for line in [
+            &format!("--op new --mode target --tid 1 -T {IQN}"),
+            &format!("--op new --mode logicalunit --tid 1 --lun 1 -b {file}"),
+            "--op update --mode logicalunit --tid 1 --lun 1 --params scsi_sn=probe-serial",
+            "--op new --mode account --user user --password correct-secret",
+            "--op bind --mode account --tid 1 --user user",
+            "--op bind --mode target --tid 1 -I ALL",
+        ] {
+            assert!(tgt.admin(line), "{line}");
+        }
+        tgt
+    }
+
+    fn admin(&self, line: &str) -> bool {
+        let mut command = Command::new("tgtadm");
+        command.args(["-C", &self.port.to_string(), "--lld", "iscsi"]).args(line.split(' '));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    }
+
+    fn path(&self, iqn: &str, lun: u64) -> IscsiPath {
+        IscsiPath { portal: format!("127.0.0.1:{}", self.port).parse().unwrap(), iqn: iqn.into(), lun }
+    }
+}
+
+impl Drop for Tgt {
+    fn drop(&mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+    }
+}
+
+fn chap(password: &str) -> ChapCredentials {
+    ChapCredentials { username: "user".into(), password: Secret::new(password) }
+}
+
+#[tokio::test]
+async fn a_real_target_is_identified_and_refuses_what_it_should() {
+    let tgt = Tgt::start();
+    let right = chap("correct-secret");
+    for _ in 0..2 {
+        let found = identify(&tgt.path(IQN, 1), INITIATOR, Some(&right), 10).await.unwrap();
+        assert_eq!(found.identity.serial.as_deref(), Some("probe-serial"));
+        assert_eq!(found.size_bytes, 16 << 20);
+        assert!(found.identity.wwids.iter().any(|wwid| wwid.starts_with("t10.IET")), "{found:?}");
+    }
+    let asked = |path: IscsiPath, chap: Option<ChapCredentials>| async move {
+        identify(&path, INITIATOR, chap.as_ref(), 10).await.unwrap_err()
+    };
+    for (path, chap, kind) in [
+        (tgt.path(IQN, 1), Some(chap("another-secret")), ErrorKind::AuthenticationFailed),
+        (tgt.path(IQN, 1), None, ErrorKind::AuthenticationFailed),
+        (tgt.path("iqn.2010-10.org.bowline.test:none", 1), Some(chap("correct-secret")), ErrorKind::NotFound),
+        (tgt.path(IQN, 7), Some(chap("correct-secret")), ErrorKind::NotFound),
+        // LUN 0 of tgt is its controller.
+        (tgt.path(IQN, 0), Some(chap("correct-secret")), ErrorKind::IdentityMismatch),
+    ] {
+        let error = asked(path.clone(), chap).await;
+        assert_eq!(error.kind(), kind, "{path}: {error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_closed_afterwards() {
+    let tgt = Tgt::start();
+    identify(&tgt.path(IQN, 1), INITIATOR, Some(&chap("correct-secret")), 10).await.unwrap();
+    let shown = Command::new("tgtadm")
+        .args(["-C", &tgt.port.to_string(), "--lld", "iscsi", "--op", "show", "--mode", "conn", "--tid", "1"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&shown.stdout), "", "a session is left");
+}
+
+/// A listener that sends these bytes to whoever connects, then closes.
+fn liar(bytes: Vec<u8>) -> IscsiPath {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let portal = listener.local_addr().unwrap().to_string().parse().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _): (StdStream, _) = listener.accept().unwrap();
+        let mut request = [0; 48];
+        let _ = stream.read_exact(&mut request);
+        let _ = stream.write_all(&bytes);
+    });
+    IscsiPath { portal, iqn: IQN.into(), lun: 1 }
+}
+
+#[tokio::test]
+async fn nobody_listening_is_unavailable() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let path = IscsiPath { portal: format!("127.0.0.1:{port}").parse().unwrap(), iqn: IQN.into(), lun: 1 };
+    assert_eq!(identify(&path, INITIATOR, None, 5).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_silent_target_ends_at_the_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let portal = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let path = IscsiPath { portal, iqn: IQN.into(), lun: 1 };
+    let error = identify(&path, INITIATOR, None, 1).await.unwrap_err();
+    assert!(matches!(error, ProbeError::TimedOut { timeout_s: 1 }), "{error}");
+}
+
+#[tokio::test]
+async fn a_data_segment_beyond_the_limit_is_refused_before_it_is_read() {
+    let mut header = vec![0x23, 0x80, 0, 0, 0, 0xff, 0xff, 0xff];
+    header.resize(48, 0);
+    let error = identify(&liar(header), INITIATOR, None, 5).await.unwrap_err();
+    assert!(matches!(error, ProbeError::Malformed { .. }), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn garbage_is_an_error_and_never_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), as_login in any::<bool>()) {
+        if as_login && bytes.len() >= 48 {
+            // A well-framed answer to the first request, with everything else random.
+            bytes[0] = 0x23;
+            bytes[4..8].copy_from_slice(&[0, 0, 0, u8::try_from(bytes.len() - 48).unwrap_or(200)]);
+            bytes[16..20].copy_from_slice(&1u32.to_be_bytes());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let path = liar(bytes);
+        prop_assert!(runtime.block_on(identify(&path, INITIATOR, Some(&chap("correct-secret")), 5)).is_err());
+    }
+}
