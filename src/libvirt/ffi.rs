@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::sync::broadcast;
 use uuid::Uuid;
-use virt::{connect::Connect, domain::Domain, error::Error, sys};
+use virt::{connect::Connect, domain::Domain, error::Error, secret::Secret, sys};
 
 /// Where callbacks put what they hear.
 #[derive(Clone)]
@@ -136,6 +136,13 @@ pub(super) fn detach_by_alias(domain: &Domain, alias: &str, flags: u32) -> Resul
         0 => Ok(()),
         _ => Err(Error::last_error()),
     }
+}
+
+/// What a secret is for. `Secret::usage_id` of virt 0.5.0 frees a string that belongs to the secret, which ends the
+/// process with a double free.
+pub(super) fn secret_usage(secret: &Secret) -> Result<String, Error> {
+    // SAFETY: the secret is alive by the reference that `secret` holds, and the string lives as long as the secret.
+    unsafe { text(sys::virSecretGetUsageID(secret.as_ptr())) }.ok_or_else(Error::last_error)
 }
 
 unsafe extern "C" fn free_sink(opaque: *mut c_void) {

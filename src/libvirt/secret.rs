@@ -5,6 +5,7 @@ use super::{
     Outcome,
     disk_xml::build,
     error::{LibvirtError, failed},
+    ffi,
 };
 use crate::model::Secret;
 use quick_xml::events::BytesText;
@@ -63,7 +64,7 @@ pub(super) fn list(connect: &Connect) -> Result<Vec<SecretRecord>, LibvirtError>
     for secret in connect.list_all_secrets(0).map_err(failed("list secrets"))? {
         // Name and UUID are in the handle: neither asks the daemon, so neither can find the secret gone.
         let uuid = secret.uuid().map_err(failed("read a secret's UUID"))?;
-        let usage = secret.usage_id().map_err(failed("read a secret's usage"))?;
+        let usage = ffi::secret_usage(&secret).map_err(failed("read a secret's usage"))?;
         if usage.starts_with(SECRET_USAGE_PREFIX) {
             records.push(SecretRecord { uuid, usage });
         }
