@@ -119,8 +119,25 @@ async fn a_reader_that_leaves_ends_the_command_quietly() {
         drop(reader);
         command.stdout(Stdio::from(writer));
         let ran = run(command).await;
-        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{arguments:?}: {ran:?}");
+        assert_eq!((ran.code, ran.stderr.as_str()), (141, ""), "{arguments:?}: {ran:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_the_spinner_leaves_the_steps_whole_and_goes() {
+    let stage = Stage::new().await;
+    let attach = format!("{} attach one guest", env!("CARGO_BIN_EXE_bowline"));
+    let mut command = tokio::process::Command::new("script");
+    command.args(["-qec", &attach, "/dev/null"]).env("DBUS_SYSTEM_BUS_ADDRESS", &stage.bus.address).env("TERM", "xterm");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ran = run(command).await;
+    ran.succeeded();
+    let shown = without_escapes(&ran.stdout);
+    for line in ["  CreateAttachment       41.2 ms", "  AttachDisk             41.2 ms"] {
+        assert!(shown.split(['\r', '\n']).any(|shown| shown == line), "{line:?} in {shown:?}");
+    }
+    let last = shown.trim_end().rsplit('\n').next().unwrap();
+    assert_eq!(last, "  2.0 GiB, iscsi/kernel, /dev/sda, serial S1", "{shown:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,4 +154,12 @@ async fn completions_and_man_pages_cover_every_command() {
         assert!(std::fs::read_to_string(&path).is_ok_and(|text| text.contains(".TH")), "{page}");
     }
     assert!(std::fs::read_to_string(folder.path().join("bowline.1")).unwrap().contains("Exit codes"));
+}
+
+/// The text without terminal control sequences (`ESC [ … letter`).
+fn without_escapes(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| part.split_once(|letter: char| letter.is_ascii_alphabetic()).map_or(part, |(_, rest)| rest));
+    first + &rest.collect::<String>()
 }

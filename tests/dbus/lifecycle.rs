@@ -5,6 +5,7 @@ use bowline::{
     agent::dbus::{publish, serve},
     model::ErrorKind,
 };
+use futures_util::StreamExt;
 use std::time::Duration;
 use tokio::time::timeout;
 use zbus::fdo::DBusProxy;
@@ -65,6 +66,16 @@ async fn closing_gives_the_name_back() {
     served.close().await;
     assert!(!names(&client).await.contains(&"org.bowline.Agent1".to_owned()));
     serve(FakeAgent::new(), Some(&bus.address)).await.map(|_| ()).expect("the name is free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_it_leaves_the_bus_too() {
+    let Stage { bus: _bus, client, served, .. } = Stage::new().await;
+    let proxy = DBusProxy::new(&client).await.unwrap();
+    let mut owners = proxy.receive_name_owner_changed_with_args(&[(0, "org.bowline.Agent1")]).await.unwrap();
+    drop(served);
+    let change = timeout(DEADLINE, owners.next()).await.expect("the name stayed").unwrap();
+    assert!(change.args().unwrap().new_owner().is_none());
 }
 
 async fn names(client: &zbus::Connection) -> Vec<String> {

@@ -40,6 +40,7 @@ impl Bus {
         };
         let socket = folder.path().join("bus");
         let config = folder.path().join("bus.conf");
+        let log = folder.path().join("log");
         let text = format!(
             r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -68,13 +69,14 @@ impl Bus {
             .arg(format!("--config-file={}", config.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run dbus-daemon ({error}): install it (Debian: apt-get install dbus)"));
         // The address is printed once the daemon listens.
         let mut address = String::new();
         BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
         let address = address.trim().to_owned();
-        assert!(address.starts_with("unix:"), "dbus-daemon did not start: {address:?}");
+        assert!(address.starts_with("unix:"), "dbus-daemon did not start: {}", std::fs::read_to_string(log).unwrap());
         Self { address, folder, daemon }
     }
 
