@@ -12,11 +12,18 @@ use std::path::PathBuf;
 #[command(name = "bowline", version, after_long_help = json::SHAPES, arg_required_else_help = true)]
 pub struct Cli {
     /// Print JSON on standard output, and errors as JSON on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub json: bool,
 
     /// D-Bus address of the bus the agent is on [default: the system bus]
-    #[arg(long, global = true, env = "DBUS_SYSTEM_BUS_ADDRESS", hide_env_values = true, value_name = "ADDRESS")]
+    #[arg(
+        long,
+        global = true,
+        display_order = 901,
+        env = "DBUS_SYSTEM_BUS_ADDRESS",
+        hide_env_values = true,
+        value_name = "ADDRESS"
+    )]
     pub bus_address: Option<String>,
 
     /// What to do.

@@ -8,6 +8,10 @@ use zbus::fdo;
 /// Exit code after Ctrl-C, as shells have it: 128 + SIGINT.
 const INTERRUPTED_EXIT: u8 = 130;
 
+/// Exit code when the reader of standard output has left, as shells have it: 128 + SIGPIPE. It is not 0, since an
+/// operation that was being followed has not ended yet.
+const CLOSED_PIPE_EXIT: u8 = 141;
+
 /// What every D-Bus error name of the agent begins with.
 const ERROR_PREFIX: &str = "org.bowline.Error.";
 
@@ -137,10 +141,10 @@ impl CliError {
         }
     }
 
-    /// The exit code. A closed pipe is no failure of the command's: it leaves quietly.
+    /// The exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::ClosedPipe => 0,
+            Self::ClosedPipe => CLOSED_PIPE_EXIT,
             Self::Interrupted { .. } => INTERRUPTED_EXIT,
             other => other.kind().map_or(1, ErrorKind::exit_code),
         }

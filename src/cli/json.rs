@@ -4,34 +4,59 @@ use super::{error::CliError, view::Operation};
 use serde::Serialize;
 
 /// The shapes, as `bowline --help` and the man page tell them.
+///
+/// Each line begins with a blank and is short, so that neither a terminal nor man breaks it or runs it into the next.
 pub const SHAPES: &str = "\
-With --json:
-  attach               {\"operation\": OPERATION, \"attachment\": ATTACHMENT or null}
-  detach               {\"operation\": OPERATION}
-  attach, detach --dry-run
-                       {\"plan\": {\"kind\", \"volume\", \"guest\", \"guest_name\", \"steps\": [{\"name\", \"description\"}]}}
-  list                 {\"attachments\": [ATTACHMENT]}
-  show                 {\"attachment\": ATTACHMENT}, {\"operation\": OPERATION} or {\"volume\": VOLUME}
-  operations           {\"operations\": [OPERATION]}
-  cancel               {\"cancelling\": ID}
-  volume create, show  {\"volume\": VOLUME}
-  volume list          {\"volumes\": [VOLUME]}
-  volume delete        {\"deleted\": NAME OR ID}
-  an error (stderr)    {\"error\": {\"kind\", \"message\", \"remedy\", \"operation\": OPERATION}}, the last two only where there are any
+JSON:
+  attach              {\"operation\": OPERATION,
+                       \"attachment\": ATTACHMENT or null}
+  detach              {\"operation\": OPERATION}
+  --dry-run           {\"plan\": PLAN}
+  list                {\"attachments\": [ATTACHMENT]}
+  show                {\"attachment\": ATTACHMENT},
+                      {\"operation\": OPERATION} or
+                      {\"volume\": VOLUME}
+  operations          {\"operations\": [OPERATION]}
+  cancel              {\"cancelling\": ID}
+  volume create       {\"volume\": VOLUME}
+  volume list         {\"volumes\": [VOLUME]}
+  volume show         {\"volume\": VOLUME}
+  volume delete       {\"deleted\": NAME OR ID}
+  errors (stderr)     {\"error\": {\"kind\", \"message\", \"remedy\",
+                       \"operation\": OPERATION}}
+                      (the last two only where there are any)
 
-OPERATION   {\"id\", \"kind\": \"attach\" or \"detach\", \"volume\", \"guest\", \"guest_name\",
-             \"state\": \"queued\", \"running\", \"unwinding\", \"succeeded\", \"failed\", \"cancelled\" or \"stuck\",
-             \"steps\": [{\"name\", \"state\", \"duration_us\"}], \"created_at\", \"duration_us\",
-             \"error\": null or {\"kind\", \"message\", \"remedy\"}}
-ATTACHMENT  {\"id\", \"volume\", \"guest\", \"guest_name\", \"target\", \"protocol\", \"initiator\", \"device\", \"serial\" or null,
-             \"wwids\": [], \"size_bytes\", \"attached_at\"}
-VOLUME      {\"id\", \"name\", \"size_gib\", \"status\", \"type\" or null, \"bootable\", \"multiattach\", \"encrypted\",
-             \"created_at\", \"attachments\": [{\"id\", \"guest\" or null, \"host\" or null}]}
-Times are RFC 3339 in UTC.
+  OPERATION   {\"id\", \"kind\", \"volume\", \"guest\", \"guest_name\",
+               \"state\", \"steps\": [STEP], \"created_at\",
+               \"duration_us\", \"error\": null or
+               {\"kind\", \"message\", \"remedy\"}}
+    kind      attach or detach
+    state     queued, running, unwinding, succeeded, failed,
+              cancelled or stuck
+  STEP        {\"name\", \"state\", \"duration_us\"}
+    state     pending, started, succeeded, failed or undone
+  PLAN        {\"kind\", \"volume\", \"guest\", \"guest_name\",
+               \"steps\": [{\"name\", \"description\"}]}
+  ATTACHMENT  {\"id\", \"volume\", \"guest\", \"guest_name\",
+               \"target\", \"protocol\", \"initiator\", \"device\",
+               \"serial\" or null, \"wwids\": [TEXT],
+               \"size_bytes\", \"attached_at\"}
+  VOLUME      {\"id\", \"name\", \"size_gib\", \"status\",
+               \"type\" or null, \"bootable\", \"multiattach\",
+               \"encrypted\", \"created_at\", \"attachments\":
+               [{\"id\", \"guest\" or null, \"host\" or null}]}
+  The agent's times are RFC 3339 in UTC.
 
-Exit codes, each after the error's kind:
-  0 done, 1 other, 2 invalid-input, 3 not-found, 4 conflict, 5 permission-denied, 6 authentication-failed, 7 unavailable,
-  8 timeout, 9 identity-mismatch, 10 unsupported, 11 guest-refused, 12 cancelled, 13 stuck, 70 internal, 130 interrupted";
+Exit codes (the kind of the error):
+   0  done                    8  timeout
+   1  other                   9  identity-mismatch
+   2  invalid-input          10  unsupported
+   3  not-found              11  guest-refused
+   4  conflict               12  cancelled
+   5  permission-denied      13  stuck
+   6  authentication-failed  70  internal
+   7  unavailable           130  interrupted by Ctrl-C
+                            141  standard output was closed";
 
 /// An error as JSON.
 #[derive(Debug, Serialize)]

@@ -40,17 +40,17 @@ impl Manager {
 }
 
 /// Attaches volumes to the guests of this host, and detaches them.
-///
-/// A volume is named by its id or by its name where that is unique; a guest by its name or UUID. Errors are named
-/// org.bowline.Error.KIND, where KIND is InvalidInput, NotFound, Conflict, PermissionDenied, AuthenticationFailed,
-/// Unavailable, Timeout, IdentityMismatch, Unsupported, GuestRefused, Cancelled, Stuck or Internal. What operations and
-/// attachments there are, and each change of them, is also told by org.freedesktop.DBus.ObjectManager of this object.
 #[interface(name = "org.bowline.Manager1")]
 impl Manager {
     /// Takes up an attach and returns its Operation1 object at once.
     ///
-    /// The same request made again before the first has ended returns the same object. Options: "bus" (s) "virtio" or
-    /// "scsi"; "target" (s) such as "vdc"; "read-only" (b). polkit action: org.bowline.agent1.attach.
+    /// The volume is named by its id or by its name where that is unique, the guest by its name or UUID. The same request
+    /// made again before the first has ended returns the same object. Options: "bus" (s) "virtio" or "scsi"; "target" (s)
+    /// such as "vdc"; "read-only" (b). polkit action: org.bowline.agent1.attach.
+    ///
+    /// Errors of all interfaces are named org.bowline.Error.KIND, where KIND is InvalidInput, NotFound, Conflict,
+    /// PermissionDenied, AuthenticationFailed, Unavailable, Timeout, IdentityMismatch, Unsupported, GuestRefused, Cancelled,
+    /// Stuck or Internal.
     #[zbus(out_args("operation"))]
     async fn attach(
         &self,
@@ -106,7 +106,9 @@ impl Manager {
         Ok(((plan.kind, plan.volume.to_string(), plan.guest.to_string(), plan.guest_name, steps),))
     }
 
-    /// The operations that have not ended, and the latest that have, oldest first. polkit action:
+    /// The operations that have not ended, and the latest that have, oldest first.
+    ///
+    /// They and each change of them are also told by org.freedesktop.DBus.ObjectManager of this object. polkit action:
     /// org.bowline.agent1.list.
     #[zbus(out_args("operations"))]
     async fn list_operations(

@@ -32,9 +32,6 @@ impl Operation {
 }
 
 /// One operation of the agent: an attach or a detach, from its request to its end.
-///
-/// PropertiesChanged is emitted on each move, with everything that moved in one signal. The object stays for a while after
-/// the end, and across restarts of the agent.
 #[interface(name = "org.bowline.Operation1")]
 impl Operation {
     /// Asks the operation to stop.
@@ -52,6 +49,8 @@ impl Operation {
     }
 
     /// The operation has ended: its last state, and the error's kind and message, both empty when it succeeded.
+    ///
+    /// The object stays for a while after the end, and across restarts of the agent.
     #[zbus(signal)]
     pub async fn finished(emitter: &SignalEmitter<'_>, state: &str, error_kind: &str, message: &str) -> zbus::Result<()>;
 
@@ -92,6 +91,8 @@ impl Operation {
     }
 
     /// "queued", "running", "unwinding", "succeeded", "failed", "cancelled" or "stuck"; the last four are final.
+    ///
+    /// Everything that moves together is told in one PropertiesChanged.
     #[zbus(property)]
     fn state(&self) -> String {
         self.read(|view| view.state.as_str().to_owned())

@@ -81,7 +81,7 @@ impl Published {
     /// Opens the doors and asks for the name; never waits in the queue behind another agent.
     pub async fn claim_name(self) -> Result<Served, DbusError> {
         self.authority.open();
-        match self.connection.request_name_with_flags(WELL_KNOWN_NAME, RequestNameFlags::DO_NOT_QUEUE.into()).await {
+        match self.connection.request_name_with_flags(WELL_KNOWN_NAME, RequestNameFlags::DO_NOT_QUEUE).await {
             Ok(_owner) => Ok(Served { connection: self.connection, _follower: self.follower }),
             Err(zbus::Error::NameTaken) => Err(DbusError::NameTaken { name: WELL_KNOWN_NAME }),
             Err(source) => Err(DbusError::RequestName { name: WELL_KNOWN_NAME, source: source.into() }),

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     agent::api::AgentApi,
-    model::{NewVolume, Volume},
+    model::{ErrorKind, NewVolume, Volume},
 };
 use std::{collections::HashMap, sync::Arc};
 use zbus::{Connection, OwnedVariant, Variant, interface, message::Header};
@@ -29,16 +29,12 @@ impl Volumes {
 }
 
 /// Volumes of the volume service that the agent's credentials can see.
-///
-/// A volume is a dictionary: "id" (s), "name" (s), "size-gib" (t), "status" (s), "type" (s, empty for none), "bootable",
-/// "multiattach" and "encrypted" (b), "created-at" (s), and "attachments" (a(sss): attachment's UUID, guest's UUID and
-/// host, the last two may be empty).
 #[interface(name = "org.bowline.Volumes1")]
 impl Volumes {
     /// Makes a volume and returns it once it is available, which may take the service a while.
     ///
-    /// The name may be empty. Option: "type" (s), a volume type; without it the service takes its default. polkit action:
-    /// org.bowline.agent1.manage-volumes.
+    /// The name may be empty. Option: "type" (s), a volume type; without it the service takes its default. The volume is a
+    /// dictionary as of Get. polkit action: org.bowline.agent1.manage-volumes.
     #[zbus(out_args("volume"))]
     async fn create(
         &self,
@@ -57,7 +53,7 @@ impl Volumes {
         wire(&volume)
     }
 
-    /// All volumes. polkit action: org.bowline.agent1.list.
+    /// All volumes the agent's credentials can see, each a dictionary as of Get. polkit action: org.bowline.agent1.list.
     #[zbus(out_args("volumes"))]
     async fn list(
         &self,
@@ -69,6 +65,10 @@ impl Volumes {
     }
 
     /// One volume, by id or unique name. polkit action: org.bowline.agent1.list.
+    ///
+    /// It is a dictionary: "id" (s), "name" (s), "size-gib" (t), "status" (s), "type" (s, empty for none), "bootable",
+    /// "multiattach" and "encrypted" (b), "created-at" (s), and "attachments" (a(sss): the attachment's UUID, the guest's
+    /// UUID and the host, of which the last two may be empty). Keys may be added.
     #[zbus(out_args("volume"))]
     async fn get(
         &self,
@@ -118,5 +118,5 @@ fn wire(volume: &Volume) -> Result<WireVolume, MethodError> {
         .into_iter()
         .map(|(key, value)| Ok((key, value.try_into_owned()?)))
         .collect::<zbus::Result<_>>()
-        .map_err(|error| MethodError::new(crate::model::ErrorKind::Internal, format!("volume {}: {error}", volume.id)))
+        .map_err(|error| MethodError::new(ErrorKind::Internal, format!("volume {}: {error}", volume.id)))
 }
