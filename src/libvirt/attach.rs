@@ -8,7 +8,7 @@ use super::{
     error::{LibvirtError, failed},
     guest::{self, Sides},
 };
-use crate::model::{DiskSpec, GuestUuid};
+use crate::model::{DiskSpec, GuestUuid, VolumeId};
 use std::sync::Arc;
 use virt::{connect::Connect, domain::Domain, sys};
 
@@ -21,66 +21,45 @@ pub struct Attached {
     pub target: String,
 }
 
-/// An attach that failed, and whether the running guest was left with the disk.
-struct Failure {
-    error: LibvirtError,
-    left_in_guest: bool,
-}
-
-impl From<LibvirtError> for Failure {
-    fn from(error: LibvirtError) -> Self {
-        Self { error, left_in_guest: false }
-    }
-}
-
-/// Plugs the disk in on every side that lacks it. A failure leaves nothing; what the call did before the connection
-/// broke is found and completed by the repetition.
+/// Plugs the disk in on every side that lacks it. A failure leaves nothing.
 pub(super) async fn attach(connection: &Arc<Connection>, guest: GuestUuid, disk: &DiskSpec) -> Result<Attached, LibvirtError> {
-    let call = Call::new(
-        format!("attach volume {} to guest {guest} as {}", disk.volume, disk.target),
-        Some(guest),
-        connection.config.attach_timeout_s,
-    );
-    let work = {
-        let (disk, operation) = (disk.clone(), call.operation.clone());
-        move |connect: &Connect| attach_now(connect, guest, &disk, &operation)
-    };
-    // The answer of the guest's side travels beside the error, since only an async caller can wait for a guest.
-    let run = || {
-        let work = work.clone();
-        let call = call.clone();
-        async move {
-            let left_in_guest = Arc::new(std::sync::atomic::AtomicBool::new(false));
-            let told = Arc::clone(&left_in_guest);
-            let done = connection
-                .run(call, move |connect| {
-                    work(connect).map_err(|failure| {
-                        told.store(failure.left_in_guest, std::sync::atomic::Ordering::SeqCst);
-                        failure.error
-                    })
-                })
-                .await;
-            (done, left_in_guest.load(std::sync::atomic::Ordering::SeqCst))
-        }
-    };
-    let (mut done, mut left_in_guest) = run().await;
-    if matches!(done, Err(LibvirtError::ConnectionLost { .. })) {
-        (done, left_in_guest) = run().await;
+    match attach_once(connection, guest, disk).await {
+        // Whatever took effect before the connection broke is found now, and completed.
+        Err(LibvirtError::ConnectionLost { .. }) => attach_once(connection, guest, disk).await,
+        done => done,
     }
-    if left_in_guest && let Err(error) = detach::detach(connection, guest, disk.volume, &|_| {}).await {
-        tracing::warn!(%guest, volume = %disk.volume, error = &error as &dyn std::error::Error, "a failed attach left a disk");
-    }
-    done
 }
 
-fn attach_now(connect: &Connect, guest: GuestUuid, disk: &DiskSpec, operation: &str) -> Result<Attached, Failure> {
-    let domain = guest::by_uuid(connect, guest)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: guest.to_string() })?;
-    let plan = AttachPlan::new(guest, &Sides::read(&domain)?, disk)?;
+async fn attach_once(connection: &Arc<Connection>, guest: GuestUuid, disk: &DiskSpec) -> Result<Attached, LibvirtError> {
+    let operation = format!("attach volume {} to guest {guest} as {}", disk.volume, disk.target);
+    let call = Call::new(operation, Some(guest), connection.config.attach_timeout_s);
+    let spec = disk.clone();
+    let plan = connection
+        .read(call.clone(), move |connect| AttachPlan::new(guest, &Sides::read(&find(connect, guest)?)?, &spec))
+        .await?;
     if !plan.changes() {
         return Ok(Attached { outcome: Outcome::Unchanged, target: plan.target });
     }
-    carry_out(&domain, &plan, disk, operation).map_err(|error| undo(&domain, &plan, disk, error))?;
-    Ok(Attached { outcome: Outcome::Changed, target: plan.target })
+    let plan = Arc::new(plan);
+    let (todo, spec, operation) = (Arc::clone(&plan), disk.clone(), call.operation.clone());
+    let done = connection.run(call.clone(), move |connect| carry_out(&find(connect, guest)?, &todo, &spec, &operation)).await;
+    // Other errors leave it open what took effect, and whoever undoes the operation detaches.
+    if let Err(LibvirtError::Call { .. }) = &done {
+        let (todo, volume) = (Arc::clone(&plan), disk.volume);
+        let undone = match connection.read(call, move |connect| undo(&find(connect, guest)?, &todo, volume)).await {
+            Ok(LeftInGuest(true)) => detach::detach(connection, guest, disk.volume, &|_| {}).await.map(drop),
+            undone => undone.map(drop),
+        };
+        if let Err(error) = undone {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(%guest, volume = %disk.volume, error, "a failed attach may have left a disk");
+        }
+    }
+    done.map(|()| Attached { outcome: Outcome::Changed, target: plan.target.clone() })
+}
+
+fn find(connect: &Connect, guest: GuestUuid) -> Result<Domain, LibvirtError> {
+    guest::by_uuid(connect, guest)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: guest.to_string() })
 }
 
 fn carry_out(domain: &Domain, plan: &AttachPlan, disk: &DiskSpec, operation: &str) -> Result<(), LibvirtError> {
@@ -106,17 +85,19 @@ const fn affect(live: bool, config: bool) -> u32 {
     (if live { sys::VIR_DOMAIN_AFFECT_LIVE } else { 0 }) | (if config { sys::VIR_DOMAIN_AFFECT_CONFIG } else { 0 })
 }
 
+/// The running guest was given the disk by a call that failed afterwards; it must let go of it.
+struct LeftInGuest(bool);
+
 /// Takes the disk out of the definition again if only that came about, and tells if it is in the running guest. A
 /// controller stays: it harms nobody and the next disk wants it.
-fn undo(domain: &Domain, plan: &AttachPlan, disk: &DiskSpec, error: LibvirtError) -> Failure {
-    let Ok(sides) = Sides::read(domain) else { return error.into() };
-    let left_in_guest = plan.live && sides.live.as_ref().is_some_and(|side| side.disk_of(disk.volume).is_some());
+fn undo(domain: &Domain, plan: &AttachPlan, volume: VolumeId) -> Result<LeftInGuest, LibvirtError> {
+    let sides = Sides::read(domain)?;
     if plan.config
-        && let Some(left) = sides.config.as_ref().and_then(|side| side.disk_of(disk.volume))
-        && let Ok(xml) = disk_xml::disk_by_target(&left.target, &left.bus)
-        && let Err(error) = domain.detach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_CONFIG)
+        && let Some(left) = sides.config.as_ref().and_then(|side| side.disk_of(volume))
     {
-        tracing::warn!(volume = %disk.volume, message = error.message(), "a failed attach left a disk in a definition");
+        domain
+            .detach_device_flags(&disk_xml::disk_by_target(&left.target, &left.bus)?, sys::VIR_DOMAIN_AFFECT_CONFIG)
+            .map_err(failed(format!("take volume {volume} out of the guest's definition again")))?;
     }
-    Failure { error, left_in_guest }
+    Ok(LeftInGuest(plan.live && sides.live.as_ref().is_some_and(|side| side.disk_of(volume).is_some())))
 }

@@ -45,7 +45,7 @@ pub enum LibvirtError {
         source: LibvirtMessage,
     },
     /// A call did not come back in time; it may still take effect.
-    #[error("libvirt did not {operation} within {timeout_s} s; {stuck_calls} calls to it are unanswered")]
+    #[error("libvirt did not {operation} within {timeout_s} s (calls it has not answered: {stuck_calls})")]
     CallTimeout {
         /// What was being done.
         operation: String,
@@ -183,6 +183,9 @@ impl LibvirtMessage {
     /// The stable kind behind libvirt's number.
     pub fn kind(&self) -> ErrorKind {
         let Some(code) = self.code.known() else { return ErrorKind::Internal };
+        if code == ErrorNumber::InternalError {
+            return self.kind_by_words();
+        }
         match code {
             ErrorNumber::NoDomain | ErrorNumber::NoSecret | ErrorNumber::DeviceMissing => ErrorKind::NotFound,
             ErrorNumber::OperationInvalid | ErrorNumber::OperationFailed | ErrorNumber::ResourceBusy => ErrorKind::Conflict,
@@ -197,6 +200,20 @@ impl LibvirtMessage {
             ErrorNumber::XmlError | ErrorNumber::XmlDetail | ErrorNumber::InvalidArg => ErrorKind::InvalidInput,
             ErrorNumber::NoConnect | ErrorNumber::Rpc | ErrorNumber::SystemError => ErrorKind::Unavailable,
             _ => ErrorKind::Internal,
+        }
+    }
+
+    /// What QEMU and others below libvirt say comes under one number, so only the words tell.
+    fn kind_by_words(&self) -> ErrorKind {
+        let says = |words: &[&str]| words.iter().any(|words| self.message.contains(words));
+        if says(&["Authentication failure", "Authorization failure"]) {
+            ErrorKind::AuthenticationFailed
+        } else if says(&["iSCSI: Failed to connect"]) {
+            ErrorKind::Unavailable
+        } else if says(&["already defined for use", "No more available PCI slots"]) {
+            ErrorKind::Conflict
+        } else {
+            ErrorKind::Internal
         }
     }
 
@@ -225,4 +242,42 @@ impl From<virt::error::Error> for LibvirtMessage {
 /// Says what was being done, for errors that name it.
 pub(super) fn failed(operation: impl fmt::Display) -> impl FnOnce(virt::error::Error) -> LibvirtError {
     move |error| LibvirtError::Call { operation: operation.to_string(), source: error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(code: ErrorNumber, message: &str) -> LibvirtMessage {
+        LibvirtMessage { code: code.into(), message: message.to_owned() }
+    }
+
+    #[test]
+    fn what_qemu_says_of_a_target_gets_a_kind() {
+        let login = "unable to execute QEMU command 'blockdev-add': iSCSI: Failed to connect to LUN : Failed to log in to \
+                     target. Status: ";
+        let kind = |status: &str| message(ErrorNumber::InternalError, &format!("internal error: {login}{status}")).kind();
+        assert_eq!(kind("Authentication failure(513)"), ErrorKind::AuthenticationFailed);
+        assert_eq!(kind("Target not found(515)"), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_pending_unplug_is_no_failure() {
+        let words =
+            "internal error: unable to execute QEMU command 'device_del': Device ua-x is already in the process of unplug";
+        assert!(message(ErrorNumber::InternalError, words).unplug_underway());
+        assert!(!message(ErrorNumber::InternalError, "internal error: other").unplug_underway());
+    }
+
+    #[test]
+    fn an_error_and_its_cause_are_told_apart() {
+        let error = LibvirtError::Connect {
+            uri: "qemu:///system".to_owned(),
+            source: message(ErrorNumber::SystemError, "Failed to connect socket"),
+        };
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "Failed to connect socket");
+        assert!(error.to_string().contains("qemu:///system") && !error.to_string().contains(&cause), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
 }

@@ -71,15 +71,13 @@ pub(super) struct Sides {
 
 impl Sides {
     pub(super) fn read(domain: &Domain) -> Result<Self, LibvirtError> {
-        let read = |flags| {
-            let xml = domain.xml_desc(flags).map_err(failed("read the guest's definition"))?;
-            DomainXml::parse(&xml)
-        };
+        let told = |what: &str| failed(format!("{what} of guest {}", domain.uuid().unwrap_or_default()));
+        let read = |flags| DomainXml::parse(&domain.xml_desc(flags).map_err(told("read the definition"))?);
         let now = read(0)?;
         if !now.active {
             return Ok(Self { live: None, config: Some(now) });
         }
-        let persistent = domain.is_persistent().map_err(failed("ask whether the guest is persistent"))?;
+        let persistent = domain.is_persistent().map_err(told("read the persistence"))?;
         let config = if persistent { Some(read(sys::VIR_DOMAIN_XML_INACTIVE)?) } else { None };
         Ok(Self { live: Some(now), config })
     }

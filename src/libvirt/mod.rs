@@ -156,3 +156,71 @@ impl Libvirt {
         Call::new(operation, None, self.connection.config.call_timeout_s)
     }
 }
+
+/// libvirt's own test driver has guests without a daemon; it runs in this process.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DiskBus, ErrorKind};
+
+    fn libvirt(uri: &str) -> Libvirt {
+        Libvirt::start(LibvirtConfig { uri: uri.to_owned(), ..LibvirtConfig::default() }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_guest_is_the_same_by_name_and_by_uuid() {
+        let libvirt = libvirt("test:///default");
+        let guest = libvirt.guest("test").await.unwrap();
+        assert!(guest.active && guest.persistent, "{guest:?}");
+        assert_eq!(libvirt.guest(&guest.uuid.to_string()).await.unwrap(), guest);
+        assert!(libvirt.guests().await.unwrap().contains(&guest));
+        let free = free_target(&guest, DiskBus::Virtio);
+        assert!(free.starts_with("vd") && guest.live_disks.iter().all(|disk| disk.target != free), "{free} {guest:?}");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_guest_is_named() {
+        let libvirt = libvirt("test:///default");
+        for name in ["nobody", "", "no\0body", "0d1f2e3c-4b5a-4678-9abc-def012345678"] {
+            let error = libvirt.guest(name).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_no_guest_has_is_detached_already() {
+        let libvirt = libvirt("test:///default");
+        let guest = libvirt.guest("test").await.unwrap().uuid;
+        assert_eq!(libvirt.detach_disk(guest, samples::volume(), |_| {}).await.unwrap(), Outcome::Unchanged);
+        let unknown = "0d1f2e3c-4b5a-4678-9abc-def012345678".parse().unwrap();
+        assert_eq!(libvirt.detach_disk(unknown, samples::volume(), |_| {}).await.unwrap(), Outcome::Unchanged);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_libvirt_refuses_leaves_the_guest_as_it_was() {
+        let libvirt = libvirt("test:///default");
+        let before = libvirt.guest("test").await.unwrap();
+        let error = libvirt.attach_disk(before.uuid, &samples::block_spec("/run/bowline/x")).await.unwrap_err();
+        assert!(matches!(error, LibvirtError::Call { .. }), "{error}");
+        assert_eq!(libvirt.guest("test").await.unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_down_is_told_at_once() {
+        let libvirt = libvirt("qemu+unix:///system?socket=/nonexistent/libvirt-sock");
+        let error = libvirt.guests().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("systemctl start libvirtd"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn settings_that_make_no_sense_are_named() {
+        let zero = LibvirtConfig { detach_request_interval_s: 0, ..LibvirtConfig::default() };
+        let nul = LibvirtConfig { uri: "qemu:///\0".to_owned(), ..LibvirtConfig::default() };
+        for (config, setting) in [(zero, "detach_request_interval_s"), (nul, "uri")] {
+            let error = Libvirt::start(config).err().unwrap();
+            assert!(error.to_string().contains(setting) && error.kind() == ErrorKind::InvalidInput, "{error}");
+        }
+    }
+}
