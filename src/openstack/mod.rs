@@ -22,6 +22,11 @@ mod volume_service;
 mod volumes;
 mod wire;
 
+#[cfg(test)]
+mod behaviour_tests;
+#[cfg(test)]
+mod test_server;
+
 pub use cloud_config::{AuthMethod, CloudConfig, Interface, PasswordUser, Scope};
 pub use connection_info::ConnectionInfoError;
 pub use error::{OpenstackError, Operation};
