@@ -1,7 +1,6 @@
 //! How the client behaves towards a service that behaves badly, over real sockets.
 
 use super::{
-    cloud_config::{Domain, NamedOrId},
     test_server::{Reply, Request, Server},
     *,
 };

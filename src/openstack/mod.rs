@@ -27,7 +27,7 @@ mod behaviour_tests;
 #[cfg(test)]
 mod test_server;
 
-pub use cloud_config::{AuthMethod, CloudConfig, Interface, PasswordUser, Scope};
+pub use cloud_config::{ApplicationCredential, AuthMethod, CloudConfig, Domain, Interface, NamedOrId, PasswordUser, Scope};
 pub use connection_info::ConnectionInfoError;
 pub use error::{OpenstackError, Operation};
 pub use http::HttpOptions;
