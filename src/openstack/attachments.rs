@@ -9,7 +9,7 @@
 use super::{
     OpenstackError, Operation, Outcome, VolumeService,
     volume_service::{Call, Repeat},
-    wire::{AttachmentEnvelope, AttachmentPage, next_marker},
+    wire::{AttachmentEnvelope, AttachmentPage, next_marker, with},
 };
 use crate::model::{
     Attachment, AttachmentId, AttachmentStatus, AttachmentSummary, ConnectorProperties, ErrorKind, GuestUuid, VolumeId,
@@ -32,7 +32,7 @@ impl VolumeService {
         let operation = Operation::CreateAttachment { volume, guest };
         let mut attachment = json!({"volume_uuid": volume, "instance_uuid": guest});
         if read_only {
-            attachment["mode"] = "ro".into();
+            attachment = with(attachment, "mode", "ro");
         }
         let call = Call {
             method: Method::POST,
@@ -55,7 +55,16 @@ impl VolumeService {
             repeat: Repeat::Idempotent,
             ..Call::get(Operation::UpdateAttachment(id), format!("attachments/{id}"))
         };
-        self.attachment_call(call).await
+        match self.attachment_call(call).await {
+            // Cinder stores the connection info last. If it is there, an earlier request did arrive and its answer was
+            // lost; where the volume has a second attachment, Cinder refuses to be told the same connector again
+            // (500, "duplicate connectors").
+            Err(error) if error.outcome_unknown() => match self.attachment(id).await {
+                Ok(attachment) if attachment.connection.is_some() => Ok(attachment),
+                _ => Err(error),
+            },
+            result => result,
+        }
     }
 
     /// Tells the service that the guest has the volume. Completing what is attached already succeeds.
@@ -126,7 +135,8 @@ impl VolumeService {
         match self.call(call).await {
             Ok(_) => Ok(Outcome::Changed),
             Err(error) if error.status() == Some(404) => Ok(Outcome::Unchanged),
-            Err(error) => Err(error),
+            Err(error) if self.has_service_user() => Err(error),
+            Err(error) => Err(error.wanting_service_user()),
         }
     }
 

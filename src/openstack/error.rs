@@ -253,6 +253,15 @@ impl OpenstackError {
         }
     }
 
+    /// Explains a refused detach to an operator whose agent has no service user: Cinder answers 409, or 500 where it cannot
+    /// ask Nova, and says nothing of the token it misses.
+    pub(super) fn wanting_service_user(mut self) -> Self {
+        if let Self::Refused { status: 409 | 500, message, .. } = &mut self {
+            message.push_str("; the service may insist on a service token here: configure a service user");
+        }
+        self
+    }
+
     /// The HTTP status of a refusal.
     pub(super) fn status(&self) -> Option<u16> {
         match self {
@@ -277,6 +286,7 @@ fn refusal_kind(operation: &Operation, status: u16, message: &str) -> ErrorKind 
         // 413 is how Cinder says that a quota is used up.
         409 | 413 => ErrorKind::Conflict,
         406 | 501 => ErrorKind::Unsupported,
+        500 if message.contains("Invalid volume") => ErrorKind::Conflict,
         429 | 500..=599 => ErrorKind::Unavailable,
         _ => ErrorKind::Internal,
     }

@@ -5,6 +5,7 @@ use super::{
     cloud_config::{ApplicationCredential, Domain, NamedOrId},
     endpoint::CatalogEntry,
     http::{Answer, Http},
+    wire::with,
 };
 use crate::model::Secret;
 use jiff::Timestamp;
@@ -45,18 +46,17 @@ struct Project {
 pub(super) fn request(auth: &AuthMethod) -> Option<(&str, Value)> {
     match auth {
         AuthMethod::Password { auth_url, user, scope } => {
-            let mut who = named(&user.user);
-            who["password"] = user.password.expose().into();
+            let who = with(named(&user.user), "password", user.password.expose());
             Some((auth_url, body("password", json!({"user": who}), scope)))
         }
         AuthMethod::Token { auth_url, token, scope } => Some((auth_url, body("token", json!({"id": token.expose()}), scope))),
         // An application credential carries its project: Keystone refuses a scope beside it.
         AuthMethod::ApplicationCredential { auth_url, credential, secret } => {
-            let mut what = match credential {
+            let what = match credential {
                 ApplicationCredential::Id(id) => json!({"id": id}),
                 ApplicationCredential::Name { name, user } => json!({"name": name, "user": named(user)}),
             };
-            what["secret"] = secret.expose().into();
+            let what = with(what, "secret", secret.expose());
             Some((auth_url, body("application_credential", what, &Scope::Unscoped)))
         }
         AuthMethod::FixedToken { .. } | AuthMethod::NoToken { .. } => None,
@@ -64,13 +64,13 @@ pub(super) fn request(auth: &AuthMethod) -> Option<(&str, Value)> {
 }
 
 fn body(method: &str, details: Value, scope: &Scope) -> Value {
-    let mut auth = json!({"identity": {"methods": [method], method: details}});
-    match scope {
-        Scope::Project(project) => auth["scope"] = json!({"project": named(project)}),
-        Scope::Domain(of) => auth["scope"] = json!({"domain": domain(of)}),
-        Scope::System => auth["scope"] = json!({"system": {"all": true}}),
-        Scope::Unscoped => {}
-    }
+    let auth = json!({"identity": {"methods": [method], method: details}});
+    let auth = match scope {
+        Scope::Project(project) => with(auth, "scope", json!({"project": named(project)})),
+        Scope::Domain(of) => with(auth, "scope", json!({"domain": domain(of)})),
+        Scope::System => with(auth, "scope", json!({"system": {"all": true}})),
+        Scope::Unscoped => auth,
+    };
     json!({"auth": auth})
 }
 
@@ -126,7 +126,7 @@ fn tokens_url(auth_url: &str) -> Result<Url, OpenstackError> {
         problem: "`auth.auth_url` is not an http:// or https:// address".to_owned(),
     };
     let mut url = Url::parse(auth_url).map_err(|_| bad())?;
-    let last = url.path_segments().and_then(|segments| segments.filter(|segment| !segment.is_empty()).next_back());
+    let last = url.path_segments().and_then(|mut segments| segments.rfind(|segment| !segment.is_empty()));
     let last = last.unwrap_or_default().to_owned();
     let mut path = url.path_segments_mut().map_err(|()| bad())?;
     path.pop_if_empty();

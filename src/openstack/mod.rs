@@ -22,7 +22,12 @@ mod volume_service;
 mod volumes;
 mod wire;
 
-pub use cloud_config::{AuthMethod, CloudConfig, Interface, PasswordUser, Scope};
+#[cfg(test)]
+mod behaviour_tests;
+#[cfg(test)]
+mod test_server;
+
+pub use cloud_config::{ApplicationCredential, AuthMethod, CloudConfig, Domain, Interface, NamedOrId, PasswordUser, Scope};
 pub use connection_info::ConnectionInfoError;
 pub use error::{OpenstackError, Operation};
 pub use http::HttpOptions;

@@ -34,6 +34,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Tries after the first failed one.
 const RETRIES: usize = 4;
 
+/// How Cinder refuses a connector that the same attachment, or another one of this host, has given already.
+const DUPLICATE_CONNECTOR: &str = "duplicate connectors";
+
 /// Whether something had to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -95,6 +98,11 @@ impl VolumeService {
         let service_user = service_user.map(|config| Session::service_user(http.trusting(config.cacert.clone()), config));
         let user = Session::user(http.clone(), config);
         Ok(Self { inner: Arc::new(Inner { http, user, service_user }) })
+    }
+
+    /// Whether requests can prove that a service is asking.
+    pub(super) fn has_service_user(&self) -> bool {
+        self.inner.service_user.is_some()
     }
 
     /// Sends one call, again where that is safe. Any status outside 2xx is an error.
@@ -182,6 +190,8 @@ fn may_repeat(repeat: Repeat, error: &OpenstackError) -> bool {
     match error {
         OpenstackError::Unreachable { sent, .. } => !sent || repeat != Repeat::Never,
         OpenstackError::Refused { status: 502..=504, .. } => repeat != Repeat::Never,
+        // Said of a `PUT` that arrived before: asking again changes nothing.
+        OpenstackError::Refused { status: 500, message, .. } if message.contains(DUPLICATE_CONNECTOR) => false,
         OpenstackError::Refused { status: 500, .. } => repeat == Repeat::Idempotent,
         _ => false,
     }

@@ -3,7 +3,7 @@
 use super::{
     OpenstackError, Operation, VolumeService,
     volume_service::{Call, Repeat},
-    wire::{VolumeEnvelope, VolumePage, next_marker},
+    wire::{VolumeEnvelope, VolumePage, next_marker, with},
 };
 use crate::model::{ErrorKind, NewVolume, Volume, VolumeId};
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -87,10 +87,10 @@ impl VolumeService {
         let operation = Operation::CreateVolume(new.name.clone());
         let mut volume = json!({"size": new.size_gib});
         if !new.name.is_empty() {
-            volume["name"] = new.name.as_str().into();
+            volume = with(volume, "name", new.name.as_str());
         }
         if let Some(volume_type) = &new.volume_type {
-            volume["volume_type"] = volume_type.as_str().into();
+            volume = with(volume, "volume_type", volume_type.as_str());
         }
         let call = Call {
             method: Method::POST,

@@ -8,6 +8,14 @@ use crate::model::{
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+/// A JSON object with one more field.
+pub(super) fn with(mut object: Value, key: &str, value: impl Into<Value>) -> Value {
+    if let Value::Object(fields) = &mut object {
+        fields.insert(key.to_owned(), value.into());
+    }
+    object
+}
+
 /// `{"volume": …}`.
 #[derive(Deserialize)]
 pub(super) struct VolumeEnvelope {
