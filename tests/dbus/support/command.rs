@@ -72,8 +72,10 @@ fn prepare(mut command: Command, bus: &Bus, arguments: &[&str]) -> Command {
 
 /// Runs it to its end.
 pub async fn run(mut command: Command) -> Ran {
-    let output =
-        tokio::time::timeout(DEADLINE + Duration::from_secs(1), command.output()).await.expect("bowline hangs").unwrap();
+    // Not `Command::output`, which puts pipes of its own in place of what a test has set up.
+    let child = command.spawn().unwrap();
+    let output = tokio::time::timeout(DEADLINE + Duration::from_secs(1), child.wait_with_output()).await;
+    let output = output.expect("bowline hangs").unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
