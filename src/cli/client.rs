@@ -100,7 +100,7 @@ impl Client {
                 _ => {}
             }
         }
-        operations.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
+        operations.sort_by(|a, b| (a.created_us, &a.id).cmp(&(b.created_us, &b.id)));
         attachments.sort_by(|a, b| (&a.guest_name, &a.target, &a.id).cmp(&(&b.guest_name, &b.target, &b.id)));
         Ok((operations, attachments))
     }

@@ -29,6 +29,9 @@ pub struct Operation {
     pub steps: Vec<Step>,
     /// RFC 3339.
     pub created_at: String,
+    /// The same in microseconds since the epoch, to sort by.
+    #[serde(skip)]
+    pub created_us: u64,
     /// Microseconds; 0 until it ended.
     pub duration_us: u64,
     /// Why it failed.
@@ -62,6 +65,7 @@ impl Operation {
     pub fn read(dict: Dict) -> Result<Self, CliError> {
         let mut reader = Reader { what: "Operation1", dict };
         let steps: Vec<(String, String, u64)> = reader.take("Steps")?;
+        let created_us = reader.take("CreatedAt")?;
         let kind: String = reader.take("ErrorKind")?;
         let error = OperationError { kind, message: reader.take("ErrorMessage")?, remedy: reader.take("Remedy")? };
         Ok(Self {
@@ -72,7 +76,8 @@ impl Operation {
             guest_name: reader.take("GuestName")?,
             state: reader.take("State")?,
             steps: steps.into_iter().map(|(name, state, duration_us)| Step { name, state, duration_us }).collect(),
-            created_at: timestamp(reader.take("CreatedAt")?),
+            created_at: timestamp(created_us),
+            created_us,
             duration_us: reader.take("DurationUs")?,
             error: Some(error).filter(|error| !error.kind.is_empty()),
         })
@@ -274,10 +279,10 @@ fn some(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// RFC 3339 of microseconds since the epoch.
+/// RFC 3339 of microseconds since the epoch, to the millisecond.
 fn timestamp(epoch_us: u64) -> String {
     i64::try_from(epoch_us)
         .ok()
         .and_then(|epoch_us| Timestamp::from_microsecond(epoch_us).ok())
-        .map_or_else(|| "unknown".to_owned(), |time| time.to_string())
+        .map_or_else(|| "unknown".to_owned(), |time| format!("{time:.3}"))
 }

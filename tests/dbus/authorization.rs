@@ -44,7 +44,7 @@ async fn an_operation_cannot_be_cancelled_by_just_anybody() {
     let polkit = FakePolkit::start(&bus, Verdict::Authorized).await;
     let ran = run(bowline(&bus, &["attach", super::support::HELD, "guest", "--no-wait", "--json"])).await;
     let id = ran.json()["operation"]["id"].as_str().unwrap().to_owned();
-    drop(polkit);
+    polkit.leave().await;
     assert_denied(&run(bowline_as_nobody(&bus, &["cancel", &id, "--json"])).await, "only root");
     assert_eq!(agent.cancels(), 0);
 }
@@ -60,11 +60,11 @@ async fn polkit_decides_about_everybody_else() {
     assert_eq!(asked.len(), 1);
     assert!(asked[0].0.starts_with(':'), "polkit must be asked about the unique name: {asked:?}");
     assert_eq!((asked[0].1.as_str(), asked[0].2), ("org.bowline.agent1.attach", 0), "nobody is there to be prompted");
-    drop(polkit);
+    polkit.leave().await;
 
     let polkit = FakePolkit::start(&bus, Verdict::Challenge).await;
     assert_denied(&run(bowline_as_nobody(&bus, &arguments)).await, "authenticate");
-    drop(polkit);
+    polkit.leave().await;
     assert_eq!(agent.requests().len(), 0);
 
     let _polkit = FakePolkit::start(&bus, Verdict::Authorized).await;

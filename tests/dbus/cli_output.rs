@@ -44,7 +44,7 @@ async fn json_has_the_documented_shapes() {
     let attached = stage.bowline(&["attach", "one", "guest", "--json"]).await.json();
     let operation = &attached["operation"];
     assert_eq!(operation["steps"][1], json!({ "name": "ConnectVolume", "state": "succeeded", "duration_us": 41250 }));
-    assert_eq!(operation["created_at"], "2023-11-14T22:13:20Z");
+    assert_eq!(operation["created_at"], "2023-11-14T22:13:20.000Z");
     assert_eq!((&operation["duration_us"], &operation["error"]), (&json!(113_000), &json!(null)));
     let attachment = &attached["attachment"];
     assert_eq!(attachment["wwids"], json!(["naa.6001405"]));

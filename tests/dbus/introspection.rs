@@ -1,7 +1,8 @@
 //! The interfaces are a promise: what is live is what is committed in `docs/dbus/`.
 
-use super::support::{HELD, Stage, call};
+use super::support::{Stage, call};
 use std::{collections::BTreeMap, fs, path::PathBuf};
+use zbus::OwnedObjectPath;
 
 /// The interfaces of the agent that an object carries, as files of their own.
 fn interfaces(xml: &str) -> BTreeMap<String, String> {
@@ -24,17 +25,11 @@ fn interfaces(xml: &str) -> BTreeMap<String, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_live_interfaces_are_the_committed_ones() {
     let stage = Stage::new().await;
-    stage.attach("one").await;
-    let held = stage.attach(HELD).await;
-    stage.agent.gate.add_permits(2);
-    let attachments = loop {
-        let paths: Vec<zbus::OwnedObjectPath> = stage.call("org.bowline.Manager1", "ListAttachments", &()).await.unwrap();
-        if !paths.is_empty() {
-            break paths;
-        }
-    };
+    stage.bowline(&["attach", "one", "guest"]).await.succeeded();
+    let operations: Vec<OwnedObjectPath> = stage.call("org.bowline.Manager1", "ListOperations", &()).await.unwrap();
+    let attachments: Vec<OwnedObjectPath> = stage.call("org.bowline.Manager1", "ListAttachments", &()).await.unwrap();
     let mut live = BTreeMap::new();
-    for path in ["/org/bowline/Agent1", &held, attachments[0].as_str()] {
+    for path in ["/org/bowline/Agent1", operations[0].as_str(), attachments[0].as_str()] {
         let xml: String = call(&stage.client, path, "org.freedesktop.DBus.Introspectable", "Introspect", &()).await.unwrap();
         live.extend(interfaces(&xml));
     }

@@ -12,7 +12,10 @@ use bowline::{
     model::{AttachmentId, DeviceIdentity, ErrorKind, GuestUuid, NewVolume, OperationId, Volume, VolumeId},
 };
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 use tokio::sync::{Notify, Semaphore, broadcast};
@@ -32,6 +35,7 @@ pub struct FakeAgent {
     /// One permit lets one held step go.
     pub gate: Semaphore,
     cancelled: Notify,
+    deaf: AtomicBool,
     me: std::sync::Weak<Self>,
 }
 
@@ -56,6 +60,7 @@ impl FakeAgent {
             events: broadcast::Sender::new(EVENTS),
             gate: Semaphore::new(0),
             cancelled: Notify::new(),
+            deaf: AtomicBool::new(false),
             me: me.clone(),
         })
     }
@@ -73,6 +78,11 @@ impl FakeAgent {
     /// How often a cancellation was asked for.
     pub fn cancels(&self) -> usize {
         self.state().cancels
+    }
+
+    /// Takes cancellations and does nothing about them, as while a long step is under way.
+    pub fn ignore_cancels(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
     }
 
     /// Forgets the finished operations.
@@ -200,7 +210,9 @@ impl AgentApi for FakeAgent {
             Some(view) if view.state.is_final() => Err(ApiError::new(ErrorKind::Conflict, "it has ended")),
             Some(_) => {
                 self.state().cancels += 1;
-                self.cancelled.notify_one();
+                if !self.deaf.load(Ordering::Relaxed) {
+                    self.cancelled.notify_one();
+                }
                 Ok(())
             }
         }

@@ -49,10 +49,12 @@ pub fn bowline_as_nobody(bus: &Bus, arguments: &[&str]) -> Command {
     if !am_root() {
         return bowline(bus, arguments);
     }
-    // The build folder need not be readable by others.
+    // The build folder need not be readable by others. A process of its own copies: a descriptor that this one has open
+    // for writing could reach a child of another test's, and the kernel then refuses to run the file.
     let copy = bus.folder().join("bowline");
     if !copy.exists() {
-        std::fs::copy(env!("CARGO_BIN_EXE_bowline"), &copy).unwrap();
+        let copied = std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_bowline")).arg(&copy).status().unwrap();
+        assert!(copied.success());
     }
     let mut command = prepare(Command::new(copy), bus, arguments);
     command.uid(NOBODY).gid(NOBODY);

@@ -18,10 +18,10 @@ pub enum Verdict {
 /// What it was asked: the subject's bus name, the action, the flags.
 pub type Asked = (String, String, u32);
 
-/// A running one; dropping it takes it off the bus.
+/// A running one.
 pub struct FakePolkit {
     pub asked: Arc<Mutex<Vec<Asked>>>,
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl FakePolkit {
@@ -32,7 +32,12 @@ impl FakePolkit {
         let object = Authority { verdict, asked: Arc::clone(&asked) };
         connection.object_server().at("/org/freedesktop/PolicyKit1/Authority", object).await.unwrap();
         connection.request_name("org.freedesktop.PolicyKit1").await.unwrap();
-        Self { asked, _connection: connection }
+        Self { asked, connection }
+    }
+
+    /// Takes it off the bus, and returns once it is.
+    pub async fn leave(self) {
+        self.connection.release_name("org.freedesktop.PolicyKit1").await.unwrap();
     }
 }
 
