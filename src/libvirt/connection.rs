@@ -1,8 +1,13 @@
-//! The one connection to libvirt's daemon, and how calls go over it.
+//! The connections to libvirt's daemon, and how calls go over them.
+//!
+//! One connection hears events and is never called on. Calls have connections of their own, each used by one call at a
+//! time and kept for the next: libvirt's client before 10.0 can lose the wake-up of a second caller on a connection
+//! (measured with 9.0: the call then stands still until other traffic comes, up to a keepalive's 5 s), and so a call
+//! that hangs holds up nobody else.
 //!
 //! libvirt's calls block, so each runs on a blocking thread with a deadline. One that does not come back in time keeps
-//! its thread, its slot and its guest's turn until it does, so that hung calls are few, are counted, and no later call
-//! can look at a guest which an earlier one is still changing.
+//! its thread, its connection and its guest's turn until it does, so that hung calls are few, are counted, and no later
+//! call can look at a guest which an earlier one is still changing.
 //!
 //! ```text
 //!          link()                      closed (callback or dead socket)
@@ -20,7 +25,7 @@ use super::{
 use crate::model::GuestUuid;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 use tokio::{
@@ -30,9 +35,8 @@ use tokio::{
 };
 use virt::{connect::Connect, error::ErrorNumber};
 
-/// The daemon works on at most this many requests of one client at a time (`max_client_requests` in libvirtd.conf);
-/// more would only wait there, in front of the keepalives.
-const CALLS_AT_ONCE: usize = 5;
+/// Calls under way at a time, each with a thread and a connection. The daemon has 20 workers for all its clients.
+const CALLS_AT_ONCE: usize = 8;
 /// Events a slow listener may be behind; after that it is told so and looks for itself.
 const EVENTS_KEPT: usize = 256;
 /// Seconds between keepalives, and how many may stay unanswered: a dead daemon is noticed after 20 s.
@@ -42,7 +46,7 @@ const KEEPALIVE_COUNT: u32 = 3;
 const RECONNECT_PAUSE_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
-/// A connection that stood when it was made. Callbacks come off before it is closed: fields drop in order.
+/// The connection for events. Callbacks come off before it is closed: fields drop in order.
 struct Link {
     _subscription: Subscription,
     connect: Connect,
@@ -51,6 +55,9 @@ struct Link {
 
 impl Link {
     fn is_usable(&self) -> bool {
+        if !self.connect.is_alive().unwrap_or(false) {
+            self.sink.close();
+        }
         !self.sink.closed.load(Ordering::SeqCst)
     }
 }
@@ -60,6 +67,7 @@ pub(super) struct Connection {
     pub(super) config: LibvirtConfig,
     events: broadcast::Sender<GuestEvent>,
     current: Mutex<Option<Arc<Link>>>,
+    idle: Mutex<Vec<Connect>>,
     connecting: Arc<AsyncMutex<()>>,
     slots: Arc<Semaphore>,
     turns: Mutex<HashMap<GuestUuid, Arc<AsyncMutex<()>>>>,
@@ -71,6 +79,7 @@ impl Connection {
             config,
             events: broadcast::Sender::new(EVENTS_KEPT),
             current: Mutex::new(None),
+            idle: Mutex::default(),
             connecting: Arc::default(),
             slots: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             turns: Mutex::default(),
@@ -99,7 +108,9 @@ impl Connection {
         T: Send + 'static,
         W: FnOnce(&Connect) -> Result<T, LibvirtError> + Send + 'static,
     {
-        let link = self.link().await?;
+        // No call without ears: whoever acts on a guest may have to hear what comes of it.
+        self.link().await?;
+        let this = Arc::clone(self);
         let operation = call.operation.clone();
         let slots = Arc::clone(&self.slots);
         let turn = call.guest.map(|guest| self.turn(guest));
@@ -112,7 +123,13 @@ impl Connection {
             let slot = slots.acquire_owned().await.ok();
             let worked = spawn_blocking(move || {
                 let _held_until_it_returns = (turn, slot);
-                work(&link.connect).map_err(|error| lost_if_dead(&link, error))
+                let connect = this.take_idle().map_or_else(|| this.connect(), Ok)?;
+                let worked = work(&connect);
+                if connect.is_alive().unwrap_or(false) {
+                    lock(&this.idle).push(connect);
+                    return worked;
+                }
+                worked.map_err(lost)
             });
             worked.await.unwrap_or(Err(LibvirtError::Broken { operation }))
         };
@@ -126,25 +143,26 @@ impl Connection {
     }
 
     fn turn(&self, guest: GuestUuid) -> Arc<AsyncMutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = lock(&self.turns);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         Arc::clone(turns.entry(guest).or_default())
     }
 
-    fn usable(&self) -> Option<Arc<Link>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|link| link.is_usable())
+    fn is_usable(&self) -> bool {
+        let link = lock(&self.current).clone();
+        link.is_some_and(|link| link.is_usable())
     }
 
-    /// The standing connection, or a new one. Only one attempt is ever under way.
-    async fn link(self: &Arc<Self>) -> Result<Arc<Link>, LibvirtError> {
-        if let Some(link) = self.usable() {
-            return Ok(link);
+    /// Sees to it that events are heard. Only one attempt is ever under way.
+    async fn link(self: &Arc<Self>) -> Result<(), LibvirtError> {
+        if self.is_usable() {
+            return Ok(());
         }
         let this = Arc::clone(self);
         let attempt = async move {
             let turn = Arc::clone(&this.connecting).lock_owned().await;
-            if let Some(link) = this.usable() {
-                return Ok(link);
+            if this.is_usable() {
+                return Ok(());
             }
             let opened = spawn_blocking(move || {
                 let _held_until_it_returns = turn;
@@ -152,39 +170,57 @@ impl Connection {
             });
             opened.await.unwrap_or_else(|_| Err(LibvirtError::Broken { operation: "connect".to_owned() }))
         };
-        timeout(Duration::from_secs(self.config.connect_timeout_s), attempt).await.unwrap_or_else(|_| {
-            Err(LibvirtError::ConnectTimeout { uri: self.config.uri.clone(), timeout_s: self.config.connect_timeout_s })
-        })
+        let timeout_s = self.config.connect_timeout_s;
+        timeout(Duration::from_secs(timeout_s), attempt)
+            .await
+            .unwrap_or_else(|_| Err(LibvirtError::ConnectTimeout { uri: self.config.uri.clone(), timeout_s }))
     }
 
-    fn open(&self) -> Result<Arc<Link>, LibvirtError> {
-        let failed = |error: virt::error::Error| LibvirtError::Connect {
-            uri: self.config.uri.clone(),
-            source: LibvirtMessage::from(error),
-        };
-        let connect = Connect::open(Some(&self.config.uri)).map_err(failed)?;
+    /// The call connection that was used last, if it still stands.
+    fn take_idle(&self) -> Option<Connect> {
+        loop {
+            // Outside of the lock, since dropping a dead one may take a while.
+            let connect = lock(&self.idle).pop()?;
+            if connect.is_alive().unwrap_or(false) {
+                return Some(connect);
+            }
+        }
+    }
+
+    fn connect(&self) -> Result<Connect, LibvirtError> {
+        let connect = Connect::open(Some(&self.config.uri)).map_err(|error| self.unconnected(error))?;
         match connect.set_keep_alive(KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT) {
             // Drivers without a daemon have nothing to keep alive.
-            Err(error) if !error.code().is(ErrorNumber::NoSupport) => return Err(failed(error)),
-            _ => {}
+            Err(error) if !error.code().is(ErrorNumber::NoSupport) => Err(self.unconnected(error)),
+            _ => Ok(connect),
         }
+    }
+
+    fn unconnected(&self, error: virt::error::Error) -> LibvirtError {
+        LibvirtError::Connect { uri: self.config.uri.clone(), source: LibvirtMessage::from(error) }
+    }
+
+    fn open(&self) -> Result<(), LibvirtError> {
+        let connect = self.connect()?;
         let sink = Sink { events: self.events.clone(), closed: Arc::default() };
-        let subscription = Subscription::new(&connect, &sink).map_err(failed)?;
+        let subscription = Subscription::new(&connect, &sink).map_err(|error| self.unconnected(error))?;
         let link = Arc::new(Link { _subscription: subscription, connect, sink });
-        let old = self.current.lock().unwrap_or_else(PoisonError::into_inner).replace(Arc::clone(&link));
-        // Closing may block, so never under the lock.
-        drop(old);
+        // Closing may block, so the locks are let go first.
+        let old = lock(&self.current).replace(link);
+        let dead = std::mem::take(&mut *lock(&self.idle));
+        drop((old, dead));
         let _ = self.events.send(GuestEvent::Connected);
-        Ok(link)
+        Ok(())
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let link = self.current.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let link = lock(&self.current).take();
+        let idle = std::mem::take(&mut *lock(&self.idle));
         // Closing tells the daemon and waits for it, which no task of the runtime should.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || drop(link));
+            runtime.spawn_blocking(move || drop((link, idle)));
         }
     }
 }
@@ -206,19 +242,20 @@ impl Call {
 }
 
 /// An error on a dead connection says nothing of what was asked, only that the answer never came.
-fn lost_if_dead(link: &Link, error: LibvirtError) -> LibvirtError {
-    let alive = link.is_usable() && link.connect.is_alive().unwrap_or(false);
+fn lost(error: LibvirtError) -> LibvirtError {
     match error {
-        LibvirtError::Call { operation, source } if !alive => {
-            link.sink.close();
-            LibvirtError::ConnectionLost { operation, source }
-        }
+        LibvirtError::Call { operation, source } => LibvirtError::ConnectionLost { operation, source },
         error => error,
     }
 }
 
+/// A panic elsewhere leaves what these locks guard whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Holds the connection for as long as anybody has the handle, so that events arrive without a call being made.
-pub(super) async fn keep_connected(connection: std::sync::Weak<Connection>) {
+pub(super) async fn keep_connected(connection: Weak<Connection>) {
     let Some(mut events) = connection.upgrade().map(|connection| connection.events()) else { return };
     let mut pause = RECONNECT_PAUSE_FIRST;
     loop {
@@ -228,7 +265,7 @@ pub(super) async fn keep_connected(connection: std::sync::Weak<Connection>) {
         }) else {
             return;
         };
-        match link.map(drop) {
+        match link {
             Ok(()) => {
                 pause = RECONNECT_PAUSE_FIRST;
                 loop {
