@@ -28,6 +28,9 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 /// How long a stop waits for operations under way. systemd's own patience is longer.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long the end of the process waits for blocking calls.
+const THREADS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Threads of the runtime. The agent waits far more than it computes; libvirt's blocking calls have threads of their own.
 const WORKER_THREADS: usize = 2;
 
@@ -86,13 +89,16 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         println!("the configuration is fine");
         return Ok(());
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .thread_stack_size(512 * 1024)
         .enable_all()
         .build()
-        .context("cannot start the runtime")?
-        .block_on(run(&settings, user, service))
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(run(&settings, user, service));
+    // A call that hangs in libvirt holds its thread; the process need not wait for it.
+    runtime.shutdown_timeout(THREADS_PATIENCE);
+    result
 }
 
 async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig>) -> anyhow::Result<()> {

@@ -7,17 +7,20 @@
 // Each test crate compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod cases;
 mod guest;
 mod host_rig;
 mod install_tree;
 mod machine;
 mod node;
+mod site;
 
 pub use guest::Guest;
 pub use host_rig::HostRig;
 pub use install_tree::install_tree;
 pub use machine::{Machine, Output};
 pub use node::Node;
+pub use site::{Services, Site};
 
 use std::path::{Path, PathBuf};
 

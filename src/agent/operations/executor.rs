@@ -212,7 +212,7 @@ impl Run {
             if step == Step::VerifyDevice {
                 self.publish();
             } else {
-                self.commit(vec![]).await?;
+                self.commit().await?;
             }
             faults::crash_point(step, "started");
             steps::perform(&self.shared, &mut self.record, &mut self.context, step).await
@@ -266,7 +266,7 @@ impl Run {
         self.context = Context::default();
         self.record.state = OperationState::Unwinding;
         self.record.failure = Some(failure.clone());
-        self.commit_or_log(vec![]).await;
+        self.commit_or_log().await;
         for index in (0..self.record.steps.len()).rev() {
             let Some(step) = self.record.steps.get(index).cloned() else { continue };
             if matches!(step.state, StepState::Pending | StepState::Undone) {
@@ -283,7 +283,7 @@ impl Run {
             if matches!(step.step, Step::CompleteAttachment | Step::VerifyDevice | Step::UpdateAttachment) {
                 self.publish();
             } else {
-                self.commit_or_log(vec![]).await;
+                self.commit_or_log().await;
             }
         }
         let state = if failure.kind == ErrorKind::Cancelled { OperationState::Cancelled } else { OperationState::Failed };
@@ -308,7 +308,7 @@ impl Run {
             self.record.state = OperationState::Stuck;
             self.record.failure = Some(Failure { kind: ErrorKind::Stuck, message, remedy: remedy::of(error.kind, step) });
             self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
-            self.commit_or_log(vec![]).await;
+            self.commit_or_log().await;
         }
     }
 
@@ -345,7 +345,11 @@ impl Run {
         self.record.failure = None;
         self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
         // What is true outside must be known here even if the journal fails: recovery finds the rest.
-        self.commit_or_log(vec![change.clone()]).await;
+        let both = vec![change.clone(), Change::PutOperation(Box::new(self.record.clone()))];
+        if let Err(error) = self.shared.journal.commit(both).await {
+            tracing::error!(operation = %self.record.id, %error, "not journalled");
+        }
+        // First the attachment, then the end: whoever hears of the end finds the attachment as it is.
         match change {
             Change::PutAttachment(attachment) => self.shared.registry.put_attachment(*attachment),
             Change::DropAttachment(volume, guest) => self.shared.registry.forget_attachment(volume, guest),
@@ -378,7 +382,7 @@ impl Run {
         self.record.state = state;
         self.record.failure = failure;
         self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
-        self.commit_or_log(vec![]).await;
+        self.commit_or_log().await;
         self.shared.forget_old_operations().await;
     }
 
@@ -395,17 +399,17 @@ impl Run {
         self.shared.registry.put_operation(&self.record);
     }
 
-    async fn commit(&self, mut more: Vec<Change>) -> PortResult<()> {
-        more.push(Change::PutOperation(Box::new(self.record.clone())));
-        self.shared.journal.commit(more).await.map_err(|error| PortError::new(error.kind(), error.to_string()))?;
+    async fn commit(&self) -> PortResult<()> {
+        let change = Change::PutOperation(Box::new(self.record.clone()));
+        self.shared.journal.commit(vec![change]).await.map_err(|error| PortError::new(error.kind(), error.to_string()))?;
         self.publish();
         Ok(())
     }
 
     /// For what goes on whether it can be journalled or not: undoing, and telling the end. Recovery starts from what the
     /// journal has, and every step can be run or undone twice.
-    async fn commit_or_log(&self, more: Vec<Change>) {
-        if let Err(error) = self.commit(more).await {
+    async fn commit_or_log(&self) {
+        if let Err(error) = self.commit().await {
             tracing::error!(operation = %self.record.id, %error, "not journalled");
             self.publish();
         }

@@ -96,8 +96,9 @@ pub trait HypervisorPort: Send + Sync {
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts>;
     /// All guests.
     async fn guests(&self) -> PortResult<Vec<GuestFacts>>;
-    /// Gives a disk to a guest, live and in its definition as far as it has them.
-    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<()>;
+    /// Gives a disk to a guest, live and in its definition as far as it has them. Returns the target name it has there: the
+    /// one asked for, or the one it had already.
+    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String>;
     /// Takes a volume's disk away; returns once the guest has let go.
     async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()>;
     /// Holds a CHAP password for QEMU, in memory only.

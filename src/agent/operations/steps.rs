@@ -128,7 +128,7 @@ async fn attach_step(
             disk.discard = iscsi.discard;
             let attached = shared.hypervisor.attach_disk(task.guest, &disk).await;
             context.guest_lock = None;
-            attached?;
+            facts.target = Some(attached?);
         }
         Step::CompleteAttachment => shared.volumes.complete_attachment(attachment()?).await?,
         Step::DetachDisk | Step::DisconnectVolume | Step::DeleteAttachment => return Err(missing("a step of an attach")),

@@ -46,9 +46,8 @@ impl HypervisorPort for Hypervisor {
         Ok(self.0.guests().await?.into_iter().map(Into::into).collect())
     }
 
-    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<()> {
-        self.0.attach_disk(guest, disk).await?;
-        Ok(())
+    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
+        Ok(self.0.attach_disk(guest, disk).await?.target)
     }
 
     async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()> {

@@ -330,7 +330,7 @@ impl HypervisorPort for World {
     async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
         Ok(self.state.lock().unwrap().guests.values().cloned().collect())
     }
-    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<()> {
+    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
         self.change("attach_disk", |state| {
             if !state.connected.contains(&disk.volume) || state.wrong_serial {
                 state.crimes.push("a guest was given a device that is not the volume".into());
@@ -340,7 +340,7 @@ impl HypervisorPort for World {
                 let target = disk.target.clone();
                 facts.disks.push(GuestDiskFacts { target, volume: Some(disk.volume), live: true, defined: true });
             }
-            Ok(())
+            Ok(disk.target.clone())
         })
         .await
     }

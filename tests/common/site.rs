@@ -1,0 +1,189 @@
+//! A machine with Bowline on it: the volume service, the agent, and the command to ask it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Machine, Output};
+
+/// The volume service's folder.
+const SERVICE: &str = "/var/lib/bowline-backend";
+/// How long an operation of these tests may take, all waiting included.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How the agent and the service are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Services {
+    /// As plain processes.
+    Processes,
+    /// By systemd, as `make install` laid them.
+    Systemd,
+}
+
+/// Bowline on a machine.
+pub struct Site<'machine, M: Machine> {
+    /// The machine.
+    pub machine: &'machine M,
+    services: Services,
+}
+
+impl<'machine, M: Machine> Site<'machine, M> {
+    /// Starts the volume service and the agent with the default configuration and these fragments' text beside it.
+    #[track_caller]
+    pub fn start(machine: &'machine M, services: Services, fragment: &str) -> Self {
+        let site = Self { machine, services };
+        site.start_service();
+        machine.ok("mkdir -p /etc/bowline/bowlined.d");
+        machine.write("/etc/bowline/bowlined.d/10-cloud.toml", &format!("[cloud]\nfile = \"{SERVICE}/clouds.yaml\""));
+        machine.write("/etc/bowline/bowlined.d/20-test.toml", fragment);
+        site.start_agent("");
+        site
+    }
+
+    /// Starts the volume service and waits until it serves.
+    #[track_caller]
+    pub fn start_service(&self) {
+        match self.services {
+            Services::Processes => {
+                self.machine.ok("setsid bowline-backend serve >/run/bowline-backend.log 2>&1 </dev/null &
+                    wait-for-line /run/bowline-backend.log 'ready:'");
+            }
+            Services::Systemd => {
+                self.machine.ok("systemctl start bowline-backend");
+            }
+        }
+    }
+
+    /// Stops the volume service and waits until it has ended.
+    #[track_caller]
+    pub fn stop_service(&self) {
+        match self.services {
+            Services::Processes => {
+                self.machine.ok("p=$(pgrep -x bowline-backend); kill $p; timeout 20 tail --pid=$p -f /dev/null")
+            }
+            Services::Systemd => self.machine.ok("systemctl stop bowline-backend"),
+        };
+    }
+
+    /// Starts the agent and waits until it is ready. `crash_at`: where it kills itself; empty for nowhere.
+    #[track_caller]
+    pub fn start_agent(&self, crash_at: &str) {
+        match self.services {
+            Services::Processes => {
+                self.machine.ok(&format!(
+                    "rm -f /run/bowlined.log
+                    BOWLINE_LOG=debug BOWLINE_CRASH_AT={crash_at} setsid bowlined >/run/bowlined.log 2>&1 </dev/null &
+                    wait-for-line /run/bowlined.log 'ready:'"
+                ));
+            }
+            Services::Systemd => {
+                self.machine.ok(&format!(
+                    "mkdir -p /run/systemd/system/bowlined.service.d
+                    printf '[Service]\\nEnvironment=BOWLINE_LOG=debug BOWLINE_CRASH_AT={crash_at}\\nRestart=no\\n' \
+                        >/run/systemd/system/bowlined.service.d/test.conf
+                    systemctl daemon-reload
+                    systemctl reset-failed bowlined 2>/dev/null || :
+                    systemctl start bowlined"
+                ));
+            }
+        }
+    }
+
+    /// Ends the agent by `kill -9`.
+    #[track_caller]
+    pub fn kill_agent(&self) {
+        self.machine.ok("p=$(pgrep -x bowlined); kill -9 $p; timeout 20 tail --pid=$p -f /dev/null");
+    }
+
+    /// The agent is running.
+    pub fn agent_runs(&self) -> bool {
+        self.machine.exec("pgrep -x bowlined").status == 0
+    }
+
+    /// Stops the agent in an orderly way.
+    #[track_caller]
+    pub fn stop_agent(&self) {
+        match self.services {
+            Services::Processes => self.machine.ok("p=$(pgrep -x bowlined); kill $p; timeout 30 tail --pid=$p -f /dev/null"),
+            Services::Systemd => self.machine.ok("systemctl stop bowlined"),
+        };
+    }
+
+    /// Runs `bowline`.
+    pub fn bowline(&self, arguments: &str) -> Output {
+        self.machine.exec_for(&format!("bowline {arguments}"), LIMIT)
+    }
+
+    /// Runs `bowline --json`, which must succeed.
+    #[track_caller]
+    pub fn json(&self, arguments: &str) -> Value {
+        let said = self.bowline(&format!("--json {arguments}")).ok();
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("bowline --json {arguments} said {said:?}: {error}"))
+    }
+
+    /// Makes a volume of 1 GiB that begins with this text; returns its id.
+    #[track_caller]
+    pub fn volume(&self, name: &str, text: &str) -> String {
+        let made = self.json(&format!("volume create {name} --size 1"));
+        let id = made["volume"]["id"].as_str().unwrap_or_else(|| panic!("no id in {made}")).to_owned();
+        self.machine.ok(&format!("printf '%s' '{text}' | dd of={SERVICE}/volumes/volume-{id} conv=notrunc status=none"));
+        id
+    }
+
+    /// A volume's status in the service.
+    #[track_caller]
+    pub fn status(&self, volume: &str) -> String {
+        self.json(&format!("volume show {volume}"))["volume"]["status"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks the volume service itself, past the agent.
+    #[track_caller]
+    pub fn ask_service(&self, path: &str) -> Value {
+        let said = self.machine.ok(&format!(
+            "curl -sS --fail-with-body -H \"X-Auth-Token: $(cat {SERVICE}/token)\" -H 'OpenStack-API-Version: volume 3.54' http://127.0.0.1:8776/v3{path}"
+        ));
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{path} said {said:?}: {error}"))
+    }
+
+    /// The agent asks another address than the service's, behind which `lying-service MODE` stands.
+    #[track_caller]
+    pub fn lie(&self, mode: &str) {
+        self.machine.ok(&format!(
+            "rm -f /run/lying.log; setsid lying-service 8777 '{mode}' >/run/lying.log 2>&1 </dev/null & echo $! >/run/lying.pid; wait-for-line /run/lying.log listening"
+        ));
+        self.machine.ok(&format!("sed 's/:8776/:8777/g' {SERVICE}/clouds.yaml >/run/lying-clouds.yaml"));
+        self.machine.write("/etc/bowline/bowlined.d/30-lie.toml", "[cloud]\nfile = \"/run/lying-clouds.yaml\"");
+        self.stop_agent();
+        self.start_agent("");
+    }
+
+    /// The agent asks the service itself again.
+    #[track_caller]
+    pub fn stop_lying(&self) {
+        self.machine.ok("p=$(cat /run/lying.pid); kill $p; timeout 10 tail --pid=$p -f /dev/null; rm -f /etc/bowline/bowlined.d/30-lie.toml");
+        self.stop_agent();
+        self.start_agent("");
+    }
+
+    /// Nothing of any attachment is left, here, in libvirt, in the kernel or in the service, and the volume can be used again.
+    #[track_caller]
+    pub fn assert_nothing_left(&self, guest: &str, volume: &str, context: &str) {
+        assert_eq!(self.status(volume), "available", "{context}: the volume's status");
+        let attachments = self.ask_service("/attachments");
+        assert_eq!(attachments["attachments"], Value::Array(vec![]), "{context}: attachments in the service");
+        let here = self.json("list");
+        assert_eq!(here["attachments"], Value::Array(vec![]), "{context}: attachments of the agent");
+        let leftovers = self.machine.ok(&format!(
+            "virsh -q domblklist {guest} | sed 's/^/disk of the guest: /'
+             virsh -q domblklist {guest} --inactive 2>/dev/null | sed 's/^/disk in the definition: /' || :
+             virsh -q secret-list | sed 's/^/secret: /'
+             ls /run/bowline/volumes 2>/dev/null | sed 's/^/own name: /' || :
+             ls /sys/class/iscsi_session 2>/dev/null | sed 's/^/session: /' || :
+             find /etc/iscsi/nodes /var/lib/iscsi/nodes -mindepth 1 2>/dev/null | sed 's/^/node record: /' || :
+             for device in /sys/class/scsi_disk/*/device/vendor; do [ ! -e $device ] || sed \"s|^|device $device: |\" $device; done
+             export TGT_IPC_SOCKET=$(find /run {SERVICE} -name 'tgtd.sock.0' 2>/dev/null | head -n 1 | sed 's/\\.0$//')
+             tgtadm --lld iscsi --op show --mode target | grep '^Target' | sed 's/^/exported: /' || :"
+        ));
+        assert_eq!(leftovers, "", "{context}");
+    }
+}
