@@ -98,6 +98,12 @@ pub enum TgtRefusal {
     /// 17, which it also says where a file cannot be opened or a portal cannot be bound.
     #[error("invalid request (is the file readable and the portal's address free?)")]
     InvalidRequest,
+    /// 19
+    #[error("the target is in use")]
+    TargetActive,
+    /// 20
+    #[error("the LUN is in use")]
+    LunActive,
     /// Any other.
     #[error("error number {0}")]
     Other(u32),
@@ -117,6 +123,8 @@ impl TgtRefusal {
             14 => Self::UserExists,
             15 => Self::NoUser,
             17 => Self::InvalidRequest,
+            19 => Self::TargetActive,
+            20 => Self::LunActive,
             other => Self::Other(other),
         }
     }
