@@ -1,4 +1,5 @@
 //! What was accepted survives: a stop, a kill in the middle, and the death of tgtd. Hosts find again what they had.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
 mod common;
 

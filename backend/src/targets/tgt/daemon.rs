@@ -36,13 +36,15 @@ const FIRST_TRIES: u32 = 5;
 #[derive(Debug)]
 pub struct Daemon {
     client: Client,
-    /// 0 while down; otherwise which life this is.
+    /// Whether requests make sense just now.
     life: watch::Sender<Life>,
+    /// Which life this is, from 1.
     generation: watch::Sender<u64>,
     stop: Arc<Notify>,
     keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Whether a tgtd runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Up,
