@@ -155,3 +155,83 @@ async fn of_twenty_who_reserve_the_same_volume_one_wins() {
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
     assert_eq!(answers.iter().filter(|answer| answer.status == 400).count(), 19);
 }
+
+/// A tgtd of the test's own, ended with it.
+struct Tgtd(std::process::Child);
+
+impl Tgtd {
+    fn start(base: &std::path::Path, portal: &str) -> Self {
+        let child = Command::new("tgtd")
+            .args(["-f", "--iscsi", &format!("portal={portal}")])
+            .env("TGT_IPC_SOCKET", base)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let socket = std::path::PathBuf::from(format!("{}.0", base.display()));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            assert!(Instant::now() < deadline, "tgtd did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self(child)
+    }
+}
+
+impl Drop for Tgtd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_tgtd_that_was_left_behind_is_ended_first() {
+    let mut service = Service::prepare();
+    std::fs::create_dir(service.state.path().join("run")).unwrap();
+    let left = Tgtd::start(&service.state.path().join("run/tgtd.sock"), &format!("127.0.0.1:{}", service.portal));
+    service.start_again();
+    gone(left.0.id());
+    let volume = service.volume(json!({})).await;
+    log_in(&service.attach(&volume, NODE_A).await, NODE_A).unwrap();
+}
+
+#[tokio::test]
+async fn a_tgtd_that_somebody_else_runs_keeps_its_exports_while_the_service_is_away() {
+    let mut service = Service::prepare();
+    let base = service.state.path().join("theirs");
+    let theirs = Tgtd::start(&base, &format!("127.0.0.1:{}", service.portal));
+    service.tgt = format!("manage = false\ncontrol_socket = \"{}.0\"", base.display());
+    service.start_again();
+    let volume = service.volume(json!({})).await;
+    let attachment = service.attach(&volume, NODE_A).await;
+    let serial = log_in(&attachment, NODE_A).unwrap();
+    service.stop();
+    assert_eq!(log_in(&attachment, NODE_A).unwrap(), serial, "while the service is away");
+    service.start_again();
+    assert_eq!(log_in(&attachment, NODE_A).unwrap(), serial);
+    let path = format!("/attachments/{}", attachment["id"].as_str().unwrap());
+    assert_eq!(service.delete(&path).await.status, 200);
+    log_in(&attachment, NODE_A).unwrap_err();
+    service.stop();
+    assert!(std::path::Path::new(&format!("/proc/{}", theirs.0.id())).exists());
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_named() {
+    let said = |service: &Service| {
+        let output = service.command().output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let mut service = Service::prepare();
+    service.tgt = "program = \"no-such-tgtd\"".into();
+    let text = said(&service);
+    assert!(text.contains("no-such-tgtd") && text.contains("package `tgt`"), "{text}");
+
+    service.tgt = String::new();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", service.portal)).unwrap();
+    let text = said(&service);
+    assert!(text.contains(&format!("cannot listen for iSCSI hosts on 127.0.0.1:{}", service.portal)), "{text}");
+    drop(taken);
+    service.start_again();
+}

@@ -18,6 +18,8 @@ pub struct Service {
     pub state: TempDir,
     pub url: String,
     pub portal: u16,
+    /// More lines for the `[targets.tgt]` table.
+    pub tgt: String,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
     http: reqwest::Client,
@@ -33,25 +35,31 @@ fn free_port() -> u16 {
 impl Service {
     /// Starts a service in a new state directory.
     pub fn start() -> Self {
-        for program in ["tgtd", "iscsi-inq", "setpriv"] {
-            let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
-            assert!(found.unwrap().success(), "{program} is missing: install the packages tgt, libiscsi-bin and util-linux");
-        }
-        let mut service = Self {
-            state: tempfile::Builder::new().prefix("bowline").tempdir().unwrap(),
-            url: String::new(),
-            portal: free_port(),
-            process: None,
-            log: Arc::default(),
-            http: reqwest::Client::new(),
-        };
+        let mut service = Self::prepare();
         service.start_again();
         service
     }
 
+    /// A new state directory, with nothing running.
+    pub fn prepare() -> Self {
+        for program in ["tgtd", "iscsi-inq", "setpriv"] {
+            let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+            assert!(found.unwrap().success(), "{program} is missing: install the packages tgt, libiscsi-bin and util-linux");
+        }
+        Self {
+            state: tempfile::Builder::new().prefix("bowline").tempdir().unwrap(),
+            url: String::new(),
+            portal: free_port(),
+            tgt: String::new(),
+            process: None,
+            log: Arc::default(),
+            http: reqwest::Client::new(),
+        }
+    }
+
     pub fn command(&self) -> Command {
         let config = self.state.path().with_extension("toml");
-        let text = format!("listen = \"127.0.0.1:0\"\n[targets.tgt]\nportal = \"127.0.0.1:{}\"\n", self.portal);
+        let text = format!("listen = \"127.0.0.1:0\"\n[targets.tgt]\nportal = \"127.0.0.1:{}\"\n{}\n", self.portal, self.tgt);
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bowline-backend"));
         command.arg("serve").arg("--config").arg(config).arg("--state-dir").arg(self.state.path());

@@ -35,7 +35,7 @@ pub enum TgtError {
     #[error("tgtd is not running; see the service's log for why it does not start")]
     Down,
     /// The child could not be started.
-    #[error("cannot start {program} (is the package `tgt` installed?)")]
+    #[error("cannot start setpriv (of the package `util-linux`), which starts {program}")]
     Spawn {
         /// What was to be started.
         program: String,
@@ -43,7 +43,7 @@ pub enum TgtError {
         source: std::io::Error,
     },
     /// The child ended before it was ready, or never became ready.
-    #[error("tgtd did not become ready; it said: {said}")]
+    #[error("tgtd did not become ready (is the package `tgt` installed?); it said: {said}")]
     NotReady {
         /// Its last words.
         said: String,
