@@ -62,13 +62,16 @@ fn run(config: Option<PathBuf>, state_dir: Option<PathBuf>, listen: Option<Socke
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let stop = async move {
+        let mut stop = Box::pin(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+        });
+        let server = tokio::select! {
+            server = Server::open(&config) => server?,
+            () = &mut stop => return Ok(()),
         };
-        Server::open(&config).await?.run(stop).await?;
-        Ok(())
+        Ok(server.run(stop).await?)
     })
 }

@@ -1,17 +1,15 @@
 //! The service as a whole: everything opened, in order, run until it is told to stop, closed in reverse.
 
-use std::future::{Future, IntoFuture as _};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::ServiceExt;
-use axum::extract::Request;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::api::{self, AppState, Shared, TokenDigest};
+use crate::api::{Service, Shared, TokenDigest};
 use crate::config::{Config, ConfigError};
 use crate::drivers::FilesDriver;
 use crate::state_dir::{StateDir, StateDirError};
@@ -56,7 +54,7 @@ pub enum ServerError {
 /// The service, ready to answer.
 pub struct Server {
     listener: TcpListener,
-    service: api::Service,
+    service: Service,
     manager: Manager,
     daemon: Arc<TgtTarget>,
     store: Store,
@@ -93,14 +91,14 @@ impl Server {
                 return Err(ServerError::Restore(error));
             }
         };
-        let service = api::service(AppState::new(Shared {
+        let service = Service::new(Shared {
             manager: manager.clone(),
             identity,
             token: TokenDigest::of(&token),
             volume_type: config.volume_type.clone(),
             availability_zone: config.availability_zone.clone(),
             host: format!("{}@{type_}#{type_}", host_name(), type_ = config.volume_type),
-        }));
+        });
         Ok(Self { listener, service, manager, daemon, store, address, _state_dir: state_dir })
     }
 
@@ -122,10 +120,8 @@ impl Server {
             // The receiver is gone only when serving failed already.
             let _ = stopping.send(());
         };
-        let service = ServiceExt::<Request>::into_make_service(self.service);
-        let serving = axum::serve(self.listener, service).with_graceful_shutdown(stop).into_future();
         let served = tokio::select! {
-            served = serving => served,
+            served = self.service.serve(self.listener, stop) => served,
             () = async {
                 if stopped.await.is_err() {
                     std::future::pending::<()>().await;

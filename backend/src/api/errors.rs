@@ -70,7 +70,12 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return response;
         }
-        (status, Json(json!({ name: { "code": code, "message": self.to_string() } }))).into_response()
+        let mut response = (status, Json(json!({ name: { "code": code, "message": self.to_string() } }))).into_response();
+        if let Self::TooLarge = self {
+            // The rest of the body is not read, so nothing more can come on this connection: the client must know.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }
 

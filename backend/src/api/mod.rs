@@ -1,6 +1,7 @@
 //! The HTTP API: Cinder's v3 as its clients know it, with its errors, codes and microversions.
 //!
 //! ```text
+//! serve.rs         answering until told to stop
 //! router.rs        every path, as a list
 //! auth.rs          nothing but discovery is open without the token
 //! microversion.rs  which answer a client understands
@@ -23,6 +24,7 @@ mod project;
 mod query;
 mod request_id;
 mod router;
+mod serve;
 mod types;
 mod versions;
 mod views;
@@ -35,13 +37,13 @@ use crate::volume::Manager;
 
 pub use auth::TokenDigest;
 pub use microversion::Microversion;
-pub use router::{Service, service};
+pub use serve::Service;
 
 /// What every handler can reach.
 #[derive(Clone)]
-pub struct AppState(Arc<Shared>);
+struct AppState(Arc<Shared>);
 
-/// The parts of [`AppState`].
+/// The parts that handlers can reach.
 pub struct Shared {
     /// Who does the work.
     pub manager: Manager,
@@ -58,8 +60,7 @@ pub struct Shared {
 }
 
 impl AppState {
-    /// Shares the parts.
-    pub fn new(shared: Shared) -> Self {
+    fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
     }
 }

@@ -12,8 +12,8 @@ use crate::store::{AttachmentFilter, SortDirection, SortKey, VolumePage};
 /// No page is longer, whatever is asked.
 pub(super) const LARGEST_PAGE: u32 = 1000;
 
-/// The query's pairs, in order.
-pub(super) struct Pairs(Vec<(String, String)>);
+/// The query's pairs, in order, and as they came.
+pub(super) struct Pairs(Vec<(String, String)>, String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Pairs {
     type Rejection = ApiError;
@@ -22,13 +22,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Pairs {
         let Query(pairs) = Query::from_request_parts(parts, state)
             .await
             .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;
-        Ok(Self(pairs))
+        Ok(Self(pairs, parts.uri.query().unwrap_or_default().to_owned()))
     }
 }
 
 impl Pairs {
+    /// The same query for the page after `last`.
+    pub(super) fn next(&self, last: Uuid) -> String {
+        let same =
+            self.1.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("marker=") && !pair.starts_with("offset="));
+        same.chain([format!("marker={last}").as_str()]).collect::<Vec<_>>().join("&")
+    }
+
     /// A page of volumes, and whether the whole count is wanted too.
-    pub(super) fn volumes(self, version: Microversion) -> Result<(VolumePage, bool), ApiError> {
+    pub(super) fn volumes(&self, version: Microversion) -> Result<(VolumePage, bool), ApiError> {
         let mut page = VolumePage {
             name: None,
             name_contains: None,
@@ -42,22 +49,22 @@ impl Pairs {
         };
         let mut with_count = false;
         let mut unknown = Vec::new();
-        for (key, value) in self.0 {
+        for (key, value) in &self.0 {
             match key.as_str() {
-                "name" | "display_name" => page.name = Some(value),
-                "name~" if version >= Microversion::LIKE_FILTER => page.name_contains = Some(value),
+                "name" | "display_name" => page.name = Some(value.clone()),
+                "name~" if version >= Microversion::LIKE_FILTER => page.name_contains = Some(value.clone()),
                 "status" => page.status = Some(value.to_ascii_lowercase()),
-                "multiattach" => page.multiattach = Some(boolean("multiattach", &value)?),
-                "marker" => page.marker = Some(volume_id(&value)?),
-                "offset" => page.offset = number("offset", &value)?,
-                "limit" => page.limit = limit(&value)?,
-                "sort" => (page.sort_key, page.sort_direction) = sort(&value)?,
-                "sort_key" => page.sort_key = sort_key(&value)?,
-                "sort_dir" => page.sort_direction = sort_direction(&value)?,
-                "with_count" if version >= Microversion::WITH_COUNT => with_count = boolean("with_count", &value)?,
+                "multiattach" => page.multiattach = Some(boolean("multiattach", value)?),
+                "marker" => page.marker = Some(volume_id(value)?),
+                "offset" => page.offset = number("offset", value)?,
+                "limit" => page.limit = limit(value)?,
+                "sort" => (page.sort_key, page.sort_direction) = sort(value)?,
+                "sort_key" => page.sort_key = sort_key(value)?,
+                "sort_dir" => page.sort_direction = sort_direction(value)?,
+                "with_count" if version >= Microversion::WITH_COUNT => with_count = boolean("with_count", value)?,
                 // There is one project, so these choose nothing.
                 "all_tenants" | "all_projects" | "project_id" => {}
-                _ => unknown.push(key),
+                _ => unknown.push(key.clone()),
             }
         }
         refuse_unknown(&unknown)?;
@@ -65,20 +72,20 @@ impl Pairs {
     }
 
     /// A page of attachments.
-    pub(super) fn attachments(self) -> Result<AttachmentFilter, ApiError> {
+    pub(super) fn attachments(&self) -> Result<AttachmentFilter, ApiError> {
         let mut filter = AttachmentFilter { limit: LARGEST_PAGE, ..AttachmentFilter::default() };
         let mut unknown = Vec::new();
-        for (key, value) in self.0 {
+        for (key, value) in &self.0 {
             match key.as_str() {
                 "volume_id" => filter.volume_id = Some(value.to_ascii_lowercase()),
                 "instance_id" | "instance_uuid" => filter.instance_id = Some(value.to_ascii_lowercase()),
                 "status" | "attach_status" => filter.status = Some(value.to_ascii_lowercase()),
-                "marker" => filter.marker = Some(attachment_id(&value)?),
-                "offset" => filter.offset = number("offset", &value)?,
-                "limit" => filter.limit = limit(&value)?,
+                "marker" => filter.marker = Some(attachment_id(value)?),
+                "offset" => filter.offset = number("offset", value)?,
+                "limit" => filter.limit = limit(value)?,
                 // One order and one project: these choose nothing.
                 "all_tenants" | "all_projects" | "project_id" | "sort" | "sort_key" | "sort_dir" => {}
-                _ => unknown.push(key),
+                _ => unknown.push(key.clone()),
             }
         }
         refuse_unknown(&unknown)?;

@@ -17,13 +17,13 @@ use super::{
 /// The field's limit for a request's body, in bytes.
 const LARGEST_BODY: usize = 114_688;
 
-/// The whole API as one service.
-pub type Service = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+/// Every path as one service.
+pub(super) type Routes = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// Makes the API.
-pub fn service(state: AppState) -> Service {
+/// Every path, with what each request passes on its way there.
+pub(super) fn routes(state: AppState) -> Routes {
     let identity = state.identity.clone();
-    let routes = Router::new()
+    let router = Router::new()
         .route("/", get(versions::choices))
         .route("/v3", get(versions::v3))
         .route("/v3/", get(versions::v3))
@@ -48,5 +48,5 @@ pub fn service(state: AppState) -> Service {
         .layer(middleware::from_fn(request_id::attach))
         .with_state(state);
     // Before routing, for it decides the route.
-    BoxCloneSyncService::new(routes.map_request(move |request| project::strip(request, &identity.project_id)))
+    BoxCloneSyncService::new(router.map_request(move |request| project::strip(request, &identity.project_id)))
 }

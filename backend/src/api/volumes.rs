@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::AppState;
@@ -71,7 +71,8 @@ pub(super) async fn list(
     let volumes = state.manager.store().volumes(&page).await?;
     let views = Views::new(&state, version, &headers);
     let list = volumes.iter().map(|volume| views.volume_summary(volume)).collect();
-    answer(&state, &headers, "/v3/volumes", &page, with_count, &volumes, list).await
+    let next = next_page(&headers, "/v3/volumes", &pairs, &page, &volumes);
+    answer(&state, &page, with_count, next, list).await
 }
 
 /// `GET /v3/volumes/detail`
@@ -87,28 +88,32 @@ pub(super) async fn list_detail(
     let attachments = state.manager.store().attachments_of(&ids).await?;
     let views = Views::new(&state, version, &headers);
     let list = volumes.iter().map(|volume| views.volume_detail(volume, &attachments)).collect();
-    answer(&state, &headers, "/v3/volumes/detail", &page, with_count, &volumes, list).await
+    let next = next_page(&headers, "/v3/volumes/detail", &pairs, &page, &volumes);
+    answer(&state, &page, with_count, next, list).await
 }
 
-/// A page, with a link to the next where this one is full.
+/// The link to the next page, where this one is full.
+fn next_page(headers: &HeaderMap, path: &str, pairs: &Pairs, page: &VolumePage, volumes: &[Volume]) -> Option<String> {
+    let full = page.limit > 0 && volumes.len() as u64 == u64::from(page.limit);
+    let last = volumes.last().filter(|_| full)?;
+    Some(format!("{}{path}?{}", origin(headers), pairs.next(last.id)))
+}
+
 async fn answer(
     state: &AppState,
-    headers: &HeaderMap,
-    path: &str,
     page: &VolumePage,
     with_count: bool,
-    volumes: &[Volume],
+    next: Option<String>,
     list: Vec<Value>,
 ) -> Result<Json<Value>, ApiError> {
-    let mut answer = json!({ "volumes": list });
-    if let Some(last) = volumes.last().filter(|_| page.limit > 0 && volumes.len() as u64 == u64::from(page.limit)) {
-        let next = format!("{}{path}?limit={}&marker={}", origin(headers), page.limit, last.id);
-        answer["volumes_links"] = json!([{ "rel": "next", "href": next }]);
+    let mut answer = Map::from_iter([("volumes".to_owned(), Value::Array(list))]);
+    if let Some(next) = next {
+        answer.insert("volumes_links".into(), json!([{ "rel": "next", "href": next }]));
     }
     if with_count {
-        answer["count"] = json!(state.manager.store().count_volumes(page).await?);
+        answer.insert("count".into(), json!(state.manager.store().count_volumes(page).await?));
     }
-    Ok(Json(answer))
+    Ok(Json(Value::Object(answer)))
 }
 
 /// `GET /v3/volumes/summary`

@@ -29,20 +29,22 @@ const BACK_WITHIN: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// At the first start, a tgtd of a service that was killed may take a moment to be gone: so many tries.
+/// A tgtd of a service that was killed may take a moment to be gone, and its port with it: so many tries.
 const FIRST_TRIES: u32 = 5;
 
 /// The daemon, whoever runs it.
 #[derive(Debug)]
 pub struct Daemon {
     client: Client,
-    /// 0 while down; otherwise which life this is.
+    /// Whether requests make sense just now.
     life: watch::Sender<Life>,
+    /// Which life this is, from 1.
     generation: watch::Sender<u64>,
     stop: Arc<Notify>,
     keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Whether a tgtd runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Up,
@@ -110,16 +112,14 @@ impl Daemon {
             return Ok(());
         }
         let client = self.ready().await?;
-        let portal = format!("portal={portal}");
-        let open = client.ask(Request::new(Mode::Portal, Operation::New).parameters(&portal)).await;
-        let Err(error) = open else { return Ok(()) };
-        let shown = client.ask(Request::new(Mode::Portal, Operation::Show)).await?;
-        // Opened already in this life?
-        let listed = portal.replacen("portal=", "Portal: ", 1);
-        if shown.lines().any(|line| line.trim().rsplit_once(',').is_some_and(|(at, _)| at == listed)) {
-            Ok(())
-        } else {
-            Err(error)
+        let mut tries = 1;
+        loop {
+            let Err(error) = open(&client, portal).await else { return Ok(()) };
+            if tries == FIRST_TRIES {
+                return Err(error);
+            }
+            tokio::time::sleep(SHORTEST_PAUSE * tries).await;
+            tries += 1;
         }
     }
 
@@ -132,6 +132,19 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Opens a portal, where it is not open already.
+async fn open(client: &Client, portal: &str) -> Result<(), TgtError> {
+    let parameters = format!("portal={portal}");
+    let Err(error) = client.ask(Request::new(Mode::Portal, Operation::New).parameters(&parameters)).await else {
+        return Ok(());
+    };
+    // It shows `Portal: 127.0.0.1:3260,1`, the 1 being the portal group.
+    let shown = client.ask(Request::new(Mode::Portal, Operation::Show)).await?;
+    let listed = format!("Portal: {portal}");
+    let mut portals = shown.lines().filter_map(|line| line.trim().rsplit_once(','));
+    if portals.any(|(portal, _)| portal == listed) { Ok(()) } else { Err(error) }
 }
 
 /// Watches the child; starts another when it dies.

@@ -35,7 +35,7 @@ pub enum TgtError {
     #[error("tgtd is not running; see the service's log for why it does not start")]
     Down,
     /// The child could not be started.
-    #[error("cannot start {program} (is the package `tgt` installed?)")]
+    #[error("cannot start setpriv (of the package `util-linux`), which starts {program}")]
     Spawn {
         /// What was to be started.
         program: String,
@@ -43,7 +43,7 @@ pub enum TgtError {
         source: std::io::Error,
     },
     /// The child ended before it was ready, or never became ready.
-    #[error("tgtd did not become ready; it said: {said}")]
+    #[error("tgtd did not become ready (is the package `tgt` installed?); it said: {said}")]
     NotReady {
         /// Its last words.
         said: String,
@@ -98,6 +98,12 @@ pub enum TgtRefusal {
     /// 17, which it also says where a file cannot be opened or a portal cannot be bound.
     #[error("invalid request (is the file readable and the portal's address free?)")]
     InvalidRequest,
+    /// 19
+    #[error("the target is in use")]
+    TargetActive,
+    /// 20
+    #[error("the LUN is in use")]
+    LunActive,
     /// Any other.
     #[error("error number {0}")]
     Other(u32),
@@ -117,6 +123,8 @@ impl TgtRefusal {
             14 => Self::UserExists,
             15 => Self::NoUser,
             17 => Self::InvalidRequest,
+            19 => Self::TargetActive,
+            20 => Self::LunActive,
             other => Self::Other(other),
         }
     }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::warn;
 
+use super::accounts;
 use super::client::Client;
 use super::daemon::Daemon;
 use super::error::{TgtError, TgtRefusal};
@@ -24,6 +26,9 @@ const PRODUCT: &str = "VOLUME";
 
 /// How long a session whose access is taken away may take to end by itself.
 const SESSION_END: Duration = Duration::from_secs(2);
+
+/// How long commands of a session that was cut may take to end.
+const COMMANDS_END: Duration = Duration::from_secs(10);
 
 /// Targets in a tgtd.
 #[derive(Debug)]
@@ -71,73 +76,75 @@ impl TgtTarget {
     }
 
     async fn revoke_one(&self, export: &Export, access: &Access) -> Result<(), (&'static str, TgtError)> {
-        if export.accesses.is_empty() {
-            return self.remove_target(export, Some(access)).await;
-        }
         let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
         let tid = export.target_id;
-        let account_stays = export.accesses.iter().any(|other| other.chap.username == access.chap.username);
-        if !account_stays {
-            forget_account(&client, tid, &access.chap.username).await?;
+        // The rule first: whoever is cut off below must not come straight back.
+        let initiator_stays = export.accesses.iter().any(|other| other.initiator == access.initiator);
+        if !initiator_stays {
+            shut_out(&client, tid, &access.initiator).await.map_err(|error| ("shut the initiator out", error))?;
         }
-        if export.accesses.iter().any(|other| other.initiator == access.initiator) {
+        let staying: Vec<&str> = export.accesses.iter().map(|other| other.chap.username.as_str()).collect();
+        if !staying.contains(&access.chap.username.as_str()) {
+            let forgotten = accounts::forget(&client, tid, &access.chap.username, &staying).await;
+            forgotten.map_err(|error| ("forget the account", error))?;
+        }
+        if initiator_stays {
             // The host has another attachment of this volume: its one session serves both.
             return Ok(());
         }
-        let rule = format!("initiator-name={}", access.initiator);
-        let request = Request::new(Mode::Target, Operation::Unbind).target(tid).parameters(&rule);
-        client.ensure(request, TgtRefusal::NoRule).await.map_err(|error| ("shut the initiator out", error))?;
-        let left = sessions::wait_gone(&client, tid, Some(&access.initiator), SESSION_END)
-            .await
-            .map_err(|error| ("see who is logged in", error))?;
-        for session in left {
-            warn!(volume = %export.volume_id, initiator = %session.initiator, "still logged in after its attachment was deleted: cutting the session");
-            sessions::cut(&client, tid, &session).await.map_err(|error| ("cut a session", error))?;
-        }
-        Ok(())
+        let everybody = export.accesses.is_empty();
+        end_sessions(&client, export, (!everybody).then_some(&access.initiator)).await?;
+        if everybody { delete_target(&client, tid).await } else { Ok(()) }
     }
 
-    /// Removes the target; `access` is the one it was last for.
-    async fn remove_target(&self, export: &Export, access: Option<&Access>) -> Result<(), (&'static str, TgtError)> {
+    async fn remove_target(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
         let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
-        let tid = export.target_id;
-        let left =
-            sessions::wait_gone(&client, tid, None, SESSION_END).await.map_err(|error| ("see who is logged in", error))?;
-        for session in &left {
-            warn!(volume = %export.volume_id, initiator = %session.initiator, "still logged in: removing the target all the same");
-        }
-        let request = Request { force: !left.is_empty(), ..Request::new(Mode::Target, Operation::Delete).target(tid) };
-        client.ensure(request, TgtRefusal::NoTarget).await.map_err(|error| ("remove the target", error))?;
-        match access {
-            Some(access) => forget_account(&client, tid, &access.chap.username).await,
-            None => Ok(()),
-        }
+        end_sessions(&client, export, None).await?;
+        delete_target(&client, export.target_id).await
     }
 }
 
 /// Lets one initiator in, with its account.
 async fn grant(client: &Client, tid: i32, access: &Access) -> Result<(), (&'static str, TgtError)> {
-    let account = zeroize::Zeroizing::new(format!("user={},password={}", access.chap.username, access.chap.password.reveal()));
-    let request = Request::new(Mode::Account, Operation::New).parameters(&account);
-    client.ensure(request, TgtRefusal::UserExists).await.map_err(|error| ("make the account", error))?;
-    let user = format!("user={}", access.chap.username);
-    let request = Request::new(Mode::Account, Operation::Bind).target(tid).parameters(&user);
-    client.ensure(request, TgtRefusal::UserExists).await.map_err(|error| ("bind the account", error))?;
+    accounts::bind(client, tid, &access.chap).await.map_err(|error| ("make the account", error))?;
     let rule = format!("initiator-name={}", access.initiator);
     let request = Request::new(Mode::Target, Operation::Bind).target(tid).parameters(&rule);
     client.ensure(request, TgtRefusal::RuleExists).await.map_err(|error| ("let the initiator in", error))
 }
 
-/// Unbinds and forgets an account, where it is still there.
-async fn forget_account(client: &Client, tid: i32, username: &str) -> Result<(), (&'static str, TgtError)> {
-    let user = format!("user={username}");
-    let unbind = Request::new(Mode::Account, Operation::Unbind).target(tid).parameters(&user);
-    match client.ensure(unbind, TgtRefusal::NoUser).await {
-        Err(TgtError::Refused(TgtRefusal::NoTarget)) | Ok(()) => {}
-        Err(error) => return Err(("unbind the account", error)),
+async fn shut_out(client: &Client, tid: i32, initiator: &str) -> Result<(), TgtError> {
+    let rule = format!("initiator-name={initiator}");
+    let request = Request::new(Mode::Target, Operation::Unbind).target(tid).parameters(&rule);
+    match client.ensure(request, TgtRefusal::NoRule).await {
+        Err(TgtError::Refused(TgtRefusal::NoTarget)) => Ok(()),
+        other => other,
     }
-    let delete = Request::new(Mode::Account, Operation::Delete).parameters(&user);
-    client.ensure(delete, TgtRefusal::NoUser).await.map_err(|error| ("forget the account", error))
+}
+
+/// Gives the sessions of `initiator`, or of everybody, time to end; then cuts them.
+async fn end_sessions(client: &Client, export: &Export, initiator: Option<&String>) -> Result<(), (&'static str, TgtError)> {
+    let (tid, initiator) = (export.target_id, initiator.map(String::as_str));
+    let left = sessions::wait_gone(client, tid, initiator, SESSION_END).await;
+    for session in left.map_err(|error| ("see who is logged in", error))? {
+        warn!(volume = %export.volume_id, initiator = %session.initiator, "still logged in after its attachment was deleted: cutting the session");
+        sessions::cut(client, tid, &session).await.map_err(|error| ("cut a session", error))?;
+    }
+    Ok(())
+}
+
+/// Removes the target. Commands of a session that was cut may still be on their way to the disk; tgtd refuses until they are done.
+async fn delete_target(client: &Client, tid: i32) -> Result<(), (&'static str, TgtError)> {
+    let request = Request { force: true, ..Request::new(Mode::Target, Operation::Delete).target(tid) };
+    let deadline = Instant::now() + COMMANDS_END;
+    loop {
+        match client.ensure(request, TgtRefusal::NoTarget).await {
+            Ok(()) => return Ok(()),
+            Err(TgtError::Refused(TgtRefusal::TargetActive | TgtRefusal::LunActive)) if Instant::now() < deadline => {
+                tokio::time::sleep(sessions::ASK_AGAIN).await;
+            }
+            Err(error) => return Err(("remove the target", error)),
+        }
+    }
 }
 
 impl Target for TgtTarget {
@@ -150,7 +157,7 @@ impl Target for TgtTarget {
     }
 
     fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {
-        self.remove_target(export, None).map(|done| named(export, done)).boxed()
+        self.remove_target(export).map(|done| named(export, done)).boxed()
     }
 
     fn portal(&self) -> &str {

@@ -8,10 +8,12 @@
 //! client.rs    one request, one answer, with a deadline
 //! daemon.rs    the tgtd that is used: a child, or one that somebody else runs
 //! process.rs   a tgtd as a child process: started, ready, its words kept
+//! accounts.rs  CHAP accounts, and a flaw of tgtd that they must be kept from
 //! exports.rs   the trait: exports in terms of requests
 //! sessions.rs  who is logged in, and waiting for them to leave
 //! ```
 
+mod accounts;
 mod client;
 mod daemon;
 mod error;

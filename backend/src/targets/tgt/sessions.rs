@@ -8,9 +8,9 @@ use super::client::Client;
 use super::error::{TgtError, TgtRefusal};
 use super::protocol::{Mode, Operation, Request};
 
-/// tgtd tells nobody when a session ends, so this is the one place that has to ask again. Short, because a host that let
+/// tgtd tells nobody when a session ends, so it has to be asked again. Short, because a host that let
 /// go properly is gone before it asks for the detach.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// One connection of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
