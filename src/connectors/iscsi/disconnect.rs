@@ -81,10 +81,10 @@ impl KernelInitiator {
             Ok(()) => match self.session(path)? {
                 Some(session) => Ok(Some(session)),
                 // "Exists already", but not in the kernel yet.
-                None => {
-                    let what = format!("the login to {path} that was under way");
-                    Err(ConnectorError::KernelTimeout { what, waited_s: 0 })
-                }
+                None => Err(ConnectorError::SessionDown {
+                    path: path.clone(),
+                    state: "still being set up by iscsid; ask again".to_owned(),
+                }),
             },
             Err(ConnectorError::LoginRefused { .. } | ConnectorError::Iscsiadm { .. }) => Ok(None),
             Err(error) => Err(error),

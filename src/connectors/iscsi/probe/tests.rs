@@ -23,7 +23,7 @@ struct Tgt {
     port: u16,
     /// tgt's name for its control channel; it wants one below 32768, so it is the port without its highest bit.
     control: String,
-    _image: tempfile::NamedTempFile,
+    image: tempfile::NamedTempFile,
 }
 
 impl Tgt {
@@ -40,13 +40,13 @@ impl Tgt {
             .expect("tgtd must be installed (Debian package tgt)");
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(16 << 20).unwrap();
-        let tgt = Self { daemon, port, control, _image: image };
+        let tgt = Self { daemon, port, control, image };
         let until = Instant::now() + Duration::from_secs(20);
         while !tgt.admin("--op show --mode sys") {
             assert!(Instant::now() < until, "tgtd did not start");
             thread::sleep(Duration::from_millis(20));
         }
-        let file = tgt._image.path().display().to_string();
+        let file = tgt.image.path().display().to_string();
         for line in [
             &format!("--op new --mode target --tid 1 -T {IQN}"),
             &format!("--op new --mode logicalunit --tid 1 --lun 1 -b {file}"),
@@ -75,6 +75,10 @@ impl Drop for Tgt {
     fn drop(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
+        // Killed, it leaves its control socket behind.
+        for suffix in ["", ".lock"] {
+            let _ = std::fs::remove_file(format!("/var/run/tgtd/socket.{}{suffix}", self.control));
+        }
     }
 }
 
