@@ -81,10 +81,7 @@ impl KernelInitiator {
             Ok(()) => match self.session(path)? {
                 Some(session) => Ok(Some(session)),
                 // "Exists already", but not in the kernel yet.
-                None => Err(ConnectorError::SessionDown {
-                    path: path.clone(),
-                    state: "still being set up by iscsid; ask again".to_owned(),
-                }),
+                None => Err(ConnectorError::LoginUnderWay { path: path.clone() }),
             },
             Err(ConnectorError::LoginRefused { .. } | ConnectorError::Iscsiadm { .. }) => Ok(None),
             Err(error) => Err(error),
