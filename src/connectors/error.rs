@@ -82,6 +82,12 @@ pub enum ConnectorError {
         /// The kernel's word for its state.
         state: String,
     },
+    /// A login that an earlier run asked for has not ended yet.
+    #[error("iscsid is still at an earlier login to {path}: it cannot be undone before it ends; try again")]
+    LoginUnderWay {
+        /// The path.
+        path: IscsiPath,
+    },
     /// The LUN's place is taken by a device that Bowline did not make for this volume.
     #[error("SCSI device {address} is there already and was not connected for volume {volume}: remove it before attaching")]
     ForeignDevice {
@@ -168,7 +174,7 @@ impl ConnectorError {
             Self::Command { source: CommandError::Timeout { .. }, .. } => ErrorKind::Timeout,
             Self::Command { .. } | Self::System { .. } | Self::NoInitiatorName { .. } => ErrorKind::Internal,
             Self::ForeignRecord { .. } | Self::ForeignDevice { .. } | Self::DeviceInUse { .. } => ErrorKind::Conflict,
-            Self::DeviceMissing { .. } | Self::KernelTimeout { .. } => ErrorKind::Timeout,
+            Self::DeviceMissing { .. } | Self::KernelTimeout { .. } | Self::LoginUnderWay { .. } => ErrorKind::Timeout,
             Self::NotConnected { .. } => ErrorKind::NotFound,
             Self::NotTheVolume { .. } => ErrorKind::IdentityMismatch,
             Self::Flush { .. } => ErrorKind::Unavailable,

@@ -192,3 +192,56 @@ fn iscsi_only(info: &ConnectionInfo) -> Result<&IscsiConnection, ConnectorError>
         other => Err(ConnectorError::UnsupportedProtocol { protocol: other.protocol().to_owned() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn qemu() -> Connectors {
+        let iscsi = IscsiConfig { initiator: InitiatorChoice::Qemu, ..Default::default() };
+        Connectors::new(ConnectorsConfig { iscsi, ..Default::default() }).unwrap()
+    }
+
+    fn info(iqn: &str) -> ConnectionInfo {
+        let path = IscsiPath { portal: "127.0.0.1:1".parse().unwrap(), iqn: iqn.into(), lun: 1 };
+        ConnectionInfo::Iscsi(IscsiConnection {
+            paths: vec![path],
+            chap: None,
+            read_only: false,
+            discard: false,
+            encrypted: false,
+            serial: None,
+        })
+    }
+
+    #[test]
+    fn target_names_that_could_become_a_path_or_an_option_are_refused() {
+        for iqn in
+            ["../../etc", "iqn.a/../../b", "-o", "", "iqn.a b", "iqn.a\nnode.startup", &format!("iqn.{}", "x".repeat(300))]
+        {
+            let error = qemu().intent(&info(iqn)).unwrap_err();
+            assert!(matches!(error, ConnectorError::BadConnectionInfo { .. }), "{iqn:?}: {error}");
+        }
+        assert!(qemu().intent(&info("iqn.2010-10.org.openstack:volume-1")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_futures_can_move_between_threads_and_a_dead_portal_is_unavailable() {
+        let volume = "94333fbd-2aab-4a5a-befd-e30c2f7377fd".parse().unwrap();
+        let task = tokio::spawn(async move {
+            let connectors = qemu();
+            let intent = connectors.intent(&info("iqn.a")).unwrap();
+            let error = connectors.connect(volume, &info("iqn.a")).await.unwrap_err();
+            (error, connectors.undo(volume, &intent).await.unwrap())
+        });
+        let (error, undone) = task.await.unwrap();
+        assert_eq!(error.kind(), crate::model::ErrorKind::Unavailable, "{error}");
+        assert_eq!(undone, Disconnected::Unchanged);
+    }
+
+    #[test]
+    fn an_unknown_protocol_is_named() {
+        let info = ConnectionInfo::Unsupported { driver_volume_type: "rbd".into() };
+        assert!(qemu().intent(&info).unwrap_err().to_string().contains("\"rbd\""));
+    }
+}

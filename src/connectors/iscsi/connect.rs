@@ -58,7 +58,7 @@ impl KernelInitiator {
     }
 
     async fn unwind(&self, volume: VolumeId, path: &IscsiPath) -> Result<(), ConnectorError> {
-        self.release(volume, path, None, Reason::Undo).await?;
+        self.release(volume, path, None, Reason::Unwind).await?;
         self.names.unclaim(volume, path).map_err(ConnectorError::system("remove the claim of the LUN"))
     }
 

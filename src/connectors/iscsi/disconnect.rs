@@ -8,7 +8,7 @@
 
 use super::{KernelInitiator, device, login, node_record::Owner, scan, sessions, sessions::Session};
 use crate::{
-    connectors::{ConnectorError, Disconnected},
+    connectors::{ConnectorError, Disconnected, reach},
     model::{DeviceIdentity, IscsiPath, VolumeId},
 };
 
@@ -17,7 +17,9 @@ use crate::{
 pub(super) enum Reason {
     /// A guest had it: whatever is cached is flushed first, and anything unexpected is an error.
     Detach,
-    /// A connect did not come to its end, so nobody has written to it: only what it surely made is removed.
+    /// A connect failed just now, so nobody has written to it: only what it surely made is removed.
+    Unwind,
+    /// The same, after a crash: a login may even be under way in iscsid.
     Undo,
 }
 
@@ -53,7 +55,11 @@ impl KernelInitiator {
         reason: Reason,
     ) -> Result<Disconnected, ConnectorError> {
         let mut changed = false;
-        if let Some(session) = self.session(path)? {
+        let session = match self.session(path)? {
+            None if reason == Reason::Undo && self.owner(path)? == Owner::Bowline => self.finish_login(path).await?,
+            found => found,
+        };
+        if let Some(session) = session {
             if session.lun_folder(path.lun).exists() && self.may_remove(volume, path, &session, expected, reason)? {
                 self.remove_device(volume, path, &session, reason).await?;
                 changed = true;
@@ -63,6 +69,23 @@ impl KernelInitiator {
             changed |= self.remove_record(path)?;
         }
         Ok(if changed { Disconnected::Changed } else { Disconnected::Unchanged })
+    }
+
+    /// A record without a session, after a crash: iscsid may still be at the login it was asked for, and a session that
+    /// appears after its record was removed would stay for ever. iscsid logs in to one target once, so asking again tells how it ended.
+    async fn finish_login(&self, path: &IscsiPath) -> Result<Option<Session>, ConnectorError> {
+        if reach::portal(path, self.config.login_timeout_s).await.is_err() {
+            return Ok(None);
+        }
+        match login::login(path, self.config.login_timeout_s).await {
+            Ok(()) => match self.session(path)? {
+                Some(session) => Ok(Some(session)),
+                // "Exists already", but not in the kernel yet.
+                None => Err(ConnectorError::LoginUnderWay { path: path.clone() }),
+            },
+            Err(ConnectorError::LoginRefused { .. } | ConnectorError::Iscsiadm { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Decides whether the device that sits at the LUN now is the volume's to remove.
@@ -88,7 +111,7 @@ impl KernelInitiator {
                 found: Box::new(found.identity),
             }),
             _ if is_ours => Ok(true),
-            _ if reason == Reason::Undo => Ok(false),
+            _ if reason != Reason::Detach => Ok(false),
             _ => Err(ConnectorError::ForeignDevice { volume, address }),
         }
     }

@@ -21,15 +21,18 @@ const INITIATOR: &str = "iqn.1993-08.org.debian:01:probe";
 struct Tgt {
     daemon: Child,
     port: u16,
-    _image: tempfile::NamedTempFile,
+    /// tgt's name for its control channel; it wants one below 32768, so it is the port without its highest bit.
+    control: String,
+    image: tempfile::NamedTempFile,
 }
 
 impl Tgt {
     fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let portal = format!("portal=127.0.0.1:{port}");
+        let control = (port & 0x7fff).to_string();
         let daemon = Command::new("tgtd")
-            .args(["-f", "-C", &port.to_string(), "--iscsi", &portal])
+            .args(["-f", "-C", &control, "--iscsi", &portal])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -37,13 +40,13 @@ impl Tgt {
             .expect("tgtd must be installed (Debian package tgt)");
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(16 << 20).unwrap();
-        let tgt = Self { daemon, port, _image: image };
+        let tgt = Self { daemon, port, control, image };
         let until = Instant::now() + Duration::from_secs(20);
         while !tgt.admin("--op show --mode sys") {
             assert!(Instant::now() < until, "tgtd did not start");
             thread::sleep(Duration::from_millis(20));
         }
-        let file = tgt._image.path().display().to_string();
+        let file = tgt.image.path().display().to_string();
         for line in [
             &format!("--op new --mode target --tid 1 -T {IQN}"),
             &format!("--op new --mode logicalunit --tid 1 --lun 1 -b {file}"),
@@ -59,7 +62,7 @@ impl Tgt {
 
     fn admin(&self, line: &str) -> bool {
         let mut command = Command::new("tgtadm");
-        command.args(["-C", &self.port.to_string(), "--lld", "iscsi"]).args(line.split(' '));
+        command.args(["-C", &self.control, "--lld", "iscsi"]).args(line.split(' '));
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     }
 
@@ -72,6 +75,10 @@ impl Drop for Tgt {
     fn drop(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
+        // Killed, it leaves its control socket behind.
+        for suffix in ["", ".lock"] {
+            let _ = std::fs::remove_file(format!("/var/run/tgtd/socket.{}{suffix}", self.control));
+        }
     }
 }
 
@@ -111,7 +118,7 @@ async fn sessions_are_closed_afterwards() {
     let tgt = Tgt::start();
     identify(&tgt.path(IQN, 1), INITIATOR, Some(&chap("correct-secret")), 10).await.unwrap();
     let shown = Command::new("tgtadm")
-        .args(["-C", &tgt.port.to_string(), "--lld", "iscsi", "--op", "show", "--mode", "conn", "--tid", "1"])
+        .args(["-C", &tgt.control, "--lld", "iscsi", "--op", "show", "--mode", "conn", "--tid", "1"])
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&shown.stdout), "", "a session is left");
@@ -161,7 +168,8 @@ proptest! {
         if as_login && bytes.len() >= 48 {
             // A well-framed answer to the first request, with everything else random.
             bytes[0] = 0x23;
-            bytes[4..8].copy_from_slice(&[0, 0, 0, u8::try_from(bytes.len() - 48).unwrap_or(200)]);
+            let length = u8::try_from(bytes.len() - 48).unwrap_or(200);
+            bytes[4..8].copy_from_slice(&[0, 0, 0, length]);
             bytes[16..20].copy_from_slice(&1u32.to_be_bytes());
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
