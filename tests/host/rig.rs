@@ -25,7 +25,10 @@ fn a_guest_reads_and_writes_a_network_disk() {
     let guest = host.guest("g1");
     let file = host.ok("target-up vol1");
     host.ok(&format!("printf 'written-by-host!' | dd of={file} conv=notrunc status=none"));
-    host.write("/run/secret.xml", "<secret ephemeral='yes' private='yes'><usage type='iscsi'><target>t</target></usage></secret>");
+    host.write(
+        "/run/secret.xml",
+        "<secret ephemeral='yes' private='yes'><usage type='iscsi'><target>t</target></usage></secret>",
+    );
     host.ok("virsh -q secret-define /run/secret.xml");
     let secret = host.ok("virsh -q secret-list | awk '{print $1}'");
     host.ok(&format!("printf chappassword12 >/run/password && virsh secret-set-value {secret} --file /run/password --plain"));
