@@ -29,9 +29,10 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folder of the binaries under test.
+/// The folder of the binaries under test: those that cargo just built, or, to test others, `BOWLINE_BIN`.
 pub fn binaries() -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_bowlined")).parent().unwrap().to_owned()
+    let built = || Path::new(env!("CARGO_BIN_EXE_bowlined")).parent().unwrap().to_owned();
+    std::env::var_os("BOWLINE_BIN").map_or_else(built, PathBuf::from)
 }
 
 /// Where a failing test leaves its logs: `target/test-logs/NAME`.

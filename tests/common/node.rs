@@ -2,6 +2,7 @@
 //! its life is tied to a pipe that only this process holds.
 
 use std::process::{ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::{Machine, Output, binaries, install_tree, log_folder, repository};
@@ -45,7 +46,7 @@ impl Node {
     #[track_caller]
     fn boot(&mut self) {
         let mut command = Command::new(repository().join("tests/node/node"));
-        command.args(["up", "--tether", &self.name]).stdin(Stdio::piped());
+        command.args(["up", "--tether", &self.name]).env("NODE_IMAGE", image()).stdin(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         // Taken before waiting: wait() would close it, and the node would take that for our end.
         self.tether = child.stdin.take();
@@ -75,4 +76,11 @@ impl Drop for Node {
         }
         let _ = Output::of(&mut self.script("rm"));
     }
+}
+
+/// What nodes boot from, made now if it is not there: minutes the first time, and the same for all tests of a run.
+#[track_caller]
+fn image() -> &'static str {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    IMAGE.get_or_init(|| Output::of(&mut Command::new(repository().join("tests/node/image/build"))).ok())
 }

@@ -1,0 +1,111 @@
+# Bowline: everything a person or a CI does, by name. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+PREFIX ?= /usr
+DESTDIR ?=
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# Which built binaries `make install` takes.
+BOWLINE_BIN ?= $(TARGET)/release
+CARGO ?= cargo
+# Node and host tests are bound by processors, each node by one of them.
+TEST_THREADS ?= $(shell nproc)
+
+# stage NAME: prints what begins, and runs the command with its time behind it.
+define stage
+@echo "== $(1)"; started=$$SECONDS; \
+$(2); \
+echo "== $(1): $$((SECONDS - started)) s"
+endef
+
+.PHONY: all build release test test-unit test-host test-node demo demo-node bench lint deny doc \
+	install install-programs install-system install-docs clean help dependencies dependencies-node
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+all: build lint test ## build, lint, test
+
+dependencies:
+	@scripts/install-deps build run
+
+dependencies-node: dependencies
+	@scripts/install-deps node
+
+build: dependencies ## debug binaries
+	$(call stage,build,$(CARGO) build --locked --workspace --bins)
+
+release: dependencies ## release binaries
+	$(call stage,release,$(CARGO) build --locked --workspace --bins --release)
+
+lint: dependencies ## rustfmt and clippy, no warnings
+	$(call stage,format,$(CARGO) fmt --all --check)
+	$(call stage,clippy,$(CARGO) clippy --locked --workspace --all-targets -- -D warnings)
+
+# Building cargo-deny takes minutes, so it is taken where it is there.
+deny: ## licences, bans and sources of the dependencies
+	@if $(CARGO) deny --version >/dev/null 2>&1; then echo '== deny'; $(CARGO) deny check licenses bans sources; \
+	else echo '== deny: NOT CHECKED, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
+
+test: dependencies-node build lint deny ## all tests: unit, host, node
+	@$(MAKE) --no-print-directory test-unit test-host test-node
+
+test-unit: build ## tests that need no rig
+	$(call stage,unit and integration tests,tests=$$(ls tests/*.rs 2>/dev/null | sed 's|tests/\(.*\)\.rs|--test \1|'); \
+	$(CARGO) test --locked --workspace --lib --bins $$tests)
+
+test-host: build ## tests on this machine's libvirtd and QEMU, isolated
+	@scripts/install-deps node
+	$(call stage,host tests,$(CARGO) test --locked --test host -- --test-threads=$(TEST_THREADS))
+
+test-node: build dependencies-node ## tests in whole compute nodes
+	$(call stage,node image,tests/node/image/build >/dev/null)
+	$(call stage,node tests,$(CARGO) test --locked --test node -- --test-threads=$(TEST_THREADS))
+
+demo: release ## a guest gets a volume and lets it go, on this machine
+	@scripts/install-deps node
+	@scripts/demo
+
+demo-node: release dependencies-node ## the same with the kernel's initiator, in a node
+	@scripts/demo-node
+
+bench: release dependencies-node ## one JSON object of times and sizes on stdout
+	@scripts/bench
+
+doc: dependencies ## the API documentation
+	$(CARGO) doc --locked --workspace --no-deps
+
+install: install-programs install-system install-docs ## install below DESTDIR, from BOWLINE_BIN
+
+install-programs:
+	install -Dm755 $(BOWLINE_BIN)/bowlined $(DESTDIR)$(PREFIX)/sbin/bowlined
+	install -Dm755 $(BOWLINE_BIN)/bowline $(DESTDIR)$(PREFIX)/bin/bowline
+	install -Dm755 $(BOWLINE_BIN)/bowline-backend $(DESTDIR)$(PREFIX)/bin/bowline-backend
+
+install-system:
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in bowlined.service bowline-backend.service; do \
+	  sed 's|=/usr/|=$(PREFIX)/|' systemd/$$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; \
+	  chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
+	install -Dm644 systemd/org.bowline.Agent1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.bowline.Agent1.conf
+	install -Dm644 systemd/org.bowline.agent1.policy $(DESTDIR)$(PREFIX)/share/polkit-1/actions/org.bowline.agent1.policy
+	install -Dm644 systemd/50-bowline.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/50-bowline.rules
+	install -Dm644 systemd/bowline.sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/bowline.conf
+	install -Dm644 systemd/bowline.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/bowline.conf
+	install -Dm644 systemd/bowlined.toml $(DESTDIR)$(PREFIX)/lib/bowline/bowlined.d/00-defaults.toml
+
+# Written by the command itself; a man page or a completion that comes out empty is an error.
+install-docs:
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BOWLINE_BIN)/bowline man --out $(DESTDIR)$(PREFIX)/share/man/man1
+	$(BOWLINE_BIN)/bowline completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/bowline
+	$(BOWLINE_BIN)/bowline completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_bowline
+	$(BOWLINE_BIN)/bowline completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bowline.fish
+	test -s $(DESTDIR)$(PREFIX)/share/man/man1/bowline.1
+	test -s $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bowline
+
+clean: ## cargo's output; the rig's cache stays
+	$(CARGO) clean
