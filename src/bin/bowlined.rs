@@ -21,7 +21,7 @@ use sd_notify::NotifyState;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::broadcast::error::RecvError,
+    sync::broadcast::{self, error::RecvError},
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -30,6 +30,10 @@ const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long the end of the process waits for blocking calls.
 const THREADS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// First and last pause before what could not be connected again is tried once more.
+const FIRST_RECONNECT: Duration = Duration::from_secs(2);
+const LAST_RECONNECT: Duration = Duration::from_secs(60);
 
 /// Threads of the runtime. The agent waits far more than it computes; libvirt's blocking calls have threads of their own.
 const WORKER_THREADS: usize = 2;
@@ -115,7 +119,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let volumes = VolumeService::new(user, service, http)?;
     let connectors = Connectors::new(connectors_config(settings))?;
     let libvirt = Libvirt::start(libvirt_config(settings))?;
-    let mut guest_events = libvirt.events();
+    let guest_events = libvirt.events();
     let parts = Parts {
         volumes: Arc::new(CloudVolumes(volumes)),
         connectors: Arc::new(HostConnectors(connectors)),
@@ -129,26 +133,16 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     });
+    status("connecting what a reboot took");
+    let patience = Duration::from_secs(settings.operations.recovery_timeout_s);
+    let left = tokio::time::timeout(patience, agent.reconnect()).await.unwrap_or(usize::MAX);
     let published = dbus::publish(agent.clone(), settings.bus_address.as_deref()).await?;
     let served = published.claim_name().await?;
     notify(&[NotifyState::Ready, NotifyState::Status(&summary(&agent))]);
     tracing::info!("ready: {}", summary(&agent));
 
     let watchdog = tokio::spawn(feed_watchdog());
-    let mending = agent.clone();
-    let reconnecting = tokio::spawn(async move {
-        loop {
-            mending.reconnect().await;
-            loop {
-                match guest_events.recv().await {
-                    // A restarted libvirtd has lost its ephemeral secrets.
-                    Ok(GuestEvent::Connected) | Err(RecvError::Lagged(_)) => break,
-                    Ok(_) => {}
-                    Err(RecvError::Closed) => return,
-                }
-            }
-        }
-    });
+    let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, left > 0));
     let telling = agent.clone();
     let status_line = tokio::spawn(async move {
         let mut events = telling.events();
@@ -173,6 +167,32 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         anyhow::bail!("the connection to D-Bus was lost");
     }
     Ok(())
+}
+
+/// Connects again what is lost: when libvirtd is back, which has lost its ephemeral secrets, and as long as something
+/// could not be connected, ever more seldom.
+async fn keep_connected(agent: Arc<Agent>, mut guest_events: broadcast::Receiver<GuestEvent>, mut incomplete: bool) {
+    let mut pause = FIRST_RECONNECT;
+    loop {
+        let back = async {
+            loop {
+                match guest_events.recv().await {
+                    // What else was told meanwhile does not matter: everything is looked at anew.
+                    Ok(GuestEvent::Connected) | Err(RecvError::Lagged(_)) => break,
+                    Ok(_) => {}
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        if incomplete {
+            let _ = tokio::time::timeout(pause, back).await;
+            pause = (pause * 2).min(LAST_RECONNECT);
+        } else {
+            back.await;
+            pause = FIRST_RECONNECT;
+        }
+        incomplete = agent.reconnect().await > 0;
+    }
 }
 
 fn connectors_config(settings: &Settings) -> ConnectorsConfig {

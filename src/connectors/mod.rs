@@ -17,15 +17,14 @@ mod reach;
 mod udev;
 
 use crate::model::{
-    ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, IscsiConnection, IscsiPath, ObservedIdentity,
-    VolumeId,
+    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Initiator, IscsiConnection,
+    ObservedIdentity, VolumeId,
 };
-use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc};
 
 pub use command::CommandError;
 pub use error::ConnectorError;
-pub use iscsi::{Initiator, InitiatorChoice, IscsiConfig, ProbeError};
+pub use iscsi::{InitiatorChoice, IscsiConfig, ProbeError};
 
 /// Settings of the connectors.
 #[derive(Debug, Clone)]
@@ -46,15 +45,6 @@ impl Default for ConnectorsConfig {
     fn default() -> Self {
         Self { iscsi: IscsiConfig::default(), my_ip: None, host: None, run_dir: "/run/bowline".into(), sysfs: "/sys".into() }
     }
-}
-
-/// What a connect is about to touch. Holds no secret; journalled before the connect, it is all that [`Connectors::undo`] needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectIntent {
-    /// Who logs in.
-    pub initiator: Initiator,
-    /// Every path that may be tried.
-    pub paths: Vec<IscsiPath>,
 }
 
 /// What is real of a device now.
@@ -196,6 +186,7 @@ fn iscsi_only(info: &ConnectionInfo) -> Result<&IscsiConnection, ConnectorError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::IscsiPath;
 
     fn qemu() -> Connectors {
         let iscsi = IscsiConfig { initiator: InitiatorChoice::Qemu, ..Default::default() };

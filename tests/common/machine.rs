@@ -71,6 +71,15 @@ pub trait Machine {
         Guest::start(self, name, "")
     }
 
+    /// Boots a guest that libvirt has a definition of already.
+    #[track_caller]
+    fn started_guest(&self, name: &str) -> Guest<'_>
+    where
+        Self: Sized,
+    {
+        Guest::start(self, name, "--defined")
+    }
+
     /// Boots a guest that libvirt also keeps when it is off.
     #[track_caller]
     fn persistent_guest(&self, name: &str) -> Guest<'_>

@@ -40,6 +40,11 @@ impl<'machine, M: Machine> Site<'machine, M> {
         site
     }
 
+    /// A machine where both run already, or will be started by the test.
+    pub fn at(machine: &'machine M, services: Services) -> Self {
+        Self { machine, services }
+    }
+
     /// Starts the volume service and waits until it serves.
     #[track_caller]
     pub fn start_service(&self) {

@@ -1,7 +1,7 @@
 //! Tests on this machine's own libvirtd and QEMU, in a rig of namespaces (`tests/host/rig`): no kernel iSCSI, so volumes
 //! reach guests through QEMU's own initiator.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attach;
 #[path = "../common/mod.rs"]

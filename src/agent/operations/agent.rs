@@ -57,9 +57,9 @@ impl Agent {
     }
 
     /// Brings back what a reboot or another restart took from attachments; to be called at start and whenever libvirtd
-    /// comes back.
-    pub async fn reconnect(&self) {
-        reconnect::reconnect_all(&self.shared).await;
+    /// comes back. Returns how many could not be brought back.
+    pub async fn reconnect(&self) -> usize {
+        reconnect::reconnect_all(&self.shared).await
     }
 
     /// Waits for the operations under way to end, but not longer than this. What is cut is mended at the next start.

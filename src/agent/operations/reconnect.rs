@@ -11,19 +11,25 @@ use futures_util::{StreamExt, stream};
 /// Attachments brought back side by side.
 const WIDTH: usize = 8;
 
-/// Brings back every attachment that lost something. What cannot be brought back is logged and left for the next time.
-pub(super) async fn reconnect_all(shared: &Shared) {
+/// Brings back every attachment that lost something. Returns how many could not be brought back; each was logged.
+pub(super) async fn reconnect_all(shared: &Shared) -> usize {
     stream::iter(shared.registry.attachments())
-        .for_each_concurrent(WIDTH, |record| async move {
+        .map(|record| async move {
             match reconnect(shared, &record).await {
-                Ok(false) => {}
-                Ok(true) => tracing::info!(volume = %record.volume, guest = record.guest_name, "connected again"),
+                Ok(false) => 0,
+                Ok(true) => {
+                    tracing::info!(volume = %record.volume, guest = record.guest_name, "connected again");
+                    0
+                }
                 Err(error) => {
                     tracing::error!(volume = %record.volume, guest = record.guest_name, %error, "could not be connected again");
+                    1
                 }
             }
         })
-        .await;
+        .buffer_unordered(WIDTH)
+        .fold(0, |sum, failed| async move { sum + failed })
+        .await
 }
 
 async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<bool> {

@@ -26,14 +26,14 @@ mod support;
 
 use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, udev::UdevMonitor};
 use crate::model::{
-    BlockDevice, ConnectedDevice, DeviceIdentity, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity, VolumeId,
+    BlockDevice, ConnectedDevice, DeviceIdentity, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
+    VolumeId,
 };
 use disconnect::Reason;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 pub use probe::ProbeError;
-pub use support::Initiator;
 
 /// `[iscsi] initiator`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -10,7 +10,7 @@
 use crate::model::{IscsiPath, VolumeId};
 use std::{
     fs, io,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -82,12 +82,14 @@ impl OwnNames {
     }
 }
 
-/// QEMU, under a user of its own, follows the link: the folders are open to read.
+/// QEMU, under a user of its own, follows the link: the folders are open to read, whatever the agent's umask is.
 fn create_parent(file: &Path) -> io::Result<()> {
-    match file.parent() {
-        Some(folder) => fs::create_dir_all(folder),
-        None => Ok(()),
+    let Some(folder) = file.parent() else { return Ok(()) };
+    if folder.is_dir() {
+        return Ok(());
     }
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 /// Whether there was something to remove.

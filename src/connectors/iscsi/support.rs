@@ -1,20 +1,9 @@
 //! Which initiator this host can use, and under what name it logs in.
 
 use super::InitiatorChoice;
-use crate::connectors::ConnectorError;
-use serde::{Deserialize, Serialize};
+use crate::{connectors::ConnectorError, model::Initiator};
 use std::{env, fs, io, path::Path};
 use uuid::Uuid;
-
-/// Who logs in to the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Initiator {
-    /// The host's kernel, through open-iscsi: the volume becomes a block device.
-    Kernel,
-    /// QEMU itself; the host sees nothing of the volume.
-    Qemu,
-}
 
 /// Settles the choice once, at start.
 pub(super) fn choose(choice: InitiatorChoice, sysfs: &Path) -> Result<Initiator, ConnectorError> {

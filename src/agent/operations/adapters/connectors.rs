@@ -4,7 +4,7 @@ use super::super::ports::{ConnectorPort, PortError, PortResult};
 use super::chain;
 use crate::connectors::{ConnectorError, Connectors, DeviceState};
 use crate::model::{
-    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Initiator, ObservedIdentity, VolumeId,
+    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, ObservedIdentity, VolumeId,
 };
 use async_trait::async_trait;
 
@@ -25,14 +25,7 @@ impl ConnectorPort for HostConnectors {
     }
 
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
-        let intent = self.0.intent(info)?;
-        Ok(ConnectIntent {
-            initiator: match intent.initiator {
-                crate::connectors::Initiator::Kernel => Initiator::Kernel,
-                crate::connectors::Initiator::Qemu => Initiator::Qemu,
-            },
-            paths: intent.paths,
-        })
+        Ok(self.0.intent(info)?)
     }
 
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice> {
@@ -65,14 +58,7 @@ impl ConnectorPort for HostConnectors {
     }
 
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()> {
-        let intent = crate::connectors::ConnectIntent {
-            initiator: match intent.initiator {
-                Initiator::Kernel => crate::connectors::Initiator::Kernel,
-                Initiator::Qemu => crate::connectors::Initiator::Qemu,
-            },
-            paths: intent.paths.clone(),
-        };
-        self.0.undo(volume, &intent).await?;
+        self.0.undo(volume, intent).await?;
         Ok(())
     }
 }
