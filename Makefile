@@ -62,7 +62,8 @@ test-host: build ## tests on this machine's libvirtd and QEMU, isolated
 
 test-node: build dependencies-node ## tests in whole compute nodes
 	$(call stage,node image,tests/node/image/build >/dev/null)
-	$(call stage,node tests,$(CARGO) test --locked --test node -- --test-threads=$(TEST_THREADS))
+	@echo '== node tests' # the last stage: cargo's own closing lines, with the time, end the output
+	@$(CARGO) test --locked --test node -- --test-threads=$(TEST_THREADS)
 
 demo: release ## a guest gets a volume and lets it go, on this machine
 	@scripts/install-deps node
