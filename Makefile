@@ -44,7 +44,7 @@ lint: dependencies ## rustfmt and clippy, no warnings
 	$(call stage,format,$(CARGO) fmt --all --check)
 	$(call stage,clippy,$(CARGO) clippy --locked --workspace --all-targets -- -D warnings)
 
-# Building cargo-deny takes minutes, so it is taken where it is there.
+# Building cargo-deny takes minutes, so it is used where it is there; .ci/run sees to it that it is.
 deny: ## licences, bans and sources of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then echo '== deny'; $(CARGO) deny check licenses bans sources; \
 	else echo '== deny: NOT CHECKED, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
