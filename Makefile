@@ -44,7 +44,7 @@ lint: dependencies ## rustfmt and clippy, no warnings
 	$(call stage,format,$(CARGO) fmt --all --check)
 	$(call stage,clippy,$(CARGO) clippy --locked --workspace --all-targets -- -D warnings)
 
-# Building cargo-deny takes minutes, so it is taken where it is there.
+# Building cargo-deny takes minutes, so it is used where it is there; .ci/run sees to it that it is.
 deny: ## licences, bans and sources of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then echo '== deny'; $(CARGO) deny check licenses bans sources; \
 	else echo '== deny: NOT CHECKED, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
@@ -62,7 +62,8 @@ test-host: build ## tests on this machine's libvirtd and QEMU, isolated
 
 test-node: build dependencies-node ## tests in whole compute nodes
 	$(call stage,node image,tests/node/image/build >/dev/null)
-	$(call stage,node tests,$(CARGO) test --locked --test node -- --test-threads=$(TEST_THREADS))
+	@echo '== node tests' # the last stage: cargo's own closing lines, with the time, end the output
+	@$(CARGO) test --locked --test node -- --test-threads=$(TEST_THREADS)
 
 demo: release ## a guest gets a volume and lets it go, on this machine
 	@scripts/install-deps node

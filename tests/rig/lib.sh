@@ -6,6 +6,9 @@
 rig_tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 rig_cache=${BOWLINE_RIG_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/bowline-rig}
 
+# What `su` without a dash leaves out: libvirtd, tgtd and mkfs live there.
+export PATH=$PATH:/usr/sbin:/sbin
+
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() {
   say "$*"
