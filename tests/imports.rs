@@ -1,5 +1,7 @@
 //! Who imports whom. The edges are those of ARCHITECTURE.md; an import against them fails here, with its place.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -165,7 +165,7 @@ pub fn what_is_not_so_never_reaches_the_guest<M: Machine>(site: &Site<'_, M>, gu
         ("auth_password=wrong-password-12", 6, "CHAP"),
         ("target_portal=127.0.0.1:9", 7, "127.0.0.1:9"),
         ("target_lun=9", 3, "9"),
-        ("scsi_serial=00000000000000000000000000000000", 9, "00000000000000000000000000000000"),
+        ("scsi_serial=not-this-one", 9, "not-this-one"),
         ("size=2", 9, "GiB"),
         ("target_iqn=../../etc/passwd", 70, "target_iqn"),
         ("status=500", 7, "500"),

@@ -2,7 +2,7 @@
 //!
 //! Needs `dbus-daemon` (Debian: package dbus). Everything runs unprivileged as well as as root: where the tests are not
 //! root, the pretended polkit stands in for the privilege.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::indexing_slicing)] // A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 
 mod authorization;
 mod cli_errors;
