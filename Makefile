@@ -21,7 +21,7 @@ echo "== $(1): $$((SECONDS - started)) s"
 endef
 
 .PHONY: all build release test test-unit test-host test-node demo demo-node bench lint deny doc \
-	install install-programs install-system install-docs clean help dependencies dependencies-node
+	install install-programs install-system install-docs clean clean-rig help dependencies dependencies-node
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -110,3 +110,6 @@ install-docs:
 
 clean: ## cargo's output; the rig's cache stays
 	$(CARGO) clean
+
+clean-rig: ## the rigs' cache (test guest, node images), where no node runs
+	@tests/rig/clean

@@ -5,4 +5,5 @@ pub mod api;
 pub mod config;
 pub mod dbus;
 pub mod journal;
+pub mod memory;
 pub mod operations;

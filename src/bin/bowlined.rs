@@ -7,6 +7,7 @@ use bowline::{
         config::{self, Initiator, Settings},
         dbus,
         journal::Journal,
+        memory,
         operations::{
             Agent, Parts,
             adapters::{CloudVolumes, HostConnectors, Hypervisor},
@@ -140,6 +141,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let served = published.claim_name().await?;
     notify(&[NotifyState::Ready, NotifyState::Status(&summary(&agent))]);
     tracing::info!("ready: {}", summary(&agent));
+    memory::give_back_startup_code();
 
     let watchdog = tokio::spawn(feed_watchdog());
     let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, left > 0));

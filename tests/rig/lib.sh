@@ -63,5 +63,6 @@ cached() {
 mirror() {
   local uri
   uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | head -n 1)
-  printf '%s\n' "${uri:-http://deb.debian.org/debian${2:-}/}"
+  [ -n "$uri" ] || die "apt knows no mirror for $1: run 'apt-get update', or add one to its sources"
+  printf '%s\n' "$uri"
 }
