@@ -111,7 +111,7 @@ impl Connectors {
     pub fn intent(&self, info: &ConnectionInfo) -> Result<ConnectIntent, ConnectorError> {
         let connection = iscsi_only(info)?;
         iscsi::Iscsi::check(connection)?;
-        Ok(ConnectIntent { initiator: self.initiator(), paths: connection.paths.clone() })
+        Ok(ConnectIntent::Iscsi { initiator: self.initiator(), paths: connection.paths.clone() })
     }
 
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
@@ -136,6 +136,7 @@ impl Connectors {
                 let connection = info.map(iscsi_only).transpose()?;
                 self.inner.iscsi.observe_network(network, connection).await
             }
+            ConnectedDevice::RbdNetwork(_) | ConnectedDevice::File(_) => Err(ConnectorError::NotConnected { volume }),
         }
     }
 
@@ -149,7 +150,9 @@ impl Connectors {
     ) -> Result<DeviceState, ConnectorError> {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.state(volume, block, identity),
-            ConnectedDevice::IscsiNetwork(_) => Ok(DeviceState::Absent),
+            ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) | ConnectedDevice::File(_) => {
+                Ok(DeviceState::Absent)
+            }
         }
     }
 
@@ -163,15 +166,19 @@ impl Connectors {
     ) -> Result<Disconnected, ConnectorError> {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.disconnect(volume, block, identity).await,
-            ConnectedDevice::IscsiNetwork(_) => Ok(Disconnected::Unchanged),
+            ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) | ConnectedDevice::File(_) => {
+                Ok(Disconnected::Unchanged)
+            }
         }
     }
 
     /// Undoes a connect that did not come to its end, or whose device was not journalled. Removes only what that connect made.
     pub async fn undo(&self, volume: VolumeId, intent: &ConnectIntent) -> Result<Disconnected, ConnectorError> {
-        match intent.initiator {
-            Initiator::Kernel => self.inner.iscsi.undo(volume, &intent.paths).await,
-            Initiator::Qemu => Ok(Disconnected::Unchanged),
+        match intent {
+            ConnectIntent::Iscsi { initiator: Initiator::Kernel, paths } => self.inner.iscsi.undo(volume, paths).await,
+            ConnectIntent::Iscsi { initiator: Initiator::Qemu, .. } | ConnectIntent::Rbd { .. } | ConnectIntent::Nfs { .. } => {
+                Ok(Disconnected::Unchanged)
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Writes a disk, and the controller it may need, as libvirt reads them.
 
 use super::{domain_xml::network_source, error::LibvirtError, guest::DriveAddress};
-use crate::model::{DiskBus, DiskSource, DiskSpec, disk_alias};
+use crate::model::{DiskAuth, DiskBus, DiskFormat, DiskSource, DiskSpec, Portal, disk_alias};
 use quick_xml::{Writer, events::BytesText};
 use std::io;
 
@@ -11,7 +11,8 @@ type Xml = Writer<Vec<u8>>;
 pub(super) fn disk(spec: &DiskSpec, target: &str, address: Option<DriveAddress>) -> Result<String, LibvirtError> {
     let kind = match spec.source {
         DiskSource::Block { .. } => "block",
-        DiskSource::Iscsi { .. } => "network",
+        DiskSource::Iscsi { .. } | DiskSource::Rbd { .. } => "network",
+        DiskSource::File { .. } => "file",
     };
     let source = source_name(&spec.source)?;
     build(|xml| {
@@ -66,27 +67,36 @@ pub(super) fn disk_by_target(target: &str, bus: &str) -> Result<String, LibvirtE
 pub(super) fn source_text(source: &DiskSource) -> Result<String, LibvirtError> {
     let name = source_name(source)?;
     Ok(match source {
-        DiskSource::Block { .. } => name,
+        DiskSource::Block { .. } | DiskSource::File { .. } => name,
         DiskSource::Iscsi { path, .. } => network_source("iscsi", &name, &path.portal.to_string()),
+        DiskSource::Rbd { monitors, .. } => {
+            let monitors: Vec<_> = monitors.iter().map(ToString::to_string).collect();
+            network_source("rbd", &name, &monitors.join(","))
+        }
     })
 }
 
 fn source_name(source: &DiskSource) -> Result<String, LibvirtError> {
     match source {
-        DiskSource::Block { path } => path
+        DiskSource::Block { path } | DiskSource::File { path, .. } => path
             .to_str()
             .filter(|path| path.starts_with('/'))
             .map(str::to_owned)
             .ok_or_else(|| LibvirtError::DiskXml { problem: format!("{} is no absolute UTF-8 path", path.display()) }),
         DiskSource::Iscsi { path, .. } => Ok(format!("{}/{}", path.iqn, path.lun)),
+        DiskSource::Rbd { image, .. } => Ok(image.to_string()),
     }
 }
 
-/// No host cache, since a volume may turn up on another host next. A block device gets native AIO; QEMU's own iSCSI
-/// client does its I/O itself and takes no such choice.
+/// No host cache, since a volume may turn up on another host next. Block devices and files get native AIO; QEMU's own iSCSI
+/// and RBD clients do their I/O themselves and take no such choice. The format is always said: libvirt must never guess it.
 fn driver(xml: &mut Xml, spec: &DiskSpec) -> io::Result<()> {
-    let mut element = xml.create_element("driver").with_attributes([("name", "qemu"), ("type", "raw"), ("cache", "none")]);
-    if matches!(spec.source, DiskSource::Block { .. }) {
+    let format = match &spec.source {
+        DiskSource::File { format, .. } => format.as_str(),
+        _ => DiskFormat::Raw.as_str(),
+    };
+    let mut element = xml.create_element("driver").with_attributes([("name", "qemu"), ("type", format), ("cache", "none")]);
+    if matches!(spec.source, DiskSource::Block { .. } | DiskSource::File { .. }) {
         element = element.with_attribute(("io", "native"));
     }
     if spec.discard {
@@ -101,24 +111,14 @@ fn write_source(xml: &mut Xml, source: &DiskSource, name: &str) -> io::Result<()
         DiskSource::Block { .. } => {
             xml.create_element("source").with_attribute(("dev", name)).write_empty()?;
         }
+        DiskSource::File { .. } => {
+            xml.create_element("source").with_attribute(("file", name)).write_empty()?;
+        }
         DiskSource::Iscsi { path, initiator, auth } => {
-            let port = path.portal.port.to_string();
             xml.create_element("source").with_attributes([("protocol", "iscsi"), ("name", name)]).write_inner_content(
                 |xml| {
-                    xml.create_element("host")
-                        .with_attributes([("name", path.portal.host.as_str()), ("port", port.as_str())])
-                        .write_empty()?;
-                    if let Some(auth) = auth {
-                        let secret = auth.secret.hyphenated().to_string();
-                        xml.create_element("auth").with_attribute(("username", auth.username.as_str())).write_inner_content(
-                            |xml| {
-                                xml.create_element("secret")
-                                    .with_attributes([("type", "iscsi"), ("uuid", secret.as_str())])
-                                    .write_empty()?;
-                                Ok(())
-                            },
-                        )?;
-                    }
+                    write_host(xml, &path.portal)?;
+                    write_auth(xml, "iscsi", auth.as_ref())?;
                     xml.create_element("initiator").write_inner_content(|xml| {
                         xml.create_element("iqn").with_attribute(("name", initiator.as_str())).write_empty()?;
                         Ok(())
@@ -127,7 +127,31 @@ fn write_source(xml: &mut Xml, source: &DiskSource, name: &str) -> io::Result<()
                 },
             )?;
         }
+        DiskSource::Rbd { monitors, auth, .. } => {
+            xml.create_element("source").with_attributes([("protocol", "rbd"), ("name", name)]).write_inner_content(|xml| {
+                for monitor in monitors {
+                    write_host(xml, monitor)?;
+                }
+                write_auth(xml, "ceph", auth.as_ref())
+            })?;
+        }
     }
+    Ok(())
+}
+
+fn write_host(xml: &mut Xml, portal: &Portal) -> io::Result<()> {
+    let port = portal.port.to_string();
+    xml.create_element("host").with_attributes([("name", portal.host.as_str()), ("port", port.as_str())]).write_empty()?;
+    Ok(())
+}
+
+fn write_auth(xml: &mut Xml, kind: &str, auth: Option<&DiskAuth>) -> io::Result<()> {
+    let Some(auth) = auth else { return Ok(()) };
+    let secret = auth.secret.hyphenated().to_string();
+    xml.create_element("auth").with_attribute(("username", auth.username.as_str())).write_inner_content(|xml| {
+        xml.create_element("secret").with_attributes([("type", kind), ("uuid", secret.as_str())]).write_empty()?;
+        Ok(())
+    })?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use crate::model::{ErrorKind, GuestUuid, VolumeId};
 use std::fmt;
+use uuid::Uuid;
 use virt::error::{ErrorNumber, ErrorNumberEnum};
 
 /// An error of this subsystem.
@@ -14,6 +15,12 @@ pub enum LibvirtError {
         setting: &'static str,
         /// What is wrong with it.
         problem: String,
+    },
+    /// A cephx key that is no cephx key.
+    #[error("the key for secret {uuid} is not base64, as every cephx key is")]
+    NotBase64 {
+        /// The secret.
+        uuid: Uuid,
     },
     /// The event loop could not be started.
     #[error("cannot start libvirt's event loop")]
@@ -155,7 +162,7 @@ impl LibvirtError {
     /// The stable kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config { .. } | Self::DiskXml { .. } => ErrorKind::InvalidInput,
+            Self::Config { .. } | Self::DiskXml { .. } | Self::NotBase64 { .. } => ErrorKind::InvalidInput,
             Self::Connect { source, .. } => match source.kind() {
                 kind @ (ErrorKind::PermissionDenied | ErrorKind::AuthenticationFailed) => kind,
                 _ => ErrorKind::Unavailable,

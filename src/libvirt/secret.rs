@@ -8,9 +8,11 @@ use super::{
     ffi,
 };
 use crate::model::Secret;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use quick_xml::events::BytesText;
 use uuid::Uuid;
 use virt::{connect::Connect, error::ErrorNumber};
+use zeroize::Zeroizing;
 
 /// What usages of Bowline's secrets begin with, so that forgotten ones can be told from others'.
 pub const SECRET_USAGE_PREFIX: &str = "bowline";
@@ -20,6 +22,8 @@ pub const SECRET_USAGE_PREFIX: &str = "bowline";
 pub enum SecretUsage {
     /// CHAP password of an iSCSI target.
     Iscsi(String),
+    /// cephx key of a Ceph user. Its text is base64; libvirt is given the bytes.
+    Ceph(String),
 }
 
 /// A secret of Bowline's that libvirt holds.
@@ -32,13 +36,16 @@ pub struct SecretRecord {
 }
 
 pub(super) fn define(connect: &Connect, uuid: Uuid, usage: &SecretUsage, value: &Secret) -> Result<(), LibvirtError> {
-    let SecretUsage::Iscsi(target) = usage;
+    let (kind, element, name) = match usage {
+        SecretUsage::Iscsi(name) => ("iscsi", "target", name),
+        SecretUsage::Ceph(name) => ("ceph", "name", name),
+    };
     let xml = build(|xml| {
         xml.create_element("secret").with_attributes([("ephemeral", "yes"), ("private", "yes")]).write_inner_content(
             |xml| {
                 xml.create_element("uuid").write_text_content(BytesText::new(&uuid.hyphenated().to_string()))?;
-                xml.create_element("usage").with_attribute(("type", "iscsi")).write_inner_content(|xml| {
-                    xml.create_element("target").write_text_content(BytesText::new(target))?;
+                xml.create_element("usage").with_attribute(("type", kind)).write_inner_content(|xml| {
+                    xml.create_element(element).write_text_content(BytesText::new(name))?;
                     Ok(())
                 })?;
                 Ok(())
@@ -47,7 +54,14 @@ pub(super) fn define(connect: &Connect, uuid: Uuid, usage: &SecretUsage, value: 
         Ok(())
     })?;
     let secret = connect.define_secret_xml(&xml, 0).map_err(failed(format!("define secret {uuid}")))?;
-    secret.set_value(value.expose().as_bytes(), 0).map_err(failed(format!("set the value of secret {uuid}")))
+    let set = failed(format!("set the value of secret {uuid}"));
+    match usage {
+        SecretUsage::Iscsi(_) => secret.set_value(value.expose().as_bytes(), 0).map_err(set),
+        SecretUsage::Ceph(_) => {
+            let key = Zeroizing::new(BASE64_STANDARD.decode(value.expose()).map_err(|_| LibvirtError::NotBase64 { uuid })?);
+            secret.set_value(&key, 0).map_err(set)
+        }
+    }
 }
 
 pub(super) fn undefine(connect: &Connect, uuid: Uuid) -> Result<Outcome, LibvirtError> {

@@ -3,6 +3,7 @@
 use super::Secret;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv6Addr, str::FromStr};
+use uuid::Uuid;
 
 /// How to connect one volume. Parsed from the service's JSON in `openstack`; holds secrets, so it is never journalled:
 /// recovery asks the service for it again.
@@ -11,6 +12,10 @@ use std::{fmt, net::Ipv6Addr, str::FromStr};
 pub enum ConnectionInfo {
     /// An iSCSI LUN, over one path or several.
     Iscsi(IscsiConnection),
+    /// An image of a Ceph cluster.
+    Rbd(RbdConnection),
+    /// A file of an NFS export.
+    Nfs(NfsConnection),
     /// A `driver_volume_type` this version has no connector for.
     Unsupported {
         /// The service's word for it.
@@ -19,10 +24,59 @@ pub enum ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// The volume may only be read (`access_mode` `ro`).
+    pub fn read_only(&self) -> bool {
+        match self {
+            Self::Iscsi(iscsi) => iscsi.read_only,
+            Self::Rbd(rbd) => rbd.read_only,
+            Self::Nfs(nfs) => nfs.read_only,
+            Self::Unsupported { .. } => false,
+        }
+    }
+
+    /// Whatever the volume allows, this attachment may only be read.
+    pub fn make_read_only(&mut self) {
+        match self {
+            Self::Iscsi(iscsi) => iscsi.read_only = true,
+            Self::Rbd(rbd) => rbd.read_only = true,
+            Self::Nfs(nfs) => nfs.read_only = true,
+            Self::Unsupported { .. } => {}
+        }
+    }
+
+    /// The backend wants discards passed through.
+    pub fn discard(&self) -> bool {
+        match self {
+            Self::Iscsi(iscsi) => iscsi.discard,
+            Self::Rbd(rbd) => rbd.discard,
+            Self::Nfs(nfs) => nfs.discard,
+            Self::Unsupported { .. } => false,
+        }
+    }
+
+    /// The serial number that the service vouches for, where it does.
+    pub fn expected_serial(&self) -> Option<&str> {
+        match self {
+            Self::Iscsi(iscsi) => iscsi.serial.as_deref(),
+            Self::Rbd(_) | Self::Nfs(_) | Self::Unsupported { .. } => None,
+        }
+    }
+
+    /// The secret that QEMU needs where it logs in itself, and what kind of secret libvirt must hold it as.
+    pub fn disk_secret(&self) -> Option<(SecretKind, &Secret)> {
+        match self {
+            Self::Iscsi(iscsi) => iscsi.chap.as_ref().map(|chap| (SecretKind::Iscsi, &chap.password)),
+            Self::Rbd(rbd) => rbd.auth.as_ref()?.key.as_ref().map(|key| (SecretKind::Ceph, key)),
+            Self::Nfs(_) | Self::Unsupported { .. } => None,
+        }
+    }
+
     /// The service's word for the protocol (`driver_volume_type`).
     pub fn protocol(&self) -> &str {
         match self {
             Self::Iscsi(_) => "iscsi",
+            Self::Rbd(_) => "rbd",
+            Self::Nfs(_) => "nfs",
             Self::Unsupported { driver_volume_type } => driver_volume_type,
         }
     }
@@ -43,6 +97,123 @@ pub struct IscsiConnection {
     pub encrypted: bool,
     /// SCSI unit serial number (VPD page 0x80) the device must have, where the service vouches for one.
     pub serial: Option<String>,
+}
+
+/// What a libvirt secret is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretKind {
+    /// A CHAP password; libvirt is given its bytes.
+    Iscsi,
+    /// A cephx key, written in base64; libvirt is given the bytes it stands for.
+    Ceph,
+}
+
+/// Connection info with `driver_volume_type` `rbd`.
+#[derive(Debug, Clone)]
+pub struct RbdConnection {
+    /// The image.
+    pub image: RbdImage,
+    /// The cluster's monitors, in the service's order. Never empty.
+    pub monitors: Vec<Portal>,
+    /// `cluster_name`; `ceph` where the service names none.
+    pub cluster: String,
+    /// cephx, when `auth_enabled`.
+    pub auth: Option<CephAuth>,
+    /// The volume may only be read.
+    pub read_only: bool,
+    /// The backend wants discards passed through.
+    pub discard: bool,
+    /// The service says the data is encrypted.
+    pub encrypted: bool,
+}
+
+/// An RBD image. The same name in another pool or namespace is another image.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RbdImage {
+    /// Pool.
+    pub pool: String,
+    /// RADOS namespace, where there is one.
+    pub namespace: Option<String>,
+    /// Image name.
+    pub name: String,
+}
+
+impl fmt::Display for RbdImage {
+    /// As Ceph writes it: `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{}/{namespace}/{}", self.pool, self.name),
+            None => write!(f, "{}/{}", self.pool, self.name),
+        }
+    }
+}
+
+/// A cephx user, and how QEMU gets its key.
+#[derive(Debug, Clone)]
+pub struct CephAuth {
+    /// `auth_username`, without `client.`.
+    pub username: String,
+    /// `secret_uuid`: a libvirt secret that the operator has defined on every host.
+    pub secret_uuid: Option<Uuid>,
+    /// The key itself, where the service gives it (`keyring`).
+    pub key: Option<Secret>,
+}
+
+/// Connection info with `driver_volume_type` `nfs`.
+#[derive(Debug, Clone)]
+pub struct NfsConnection {
+    /// `SERVER:/PATH`.
+    pub export: NfsExport,
+    /// The volume's file, a name directly below the export.
+    pub file: String,
+    /// Its format as the service says it. It is never probed: a guest can write any header into its disk.
+    pub format: DiskFormat,
+    /// Mount options the service asks for, as it wrote them.
+    pub options: Option<String>,
+    /// The volume may only be read.
+    pub read_only: bool,
+    /// The backend wants discards passed through.
+    pub discard: bool,
+    /// The service says the data is encrypted.
+    pub encrypted: bool,
+}
+
+/// What an NFS server shares.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NfsExport {
+    /// Host name, IPv4 address, or IPv6 address without brackets.
+    pub server: String,
+    /// Absolute path on the server.
+    pub path: String,
+}
+
+impl fmt::Display for NfsExport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.server.contains(':') {
+            true => write!(f, "[{}]:{}", self.server, self.path),
+            false => write!(f, "{}:{}", self.server, self.path),
+        }
+    }
+}
+
+/// How a disk's bytes are laid out in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskFormat {
+    /// As they are.
+    Raw,
+    /// QEMU's copy-on-write format.
+    Qcow2,
+}
+
+impl DiskFormat {
+    /// libvirt's and the service's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
 }
 
 /// One way to one LUN.

@@ -7,9 +7,10 @@
 //! ```
 //! The only way to a [`VerifiedDevice`] is [`VerifiedDevice::verify`], and a disk can only be described from one.
 
-use super::{GIB, IscsiPath};
+use super::{DiskFormat, GIB, IscsiPath, NfsExport, Portal, RbdImage};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use uuid::Uuid;
 
 /// A device the connectors have reached. Journalled, so it carries no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,36 @@ pub enum ConnectedDevice {
     Block(BlockDevice),
     /// A LUN that QEMU itself will log into; the host's kernel has nothing of it.
     IscsiNetwork(IscsiNetworkDevice),
+    /// An image that QEMU itself will open; the host's kernel has nothing of it.
+    RbdNetwork(RbdNetworkDevice),
+    /// A file of a file system that is mounted on this host.
+    File(FileDevice),
+}
+
+/// An RBD image for QEMU's own client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RbdNetworkDevice {
+    /// The image.
+    pub image: RbdImage,
+    /// Monitors, as they were at the connect.
+    pub monitors: Vec<Portal>,
+    /// cephx user, where the cluster wants one.
+    pub username: Option<String>,
+    /// A libvirt secret that is on this host already and holds the user's key.
+    pub secret: Option<Uuid>,
+}
+
+/// A disk in a file of a mounted file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDevice {
+    /// The file, below `mount_point`.
+    pub path: PathBuf,
+    /// Its format, as the service said.
+    pub format: DiskFormat,
+    /// What is mounted.
+    pub export: NfsExport,
+    /// Where.
+    pub mount_point: PathBuf,
 }
 
 /// A block device that the kernel's initiator brought.
@@ -66,19 +97,53 @@ impl Initiator {
 
 /// What a connect is about to do, journalled before it begins, so that it can be undone whatever it got to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectIntent {
-    /// Who will log in.
-    pub initiator: Initiator,
-    /// Where to.
-    pub paths: Vec<IscsiPath>,
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectIntent {
+    /// Log into iSCSI targets.
+    Iscsi {
+        /// Who will log in.
+        initiator: Initiator,
+        /// Where to.
+        paths: Vec<IscsiPath>,
+    },
+    /// Open, or map, an RBD image.
+    Rbd {
+        /// Which.
+        image: RbdImage,
+    },
+    /// Mount an NFS export.
+    Nfs {
+        /// Which.
+        export: NfsExport,
+        /// Where.
+        mount_point: PathBuf,
+    },
 }
 
 impl ConnectedDevice {
+    /// QEMU logs in itself, and needs a secret that is not on this host yet.
+    pub fn wants_secret(&self) -> bool {
+        match self {
+            Self::Block(_) | Self::File(_) => false,
+            Self::IscsiNetwork(device) => device.chap_username.is_some(),
+            Self::RbdNetwork(device) => device.username.is_some() && device.secret.is_none(),
+        }
+    }
+
+    /// What the host has of it: a path; none where QEMU logs in itself.
+    pub fn host_path(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Block(device) => Some(&device.path),
+            Self::File(device) => Some(&device.path),
+            Self::IscsiNetwork(_) | Self::RbdNetwork(_) => None,
+        }
+    }
+
     /// Who is logged in.
     pub const fn initiator(&self) -> Initiator {
         match self {
-            Self::Block(_) => Initiator::Kernel,
-            Self::IscsiNetwork(_) => Initiator::Qemu,
+            Self::Block(_) | Self::File(_) => Initiator::Kernel,
+            Self::IscsiNetwork(_) | Self::RbdNetwork(_) => Initiator::Qemu,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A guest's disk, described so that libvirt can be told of it.
 
-use super::{ConnectedDevice, IscsiPath, Portal, VerifiedDevice, VolumeId};
+use super::{ConnectedDevice, DiskFormat, IscsiPath, Portal, RbdImage, VerifiedDevice, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, str::FromStr};
 use uuid::Uuid;
@@ -72,26 +72,32 @@ pub enum DiskSource {
         /// Initiator IQN to log in with.
         initiator: String,
         /// CHAP, if the target wants it.
-        auth: Option<IscsiDiskAuth>,
+        auth: Option<DiskAuth>,
+    },
+    /// An RBD image that QEMU opens itself.
+    Rbd {
+        /// The image.
+        image: RbdImage,
+        /// The cluster's monitors.
+        monitors: Vec<Portal>,
+        /// cephx, if the cluster wants it.
+        auth: Option<DiskAuth>,
+    },
+    /// A file.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Its format; libvirt must never guess it.
+        format: DiskFormat,
     },
 }
 
-impl DiskSource {
-    /// The portal of a network source.
-    pub fn portal(&self) -> Option<&Portal> {
-        match self {
-            Self::Block { .. } => None,
-            Self::Iscsi { path, .. } => Some(&path.portal),
-        }
-    }
-}
-
-/// CHAP by reference: the password is in a libvirt secret.
+/// A user, and its secret by reference: libvirt holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IscsiDiskAuth {
-    /// CHAP user.
+pub struct DiskAuth {
+    /// CHAP or cephx user.
     pub username: String,
-    /// UUID of the libvirt secret that holds the password.
+    /// UUID of the libvirt secret that holds the password or key.
     pub secret: Uuid,
 }
 
@@ -116,20 +122,25 @@ pub struct DiskSpec {
 }
 
 impl DiskSpec {
-    /// Describes a disk for a device that was proved to be `volume`. `chap_secret`: the libvirt secret with the CHAP
-    /// password, needed where the device names a CHAP user.
-    pub fn new(device: &VerifiedDevice, volume: VolumeId, bus: DiskBus, target: String, chap_secret: Option<Uuid>) -> Self {
+    /// Describes a disk for a device that was proved to be `volume`. `secret`: the libvirt secret with the password or key,
+    /// needed where the device [wants one](ConnectedDevice::wants_secret).
+    pub fn new(device: &VerifiedDevice, volume: VolumeId, bus: DiskBus, target: String, secret: Option<Uuid>) -> Self {
+        let auth = |username: &Option<String>, secret: Option<Uuid>| {
+            username.clone().zip(secret).map(|(username, secret)| DiskAuth { username, secret })
+        };
         let source = match device.device() {
             ConnectedDevice::Block(block) => DiskSource::Block { path: block.path.clone() },
             ConnectedDevice::IscsiNetwork(network) => DiskSource::Iscsi {
                 path: network.path.clone(),
                 initiator: network.initiator.clone(),
-                auth: network
-                    .chap_username
-                    .clone()
-                    .zip(chap_secret)
-                    .map(|(username, secret)| IscsiDiskAuth { username, secret }),
+                auth: auth(&network.chap_username, secret),
             },
+            ConnectedDevice::RbdNetwork(network) => DiskSource::Rbd {
+                image: network.image.clone(),
+                monitors: network.monitors.clone(),
+                auth: auth(&network.username, network.secret.or(secret)),
+            },
+            ConnectedDevice::File(file) => DiskSource::File { path: file.path.clone(), format: file.format },
         };
         Self { volume, source, bus, target, read_only: false, shareable: false, discard: false }
     }

@@ -11,13 +11,16 @@ mod ids;
 mod secret;
 mod volume;
 
-pub use connection_info::{ChapCredentials, ConnectionInfo, IscsiConnection, IscsiPath, Portal, PortalError};
+pub use connection_info::{
+    CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiPath, NfsConnection, NfsExport, Portal,
+    PortalError, RbdConnection, RbdImage, SecretKind,
+};
 pub use connector_properties::ConnectorProperties;
 pub use device::{
-    BlockDevice, ConnectIntent, ConnectedDevice, DeviceIdentity, ExpectedIdentity, IdentityMismatch, Initiator,
-    IscsiNetworkDevice, ObservedIdentity, VerifiedDevice,
+    BlockDevice, ConnectIntent, ConnectedDevice, DeviceIdentity, ExpectedIdentity, FileDevice, IdentityMismatch, Initiator,
+    IscsiNetworkDevice, ObservedIdentity, RbdNetworkDevice, VerifiedDevice,
 };
-pub use disk::{DiskBus, DiskSource, DiskSpec, IscsiDiskAuth, disk_alias};
+pub use disk::{DiskAuth, DiskBus, DiskSource, DiskSpec, disk_alias};
 pub use error_kind::ErrorKind;
 pub use ids::{AttachmentId, GuestUuid, IdError, OperationId, VolumeId};
 pub use secret::Secret;

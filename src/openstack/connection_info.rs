@@ -5,8 +5,12 @@
 //! write and os-brick reads. Names that later become a file name, an argument or a line of a configuration file are held to
 //! narrow alphabets here, at the edge.
 
-use crate::model::{ChapCredentials, ConnectionInfo, IscsiConnection, IscsiPath, Portal, Secret};
+use crate::model::{
+    CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiPath, NfsConnection, NfsExport, Portal,
+    RbdConnection, RbdImage, Secret,
+};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 /// Longest iSCSI name, in bytes (RFC 3720, 3.2.6.1).
 const ISCSI_NAME_MAX: usize = 223;
@@ -50,22 +54,157 @@ pub(super) fn parse(value: Value) -> Parsed<Option<ConnectionInfo>> {
         None | Some(Value::Null) => {}
         Some(_) => return bad("data", "is not an object"),
     }
-    if protocol != "iscsi" {
-        let plain = protocol.len() <= 64 && protocol.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
-        return match plain {
-            true => Ok(Some(ConnectionInfo::Unsupported { driver_volume_type: protocol })),
-            false => bad("driver_volume_type", "is not a plain word"),
-        };
+    match protocol.as_str() {
+        "iscsi" => iscsi(fields).map(|connection| Some(ConnectionInfo::Iscsi(connection))),
+        "rbd" => rbd(fields).map(|connection| Some(ConnectionInfo::Rbd(connection))),
+        "nfs" => nfs(fields).map(|connection| Some(ConnectionInfo::Nfs(connection))),
+        word if word.len() <= 64 && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')) => {
+            Ok(Some(ConnectionInfo::Unsupported { driver_volume_type: protocol }))
+        }
+        _ => bad("driver_volume_type", "is not a plain word"),
     }
-    iscsi(fields).map(|connection| Some(ConnectionInfo::Iscsi(connection)))
+}
+
+fn read_only(fields: &mut Fields) -> Parsed<bool> {
+    match text(fields, "access_mode")?.as_deref() {
+        None | Some("rw" | "null") => Ok(false),
+        Some("ro") => Ok(true),
+        Some(_) => bad("access_mode", "is neither rw nor ro"),
+    }
+}
+
+/// As Cinder's RBD driver writes it: `name` is `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`; `hosts` and `ports` go side by side.
+fn rbd(mut fields: Fields) -> Parsed<RbdConnection> {
+    let Some(name) = text(&mut fields, "name")? else { return bad("name", "is missing") };
+    let words: Vec<&str> = name.split('/').collect();
+    if words.iter().any(|word| !ceph_name(word)) {
+        return bad("name", "is not POOL/IMAGE or POOL/NAMESPACE/IMAGE");
+    }
+    let image = match words.as_slice() {
+        [pool, image] => RbdImage { pool: (*pool).into(), namespace: None, name: (*image).into() },
+        [pool, namespace, image] => {
+            RbdImage { pool: (*pool).into(), namespace: Some((*namespace).into()), name: (*image).into() }
+        }
+        _ => return bad("name", "is not POOL/IMAGE or POOL/NAMESPACE/IMAGE"),
+    };
+    let cluster = text(&mut fields, "cluster_name")?.unwrap_or_else(|| "ceph".into());
+    if !ceph_name(&cluster) {
+        return bad("cluster_name", "is not a plain word");
+    }
+    Ok(RbdConnection {
+        image,
+        monitors: monitors(&mut fields)?,
+        cluster,
+        auth: ceph_auth(&mut fields)?,
+        read_only: read_only(&mut fields)?,
+        discard: flag(&fields, "discard")?,
+        encrypted: flag(&fields, "encrypted")?,
+    })
+}
+
+fn monitors(fields: &mut Fields) -> Parsed<Vec<Portal>> {
+    let hosts = list(fields, "hosts")?;
+    let ports = list(fields, "ports")?;
+    if hosts.is_empty() {
+        return bad("hosts", "is missing");
+    }
+    if hosts.len() != ports.len() || hosts.len() > PATHS_MAX {
+        return bad("ports", "is not as long as hosts");
+    }
+    let monitor = |(host, port): (Value, Value)| {
+        let Value::String(host) = host else { return bad("hosts", "must hold only texts") };
+        let port = match port {
+            Value::String(port) => port,
+            Value::Number(port) => port.to_string(),
+            _ => return bad("ports", "must hold only numbers"),
+        };
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let host = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
+        read_portal("hosts", &format!("{host}:{port}"))
+    };
+    hosts.into_iter().zip(ports).map(monitor).collect()
+}
+
+fn ceph_auth(fields: &mut Fields) -> Parsed<Option<CephAuth>> {
+    let username = text(fields, "auth_username")?;
+    let key = text(fields, "keyring")?.map(|keyring| key_of_keyring(&keyring)).transpose()?;
+    let secret_uuid = match text(fields, "secret_uuid")?.as_deref() {
+        None | Some("") => None,
+        Some(uuid) => match Uuid::try_parse(uuid) {
+            Ok(uuid) => Some(uuid),
+            Err(_) => return bad("secret_uuid", "is not a UUID"),
+        },
+    };
+    if !flag(fields, "auth_enabled")? {
+        return Ok(None);
+    }
+    match username {
+        Some(username) if ceph_name(&username) => Ok(Some(CephAuth { username, secret_uuid, key })),
+        Some(_) => bad("auth_username", "is not a Ceph user"),
+        None => bad("auth_username", "is missing"),
+    }
+}
+
+/// The key of a keyring: the whole text of it, or its `key = …` line.
+fn key_of_keyring(keyring: &str) -> Parsed<Secret> {
+    let line =
+        keyring.lines().find_map(|line| line.trim().strip_prefix("key").and_then(|rest| rest.trim_start().strip_prefix('=')));
+    let key = line.unwrap_or(keyring).trim();
+    let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+    match !key.is_empty() && key.chars().all(base64) {
+        true => Ok(Secret::new(key)),
+        false => bad("keyring", "holds no cephx key"),
+    }
+}
+
+/// What pools, namespaces, images, users and clusters may be called here: it becomes part of a spec and an argument.
+fn ceph_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 255
+        && !name.starts_with(['-', '.'])
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+/// As Cinder's NFS driver writes it: `export` is `SERVER:/PATH`, `name` the file below it, `format` its format.
+fn nfs(mut fields: Fields) -> Parsed<NfsConnection> {
+    let Some(export) = text(&mut fields, "export")? else { return bad("export", "is missing") };
+    let Some(file) = text(&mut fields, "name")? else { return bad("name", "is missing") };
+    if file.is_empty() || file.len() > 255 || file.starts_with(['.', '-']) || file.chars().any(|c| c == '/' || c.is_control()) {
+        return bad("name", "is not a file name");
+    }
+    let format = match text(&mut fields, "format")?.as_deref() {
+        Some("raw") => DiskFormat::Raw,
+        Some("qcow2") => DiskFormat::Qcow2,
+        Some(_) => return bad("format", "is neither raw nor qcow2"),
+        None => return bad("format", "is missing, and a format is never guessed"),
+    };
+    Ok(NfsConnection {
+        export: nfs_export(&export)?,
+        file,
+        format,
+        options: text(&mut fields, "options")?.filter(|options| !options.trim().is_empty()),
+        read_only: read_only(&mut fields)?,
+        discard: flag(&fields, "discard")?,
+        encrypted: flag(&fields, "encrypted")?,
+    })
+}
+
+fn nfs_export(export: &str) -> Parsed<NfsExport> {
+    let problem = ConnectionInfoError { key: "export", problem: "is not SERVER:/PATH" };
+    let (server, path) = match export.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:").ok_or_else(|| problem.clone())?,
+        None => export.split_once(':').ok_or_else(|| problem.clone())?,
+    };
+    let server_is_plain = server.parse::<Portal>().is_ok_and(|portal| portal.host == server);
+    let path_is_plain = path.starts_with('/')
+        && path.len() <= 1024
+        && !path.split('/').any(|part| part == "..")
+        && !path.chars().any(char::is_control);
+    if server_is_plain && path_is_plain { Ok(NfsExport { server: server.into(), path: path.into() }) } else { Err(problem) }
 }
 
 fn iscsi(mut fields: Fields) -> Parsed<IscsiConnection> {
-    let read_only = match text(&mut fields, "access_mode")?.as_deref() {
-        None | Some("rw" | "null") => false,
-        Some("ro") => true,
-        Some(_) => return bad("access_mode", "is neither rw nor ro"),
-    };
+    let read_only = read_only(&mut fields)?;
     Ok(IscsiConnection {
         paths: paths(&mut fields)?,
         chap: chap(&mut fields)?,
@@ -282,10 +421,66 @@ mod tests {
     }
 
     #[test]
+    fn an_rbd_image_is_read_with_its_monitors_and_user() {
+        let info = json!({
+            "driver_volume_type": "rbd", "name": "volumes/ns/volume-1", "hosts": ["10.0.0.1", "[fd00::1]"], "ports": ["6789", "3300"],
+            "cluster_name": "ceph", "auth_enabled": true, "auth_username": "cinder", "discard": true, "access_mode": "rw",
+            "secret_type": "ceph", "secret_uuid": "b1afd4dc-3a08-4d2e-9169-36a3989cdb98", "keyring": null
+        });
+        let Some(ConnectionInfo::Rbd(rbd)) = parse(info.clone()).unwrap() else { panic!() };
+        assert_eq!(rbd.image.to_string(), "volumes/ns/volume-1");
+        assert_eq!(rbd.monitors.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1:6789", "[fd00::1]:3300"]);
+        assert_eq!(rbd.auth.as_ref().unwrap().username, "cinder");
+        for (key, value) in [
+            ("name", json!("volume-1")),
+            ("name", json!("volumes/../x")),
+            ("name", json!("-p/x")),
+            ("ports", json!(["6789"])),
+            ("auth_username", json!("a b")),
+            ("secret_uuid", json!("x")),
+            ("keyring", json!("not base64!")),
+        ] {
+            let mut bad = info.clone();
+            bad[key] = value;
+            assert_eq!(parse(bad).unwrap_err().key, key);
+        }
+        let mut with_key = info;
+        with_key["keyring"] = json!("[client.cinder]\n\tkey = QUJD\n");
+        let Some(ConnectionInfo::Rbd(rbd)) = parse(with_key).unwrap() else { panic!() };
+        assert_eq!(rbd.auth.unwrap().key.unwrap().expose(), "QUJD");
+    }
+
+    #[test]
+    fn an_nfs_file_is_read_and_cannot_leave_its_export() {
+        let info = json!({
+            "driver_volume_type": "nfs", "export": "[fd00::1]:/srv/vols", "name": "volume-1", "format": "qcow2", "options": null,
+            "access_mode": "rw", "mount_point_base": "/var/lib/cinder/mnt"
+        });
+        let Some(ConnectionInfo::Nfs(nfs)) = parse(info.clone()).unwrap() else { panic!() };
+        assert_eq!((nfs.export.to_string().as_str(), nfs.format), ("[fd00::1]:/srv/vols", DiskFormat::Qcow2));
+        for (key, value) in [
+            ("name", json!("../x")),
+            ("name", json!("a/b")),
+            ("name", json!("..")),
+            ("name", json!("")),
+            ("format", json!("vmdk")),
+            ("format", Value::Null),
+            ("export", json!("server")),
+            ("export", json!("server:relative")),
+            ("export", json!("-o:/x")),
+            ("export", json!("server:/a/../b")),
+        ] {
+            let mut bad = info.clone();
+            bad[key] = value;
+            assert_eq!(parse(bad).unwrap_err().key, key);
+        }
+    }
+
+    #[test]
     fn nothing_yet_is_none_and_other_protocols_are_named() {
         assert!(parse(json!({})).unwrap().is_none() && parse(Value::Null).unwrap().is_none());
-        let other = parse(json!({"driver_volume_type": "rbd", "name": "volumes/v"})).unwrap().unwrap();
-        assert_eq!(other.protocol(), "rbd");
+        let other = parse(json!({"driver_volume_type": "fibre_channel", "name": "volumes/v"})).unwrap().unwrap();
+        assert_eq!(other.protocol(), "fibre_channel");
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use super::{OpenstackError, connection_info};
 use crate::model::{
-    Attachment, AttachmentId, AttachmentStatus, AttachmentSummary, ConnectionInfo, GuestUuid, Volume, VolumeAttachment,
-    VolumeId,
+    Attachment, AttachmentId, AttachmentStatus, AttachmentSummary, GuestUuid, Volume, VolumeAttachment, VolumeId,
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -147,8 +146,10 @@ impl WireAttachment {
         let mut connection = connection_info::parse(self.connection_info)
             .map_err(|source| OpenstackError::ConnectionInfo { attachment: summary.id, source })?;
         // Cinder's `access_mode` tells of the volume; what this attachment was made for stands beside it.
-        if let Some(ConnectionInfo::Iscsi(iscsi)) = &mut connection {
-            iscsi.read_only |= self.attach_mode.as_deref() == Some("ro");
+        if let Some(connection) = &mut connection
+            && self.attach_mode.as_deref() == Some("ro")
+        {
+            connection.make_read_only();
         }
         Ok(Attachment { summary, connection })
     }
@@ -170,6 +171,7 @@ fn lenient_guest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Gu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ConnectionInfo;
     use serde_json::json;
 
     const ID: &str = "94333fbd-2aab-4a5a-befd-e30c2f7377fd";

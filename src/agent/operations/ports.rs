@@ -5,7 +5,7 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, NewVolume, ObservedIdentity, Secret, Volume, VolumeId,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, NewVolume, ObservedIdentity, Secret, SecretKind, Volume, VolumeId,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -101,8 +101,8 @@ pub trait HypervisorPort: Send + Sync {
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String>;
     /// Takes a volume's disk away; returns once the guest has let go.
     async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()>;
-    /// Holds a CHAP password for QEMU, in memory only.
-    async fn define_chap_secret(&self, secret: Uuid, volume: VolumeId, password: &Secret) -> PortResult<()>;
+    /// Holds a password or key for QEMU, in memory only.
+    async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()>;
     /// Forgets it. One that is gone is fine.
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()>;
 }

@@ -5,7 +5,7 @@
 
 use super::{Shared, locks::Key, ports::PortResult, steps};
 use crate::agent::journal::AttachmentRecord;
-use crate::model::{ConnectionInfo, ErrorKind, GIB};
+use crate::model::{ErrorKind, GIB};
 use futures_util::{StreamExt, stream};
 
 /// Attachments brought back side by side.
@@ -45,10 +45,8 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
     }
     let attachment = shared.volumes.attachment(record.id).await?;
     let Some(info) = attachment.connection else { return Ok(false) };
-    if let (Some(secret), ConnectionInfo::Iscsi(iscsi)) = (record.secret, &info)
-        && let Some(chap) = &iscsi.chap
-    {
-        shared.hypervisor.define_chap_secret(secret, record.volume, &chap.password).await?;
+    if let (Some(secret), Some((kind, value))) = (record.secret, info.disk_secret()) {
+        shared.hypervisor.define_secret(secret, kind, record.volume, value).await?;
     }
     if connected {
         return Ok(false);

@@ -2,7 +2,7 @@
 
 use crate::agent::api::{AgentEvent, AttachmentView, OperationView, StepView};
 use crate::agent::journal::{AttachmentRecord, OperationRecord};
-use crate::model::{ConnectedDevice, GuestUuid, OperationId, VolumeId};
+use crate::model::{GuestUuid, OperationId, VolumeId};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -150,10 +150,7 @@ pub(super) fn attachment_view(record: AttachmentRecord) -> AttachmentView {
         target: record.target,
         protocol: record.protocol,
         initiator: record.device.initiator().as_str().to_owned(),
-        device: match record.device {
-            ConnectedDevice::Block(block) => block.path.display().to_string(),
-            ConnectedDevice::IscsiNetwork(_) => String::new(),
-        },
+        device: record.device.host_path().map(|path| path.display().to_string()).unwrap_or_default(),
         identity: record.observed.identity,
         size_bytes: record.observed.size_bytes,
         attached_at: time(record.attached_at_us),

@@ -58,7 +58,7 @@ pub(super) async fn prepare(
             let kept = guest.disk(task.volume).map(|disk| disk.target.clone());
             facts.target = Some(kept.or_else(|| task.target.clone()).unwrap_or_else(|| guest.free_target(task.bus, &reserved)));
             facts.secret = match (&facts.device, facts.attachment) {
-                (Some(ConnectedDevice::IscsiNetwork(device)), Some(attachment)) if device.chap_username.is_some() => {
+                (Some(device), Some(attachment)) if device.wants_secret() => {
                     Some(Uuid::new_v5(&SECRET_NAMESPACE, attachment.0.as_bytes()))
                 }
                 _ => None,
@@ -119,13 +119,12 @@ async fn attach_step(
             };
             let target = facts.target.clone().ok_or_else(|| missing("the target name"))?;
             let info = connection(shared, facts, context).await?;
-            let ConnectionInfo::Iscsi(iscsi) = info else { return Err(missing("an iSCSI connection")) };
-            if let (Some(secret), Some(chap)) = (facts.secret, &iscsi.chap) {
-                shared.hypervisor.define_chap_secret(secret, task.volume, &chap.password).await?;
+            if let (Some(secret), Some((kind, value))) = (facts.secret, info.disk_secret()) {
+                shared.hypervisor.define_secret(secret, kind, task.volume, value).await?;
             }
             let mut disk = DiskSpec::new(&verified, task.volume, task.bus, target, facts.secret);
-            disk.read_only = task.read_only || iscsi.read_only;
-            disk.discard = iscsi.discard;
+            disk.read_only = task.read_only || info.read_only();
+            disk.discard = info.discard();
             let attached = shared.hypervisor.attach_disk(task.guest, &disk).await;
             context.guest_lock = None;
             facts.target = Some(attached?);
@@ -245,10 +244,7 @@ pub(super) async fn verify_device(
     journalled: Option<crate::model::DeviceIdentity>,
 ) -> PortResult<VerifiedDevice> {
     let observed = shared.connectors.observe(volume, &device, info).await?;
-    let serial = match info {
-        ConnectionInfo::Iscsi(iscsi) => iscsi.serial.clone(),
-        _ => None,
-    };
+    let serial = info.expected_serial().map(str::to_owned);
     // Another guest of this host may have the volume: then it must be the very same device.
     let journalled = journalled.or_else(|| {
         let others = shared.registry.attachments();

@@ -48,7 +48,7 @@ impl ConnectorPort for HostConnectors {
 
     async fn is_connected(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<bool> {
         // QEMU logs in by itself whenever its guest starts: there is nothing of it that this host could lose.
-        if matches!(device, ConnectedDevice::IscsiNetwork(_)) {
+        if device.host_path().is_none() {
             return Ok(true);
         }
         match self.0.state(volume, device, Some(identity)).await? {

@@ -3,7 +3,7 @@
 use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult};
 use super::chain;
 use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, SecretUsage};
-use crate::model::{DiskSpec, GuestUuid, Secret, VolumeId};
+use crate::model::{DiskSpec, GuestUuid, Secret, SecretKind, VolumeId};
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -56,10 +56,14 @@ impl HypervisorPort for Hypervisor {
         Ok(())
     }
 
-    async fn define_chap_secret(&self, secret: Uuid, volume: VolumeId, password: &Secret) -> PortResult<()> {
+    async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()> {
         // libvirt wants usages to be unique on the host: the secret's own id makes it so.
-        let usage = SecretUsage::Iscsi(format!("bowline volume {volume} {secret}"));
-        Ok(self.0.define_secret(secret, &usage, password).await?)
+        let name = format!("bowline volume {volume} {secret}");
+        let usage = match kind {
+            SecretKind::Iscsi => SecretUsage::Iscsi(name),
+            SecretKind::Ceph => SecretUsage::Ceph(name),
+        };
+        Ok(self.0.define_secret(secret, &usage, value).await?)
     }
 
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()> {

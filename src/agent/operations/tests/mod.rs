@@ -108,15 +108,7 @@ fn an_attach_struck_at_any_call_ends_attached_or_fully_undone() {
     let calls = calls_of(None, attach());
     assert_eq!(
         calls,
-        [
-            "create_attachment",
-            "update_attachment",
-            "connect",
-            "observe",
-            "define_chap_secret",
-            "attach_disk",
-            "complete_attachment"
-        ]
+        ["create_attachment", "update_attachment", "connect", "observe", "define_secret", "attach_disk", "complete_attachment"]
     );
     for (at, name) in calls.iter().enumerate() {
         for fault in FAULTS {

@@ -266,7 +266,7 @@ impl ConnectorPort for World {
     }
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
         let ConnectionInfo::Iscsi(iscsi) = info else { return Err(not_found("connector")) };
-        Ok(ConnectIntent { initiator: Initiator::Qemu, paths: iscsi.paths.clone() })
+        Ok(ConnectIntent::Iscsi { initiator: Initiator::Qemu, paths: iscsi.paths.clone() })
     }
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice> {
         self.change("connect", |state| {
@@ -352,8 +352,8 @@ impl HypervisorPort for World {
         })
         .await
     }
-    async fn define_chap_secret(&self, secret: Uuid, _volume: VolumeId, _password: &Secret) -> PortResult<()> {
-        self.change("define_chap_secret", |state| {
+    async fn define_secret(&self, secret: Uuid, _kind: SecretKind, _volume: VolumeId, _value: &Secret) -> PortResult<()> {
+        self.change("define_secret", |state| {
             state.secrets.insert(secret);
             Ok(())
         })
