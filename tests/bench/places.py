@@ -10,6 +10,7 @@ import bare
 from service import STATE_DIR
 
 LIMIT_S = 120
+START_LIMIT_S = 30
 
 
 def run(*command):
@@ -52,6 +53,10 @@ class Host:
     def agent_pid(self):
         return self.agent.pid
 
+    def logs(self):
+        """What the services said last."""
+        return '\n'.join(f'--- {log}\n{log.read_text()[-3000:]}' for log in sorted(Path('/run').glob('bowline*.log')))
+
     @staticmethod
     def _start(*command):
         """Starts what tells systemd that it is ready, and hears it in systemd's place."""
@@ -59,14 +64,14 @@ class Host:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, open(f'/run/{command[0]}.log', 'ab') as log:
             Path(address).unlink(missing_ok=True)
             listener.bind(address)
-            listener.settimeout(LIMIT_S)
+            listener.settimeout(START_LIMIT_S)
             begun = time.monotonic()
             started = subprocess.Popen(command, env={**os.environ, 'NOTIFY_SOCKET': address}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
             try:
                 while 'READY=1' not in listener.recv(4096).decode().splitlines():
                     pass
             except TimeoutError as error:
-                raise RuntimeError(f'{command[0]} was not ready in time: {Path(log.name).read_text()[-2000:]}') from error
+                raise RuntimeError(f'{command[0]} was not ready within {START_LIMIT_S} s') from error
             return started, (time.monotonic() - begun) * 1000
 
 
@@ -94,3 +99,7 @@ class Node:
 
     def agent_pid(self):
         return int(run('systemctl', 'show', '-P', 'MainPID', 'bowlined'))
+
+    def logs(self):
+        """What the services said last."""
+        return run('journalctl', '-b', '--no-pager', '-n', '40', '-u', 'bowlined', '-u', 'bowline-backend')
