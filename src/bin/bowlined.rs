@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use bowline::{
     agent::{
-        api::AgentApi,
+        api::{AgentApi, OperationState},
         config::{self, Initiator, Settings},
         dbus,
         journal::Journal,
@@ -129,14 +129,18 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         contents,
     };
     status("finishing what was cut");
-    let agent = Arc::new(tokio::select! {
-        agent = Agent::start(parts, settings) => agent,
+    let starting = async {
+        let agent = Agent::start(parts, settings).await;
+        status("connecting what a reboot took");
+        let patience = Duration::from_secs(settings.operations.recovery_timeout_s);
+        let left = tokio::time::timeout(patience, agent.reconnect()).await.unwrap_or(usize::MAX);
+        (Arc::new(agent), left)
+    };
+    let (agent, left) = tokio::select! {
+        started = starting => started,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
-    });
-    status("connecting what a reboot took");
-    let patience = Duration::from_secs(settings.operations.recovery_timeout_s);
-    let left = tokio::time::timeout(patience, agent.reconnect()).await.unwrap_or(usize::MAX);
+    };
     let published = dbus::publish(agent.clone(), settings.bus_address.as_deref()).await?;
     let served = published.claim_name().await?;
     notify(&[NotifyState::Ready, NotifyState::Status(&summary(&agent))]);
@@ -232,8 +236,11 @@ fn libvirt_config(settings: &Settings) -> LibvirtConfig {
 }
 
 fn summary(agent: &Agent) -> String {
-    let unfinished = agent.operations().iter().filter(|operation| !operation.state.is_final()).count();
-    format!("{} volumes attached, {unfinished} operations under way", agent.attachments().len())
+    let operations = agent.operations();
+    let under_way = operations.iter().filter(|operation| !operation.state.is_final()).count();
+    let stuck = operations.iter().filter(|operation| operation.state == OperationState::Stuck).count();
+    let stuck = if stuck > 0 { format!(", {stuck} STUCK (bowline operations)") } else { String::new() };
+    format!("{} volumes attached, {under_way} operations under way{stuck}", agent.attachments().len())
 }
 
 fn status(text: &str) {
