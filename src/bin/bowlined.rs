@@ -32,6 +32,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the end of the process waits for blocking calls.
 const THREADS_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long nothing must have happened for the agent to count as idle.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// First and last pause before what could not be connected again is tried once more.
 const FIRST_RECONNECT: Duration = Duration::from_secs(2);
 const LAST_RECONNECT: Duration = Duration::from_secs(60);
@@ -145,17 +148,11 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let served = published.claim_name().await?;
     notify(&[NotifyState::Ready, NotifyState::Status(&summary(&agent))]);
     tracing::info!("ready: {}", summary(&agent));
-    memory::give_back_startup_code();
+    memory::give_back_code();
 
     let watchdog = tokio::spawn(feed_watchdog());
     let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, left > 0));
-    let telling = agent.clone();
-    let status_line = tokio::spawn(async move {
-        let mut events = telling.events();
-        while !matches!(events.recv().await, Err(RecvError::Closed)) {
-            status(&summary(&telling));
-        }
-    });
+    let status_line = tokio::spawn(tell_status(agent.clone()));
 
     let lost_bus = tokio::select! {
         _ = terminate.recv() => false,
@@ -173,6 +170,27 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         anyhow::bail!("the connection to D-Bus was lost");
     }
     Ok(())
+}
+
+/// Keeps systemd's status line true, and lets go of code once the agent has nothing to do.
+async fn tell_status(agent: Arc<Agent>) {
+    let mut events = agent.events();
+    let mut used = false;
+    loop {
+        let next = events.recv();
+        let event = if used { tokio::time::timeout(IDLE, next).await } else { Ok(next.await) };
+        match event {
+            Err(_) => {
+                memory::give_back_code();
+                used = false;
+            }
+            Ok(Err(RecvError::Closed)) => return,
+            Ok(_) => {
+                status(&summary(&agent));
+                used = true;
+            }
+        }
+    }
 }
 
 /// Connects again what is lost: when libvirtd is back, which has lost its ephemeral secrets, and as long as something

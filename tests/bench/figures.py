@@ -49,6 +49,10 @@ def steps(operations):
     return {name: spread(values) for name, values in durations.items()}
 
 
+# The agent counts as idle after 2 s without anything to do; some more for a busy machine.
+IDLE_S = 5
+
+
 def memory(pid):
     """Of one process: what is resident, the part that is its own memory, and its share of what it shares."""
     fields = {}
