@@ -122,7 +122,7 @@ pub struct PlannedStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationState {
-    /// Waits for another operation on the same volume or guest.
+    /// Waits for another operation on the same volume.
     Queued,
     /// Steps are being done.
     Running,

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use bowline::{
     agent::{
-        api::AgentApi,
+        api::{AgentApi, OperationState},
         config::{self, Initiator, Settings},
         dbus,
         journal::Journal,
@@ -31,6 +31,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long the end of the process waits for blocking calls.
 const THREADS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long nothing must have happened for the agent to count as idle.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// First and last pause before what could not be connected again is tried once more.
 const FIRST_RECONNECT: Duration = Duration::from_secs(2);
@@ -129,29 +132,27 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         contents,
     };
     status("finishing what was cut");
-    let agent = Arc::new(tokio::select! {
-        agent = Agent::start(parts, settings) => agent,
+    let starting = async {
+        let agent = Agent::start(parts, settings).await;
+        status("connecting what a reboot took");
+        let patience = Duration::from_secs(settings.operations.recovery_timeout_s);
+        let left = tokio::time::timeout(patience, agent.reconnect()).await.unwrap_or(usize::MAX);
+        (Arc::new(agent), left)
+    };
+    let (agent, left) = tokio::select! {
+        started = starting => started,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
-    });
-    status("connecting what a reboot took");
-    let patience = Duration::from_secs(settings.operations.recovery_timeout_s);
-    let left = tokio::time::timeout(patience, agent.reconnect()).await.unwrap_or(usize::MAX);
+    };
     let published = dbus::publish(agent.clone(), settings.bus_address.as_deref()).await?;
     let served = published.claim_name().await?;
     notify(&[NotifyState::Ready, NotifyState::Status(&summary(&agent))]);
     tracing::info!("ready: {}", summary(&agent));
-    memory::give_back_startup_code();
+    memory::give_back_code();
 
     let watchdog = tokio::spawn(feed_watchdog());
     let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, left > 0));
-    let telling = agent.clone();
-    let status_line = tokio::spawn(async move {
-        let mut events = telling.events();
-        while !matches!(events.recv().await, Err(RecvError::Closed)) {
-            status(&summary(&telling));
-        }
-    });
+    let status_line = tokio::spawn(tell_status(agent.clone()));
 
     let lost_bus = tokio::select! {
         _ = terminate.recv() => false,
@@ -169,6 +170,27 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         anyhow::bail!("the connection to D-Bus was lost");
     }
     Ok(())
+}
+
+/// Keeps systemd's status line true, and lets go of code once the agent has nothing to do.
+async fn tell_status(agent: Arc<Agent>) {
+    let mut events = agent.events();
+    let mut used = false;
+    loop {
+        let next = events.recv();
+        let event = if used { tokio::time::timeout(IDLE, next).await } else { Ok(next.await) };
+        match event {
+            Err(_) => {
+                memory::give_back_code();
+                used = false;
+            }
+            Ok(Err(RecvError::Closed)) => return,
+            Ok(_) => {
+                status(&summary(&agent));
+                used = true;
+            }
+        }
+    }
 }
 
 /// Connects again what is lost: when libvirtd is back, which has lost its ephemeral secrets, and as long as something
@@ -232,8 +254,11 @@ fn libvirt_config(settings: &Settings) -> LibvirtConfig {
 }
 
 fn summary(agent: &Agent) -> String {
-    let unfinished = agent.operations().iter().filter(|operation| !operation.state.is_final()).count();
-    format!("{} volumes attached, {unfinished} operations under way", agent.attachments().len())
+    let operations = agent.operations();
+    let under_way = operations.iter().filter(|operation| !operation.state.is_final()).count();
+    let stuck = operations.iter().filter(|operation| operation.state == OperationState::Stuck).count();
+    let stuck = if stuck > 0 { format!(", {stuck} STUCK (bowline operations)") } else { String::new() };
+    format!("{} volumes attached, {under_way} operations under way{stuck}", agent.attachments().len())
 }
 
 fn status(text: &str) {

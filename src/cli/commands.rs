@@ -26,7 +26,8 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
         Command::Show { id } => show_any(client, output, &id).await,
         Command::Operations { all } => {
             let (mut operations, _) = client.all().await?;
-            operations.retain(|operation| all || !operation.is_final());
+            // What is stuck has ended for whoever waited, but not for the operator.
+            operations.retain(|operation| all || !operation.is_final() || operation.state == "stuck");
             print(output, || show::operations(&operations), &json!({ "operations": operations }))
         }
         Command::Cancel { operation } => cancel(client, output, &operation).await,

@@ -117,7 +117,17 @@ impl Connectors {
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
     /// could not, [`Self::undo`] tells.
     pub async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> Result<ConnectedDevice, ConnectorError> {
-        self.inner.iscsi.connect(volume, iscsi_only(info)?).await
+        self.inner.iscsi.connect(volume, iscsi_only(info)?, self.initiator()).await
+    }
+
+    /// Connects a volume again whose device is gone, in the way it was connected before, whatever is chosen for new ones now.
+    pub async fn reconnect(
+        &self,
+        volume: VolumeId,
+        info: &ConnectionInfo,
+        before: &ConnectedDevice,
+    ) -> Result<ConnectedDevice, ConnectorError> {
+        self.inner.iscsi.connect(volume, iscsi_only(info)?, before.initiator()).await
     }
 
     /// Asks the device who it is and how large: the kernel's copy of its pages for a block device, the target itself for a network one,

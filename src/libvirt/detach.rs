@@ -48,7 +48,14 @@ pub(super) async fn detach(
     let events = connection.events();
     let limit_s = connection.config.call_timeout_s;
     let mut outcome = Outcome::Unchanged;
-    if let Some(disk) = live_disk(connection, guest, volume, limit_s).await? {
+    let live = match live_disk(connection, guest, volume, limit_s).await? {
+        Some(disk) => Some(disk),
+        None => {
+            wait_for_others(connection, guest, volume, limit_s).await?;
+            live_disk(connection, guest, volume, limit_s).await?
+        }
+    };
+    if let Some(disk) = live {
         let alias = disk.alias.ok_or_else(|| LibvirtError::DomainXml {
             problem: format!("disk {} of running guest {guest} has no alias", disk.target),
         })?;
@@ -60,6 +67,32 @@ pub(super) async fn detach(
     let call = Call::new(operation.clone(), Some(guest), limit_s);
     let forgotten = connection.read(call, move |connect| forget(connect, guest, volume, &operation)).await?;
     Ok(if forgotten { Outcome::Changed } else { outcome })
+}
+
+/// A guest that does not show the disk may be getting it just now: an attach that an agent asked for before it died goes on in
+/// libvirtd, and shows only at its end. Asking for the disk's removal queues behind it, since a guest has one change at a time.
+async fn wait_for_others(
+    connection: &Arc<Connection>,
+    guest: GuestUuid,
+    volume: VolumeId,
+    limit_s: u64,
+) -> Result<(), LibvirtError> {
+    let call = Call::new(format!("wait for changes of guest {guest} under way"), Some(guest), limit_s);
+    let operation = call.operation.clone();
+    let ask = move |connect: &Connect| {
+        let Some(domain) = guest::by_uuid(connect, guest)? else { return Ok(()) };
+        if !domain.is_active().map_err(failed(operation.clone()))? {
+            return Ok(());
+        }
+        match ffi::detach_by_alias(&domain, &disk_alias(volume), sys::VIR_DOMAIN_AFFECT_LIVE) {
+            Ok(()) => Ok(()),
+            Err(error) => match failed(operation)(error) {
+                LibvirtError::Call { source, .. } if source.says_absent() || source.unplug_underway() => Ok(()),
+                error => Err(error),
+            },
+        }
+    };
+    connection.run(call, ask).await
 }
 
 async fn live_disk(

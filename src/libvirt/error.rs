@@ -228,9 +228,11 @@ impl LibvirtMessage {
         self.code.is(code)
     }
 
-    /// There is no such device, or no running guest to have it.
+    /// There is no such device, or no running guest to have it. For an alias that no device has, libvirt 9.0 has only its
+    /// general number, so the words have to do.
     pub(super) fn says_absent(&self) -> bool {
         [ErrorNumber::NoDomain, ErrorNumber::DeviceMissing, ErrorNumber::OperationInvalid].iter().any(|code| self.is(*code))
+            || self.message.contains("no device found with alias")
     }
 
     /// QEMU has been asked already and still waits for the guest. libvirt hands QEMU's sentence on under a general

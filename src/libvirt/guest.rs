@@ -1,7 +1,7 @@
 //! A guest as Bowline sees it.
 
 use super::{domain_xml::DomainXml, error::LibvirtError, error::failed};
-use crate::model::{DiskBus, GuestUuid, VolumeId};
+use crate::model::{GuestUuid, VolumeId};
 use uuid::Uuid;
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber, sys};
 
@@ -45,22 +45,6 @@ pub struct GuestDisk {
 pub(super) struct DriveAddress {
     pub(super) controller: u32,
     pub(super) unit: u32,
-}
-
-/// The first target name of a bus that is free both now and in the persistent definition.
-pub fn free_target(guest: &Guest, bus: DiskBus) -> String {
-    let taken = |name: &str| guest.live_disks.iter().chain(&guest.config_disks).any(|disk| disk.target == name);
-    let names = (0_usize..).map(|index| format!("{}{}", bus.target_prefix(), letters(index)));
-    names.into_iter().find(|name| !taken(name)).unwrap_or_default()
-}
-
-/// a … z, aa … az, ba …: disks are counted like columns of a sheet.
-fn letters(index: usize) -> String {
-    let last = char::from(b'a' + (index % 26) as u8);
-    match index / 26 {
-        0 => last.to_string(),
-        before => letters(before - 1) + &last.to_string(),
-    }
 }
 
 /// A guest's two descriptions: what it has now, and what it will have when it is started again.
@@ -125,42 +109,5 @@ pub(super) fn by_uuid(connect: &Connect, guest: GuestUuid) -> Result<Option<Doma
         Ok(domain) => Ok(Some(domain)),
         Err(error) if error.code().is(ErrorNumber::NoDomain) => Ok(None),
         Err(error) => Err(failed(format!("look up guest {guest}"))(error)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn guest(live: &[&str], config: &[&str]) -> Guest {
-        let disks = |targets: &[&str]| {
-            let disk = |target: &&str| GuestDisk {
-                target: (*target).to_owned(),
-                bus: String::new(),
-                serial: None,
-                alias: None,
-                source: None,
-                volume: None,
-                address: None,
-            };
-            targets.iter().map(disk).collect()
-        };
-        let (live_disks, config_disks) = (disks(live), disks(config));
-        Guest { uuid: GuestUuid(Uuid::nil()), name: "g".into(), active: true, persistent: true, live_disks, config_disks }
-    }
-
-    #[test]
-    fn a_target_is_free_only_if_it_is_so_now_and_later() {
-        assert_eq!(free_target(&guest(&["vda"], &["vdb", "sda"]), DiskBus::Virtio), "vdc");
-        assert_eq!(free_target(&guest(&["vda"], &["vdb", "sda"]), DiskBus::Scsi), "sdb");
-        assert_eq!(free_target(&guest(&[], &[]), DiskBus::Virtio), "vda");
-    }
-
-    #[test]
-    fn targets_go_on_after_z() {
-        let names: Vec<String> = (0..26).map(|index| format!("vd{}", letters(index))).collect();
-        let taken: Vec<&str> = names.iter().map(String::as_str).collect();
-        assert_eq!(free_target(&guest(&taken, &[]), DiskBus::Virtio), "vdaa");
-        assert_eq!((letters(51), letters(52), letters(702)), ("az".into(), "ba".into(), "aaa".into()));
     }
 }

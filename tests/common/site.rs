@@ -186,8 +186,9 @@ impl<'machine, M: Machine> Site<'machine, M> {
              ls /sys/class/iscsi_session 2>/dev/null | sed 's/^/session: /' || :
              find /etc/iscsi/nodes /var/lib/iscsi/nodes -mindepth 1 2>/dev/null | sed 's/^/node record: /' || :
              for device in /sys/class/scsi_disk/*/device/vendor; do [ ! -e $device ] || sed \"s|^|device $device: |\" $device; done
-             export TGT_IPC_SOCKET=$(find /run {SERVICE} -name 'tgtd.sock.0' 2>/dev/null | head -n 1 | sed 's/\\.0$//')
-             tgtadm --lld iscsi --op show --mode target | grep '^Target' | sed 's/^/exported: /' || :"
+             socket=$(find /run {SERVICE} -name tgtd.sock.0) && [ -n \"$socket\" ] || echo 'the control socket of tgtd is not there'
+             TGT_IPC_SOCKET=${{socket%.0}} tgtadm --lld iscsi --op show --mode target >/run/targets || echo 'tgtd does not answer'
+             sed -n 's/^Target/exported: &/p' /run/targets"
         ));
         assert_eq!(leftovers, "", "{context}");
     }

@@ -89,7 +89,7 @@ pub struct GuestSettings {
 /// `[operations]`
 #[derive(Debug, Clone)]
 pub struct OperationSettings {
-    /// Seconds any one step may take at the very most, its own deadlines apart.
+    /// Seconds any one step may take at the very most; longer than each deadline within one.
     pub step_timeout_s: u64,
     /// Seconds that recovery may hold back the start of the service; what is not mended by then goes on beside it.
     pub recovery_timeout_s: u64,
@@ -144,6 +144,18 @@ impl Settings {
     }
 
     pub(super) fn check(inputs: Inputs) -> Result<Self, Refusal> {
+        let settings = Self::of(inputs)?;
+        let (detach_s, attach_s) = (settings.libvirt.detach_timeout_s, settings.libvirt.attach_timeout_s);
+        if settings.operations.step_timeout_s <= detach_s.max(attach_s) {
+            let message = format!(
+                "must be longer than libvirt.detach_timeout_s ({detach_s}) and attach_timeout_s ({attach_s}), which it would cut"
+            );
+            return Err(("operations.step_timeout_s", message));
+        }
+        Ok(settings)
+    }
+
+    fn of(inputs: Inputs) -> Result<Self, Refusal> {
         let Inputs { cloud, host, iscsi, libvirt, guest, operations, volumes, paths, bus } = inputs;
         Ok(Self {
             cloud: CloudSettings {

@@ -111,7 +111,8 @@ impl Objects {
             (Some(view), Some(sender)) => {
                 let old = sender.send_replace(view.clone());
                 tell_changes::<Operation>(&emitter, operation::changes(&old, &view)).await?;
-                if view.state.is_final() && !old.state.is_final() {
+                // Stuck is not the last word: what is stuck is still tried, and its real end is told too.
+                if view.state.is_final() && view.state != old.state {
                     operation::emit_finished(&emitter, &view).await?;
                 }
             }

@@ -23,7 +23,10 @@ pub struct OperationRecord {
     pub steps: Vec<StepRecord>,
     /// What the steps brought.
     pub facts: Facts,
-    /// Why it failed or was cancelled, once it did.
+    /// Why it is being undone, once it is.
+    #[serde(default)]
+    pub cause: Option<Failure>,
+    /// What is wrong now: the cause, or what it is stuck on.
     pub failure: Option<Failure>,
     /// From request to end; 0 until then.
     pub duration_us: u64,
@@ -90,6 +93,12 @@ pub struct AttachTask {
     pub target: Option<String>,
     /// The guest may only read.
     pub read_only: bool,
+    /// Several guests may have the volume.
+    #[serde(default)]
+    pub multiattach: bool,
+    /// The attachments that the volume had when this was planned: they are others', whatever becomes of this one.
+    #[serde(default)]
+    pub others: Vec<AttachmentId>,
 }
 
 /// Detach a volume.

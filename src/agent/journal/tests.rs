@@ -16,6 +16,7 @@ fn operation() -> OperationRecord {
         state: OperationState::Queued,
         steps: vec![],
         facts: Facts::default(),
+        cause: None,
         failure: None,
         duration_us: 0,
     }

@@ -9,7 +9,7 @@ use super::{
     registry::{attachment_view, operation_view},
 };
 use crate::agent::api::{
-    AgentApi, AgentEvent, ApiError, AttachmentView, DetachRequest, OperationState, OperationView, Plan, Request, StepState,
+    AgentApi, AgentEvent, ApiError, AttachmentView, DetachRequest, OperationState, OperationView, Plan, Request,
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
@@ -62,10 +62,11 @@ impl Agent {
         reconnect::reconnect_all(&self.shared).await
     }
 
-    /// Waits for the operations under way to end, but not longer than this. What is cut is mended at the next start.
+    /// Waits for the operations at work to end, but not longer than this. What is cut is mended at the next start, and what
+    /// waits for another try is not waited for.
     pub async fn finish(&self, patience: Duration) {
         self.running.close();
-        if tokio::time::timeout(patience, self.running.wait()).await.is_err() {
+        if !self.shared.quiet_within(patience).await {
             tracing::warn!("stopping with operations under way: the next start goes on with them");
         }
     }
@@ -136,12 +137,17 @@ impl Agent {
 
     fn unfinished_like(&self, task: &Task) -> Option<OperationRecord> {
         self.shared.registry.records().into_iter().find(|record| {
-            !record.state.is_final()
+            is_unfinished(record)
                 && record.task.kind() == task.kind()
                 && record.task.volume() == task.volume()
                 && record.task.guest() == task.guest()
         })
     }
+}
+
+/// An equal request joins it. What is stuck counts: it is still being tried.
+fn is_unfinished(record: &OperationRecord) -> bool {
+    !record.state.is_final() || record.state == OperationState::Stuck
 }
 
 #[async_trait]
@@ -182,28 +188,28 @@ impl AgentApi for Agent {
             return refuse(ErrorKind::NotFound, format!("there is no operation {operation}"));
         };
         match (&record.task, record.state) {
-            (_, OperationState::Queued) => {}
-            (Task::Attach(_), OperationState::Running) => {
-                let last_done = record.steps.last().is_some_and(|step| step.state != StepState::Pending);
-                if last_done {
-                    return refuse(
-                        ErrorKind::Conflict,
-                        format!("operation {operation} is at its last step: detach the volume instead"),
-                    );
-                }
-            }
             (Task::Attach(_), OperationState::Unwinding) => return Ok(()),
-            (Task::Detach(_), OperationState::Running) => {
-                let message =
-                    format!("operation {operation} has asked the guest to let the disk go, which cannot be taken back");
+            (_, state) if state.is_final() => {
+                let message = match state {
+                    OperationState::Stuck => {
+                        format!("operation {operation} is stuck and is being tried again: it cannot be cancelled")
+                    }
+                    state => format!("operation {operation} is {state} already"),
+                };
                 return refuse(ErrorKind::Conflict, message);
             }
-            (_, state) => return refuse(ErrorKind::Conflict, format!("operation {operation} is {state} already")),
+            _ => {}
         }
-        if let Some(token) = self.shared.registry.cancel_token(operation) {
-            token.cancel();
+        if self.shared.registry.cancel(operation) {
+            return Ok(());
         }
-        Ok(())
+        let message = match record.task {
+            Task::Attach(_) => format!("operation {operation} is at its last step: detach the volume instead"),
+            Task::Detach(_) => {
+                format!("operation {operation} has asked the guest to let the disk go, which cannot be taken back")
+            }
+        };
+        refuse(ErrorKind::Conflict, message)
     }
 
     fn operations(&self) -> Vec<OperationView> {
@@ -261,7 +267,7 @@ impl Agent {
         records
             .into_iter()
             .find(|record| {
-                !record.state.is_final() && record.task.kind() == kind && record.task.volume() == volume && of_guest(record)
+                is_unfinished(record) && record.task.kind() == kind && record.task.volume() == volume && of_guest(record)
             })
             .map(|record| record.id)
     }

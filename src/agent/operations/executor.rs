@@ -9,7 +9,7 @@
 //!               v
 //!            shown as Stuck, still tried ------------------> Failed | Cancelled
 //!
-//!   detach:  DetachDisk fails -----------------------------> Failed (the guest still has it; nothing else was touched)
+//!   detach:  DetachDisk fails -----------------------------> Failed (host and service were not touched)
 //!            a later step fails: tried again, shown as Stuck meanwhile, until it works -> Succeeded
 //! ```
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::agent::journal::{AttachmentRecord, Change, Facts, OperationRecord, Step, Task};
-use crate::model::ErrorKind;
+use crate::model::{ErrorKind, GuestUuid, VolumeId};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::{
     sync::Arc,
@@ -53,11 +53,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Waits before the next try. Jitter keeps many operations from knocking at the same moment.
-    async fn pause(&self, tries: &mut impl Iterator<Item = Duration>) {
-        tokio::time::sleep(tries.next().unwrap_or(self.longest_delay)).await;
-    }
-
+    /// Jitter keeps many operations from knocking at the same moment.
     fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
         ExponentialBuilder::default()
             .with_min_delay(self.first_delay)
@@ -68,67 +64,109 @@ impl RetryPolicy {
     }
 }
 
+/// Counts an operation as at work as long as it lives.
+struct Busy(Arc<Shared>);
+
+impl Busy {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.busy.send_modify(|count| *count += 1);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
 /// One operation under way.
 pub(super) struct Run {
     shared: Arc<Shared>,
     record: OperationRecord,
     context: Context,
     cancel: CancellationToken,
+    busy: Option<Busy>,
 }
 
 impl Run {
-    /// Takes an operation in hand that is in the registry and in the journal already.
+    /// Takes an operation in hand that is in the journal already.
     pub(super) fn new(shared: Arc<Shared>, record: OperationRecord) -> Self {
         let cancel = shared.registry.put_operation(&record);
-        Self { shared, record, context: Context::default(), cancel }
+        let busy = Some(Busy::new(&shared));
+        Self { shared, record, context: Context::default(), cancel, busy }
     }
 
-    /// Runs it from the queue to its end.
-    pub(super) async fn run(mut self) {
+    /// Runs a new one from the queue to its end.
+    pub(super) async fn run(self) {
+        self.take_up(false).await;
+    }
+
+    /// Goes on with one that an earlier life of the agent left unfinished.
+    pub(super) async fn resume(mut self) {
+        if self.record.state == OperationState::Queued {
+            return self.take_up(true).await;
+        }
         let key = Key::Volume(self.record.task.volume());
         let shared = self.shared.clone();
         let _guard = match shared.locks.try_lock(key) {
             Some(guard) => guard,
             None => {
-                let guard = tokio::select! {
-                    guard = shared.locks.lock(key) => Some(guard),
-                    () = self.cancel.cancelled() => None,
-                };
-                let Some(guard) = guard else {
-                    return self.end(OperationState::Cancelled, Some(cancelled())).await;
-                };
-                // The world has moved while it waited.
-                if let Err(error) = shared.plan_again(&self.record.task).await {
-                    let failure = Failure { kind: error.kind, message: error.message, remedy: String::new() };
-                    return self.end(OperationState::Failed, Some(failure)).await;
-                }
+                self.busy = None;
+                let guard = shared.locks.lock(key).await;
+                self.busy = Some(Busy::new(&shared));
                 guard
             }
         };
-        self.record.state = OperationState::Running;
-        self.fill_detach_facts();
-        self.forward().await;
-    }
-
-    /// Goes on with one that an earlier life of the agent left unfinished.
-    pub(super) async fn resume(mut self) {
-        let shared = self.shared.clone();
-        let _guard = shared.locks.lock(Key::Volume(self.record.task.volume())).await;
-        match (&self.record.task, self.record.state) {
-            (_, OperationState::Queued) | (Task::Detach(_), _) => {
+        // What has begun is ended one way or the other.
+        shared.registry.commit_to(self.record.id);
+        match (&self.record.task, self.record.cause.clone()) {
+            (Task::Detach(_), _) => {
                 self.record.state = OperationState::Running;
                 self.fill_detach_facts();
                 self.forward().await;
             }
-            (Task::Attach(_), OperationState::Running) => self.resume_attach().await,
-            (Task::Attach(_), _) => {
-                let mut failure = self.record.failure.clone().unwrap_or_else(interrupted);
-                if failure.kind == ErrorKind::Stuck {
-                    failure = Failure { message: failure.message, ..interrupted() };
-                }
-                self.unwind(failure).await;
-            }
+            (Task::Attach(_), Some(cause)) => self.unwind(cause).await,
+            (Task::Attach(_), None) => self.resume_attach().await,
         }
+    }
+
+    async fn take_up(mut self, resumed: bool) {
+        let key = Key::Volume(self.record.task.volume());
+        let shared = self.shared.clone();
+        let mut asks_others = resumed;
+        let _guard = match shared.locks.try_lock(key) {
+            Some(guard) => guard,
+            None => {
+                asks_others = true;
+                self.busy = None;
+                let guard = tokio::select! {
+                    guard = shared.locks.lock(key) => Some(guard),
+                    () = self.cancel.cancelled() => None,
+                };
+                self.busy = Some(Busy::new(&shared));
+                let Some(guard) = guard else {
+                    return self.end(OperationState::Cancelled, Some(cancelled())).await;
+                };
+                guard
+            }
+        };
+        // The world may have moved since it was planned.
+        if let Err(error) = shared.check_again(&self.record.task, asks_others).await {
+            let failure = Failure { kind: error.kind, message: error.message, remedy: String::new() };
+            return self.end(OperationState::Failed, Some(failure)).await;
+        }
+        // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
+        let may_begin = match self.record.task {
+            Task::Attach(_) => !self.cancel.is_cancelled(),
+            Task::Detach(_) => shared.registry.commit_to(self.record.id),
+        };
+        if !may_begin {
+            return self.end(OperationState::Cancelled, Some(cancelled())).await;
+        }
+        self.record.state = OperationState::Running;
+        self.fill_detach_facts();
+        self.forward().await;
     }
 
     /// An attach that was cut: if the guest has the disk, the rest is done; if not, it is all undone.
@@ -138,26 +176,29 @@ impl Run {
         let reached = attach_disk
             .and_then(|index| self.record.steps.get(index))
             .is_some_and(|step| matches!(step.state, StepState::Started | StepState::Succeeded));
-        let shared = self.shared.clone();
-        let has_it = if reached {
-            let look = || async {
-                match shared.hypervisor.guest(&guest.to_string()).await {
-                    Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
-                    other => other.map(|facts| facts.has_everywhere(volume)),
-                }
-            };
-            self.until_done(look, "looking at the guest").await
-        } else {
-            false
-        };
+        let has_it = reached && self.guest_has_disk(guest, volume).await;
         if has_it && let Some(index) = attach_disk {
             self.set_step(index, StepState::Succeeded, None);
             self.record.state = OperationState::Running;
+            self.record.failure = None;
             tracing::info!(operation = %self.record.id, %volume, %guest, "the guest has the disk: finishing the attach");
             self.forward().await;
         } else {
             tracing::info!(operation = %self.record.id, %volume, %guest, "the attach was cut midway: undoing it");
             self.unwind(interrupted()).await;
+        }
+    }
+
+    /// Asks until there is an answer.
+    async fn guest_has_disk(&mut self, guest: GuestUuid, volume: VolumeId) -> bool {
+        let mut delays = self.shared.retry.delays();
+        let begun = Instant::now();
+        loop {
+            match self.shared.hypervisor.guest(&guest.to_string()).await {
+                Ok(facts) => return facts.has_everywhere(volume),
+                Err(error) if error.kind == ErrorKind::NotFound => return false,
+                Err(error) => self.trouble(&error, Step::AttachDisk, begun, &mut delays).await,
+            }
         }
     }
 
@@ -185,7 +226,14 @@ impl Run {
             if step.state == StepState::Succeeded {
                 continue;
             }
-            if self.cancel.is_cancelled() && matches!(self.record.task, Task::Attach(_)) {
+            // The last step of an attach ends it: from there on it is a detach that takes it back.
+            let is_last = index + 1 == self.record.steps.len();
+            let cancelled_now = match self.record.task {
+                Task::Attach(_) if is_last => !self.shared.registry.commit_to(self.record.id),
+                Task::Attach(_) => self.cancel.is_cancelled(),
+                Task::Detach(_) => false,
+            };
+            if cancelled_now {
                 return self.unwind(cancelled()).await;
             }
             let outcome = if index == 0 || matches!(self.record.task, Task::Attach(_)) {
@@ -254,8 +302,7 @@ impl Run {
         let mut delays = self.shared.retry.delays();
         let begun = Instant::now();
         while let Err(error) = self.step(index, step).await {
-            self.show_trouble(&error, step, begun).await;
-            self.shared.retry.pause(&mut delays).await;
+            self.trouble(&error, step, begun, &mut delays).await;
         }
         self.record.failure = None;
         self.record.state = OperationState::Running;
@@ -264,6 +311,7 @@ impl Run {
     /// Undoes in reverse what was begun, however often it takes, and ends the operation with `failure`.
     async fn unwind(&mut self, failure: Failure) {
         self.context = Context::default();
+        self.record.cause = Some(failure.clone());
         self.record.state = OperationState::Unwinding;
         self.record.failure = Some(failure.clone());
         self.commit_or_log().await;
@@ -275,9 +323,10 @@ impl Run {
             let mut delays = self.shared.retry.delays();
             let begun = Instant::now();
             while let Err(error) = steps::undo(&self.shared, &self.record, step.step).await {
-                self.show_trouble(&error, step.step, begun).await;
-                self.shared.retry.pause(&mut delays).await;
+                self.trouble(&error, step.step, begun, &mut delays).await;
             }
+            self.record.state = OperationState::Unwinding;
+            self.record.failure = Some(failure.clone());
             faults::crash_point(step.step, "undone");
             self.set_step(index, StepState::Undone, None);
             if matches!(step.step, Step::CompleteAttachment | Step::VerifyDevice | Step::UpdateAttachment) {
@@ -290,40 +339,28 @@ impl Run {
         self.end(state, Some(failure)).await;
     }
 
-    /// Tells of something that must be done and does not work: in the log at once, as `Stuck` when it will not pass or has
-    /// lasted too long.
-    async fn show_trouble(&mut self, error: &PortError, step: Step, since: Instant) {
-        tracing::warn!(operation = %self.record.id, step = step.name(), error = %error, "will be tried again");
-        if error.is_passing() && since.elapsed() < self.shared.retry.patience {
-            return;
-        }
-        let before = self.record.failure.clone();
-        let cause = before.filter(|_| self.record.state != OperationState::Stuck).map(|failure| failure.message);
-        let left = remedy::left_behind(step, &self.record);
-        let message = match cause {
-            Some(cause) => format!("{cause}; and {left}: {}", error.message),
-            None => format!("{left}: {}", error.message),
-        };
-        if self.record.state != OperationState::Stuck {
-            self.record.state = OperationState::Stuck;
-            self.record.failure = Some(Failure { kind: ErrorKind::Stuck, message, remedy: remedy::of(error.kind, step) });
-            self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
-            self.commit_or_log().await;
-        }
-    }
-
-    /// Asks until there is an answer.
-    async fn until_done<T, F: Future<Output = PortResult<T>>>(&mut self, ask: impl Fn() -> F, what: &str) -> T {
-        let mut delays = self.shared.retry.delays();
-        loop {
-            match ask().await {
-                Ok(answer) => return answer,
-                Err(error) => {
-                    tracing::warn!(operation = %self.record.id, %error, "{what} will be tried again");
-                    self.shared.retry.pause(&mut delays).await;
-                }
+    /// Something must be done and does not work: told in the log at once, shown as `Stuck` when it will not pass or has lasted
+    /// too long, and waited out until the next try.
+    async fn trouble(&mut self, error: &PortError, step: Step, since: Instant, delays: &mut impl Iterator<Item = Duration>) {
+        tracing::warn!(operation = %self.record.id, step = step.name(), %error, "will be tried again");
+        let stuck = self.record.state == OperationState::Stuck;
+        if stuck || !error.is_passing() || since.elapsed() >= self.shared.retry.patience {
+            let left = remedy::left_behind(step, &self.record);
+            let message = match &self.record.cause {
+                Some(cause) => format!("{}; and {left}: {}", cause.message, error.message),
+                None => format!("{left}: {}", error.message),
+            };
+            let shown = Failure { kind: ErrorKind::Stuck, message, remedy: remedy::of(error.kind, step) };
+            if !stuck || self.record.failure.as_ref() != Some(&shown) {
+                self.record.state = OperationState::Stuck;
+                self.record.failure = Some(shown);
+                self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
+                self.commit_or_log().await;
             }
         }
+        self.busy = None;
+        tokio::time::sleep(delays.next().unwrap_or(self.shared.retry.longest_delay)).await;
+        self.busy = Some(Busy::new(&self.shared));
     }
 
     async fn succeed(&mut self) {
@@ -441,6 +478,7 @@ pub(super) fn new_record(task: Task) -> OperationRecord {
         state: OperationState::Queued,
         steps,
         facts: Facts::default(),
+        cause: None,
         failure: None,
         duration_us: 0,
     }

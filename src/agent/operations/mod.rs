@@ -25,7 +25,7 @@ pub use agent::{Agent, Parts};
 use crate::agent::api::ApiError;
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Journal, Task};
-use crate::model::DiskBus;
+use crate::model::{DiskBus, ErrorKind};
 use locks::Locks;
 use ports::{ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
 use registry::Registry;
@@ -33,6 +33,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::sync::watch;
 
 /// What every operation of this agent shares.
 pub(super) struct Shared {
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     journal: Journal,
     registry: Registry,
     locks: Locks,
+    /// Operations that are at work: neither waiting for a volume nor pausing before another try.
+    busy: watch::Sender<usize>,
     default_bus: DiskBus,
     step_timeout_s: u64,
     recovery_timeout: Duration,
@@ -60,6 +63,7 @@ impl Shared {
             journal: parts.journal,
             registry: Registry::new(parts.contents.attachments),
             locks: Locks::default(),
+            busy: watch::Sender::new(0),
             default_bus: settings.guest.disk_bus,
             step_timeout_s: settings.operations.step_timeout_s,
             recovery_timeout: Duration::from_secs(settings.operations.recovery_timeout_s),
@@ -70,12 +74,19 @@ impl Shared {
         }
     }
 
-    /// Plans a task anew from what is now; an error says why it cannot be done any more.
-    async fn plan_again(&self, task: &Task) -> Result<(), ApiError> {
-        let guest = self.hypervisor.guest(&task.guest().to_string()).await?;
+    /// Waits until no operation is at work, but not longer than this. `false`: some still are.
+    async fn quiet_within(&self, patience: Duration) -> bool {
+        let mut busy = self.busy.subscribe();
+        tokio::time::timeout(patience, busy.wait_for(|count| *count == 0)).await.is_ok()
+    }
+
+    /// Looks again whether a task can be done, now that it has its volume; an error says why not. `asks_others`: it has
+    /// waited since it was planned, so the guest and the service are asked, too.
+    async fn check_again(&self, task: &Task, asks_others: bool) -> Result<(), ApiError> {
         let attached = self.registry.attachment(task.volume(), task.guest());
         match task {
-            Task::Attach(task) => {
+            Task::Attach(task) if asks_others => {
+                let guest = self.hypervisor.guest(&task.guest.to_string()).await?;
                 let volume = self.volumes.volume(task.volume).await?;
                 let request = crate::agent::api::AttachRequest {
                     volume: task.volume.to_string(),
@@ -86,9 +97,15 @@ impl Shared {
                 };
                 plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus)?;
             }
-            Task::Detach(task) => {
-                plan::plan_detach(task.volume, &guest, attached.as_ref())?;
+            Task::Attach(task) if attached.is_some() => {
+                let message = format!("volume {} is already attached to guest {}", task.volume, task.guest_name);
+                return Err(ApiError::new(ErrorKind::Conflict, message));
             }
+            Task::Detach(task) if attached.is_none() => {
+                let message = format!("volume {} is not attached to guest {} any more", task.volume, task.guest_name);
+                return Err(ApiError::new(ErrorKind::NotFound, message));
+            }
+            Task::Attach(_) | Task::Detach(_) => {}
         }
         Ok(())
     }

@@ -85,6 +85,8 @@ pub(super) fn plan_attach(
         bus,
         target: request.target.clone(),
         read_only: request.read_only,
+        multiattach: volume.multiattach,
+        others: volume.attachments.iter().map(|user| user.attachment).collect(),
     }))
 }
 

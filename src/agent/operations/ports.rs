@@ -83,10 +83,24 @@ pub trait ConnectorPort: Send + Sync {
     /// Flushes and removes the device; refuses one that is not `identity`.
     async fn disconnect(&self, volume: VolumeId, device: &ConnectedDevice, identity: Option<&DeviceIdentity>)
     -> PortResult<()>;
-    /// The device is there and is `identity`. Cheap: reads what the host has, asks nobody.
-    async fn is_connected(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<bool>;
+    /// What the host has of the device. Cheap: asks nobody else.
+    async fn presence(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Presence>;
+    /// Connects a device again that is absent, in the way it was connected before.
+    async fn reconnect(&self, volume: VolumeId, info: &ConnectionInfo, before: &ConnectedDevice)
+    -> PortResult<ConnectedDevice>;
     /// Undoes a connect of which only the intent is known, whatever it got to.
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()>;
+}
+
+/// What the host has of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there, and is the one that was journalled.
+    Present,
+    /// It is not there.
+    Absent,
+    /// Another one is in its place.
+    Foreign,
 }
 
 /// The hypervisor of this host. Every call can be made twice.

@@ -3,10 +3,19 @@
 //!
 //! A device is given back only under its own name and only if it is the very one that was journalled.
 
-use super::{Shared, locks::Key, ports::PortResult, steps};
+use super::{
+    Shared,
+    locks::Key,
+    ports::{PortError, PortResult, Presence},
+    steps,
+};
 use crate::agent::journal::AttachmentRecord;
 use crate::model::{ErrorKind, GIB};
 use futures_util::{StreamExt, stream};
+use std::time::Duration;
+
+/// How long an attachment waits for an operation on its volume before it is left for the next time.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Attachments brought back side by side.
 const WIDTH: usize = 8;
@@ -33,29 +42,37 @@ pub(super) async fn reconnect_all(shared: &Shared) -> usize {
 }
 
 async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<bool> {
-    // An operation on the volume is seeing to it.
-    let Some(_guard) = shared.locks.try_lock(Key::Volume(record.volume)) else { return Ok(false) };
+    let lock = shared.locks.lock(Key::Volume(record.volume));
+    let Ok(_guard) = tokio::time::timeout(LOCK_PATIENCE, lock).await else {
+        return Err(PortError::new(ErrorKind::Conflict, "an operation on the volume is under way"));
+    };
     if shared.registry.attachment(record.volume, record.guest).is_none() {
         return Ok(false);
     }
     let identity = &record.observed.identity;
-    let connected = shared.connectors.is_connected(record.volume, &record.device, identity).await?;
-    if connected && record.secret.is_none() {
+    let presence = shared.connectors.presence(record.volume, &record.device, identity).await?;
+    if presence == Presence::Foreign {
+        // It may be under a guest, and it is not ours to judge: it is left where it is.
+        return Err(PortError::new(ErrorKind::IdentityMismatch, "another device is in the place of the one that was attached"));
+    }
+    if presence == Presence::Present && record.secret.is_none() {
         return Ok(false);
     }
-    let attachment = shared.volumes.attachment(record.id).await?;
-    let Some(info) = attachment.connection else { return Ok(false) };
+    let info = shared.volumes.attachment(record.id).await?.connection.ok_or_else(|| {
+        PortError::new(ErrorKind::Internal, "the volume service gives its attachment no connection info any more")
+    })?;
     if let (Some(secret), Some((kind, value))) = (record.secret, info.disk_secret()) {
         shared.hypervisor.define_secret(secret, kind, record.volume, value).await?;
     }
-    if connected {
+    if presence == Presence::Present {
         return Ok(false);
     }
-    let device = shared.connectors.connect(record.volume, &info).await?;
+    let device = shared.connectors.reconnect(record.volume, &info, &record.device).await?;
     let size_gib = record.observed.size_bytes / GIB;
     match steps::verify_device(shared, record.volume, size_gib, device.clone(), &info, Some(identity.clone())).await {
         Ok(_) => Ok(true),
         Err(error) => {
+            // It was absent before, so this call has brought it.
             if error.kind == ErrorKind::IdentityMismatch {
                 shared.connectors.disconnect(record.volume, &device, None).await?;
             }

@@ -7,25 +7,17 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 /// Takes all operations of the journal in, resumes the unfinished ones side by side, and waits for them as long as the
-/// start of the service may be held back.
+/// start of the service may be held back; not for those that failed and will be tried again later.
 pub(super) async fn recover(shared: &Arc<Shared>, running: &TaskTracker, operations: Vec<OperationRecord>) {
-    let mut resumed = vec![];
     for record in operations {
         shared.registry.put_operation(&record);
         let unfinished = !record.state.is_final() || record.state == OperationState::Stuck;
         if unfinished {
             tracing::info!(operation = %record.id, kind = record.task.kind(), volume = %record.task.volume(), state = %record.state, "going on with it");
-            resumed.push(running.spawn(Run::new(shared.clone(), record).resume()));
+            running.spawn(Run::new(shared.clone(), record).resume());
         }
     }
-    let count = resumed.len();
-    let all = async {
-        for task in resumed {
-            // A task can only fail by a panic, which the runtime has told of.
-            let _ = task.await;
-        }
-    };
-    if tokio::time::timeout(shared.recovery_timeout, all).await.is_err() {
-        tracing::warn!(count, "recovery is not done yet and goes on beside the service");
+    if !shared.quiet_within(shared.recovery_timeout).await {
+        tracing::warn!("recovery is not done yet and goes on beside the service");
     }
 }

@@ -17,6 +17,8 @@ const EVENT_BACKLOG: usize = 1024;
 struct Entry {
     record: OperationRecord,
     cancel: CancellationToken,
+    /// It has gone too far to be cancelled.
+    committed: bool,
 }
 
 #[derive(Default)]
@@ -61,7 +63,7 @@ impl Registry {
                 .operations
                 .entry(record.id)
                 .and_modify(|entry| entry.record = record.clone())
-                .or_insert_with(|| Entry { record: record.clone(), cancel: CancellationToken::new() });
+                .or_insert_with(|| Entry { record: record.clone(), cancel: CancellationToken::new(), committed: false });
             entry.cancel.clone()
         };
         self.tell(AgentEvent::Operation(record.id));
@@ -91,8 +93,27 @@ impl Registry {
         self.state().operations.get(&id).map(|entry| entry.record.clone())
     }
 
-    pub(super) fn cancel_token(&self, id: OperationId) -> Option<CancellationToken> {
-        self.state().operations.get(&id).map(|entry| entry.cancel.clone())
+    /// Asks for a cancellation. `false`: it has gone too far, or is not known.
+    pub(super) fn cancel(&self, id: OperationId) -> bool {
+        match self.state().operations.get(&id) {
+            Some(entry) if !entry.committed => {
+                entry.cancel.cancel();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// From here on it cannot be cancelled. `false`: a cancellation was asked for before.
+    pub(super) fn commit_to(&self, id: OperationId) -> bool {
+        match self.state().operations.get_mut(&id) {
+            Some(entry) if entry.cancel.is_cancelled() => false,
+            Some(entry) => {
+                entry.committed = true;
+                true
+            }
+            None => true,
+        }
     }
 
     /// All operations, oldest first.

@@ -18,6 +18,21 @@ pub(super) fn of(kind: ErrorKind, step: Step) -> String {
         (ErrorKind::Unavailable | ErrorKind::Timeout, Step::ConnectVolume | Step::VerifyDevice) => {
             "check that the storage target is up, exports this volume, and is reachable from this host"
         }
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::DisconnectVolume) => {
+            "check that the storage target is up: what the guest wrote last must reach it before the device can go"
+        }
+        (ErrorKind::Conflict, Step::DisconnectVolume | Step::ConnectVolume) => {
+            "something on this host uses the device: lsblk, fuser and dmsetup ls show what; end that, and it goes on by itself"
+        }
+        (ErrorKind::Unsupported, Step::DisconnectVolume | Step::ConnectVolume) => {
+            "this host lacks what the volume was connected with: install it again (open-iscsi, kernel module iscsi_tcp)"
+        }
+        (ErrorKind::Conflict, Step::DeleteAttachment) => {
+            "see what the volume service has of the attachment (openstack volume attachment show); it is tried again by itself"
+        }
+        (ErrorKind::Internal, Step::DisconnectVolume | Step::DeleteAttachment | Step::DetachDisk) => {
+            "the log of the agent has the whole story: journalctl -u bowlined; it is tried again by itself"
+        }
         (ErrorKind::GuestRefused | ErrorKind::Timeout, Step::DetachDisk) => {
             "unmount the disk in the guest, then detach again; a guest that is shut off lets go at once"
         }

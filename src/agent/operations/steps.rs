@@ -7,7 +7,8 @@ use super::{
 };
 use crate::agent::journal::{AttachTask, DetachTask, Facts, OperationRecord, Step, Task};
 use crate::model::{
-    AttachmentStatus, ConnectedDevice, ConnectionInfo, DiskSpec, ErrorKind, ExpectedIdentity, VerifiedDevice, VolumeId,
+    AttachmentStatus, ConnectedDevice, ConnectionInfo, DeviceIdentity, DiskSpec, ErrorKind, ExpectedIdentity, GuestUuid,
+    VerifiedDevice, VolumeId,
 };
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
@@ -125,6 +126,7 @@ async fn attach_step(
             let mut disk = DiskSpec::new(&verified, task.volume, task.bus, target, facts.secret);
             disk.read_only = task.read_only || info.read_only();
             disk.discard = info.discard();
+            disk.shareable = task.multiattach;
             let attached = shared.hypervisor.attach_disk(task.guest, &disk).await;
             context.guest_lock = None;
             facts.target = Some(attached?);
@@ -137,8 +139,11 @@ async fn attach_step(
 
 async fn detach_step(shared: &Shared, task: &DetachTask, facts: &Facts, step: Step) -> PortResult<()> {
     match step {
-        Step::DetachDisk => take_disk(shared, task.volume, task, facts).await,
-        Step::DisconnectVolume => disconnect(shared, task.volume, task.guest, facts).await,
+        Step::DetachDisk => take_disk(shared, task.volume, task.guest).await,
+        Step::DisconnectVolume => {
+            disconnect(shared, task.volume, task.guest, facts).await?;
+            forget_secret(shared, facts).await
+        }
         Step::DeleteAttachment => match facts.attachment {
             Some(attachment) => shared.volumes.delete_attachment(attachment).await,
             None => Err(missing("the attachment's id")),
@@ -147,19 +152,22 @@ async fn detach_step(shared: &Shared, task: &DetachTask, facts: &Facts, step: St
     }
 }
 
-async fn take_disk(shared: &Shared, volume: VolumeId, task: &DetachTask, facts: &Facts) -> PortResult<()> {
-    match shared.hypervisor.detach_disk(task.guest, volume).await {
+async fn take_disk(shared: &Shared, volume: VolumeId, guest: GuestUuid) -> PortResult<()> {
+    match shared.hypervisor.detach_disk(guest, volume).await {
         // A guest that is gone holds nothing.
-        Err(error) if error.kind == ErrorKind::NotFound => {}
-        other => other?,
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+        other => other,
     }
+}
+
+async fn forget_secret(shared: &Shared, facts: &Facts) -> PortResult<()> {
     match facts.secret {
         Some(secret) => shared.hypervisor.undefine_secret(secret).await,
         None => Ok(()),
     }
 }
 
-async fn disconnect(shared: &Shared, volume: VolumeId, guest: crate::model::GuestUuid, facts: &Facts) -> PortResult<()> {
+async fn disconnect(shared: &Shared, volume: VolumeId, guest: GuestUuid, facts: &Facts) -> PortResult<()> {
     if shared.registry.is_shared(volume, guest) {
         return Ok(());
     }
@@ -180,8 +188,8 @@ pub(super) async fn undo(shared: &Shared, record: &OperationRecord, step: Step) 
     let facts = &record.facts;
     match step {
         Step::AttachDisk => {
-            let detach = DetachTask { volume: task.volume, guest: task.guest, guest_name: task.guest_name.clone() };
-            take_disk(shared, task.volume, &detach, facts).await
+            take_disk(shared, task.volume, task.guest).await?;
+            forget_secret(shared, facts).await
         }
         Step::ConnectVolume => disconnect(shared, task.volume, task.guest, facts).await,
         Step::CreateAttachment => match facts.attachment {
@@ -193,17 +201,31 @@ pub(super) async fn undo(shared: &Shared, record: &OperationRecord, step: Step) 
     }
 }
 
-/// Deletes the attachment that a lost answer may have left: for this volume and guest, still only reserved, and known to
-/// nobody here. One with a connector belongs to somebody who is using it.
+/// Deletes the attachment that a lost answer may have left: made for this volume and guest after the plan, still only
+/// reserved, and known to nobody here. One with a connector belongs to somebody who is using it. The service may still be at
+/// the request, so it is looked for a few times before it is believed that there is none.
 async fn delete_leftovers(shared: &Shared, task: &AttachTask) -> PortResult<()> {
-    let known = shared.registry.attachments();
-    for attachment in shared.volumes.attachments(task.volume).await? {
-        let ours = attachment.guest == Some(task.guest)
-            && attachment.status == AttachmentStatus::Reserved
-            && known.iter().all(|record| record.id != attachment.id);
-        if ours {
+    for pause in [0, 1, 4, 8].map(|times| shared.retry.first_delay * times) {
+        tokio::time::sleep(pause).await;
+        let known = shared.registry.attachments();
+        let left: Vec<_> = shared
+            .volumes
+            .attachments(task.volume)
+            .await?
+            .into_iter()
+            .filter(|attachment| {
+                attachment.guest == Some(task.guest)
+                    && attachment.status == AttachmentStatus::Reserved
+                    && !task.others.contains(&attachment.id)
+                    && known.iter().all(|record| record.id != attachment.id)
+            })
+            .collect();
+        for attachment in &left {
             tracing::info!(attachment = %attachment.id, volume = %task.volume, "deleting the attachment of a lost answer");
             shared.volumes.delete_attachment(attachment.id).await?;
+        }
+        if !left.is_empty() {
+            break;
         }
     }
     Ok(())
@@ -241,7 +263,7 @@ pub(super) async fn verify_device(
     size_gib: u64,
     device: ConnectedDevice,
     info: &ConnectionInfo,
-    journalled: Option<crate::model::DeviceIdentity>,
+    journalled: Option<DeviceIdentity>,
 ) -> PortResult<VerifiedDevice> {
     let observed = shared.connectors.observe(volume, &device, info).await?;
     let serial = info.expected_serial().map(str::to_owned);

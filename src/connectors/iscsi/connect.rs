@@ -9,7 +9,8 @@
 //!                          |no -> claim -> scan     |yes, ours (a second connect)
 //!                          +------------------------+-> wait for udev -> own name -> done
 //! ```
-//! Any failure is unwound at once, under the same lock, by the code that disconnects.
+//! Any failure is unwound at once, under the same lock, by the code that disconnects; but only what this call made. A device
+//! that was there before may be under a guest.
 
 use super::{KernelInitiator, device, disconnect::Reason, login, node_record::Owner, scan, sessions, sessions::Session};
 use crate::{
@@ -17,6 +18,15 @@ use crate::{
     model::{BlockDevice, ChapCredentials, IscsiPath, VolumeId},
 };
 use std::time::Instant;
+
+/// What a connect has changed so far.
+#[derive(Debug, Default)]
+struct Made {
+    /// It asked for a login: the session, or at least the record, is its own.
+    login: bool,
+    /// The LUN was absent, and it asked for a scan.
+    scan: bool,
+}
 
 impl KernelInitiator {
     /// Connects over the first path that works. A second call finds the first one's device.
@@ -47,8 +57,10 @@ impl KernelInitiator {
         chap: Option<&ChapCredentials>,
     ) -> Result<BlockDevice, ConnectorError> {
         let _guard = self.locks.lock(&path.iqn).await;
-        let result = self.login_and_scan(volume, path, chap).await;
+        let mut made = Made::default();
+        let result = self.login_and_scan(volume, path, chap, &mut made).await;
         if result.is_err()
+            && (made.login || made.scan)
             && let Err(error) = self.unwind(volume, path).await
         {
             // The first error tells why; whoever called undoes the step again and reports what stays.
@@ -82,11 +94,12 @@ impl KernelInitiator {
         volume: VolumeId,
         path: &IscsiPath,
         chap: Option<&ChapCredentials>,
+        made: &mut Made,
     ) -> Result<BlockDevice, ConnectorError> {
         let begun = Instant::now();
         let session = match self.session(path)? {
             Some(session) => session,
-            None => self.log_in(path, chap).await?,
+            None => self.log_in(path, chap, made).await?,
         };
         if !session.is_up() {
             return Err(ConnectorError::SessionDown { path: path.clone(), state: session.state });
@@ -94,6 +107,7 @@ impl KernelInitiator {
         let login_ms = begun.elapsed().as_millis();
         if !session.lun_folder(path.lun).exists() {
             self.names.claim(volume, path).map_err(ConnectorError::system("write the claim of the LUN"))?;
+            made.scan = true;
         } else if !self.is_ours(volume, path, &session) {
             return Err(ConnectorError::ForeignDevice { volume, address: session.address(path.lun) });
         }
@@ -105,12 +119,18 @@ impl KernelInitiator {
         Ok(BlockDevice { path: link, kernel_name, paths: vec![path.clone()] })
     }
 
-    async fn log_in(&self, path: &IscsiPath, chap: Option<&ChapCredentials>) -> Result<Session, ConnectorError> {
+    async fn log_in(
+        &self,
+        path: &IscsiPath,
+        chap: Option<&ChapCredentials>,
+        made: &mut Made,
+    ) -> Result<Session, ConnectorError> {
         // iscsid retries a refused connection until its timeout and then calls it a time-out: ask first, and tell it apart.
         reach::portal(path, self.config.login_timeout_s).await?;
         if let Owner::Other(file) = self.owner(path)? {
             return Err(ConnectorError::ForeignRecord { file });
         }
+        made.login = true;
         self.records.write(path, chap).map_err(ConnectorError::system(format!("write the node record of {path}")))?;
         login::login(path, self.config.login_timeout_s).await?;
         self.session(path)?.ok_or_else(|| ConnectorError::SessionDown { path: path.clone(), state: "missing".to_owned() })

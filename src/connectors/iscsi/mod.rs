@@ -84,7 +84,9 @@ impl Default for IscsiConfig {
 #[derive(Debug)]
 pub(super) struct Iscsi {
     config: IscsiConfig,
-    /// `None`: QEMU logs in.
+    /// Who logs in for a new connect.
+    choice: Initiator,
+    /// There whenever the host can, whatever the choice: what an earlier choice connected must be seen and taken away.
     kernel: Option<KernelInitiator>,
 }
 
@@ -102,9 +104,10 @@ struct KernelInitiator {
 impl Iscsi {
     pub(super) fn new(config: &ConnectorsConfig) -> Result<Self, ConnectorError> {
         let iscsi = config.iscsi.clone();
-        let kernel = match support::choose(iscsi.initiator, &config.sysfs)? {
-            Initiator::Qemu => None,
-            Initiator::Kernel => Some(KernelInitiator {
+        let choice = support::choose(iscsi.initiator, &config.sysfs)?;
+        let kernel = match support::missing(&config.sysfs) {
+            Some(_) => None,
+            None => Some(KernelInitiator {
                 records: node_record::NodeRecords::new(&iscsi.etc_iscsi, iscsi.login_timeout_s, iscsi.logout_timeout_s),
                 names: own_name::OwnNames::new(&config.run_dir),
                 locks: locks::TargetLocks::default(),
@@ -113,11 +116,11 @@ impl Iscsi {
                 config: iscsi.clone(),
             }),
         };
-        Ok(Self { config: iscsi, kernel })
+        Ok(Self { config: iscsi, choice, kernel })
     }
 
     pub(super) fn initiator(&self) -> Initiator {
-        if self.kernel.is_some() { Initiator::Kernel } else { Initiator::Qemu }
+        self.choice
     }
 
     pub(super) fn initiator_name(&self) -> Result<String, ConnectorError> {
@@ -146,13 +149,15 @@ impl Iscsi {
         &self,
         volume: VolumeId,
         connection: &IscsiConnection,
+        initiator: Initiator,
     ) -> Result<ConnectedDevice, ConnectorError> {
         Self::check(connection)?;
-        match &self.kernel {
-            Some(kernel) => {
+        match initiator {
+            Initiator::Kernel => {
+                let kernel = self.kernel()?;
                 kernel.connect(volume, &connection.paths, connection.chap.as_ref()).await.map(ConnectedDevice::Block)
             }
-            None => {
+            Initiator::Qemu => {
                 let path = first_reachable(&connection.paths, self.config.login_timeout_s).await?;
                 Ok(ConnectedDevice::IscsiNetwork(IscsiNetworkDevice {
                     path: path.clone(),
@@ -220,9 +225,10 @@ impl Iscsi {
         self.kernel()?.disconnect(volume, paths, None, Reason::Undo).await
     }
 
-    /// A block device of an earlier run can be taken away although the choice is another one now, if the host still can.
     fn kernel(&self) -> Result<&KernelInitiator, ConnectorError> {
-        self.kernel.as_ref().ok_or(ConnectorError::NoKernelInitiator { missing: "[iscsi] initiator is qemu now" })
+        self.kernel.as_ref().ok_or(ConnectorError::NoKernelInitiator {
+            missing: "the kernel's initiator was there when the agent connected, and is not now",
+        })
     }
 }
 

@@ -23,7 +23,7 @@ fn settle(choice: InitiatorChoice, missing: Option<&'static str>) -> Result<Init
 }
 
 /// What the kernel's initiator lacks here, if anything.
-fn missing(sysfs: &Path) -> Option<&'static str> {
+pub(super) fn missing(sysfs: &Path) -> Option<&'static str> {
     let in_path = |program: &str| {
         env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
     };

@@ -1,6 +1,6 @@
 //! This host's connectors.
 
-use super::super::ports::{ConnectorPort, PortError, PortResult};
+use super::super::ports::{ConnectorPort, PortError, PortResult, Presence};
 use super::chain;
 use crate::connectors::{ConnectorError, Connectors, DeviceState};
 use crate::model::{
@@ -46,15 +46,25 @@ impl ConnectorPort for HostConnectors {
         Ok(())
     }
 
-    async fn is_connected(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<bool> {
+    async fn presence(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Presence> {
         // QEMU logs in by itself whenever its guest starts: there is nothing of it that this host could lose.
         if device.host_path().is_none() {
-            return Ok(true);
+            return Ok(Presence::Present);
         }
-        match self.0.state(volume, device, Some(identity)).await? {
-            DeviceState::Present { .. } => Ok(true),
-            DeviceState::Absent | DeviceState::Foreign { .. } => Ok(false),
-        }
+        Ok(match self.0.state(volume, device, Some(identity)).await? {
+            DeviceState::Present { .. } => Presence::Present,
+            DeviceState::Absent => Presence::Absent,
+            DeviceState::Foreign { .. } => Presence::Foreign,
+        })
+    }
+
+    async fn reconnect(
+        &self,
+        volume: VolumeId,
+        info: &ConnectionInfo,
+        before: &ConnectedDevice,
+    ) -> PortResult<ConnectedDevice> {
+        Ok(self.0.reconnect(volume, info, before).await?)
     }
 
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()> {

@@ -139,7 +139,7 @@ fn an_attach_struck_at_any_call_ends_attached_or_fully_undone() {
 #[test]
 fn a_detach_struck_at_any_call_ends_detached_or_untouched() {
     let calls = calls_of(Some(attach()), detach());
-    assert_eq!(calls, ["detach_disk", "undefine_secret", "disconnect", "delete_attachment"]);
+    assert_eq!(calls, ["detach_disk", "disconnect", "undefine_secret", "delete_attachment"]);
     for (at, name) in calls.iter().enumerate() {
         for fault in FAULTS {
             let context = format!("{fault:?} at {name}");
@@ -154,7 +154,7 @@ fn a_detach_struck_at_any_call_ends_detached_or_untouched() {
                 live(&world, dir.path(), None);
                 world.assert_clean(false, &context);
             } else if view.unwrap().state == OperationState::Failed {
-                assert!(matches!(*name, "detach_disk" | "undefine_secret"), "{context}");
+                assert_eq!(*name, "detach_disk", "{context}");
                 let view = live(&world, dir.path(), Some(detach())).unwrap();
                 assert_eq!(view.state, OperationState::Succeeded, "{context}: {view:?}");
             }
@@ -213,6 +213,122 @@ async fn a_cancelled_attach_is_undone() {
     let view = end_of(&agent, id).await;
     assert_eq!(view.state, OperationState::Cancelled);
     world.assert_clean(false, "after a cancellation");
+}
+
+async fn state_of(agent: &Agent, id: OperationId, wanted: OperationState) -> OperationView {
+    let mut events = agent.events();
+    let reached = async {
+        loop {
+            let view = agent.operation(id).unwrap();
+            if view.state == wanted {
+                return view;
+            }
+            let _ = events.recv().await;
+        }
+    };
+    let reached = tokio::time::timeout(Duration::from_secs(20), reached).await;
+    reached.unwrap_or_else(|_| panic!("never {wanted}: {:?}", agent.operation(id)))
+}
+
+fn refuse(world: &World, name: &'static str) {
+    world.state.lock().unwrap().refused.insert(name);
+}
+
+fn allow_all(world: &World) {
+    world.state.lock().unwrap().refused.clear();
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_is_shown_as_stuck_until_it_is() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let agent = start(&world, dir.path()).await;
+    refuse(&world, "attach_disk");
+    refuse(&world, "delete_attachment");
+    let id = agent.submit(attach()).await.unwrap();
+    let stuck = state_of(&agent, id, OperationState::Stuck).await.failure.unwrap();
+    assert_eq!(stuck.kind, ErrorKind::Stuck);
+    assert!(stuck.message.contains("attach_disk refused"), "the cause: {stuck:?}");
+    assert!(stuck.message.contains("still has attachment"), "what is left: {stuck:?}");
+    assert!(stuck.remedy.contains("volume service"), "what to do: {stuck:?}");
+    assert_eq!(agent.submit(attach()).await.unwrap(), id, "asked for again, it is the same operation");
+    allow_all(&world);
+    let ended = end_of(&agent, id).await;
+    assert_eq!(ended.state, OperationState::Failed);
+    let failure = ended.failure.unwrap();
+    assert!(failure.message.contains("attach_disk refused") && !failure.message.contains("still has"), "{failure:?}");
+    world.assert_clean(false, "once it could be undone");
+}
+
+#[test]
+fn a_detach_that_is_stuck_and_asked_for_again_ends_once_after_a_restart() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    live(&world, dir.path(), Some(attach()));
+    refuse(&world, "delete_attachment");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let agent = start(&world, dir.path()).await;
+        let id = agent.submit(detach()).await.unwrap();
+        state_of(&agent, id, OperationState::Stuck).await;
+        assert_eq!(agent.submit(detach()).await.unwrap(), id);
+        // An attach elsewhere waits for the volume, and can still be cancelled.
+        let waiting = Request::Attach(AttachRequest {
+            volume: "data".into(),
+            guest: "guest-2".into(),
+            bus: None,
+            target: None,
+            read_only: false,
+        });
+        world.state.lock().unwrap().volumes.get_mut(&volume_id()).unwrap().status = "available".into();
+        let waiting = agent.submit(waiting).await.unwrap();
+        assert_eq!(agent.operation(waiting).unwrap().state, OperationState::Queued);
+        agent.cancel(waiting).await.unwrap();
+        assert_eq!(end_of(&agent, waiting).await.state, OperationState::Cancelled);
+        // A stop does not wait for what only waits for another try.
+        let begun = std::time::Instant::now();
+        agent.finish(Duration::from_secs(15)).await;
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    });
+    drop(runtime);
+    allow_all(&world);
+    live(&world, dir.path(), None);
+    world.assert_clean(false, "after the restart");
+}
+
+#[tokio::test]
+async fn of_two_guests_that_want_one_volume_the_second_is_refused_and_nothing_is_left() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let agent = start(&world, dir.path()).await;
+    let to_second = Request::Attach(AttachRequest {
+        volume: "data".into(),
+        guest: "guest-2".into(),
+        bus: None,
+        target: None,
+        read_only: false,
+    });
+    let first = agent.submit(attach()).await.unwrap();
+    let second = agent.submit(to_second).await.unwrap();
+    assert_eq!(end_of(&agent, first).await.state, OperationState::Succeeded);
+    let second = end_of(&agent, second).await;
+    assert_eq!((second.state, second.failure.unwrap().kind), (OperationState::Failed, ErrorKind::Conflict));
+    world.assert_clean(true, "after the first");
+}
+
+#[test]
+fn an_interrupted_attach_that_cannot_be_looked_at_says_so_and_ends_when_it_can() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    world.state.lock().unwrap().fault = Some((5, Fault::DiesAfter));
+    live(&world, dir.path(), Some(attach()));
+    world.state.lock().unwrap().hypervisor_away = true;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let agent = start(&world, dir.path()).await;
+        let id = agent.operations()[0].id;
+        let stuck = state_of(&agent, id, OperationState::Stuck).await.failure.unwrap();
+        assert!(stuck.message.contains("guest-1") && stuck.remedy.contains("libvirtd"), "{stuck:?}");
+        world.state.lock().unwrap().hypervisor_away = false;
+        assert_eq!(end_of(&agent, id).await.state, OperationState::Succeeded);
+    });
+    world.assert_clean(true, "once libvirtd was back");
 }
 
 #[tokio::test]

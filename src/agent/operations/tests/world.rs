@@ -2,7 +2,7 @@
 //! any call, and which watch that nothing forbidden ever happens.
 
 use super::super::ports::{
-    ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult, VolumeServicePort,
+    ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult, Presence, VolumeServicePort,
 };
 use crate::model::*;
 use async_trait::async_trait;
@@ -37,9 +37,13 @@ pub struct State {
     pub calls: usize,
     pub names: Vec<&'static str>,
     pub fault: Option<(usize, Fault)>,
+    /// Calls that are refused as long as they are named here.
+    pub refused: BTreeSet<&'static str>,
     /// The agent has been stopped at a call.
     pub dead: bool,
     pub wrong_serial: bool,
+    /// libvirtd does not answer.
+    pub hypervisor_away: bool,
     /// What must never happen and did.
     pub crimes: Vec<String>,
 }
@@ -78,7 +82,9 @@ impl World {
             state.volumes.insert(volume.id, volume);
             let guest =
                 GuestFacts { uuid: guest_uuid(), name: "guest-1".into(), active: true, persistent: true, disks: vec![] };
+            let second = GuestFacts { uuid: GuestUuid(Uuid::from_u128(0xb3)), name: "guest-2".into(), ..guest.clone() };
             state.guests.insert(guest.uuid, guest);
+            state.guests.insert(second.uuid, second);
         }
         world
     }
@@ -92,6 +98,9 @@ impl World {
             state.names.push(name);
             let fault = state.fault.filter(|(at, _)| *at == call).map(|(_, fault)| fault);
             match fault {
+                _ if state.refused.contains(name) => {
+                    (Err(PortError::new(ErrorKind::Unavailable, format!("{name} refused"))), false)
+                }
                 Some(Fault::Refused) => (Err(PortError::new(ErrorKind::Unavailable, format!("{name} refused"))), false),
                 Some(Fault::AnswerLost) => {
                     let _ = effect(&mut state);
@@ -308,8 +317,17 @@ impl ConnectorPort for World {
         })
         .await
     }
-    async fn is_connected(&self, volume: VolumeId, _device: &ConnectedDevice, _identity: &DeviceIdentity) -> PortResult<bool> {
-        Ok(self.state.lock().unwrap().connected.contains(&volume))
+    async fn presence(&self, volume: VolumeId, _device: &ConnectedDevice, _identity: &DeviceIdentity) -> PortResult<Presence> {
+        let connected = self.state.lock().unwrap().connected.contains(&volume);
+        Ok(if connected { Presence::Present } else { Presence::Absent })
+    }
+    async fn reconnect(
+        &self,
+        volume: VolumeId,
+        info: &ConnectionInfo,
+        _before: &ConnectedDevice,
+    ) -> PortResult<ConnectedDevice> {
+        ConnectorPort::connect(self, volume, info).await
     }
     async fn undo_connect(&self, volume: VolumeId, _intent: &ConnectIntent) -> PortResult<()> {
         self.change("undo_connect", |state| {
@@ -324,6 +342,9 @@ impl ConnectorPort for World {
 impl HypervisorPort for World {
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts> {
         let state = self.state.lock().unwrap();
+        if state.hypervisor_away {
+            return Err(PortError::new(ErrorKind::Unavailable, "libvirtd is away"));
+        }
         let found = state.guests.values().find(|guest| guest.name == name_or_uuid || guest.uuid.to_string() == name_or_uuid);
         found.cloned().ok_or_else(|| not_found("guest"))
     }
