@@ -47,7 +47,7 @@ fn in_file(node: &Node, id: &str, format: &str, offset: u64, length: usize) -> S
 }
 
 fn mounts(node: &Node) -> String {
-    node.ok("awk '$3 ~ /^nfs/ { print $1, $2 }' /proc/mounts")
+    node.ok("awk '$3 ~ /^nfs4?$/ { print $1, $2 }' /proc/mounts")
 }
 
 #[track_caller]
