@@ -37,7 +37,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 
 /// A crate, and the folders its types may be named in.
 const OWNERS: [(&str, &[&str]); 9] = [
-    ("zbus", &["src/agent/dbus", "src/cli"]),
+    ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
     ("reqwest", &["src/openstack", "backend/tests", "backend/src/testing"]),
     ("virt", &["src/libvirt"]),
     ("quick_xml", &["src/libvirt"]),

@@ -13,7 +13,7 @@ use bowline::{
             adapters::{CloudVolumes, HostConnectors, Hypervisor},
         },
     },
-    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig},
+    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, NfsConfig},
     libvirt::{GuestEvent, Libvirt, LibvirtConfig},
     openstack::{CloudConfig, HttpOptions, VolumeService},
 };
@@ -234,6 +234,7 @@ fn connectors_config(settings: &Settings) -> ConnectorsConfig {
             initiator_name_file: iscsi.initiator_name_file.clone(),
             ..IscsiConfig::default()
         },
+        nfs: NfsConfig { mount_options: settings.nfs.mount_options.clone(), mount_timeout_s: settings.nfs.mount_timeout_s },
         my_ip: settings.my_ip.clone(),
         host: settings.host_name.clone(),
         run_dir: settings.paths.run_dir.clone(),

@@ -26,6 +26,8 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Finished {
     /// Exit code; `None` when a signal ended it.
     pub code: Option<i32>,
+    /// Its stdout as it was, bounded.
+    pub stdout: Vec<u8>,
     /// Its stderr on one line, bounded.
     pub stderr: String,
 }
@@ -66,17 +68,17 @@ pub(crate) async fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], limit: 
         // Messages are matched and shown: keep them in the tool's own language.
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let stderr = child.stderr.take();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let ended = timeout(limit, async {
-        let (status, stderr) = tokio::join!(child.wait(), capture(stderr));
-        status.map(|status| Finished { code: status.code(), stderr })
+        let (status, stdout, stderr) = tokio::join!(child.wait(), capture(stdout), capture(stderr));
+        status.map(|status| Finished { code: status.code(), stdout, stderr: one_line(&stderr) })
     })
     .await;
     match ended {
@@ -92,14 +94,18 @@ pub(crate) async fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], limit: 
     }
 }
 
-/// Reads to the end, keeps the first [`CAPTURE_LIMIT_BYTES`], as one line.
-async fn capture(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
+/// Reads to the end, keeps the first [`CAPTURE_LIMIT_BYTES`].
+async fn capture(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let Some(mut stream) = stream else { return Vec::new() };
     let mut kept = Vec::new();
     // A read error ends the capture; the exit code tells how the command fared.
     let _ = (&mut stream).take(CAPTURE_LIMIT_BYTES).read_to_end(&mut kept).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-    let text = String::from_utf8_lossy(&kept);
+    kept
+}
+
+fn one_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
@@ -113,9 +119,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_exit_code_and_stderr_are_kept() {
-        let finished = run("sh", &sh("echo one >&2; echo two >&2; exit 24"), Duration::from_secs(10)).await.unwrap();
-        assert_eq!(finished, Finished { code: Some(24), stderr: "one; two".to_owned() });
+    async fn the_exit_code_and_what_it_said_are_kept() {
+        let finished = run("sh", &sh("echo out; echo one >&2; echo two >&2; exit 24"), Duration::from_secs(10)).await.unwrap();
+        assert_eq!(finished, Finished { code: Some(24), stdout: b"out\n".to_vec(), stderr: "one; two".to_owned() });
     }
 
     #[tokio::test]

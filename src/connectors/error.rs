@@ -1,6 +1,6 @@
 //! What can go wrong between connection info and a device.
 
-use super::{command::CommandError, iscsi::ProbeError};
+use super::{command::CommandError, iscsi::ProbeError, nfs::NfsError};
 use crate::model::{DeviceIdentity, ErrorKind, IscsiPath, VolumeId};
 use std::{io, path::PathBuf};
 
@@ -160,6 +160,9 @@ pub enum ConnectorError {
         /// What happened.
         source: ProbeError,
     },
+    /// A volume on NFS.
+    #[error(transparent)]
+    Nfs(#[from] NfsError),
 }
 
 impl ConnectorError {
@@ -179,6 +182,7 @@ impl ConnectorError {
             Self::NotTheVolume { .. } => ErrorKind::IdentityMismatch,
             Self::Flush { .. } => ErrorKind::Unavailable,
             Self::Probe { source, .. } => source.kind(),
+            Self::Nfs(error) => error.kind(),
         }
     }
 

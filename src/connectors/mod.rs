@@ -12,6 +12,8 @@
 mod command;
 mod error;
 mod iscsi;
+mod locks;
+mod nfs;
 mod properties;
 mod reach;
 mod udev;
@@ -25,12 +27,15 @@ use std::{path::PathBuf, sync::Arc};
 pub use command::CommandError;
 pub use error::ConnectorError;
 pub use iscsi::{InitiatorChoice, IscsiConfig, ProbeError};
+pub use nfs::{NfsConfig, NfsError};
 
 /// Settings of the connectors.
 #[derive(Debug, Clone)]
 pub struct ConnectorsConfig {
     /// iSCSI.
     pub iscsi: IscsiConfig,
+    /// NFS.
+    pub nfs: NfsConfig,
     /// The address told to the volume service; `None` takes the one this host sends from.
     pub my_ip: Option<String>,
     /// The host name told to the volume service; `None` takes the system's.
@@ -43,7 +48,14 @@ pub struct ConnectorsConfig {
 
 impl Default for ConnectorsConfig {
     fn default() -> Self {
-        Self { iscsi: IscsiConfig::default(), my_ip: None, host: None, run_dir: "/run/bowline".into(), sysfs: "/sys".into() }
+        Self {
+            iscsi: IscsiConfig::default(),
+            nfs: NfsConfig::default(),
+            my_ip: None,
+            host: None,
+            run_dir: "/run/bowline".into(),
+            sysfs: "/sys".into(),
+        }
     }
 }
 
@@ -83,13 +95,15 @@ pub struct Connectors {
 struct Inner {
     config: ConnectorsConfig,
     iscsi: iscsi::Iscsi,
+    nfs: nfs::Nfs,
 }
 
 impl Connectors {
     /// Settles which initiator is used and starts listening to udev where needed.
     pub fn new(config: ConnectorsConfig) -> Result<Self, ConnectorError> {
         let iscsi = iscsi::Iscsi::new(&config)?;
-        Ok(Self { inner: Arc::new(Inner { config, iscsi }) })
+        let nfs = nfs::Nfs::new(&config.nfs, &config.run_dir)?;
+        Ok(Self { inner: Arc::new(Inner { config, iscsi, nfs }) })
     }
 
     /// Who logs in to iSCSI targets.
@@ -109,6 +123,9 @@ impl Connectors {
 
     /// What a connect with this info would touch.
     pub fn intent(&self, info: &ConnectionInfo) -> Result<ConnectIntent, ConnectorError> {
+        if let ConnectionInfo::Nfs(connection) = info {
+            return Ok(self.inner.nfs.intent(connection)?);
+        }
         let connection = iscsi_only(info)?;
         iscsi::Iscsi::check(connection)?;
         Ok(ConnectIntent::Iscsi { initiator: self.initiator(), paths: connection.paths.clone() })
@@ -117,7 +134,7 @@ impl Connectors {
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
     /// could not, [`Self::undo`] tells.
     pub async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> Result<ConnectedDevice, ConnectorError> {
-        self.inner.iscsi.connect(volume, iscsi_only(info)?, self.initiator()).await
+        self.connect_by(volume, info, self.initiator()).await
     }
 
     /// Connects a volume again whose device is gone, in the way it was connected before, whatever is chosen for new ones now.
@@ -127,7 +144,19 @@ impl Connectors {
         info: &ConnectionInfo,
         before: &ConnectedDevice,
     ) -> Result<ConnectedDevice, ConnectorError> {
-        self.inner.iscsi.connect(volume, iscsi_only(info)?, before.initiator()).await
+        self.connect_by(volume, info, before.initiator()).await
+    }
+
+    async fn connect_by(
+        &self,
+        volume: VolumeId,
+        info: &ConnectionInfo,
+        initiator: Initiator,
+    ) -> Result<ConnectedDevice, ConnectorError> {
+        if let ConnectionInfo::Nfs(connection) = info {
+            return Ok(ConnectedDevice::File(self.inner.nfs.connect(volume, connection).await?));
+        }
+        self.inner.iscsi.connect(volume, iscsi_only(info)?, initiator).await
     }
 
     /// Asks the device who it is and how large: the kernel's copy of its pages for a block device, the target itself for a network one,
@@ -146,7 +175,8 @@ impl Connectors {
                 let connection = info.map(iscsi_only).transpose()?;
                 self.inner.iscsi.observe_network(network, connection).await
             }
-            ConnectedDevice::RbdNetwork(_) | ConnectedDevice::File(_) => Err(ConnectorError::NotConnected { volume }),
+            ConnectedDevice::RbdNetwork(_) => Err(ConnectorError::NotConnected { volume }),
+            ConnectedDevice::File(file) => self.inner.nfs.observe(file).await?.ok_or(ConnectorError::NotConnected { volume }),
         }
     }
 
@@ -160,9 +190,8 @@ impl Connectors {
     ) -> Result<DeviceState, ConnectorError> {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.state(volume, block, identity),
-            ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) | ConnectedDevice::File(_) => {
-                Ok(DeviceState::Absent)
-            }
+            ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(DeviceState::Absent),
+            ConnectedDevice::File(file) => Ok(self.inner.nfs.state(volume, file, identity).await?),
         }
     }
 
@@ -176,9 +205,8 @@ impl Connectors {
     ) -> Result<Disconnected, ConnectorError> {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.disconnect(volume, block, identity).await,
-            ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) | ConnectedDevice::File(_) => {
-                Ok(Disconnected::Unchanged)
-            }
+            ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(Disconnected::Unchanged),
+            ConnectedDevice::File(file) => Ok(self.inner.nfs.release(volume, &file.export, &file.mount_point).await?),
         }
     }
 
@@ -186,9 +214,8 @@ impl Connectors {
     pub async fn undo(&self, volume: VolumeId, intent: &ConnectIntent) -> Result<Disconnected, ConnectorError> {
         match intent {
             ConnectIntent::Iscsi { initiator: Initiator::Kernel, paths } => self.inner.iscsi.undo(volume, paths).await,
-            ConnectIntent::Iscsi { initiator: Initiator::Qemu, .. } | ConnectIntent::Rbd { .. } | ConnectIntent::Nfs { .. } => {
-                Ok(Disconnected::Unchanged)
-            }
+            ConnectIntent::Iscsi { initiator: Initiator::Qemu, .. } | ConnectIntent::Rbd { .. } => Ok(Disconnected::Unchanged),
+            ConnectIntent::Nfs { export, mount_point } => Ok(self.inner.nfs.release(volume, export, mount_point).await?),
         }
     }
 }

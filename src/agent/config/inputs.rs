@@ -34,6 +34,10 @@ section!(
     Iscsi { initiator: Initiator, login_timeout_s: u64, device_timeout_s: u64, logout_timeout_s: u64, initiator_name_file: PathBuf }
 );
 section!(
+    /// `[nfs]`
+    Nfs { mount_options: String, mount_timeout_s: u64 }
+);
+section!(
     /// `[libvirt]`
     Libvirt {
         uri: String,
@@ -84,6 +88,7 @@ pub(super) struct Inputs {
     pub(super) cloud: Cloud,
     pub(super) host: Host,
     pub(super) iscsi: Iscsi,
+    pub(super) nfs: Nfs,
     pub(super) libvirt: Libvirt,
     pub(super) guest: Guest,
     pub(super) operations: Operations,
@@ -98,6 +103,7 @@ impl Inputs {
         self.cloud.merge(later.cloud);
         self.host.merge(later.host);
         self.iscsi.merge(later.iscsi);
+        self.nfs.merge(later.nfs);
         self.libvirt.merge(later.libvirt);
         self.guest.merge(later.guest);
         self.operations.merge(later.operations);

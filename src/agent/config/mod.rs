@@ -9,7 +9,8 @@ mod settings;
 
 pub use inputs::Initiator;
 pub use settings::{
-    CloudSettings, GuestSettings, IscsiSettings, LibvirtSettings, OperationSettings, PathSettings, Settings, VolumeSettings,
+    CloudSettings, GuestSettings, IscsiSettings, LibvirtSettings, NfsSettings, OperationSettings, PathSettings, Settings,
+    VolumeSettings,
 };
 
 use std::{

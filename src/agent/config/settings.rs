@@ -18,6 +18,8 @@ pub struct Settings {
     pub my_ip: Option<String>,
     /// iSCSI.
     pub iscsi: IscsiSettings,
+    /// NFS.
+    pub nfs: NfsSettings,
     /// libvirt.
     pub libvirt: LibvirtSettings,
     /// Guests.
@@ -60,6 +62,15 @@ pub struct IscsiSettings {
     pub logout_timeout_s: u64,
     /// The file with `InitiatorName=`.
     pub initiator_name_file: PathBuf,
+}
+
+/// `[nfs]`
+#[derive(Debug, Clone)]
+pub struct NfsSettings {
+    /// Mount options for every export; the volume service's own win over them. Which are allowed, the connector knows.
+    pub mount_options: Option<String>,
+    /// Seconds for a mount, an unmount, and a look at a file.
+    pub mount_timeout_s: u64,
 }
 
 /// `[libvirt]`
@@ -156,7 +167,7 @@ impl Settings {
     }
 
     fn of(inputs: Inputs) -> Result<Self, Refusal> {
-        let Inputs { cloud, host, iscsi, libvirt, guest, operations, volumes, paths, bus } = inputs;
+        let Inputs { cloud, host, iscsi, nfs, libvirt, guest, operations, volumes, paths, bus } = inputs;
         Ok(Self {
             cloud: CloudSettings {
                 name: not_empty("cloud.name", cloud.name)?.unwrap_or_else(|| "bowline".into()),
@@ -182,6 +193,10 @@ impl Settings {
                     iscsi.initiator_name_file,
                     "/etc/iscsi/initiatorname.iscsi",
                 )?,
+            },
+            nfs: NfsSettings {
+                mount_options: not_empty("nfs.mount_options", nfs.mount_options)?,
+                mount_timeout_s: seconds("nfs.mount_timeout_s", nfs.mount_timeout_s, 30)?,
             },
             libvirt: LibvirtSettings {
                 uri: not_empty("libvirt.uri", libvirt.uri)?.unwrap_or_else(|| "qemu:///system".into()),

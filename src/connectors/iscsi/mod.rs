@@ -7,7 +7,7 @@
 //! | `sessions` | what sessions, LUNs and disks there are, by sysfs |
 //! | `connect`, `scan` | the way in |
 //! | `disconnect`, `device` | the way out |
-//! | `own_name`, `locks` | which device is ours; one at a time per target |
+//! | `own_name` | which device is ours |
 //! | `identity` | SCSI pages 0x80 and 0x83 |
 //! | `probe` | a small initiator that asks a target who its LUN is, for volumes the kernel does not see |
 
@@ -15,7 +15,6 @@ mod connect;
 mod device;
 mod disconnect;
 mod identity;
-mod locks;
 mod login;
 mod node_record;
 mod own_name;
@@ -24,7 +23,7 @@ mod scan;
 mod sessions;
 mod support;
 
-use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, udev::UdevMonitor};
+use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, udev::UdevMonitor};
 use crate::model::{
     BlockDevice, ConnectedDevice, DeviceIdentity, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
     VolumeId,
@@ -97,7 +96,7 @@ struct KernelInitiator {
     sysfs: PathBuf,
     records: node_record::NodeRecords,
     names: own_name::OwnNames,
-    locks: locks::TargetLocks,
+    locks: NamedLocks,
     monitor: UdevMonitor,
 }
 
@@ -110,7 +109,7 @@ impl Iscsi {
             None => Some(KernelInitiator {
                 records: node_record::NodeRecords::new(&iscsi.etc_iscsi, iscsi.login_timeout_s, iscsi.logout_timeout_s),
                 names: own_name::OwnNames::new(&config.run_dir),
-                locks: locks::TargetLocks::default(),
+                locks: NamedLocks::default(),
                 monitor: UdevMonitor::start().map_err(ConnectorError::system("listen to udev"))?,
                 sysfs: config.sysfs.clone(),
                 config: iscsi.clone(),
