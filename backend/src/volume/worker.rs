@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{Semaphore, mpsc};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::error::{ManagerError, chain};
@@ -91,7 +91,14 @@ async fn remove_storage(parts: &Parts, volume: &Volume) -> Result<(), ManagerErr
 async fn in_status(parts: &Parts, id: Uuid, status: VolumeStatus) -> Result<Option<Volume>, ManagerError> {
     match parts.store.volume(id).await {
         Ok(volume) if volume.status == status => Ok(Some(volume)),
-        Ok(_) | Err(StoreError::Refused(Refusal::VolumeNotFound(_))) => Ok(None),
+        Ok(volume) => {
+            warn!(volume = %id, "not {status} any more but {}: nothing to do", volume.status);
+            Ok(None)
+        }
+        Err(StoreError::Refused(Refusal::VolumeNotFound(_))) => {
+            warn!(volume = %id, "was {status} and is not in the database any more: nothing to do");
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -20,6 +20,8 @@ pub struct Service {
     pub portal: u16,
     /// More lines for the `[targets.tgt]` table.
     pub tgt: String,
+    /// As if the disk were full for files larger than this.
+    pub largest_file_bytes: Option<u64>,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
     http: reqwest::Client,
@@ -51,6 +53,7 @@ impl Service {
             url: String::new(),
             portal: free_port(),
             tgt: String::new(),
+            largest_file_bytes: None,
             process: None,
             log: Arc::default(),
             http: reqwest::Client::new(),
@@ -61,7 +64,17 @@ impl Service {
         let config = self.state.path().with_extension("toml");
         let text = format!("listen = \"127.0.0.1:0\"\n[targets.tgt]\nportal = \"127.0.0.1:{}\"\n{}\n", self.portal, self.tgt);
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline-backend"));
+        let program = env!("CARGO_BIN_EXE_bowline-backend");
+        let mut command = match self.largest_file_bytes {
+            None => Command::new(program),
+            Some(bytes) => {
+                // Writing beyond the limit is then an error, as on a full disk, and no signal that kills.
+                let script = format!("trap '' XFSZ; exec prlimit --fsize={bytes} \"$0\" \"$@\"");
+                let mut command = Command::new("sh");
+                command.args(["-c", &script, program]);
+                command
+            }
+        };
         command.arg("serve").arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
         command.env("BOWLINE_LOG", "trace");
         command
