@@ -58,14 +58,46 @@ async fn a_tgtd_that_dies_comes_back_with_everything() {
     let attachment = service.attach(&volume, NODE_A).await;
     let first = service.tgtd();
     Command::new("kill").args(["-KILL", &first.to_string()]).status().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = log_in(&attachment, NODE_A) {
-        assert!(Instant::now() < deadline, "{error}\n{}", service.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    log_in_soon(&service, &attachment).await;
     assert_ne!(service.tgtd(), first);
     let other = service.volume(json!({})).await;
     log_in(&service.attach(&other, NODE_A).await, NODE_A).unwrap();
+}
+
+#[tokio::test]
+async fn a_volume_whose_file_is_missing_keeps_no_other_from_its_host() {
+    let mut service = Service::start();
+    let (whole, broken) = (service.volume(json!({})).await, service.volume(json!({})).await);
+    let whole_attachment = service.attach(&whole, NODE_A).await;
+    let broken_attachment = service.attach(&broken, NODE_A).await;
+    let serial = log_in(&broken_attachment, NODE_A).unwrap();
+    service.stop();
+    let (file, aside) = (path_of(&service, &broken), service.state.path().join("aside"));
+    std::fs::rename(&file, &aside).unwrap();
+
+    service.start_again();
+    log_in(&whole_attachment, NODE_A).unwrap();
+    log_in(&broken_attachment, NODE_A).unwrap_err();
+    assert!(service.log().contains(&broken), "the log must name it");
+
+    let first = service.tgtd();
+    Command::new("kill").args(["-KILL", &first.to_string()]).status().unwrap();
+    log_in_soon(&service, &whole_attachment).await;
+
+    std::fs::rename(&aside, &file).unwrap();
+    assert_eq!(log_in_soon(&service, &broken_attachment).await, serial);
+}
+
+/// Logs in as soon as that is possible.
+async fn log_in_soon(service: &Service, attachment: &serde_json::Value) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match log_in(attachment, NODE_A) {
+            Ok(serial) => return serial,
+            Err(error) => assert!(Instant::now() < deadline, "{error}\n{}", service.log()),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
@@ -231,7 +263,11 @@ fn what_keeps_it_from_starting_is_named() {
     service.tgt = String::new();
     let taken = std::net::TcpListener::bind(("127.0.0.1", service.portal)).unwrap();
     let text = said(&service);
-    assert!(text.contains(&format!("cannot listen for iSCSI hosts on 127.0.0.1:{}", service.portal)), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(
+        last.starts_with(&format!("bowline-backend: 127.0.0.1:{} is taken (is tgt.service running?", service.portal)),
+        "{text}"
+    );
     drop(taken);
     service.start_again();
 }

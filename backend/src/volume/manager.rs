@@ -47,16 +47,17 @@ pub(super) struct Parts {
 
 impl Manager {
     /// Takes up what was left unfinished, shows again what was shown, and lets hosts in. When this returns, the service is as
-    /// it was before it stopped.
+    /// it was before it stopped, but for volumes that cannot be shown just now: those are tried again.
     pub async fn start(store: Store, backends: Backends) -> Result<Self, ManagerError> {
         let (jobs, queue) = mpsc::unbounded_channel();
         let (work, running) = mpsc::channel(1);
         let Backends { driver, target } = backends;
         let work = std::sync::Mutex::new(Some(work));
         let parts = Arc::new(Parts { store, driver, target, locks: Locks::default(), jobs, work });
-        let generation = parts.target.generation();
-        exports::restore(&parts).await?;
-        tokio::spawn(exports::keep(Arc::downgrade(&parts), generation));
+        let mut generation = parts.target.generation();
+        generation.mark_unchanged();
+        let failed = exports::restore(&parts).await?;
+        tokio::spawn(exports::keep(Arc::downgrade(&parts), generation, failed));
         tokio::spawn(worker::run(Arc::downgrade(&parts), queue));
         for volume in parts.store.unfinished_volumes().await? {
             parts.enqueue(Job::of(&volume));
