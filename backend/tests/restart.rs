@@ -10,6 +10,7 @@ use bowline_backend::domain::{NewVolume, VolumeStatus};
 use bowline_backend::store::Store;
 use common::{Service, log_in, path_of};
 use serde_json::json;
+use sqlx::Connection as _;
 
 const NODE_A: &str = "iqn.2016-04.com.open-iscsi:node-a";
 
@@ -86,6 +87,33 @@ async fn a_volume_whose_file_is_missing_keeps_no_other_from_its_host() {
 
     std::fs::rename(&aside, &file).unwrap();
     assert_eq!(log_in_soon(&service, &broken_attachment).await, serial);
+}
+
+#[tokio::test]
+async fn work_whose_end_could_not_be_recorded_is_done_again_without_a_restart() {
+    let service = Service::start();
+    let doomed = service.volume(json!({})).await;
+    let database = format!("sqlite://{}", service.state.path().join("volumes.db").display());
+    let mut database = sqlx::SqliteConnection::connect(&database).await.unwrap();
+    for (name, change) in [("ends", "UPDATE OF status ON volumes WHEN OLD.status = 'creating'"), ("goes", "DELETE ON volumes")]
+    {
+        let trouble = format!("CREATE TRIGGER {name} BEFORE {change} BEGIN SELECT RAISE(ABORT, 'no room'); END");
+        sqlx::query(sqlx::AssertSqlSafe(trouble)).execute(&mut database).await.unwrap();
+    }
+    let made = service.post("/volumes", json!({ "volume": { "size": 1 } })).await;
+    assert_eq!(made.status, 202);
+    let id = made.body["volume"]["id"].as_str().unwrap();
+    assert_eq!(service.delete(&format!("/volumes/{doomed}")).await.status, 202);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while service.log().matches("no room").count() < 4 {
+        assert!(Instant::now() < deadline, "it should try each again:\n{}", service.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(service.get(&format!("/volumes/{id}")).await.body["volume"]["status"], "creating");
+    sqlx::query("DROP TRIGGER ends").execute(&mut database).await.unwrap();
+    sqlx::query("DROP TRIGGER goes").execute(&mut database).await.unwrap();
+    service.wait_status(id, "available").await;
+    service.wait_status(&doomed, "gone").await;
 }
 
 /// Logs in as soon as that is possible.
