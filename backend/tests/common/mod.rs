@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -48,8 +49,9 @@ impl Service {
             let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
             assert!(found.unwrap().success(), "{program} is missing: install the packages tgt, libiscsi-bin and util-linux");
         }
+        let private = std::fs::Permissions::from_mode(0o700);
         Self {
-            state: tempfile::Builder::new().prefix("bowline").tempdir().unwrap(),
+            state: tempfile::Builder::new().prefix("bowline").permissions(private).tempdir().unwrap(),
             url: String::new(),
             portal: free_port(),
             tgt: String::new(),
@@ -270,7 +272,6 @@ pub fn log_in(attachment: &Value, initiator: &str) -> Result<String, String> {
 }
 
 pub fn mode_of(path: &Path) -> u32 {
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
