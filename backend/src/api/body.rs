@@ -1,6 +1,7 @@
 //! Bodies that clients send, checked field by field. The messages name the field, its value and what would do.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -15,6 +16,9 @@ use crate::domain::{Connector, Refusal};
 /// The longest name, key or value the field allows, in characters.
 const LONGEST_TEXT: usize = 255;
 
+/// How long a body may take; the largest is some 100 KiB.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
 /// A body that is a JSON object.
 pub(super) struct Body(pub(super) Map<String, Value>);
 
@@ -22,7 +26,8 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+        let read = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state));
+        let bytes = read.await.map_err(|_| ApiError::TooSlow)?.map_err(|rejection| match rejection {
             BytesRejection::FailedToBufferBody(inner) if inner.status().as_u16() == 413 => ApiError::TooLarge,
             _ => ApiError::BadRequest("Malformed request body".into()),
         })?;

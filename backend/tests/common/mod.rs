@@ -23,6 +23,8 @@ pub struct Service {
     pub tgt: String,
     /// As if the disk were full for files larger than this.
     pub largest_file_bytes: Option<u64>,
+    /// So many open files are allowed.
+    pub open_files: Option<u64>,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
     http: reqwest::Client,
@@ -56,6 +58,7 @@ impl Service {
             portal: free_port(),
             tgt: String::new(),
             largest_file_bytes: None,
+            open_files: None,
             process: None,
             log: Arc::default(),
             http: reqwest::Client::new(),
@@ -67,15 +70,17 @@ impl Service {
         let text = format!("listen = \"127.0.0.1:0\"\n[targets.tgt]\nportal = \"127.0.0.1:{}\"\n{}\n", self.portal, self.tgt);
         std::fs::write(&config, text).unwrap();
         let program = env!("CARGO_BIN_EXE_bowline-backend");
-        let mut command = match self.largest_file_bytes {
-            None => Command::new(program),
-            Some(bytes) => {
-                // Writing beyond the limit is then an error, as on a full disk, and no signal that kills.
-                let script = format!("trap '' XFSZ; exec prlimit --fsize={bytes} \"$0\" \"$@\"");
-                let mut command = Command::new("sh");
-                command.args(["-c", &script, program]);
-                command
-            }
+        let mut limits = Vec::new();
+        limits.extend(self.largest_file_bytes.map(|bytes| format!("--fsize={bytes}")));
+        limits.extend(self.open_files.map(|files| format!("--nofile={files}")));
+        let mut command = if limits.is_empty() {
+            Command::new(program)
+        } else {
+            // Writing beyond the limit is then an error, as on a full disk, and no signal that kills.
+            let script = format!("trap '' XFSZ; exec prlimit {} \"$0\" \"$@\"", limits.join(" "));
+            let mut command = Command::new("sh");
+            command.args(["-c", &script, program]);
+            command
         };
         command.arg("serve").arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
         command.env("BOWLINE_LOG", "trace");
