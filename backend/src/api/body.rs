@@ -16,6 +16,9 @@ use crate::domain::{Connector, Refusal};
 /// The longest name, key or value the field allows, in characters.
 const LONGEST_TEXT: usize = 255;
 
+/// What clients may send beside the object.
+const SCHEDULER_HINTS: &str = "OS-SCH-HNT:scheduler_hints";
+
 /// How long a body may take; the largest is some 100 KiB.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -40,11 +43,16 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
 impl Body {
     /// The object under this one key, which every request wraps itself in.
-    pub(super) fn object(mut self, key: &str) -> Result<Fields, ApiError> {
-        match self.0.remove(key) {
-            Some(Value::Object(map)) => Ok(Fields(map)),
-            _ => Err(ApiError::BadRequest(format!("Invalid input for field/attribute {key}. '{key}' is a required property"))),
-        }
+    pub(super) fn object(mut self, key: &str, version: Microversion) -> Result<Fields, ApiError> {
+        let Some(Value::Object(map)) = self.0.remove(key) else {
+            return Err(ApiError::BadRequest(format!(
+                "Invalid input for field/attribute {key}. '{key}' is a required property"
+            )));
+        };
+        // There is one place for a volume, so hints about it choose nothing.
+        self.0.remove(SCHEDULER_HINTS);
+        Fields(self.0).finish(version)?;
+        Ok(Fields(map))
     }
 }
 
