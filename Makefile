@@ -10,8 +10,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # Which built binaries `make install` takes.
 BOWLINE_BIN ?= $(TARGET)/release
 CARGO ?= cargo
-# Node and host tests are bound by processors, each node by one of them.
-TEST_THREADS ?= $(shell nproc)
+# Node and host tests are bound by processors, each node by one of them; and a node's or a guest's memory is in /dev/shm.
+TEST_THREADS ?= $(shell cpus=$$(nproc); free_mib=$$(df --output=avail -B1M /dev/shm 2>/dev/null | tail -n 1); \
+  fit=$$(($${free_mib:-0} / 2560)); [ $$fit -lt $$cpus ] || fit=$$cpus; [ $$fit -gt 0 ] || fit=1; echo $$fit)
 
 # stage NAME: prints what begins, and runs the command with its time behind it.
 define stage
@@ -21,18 +22,28 @@ echo "== $(1): $$((SECONDS - started)) s"
 endef
 
 .PHONY: all build release test test-unit test-host test-node demo demo-node bench lint deny doc \
-	install install-programs install-system install-docs clean clean-rig help dependencies dependencies-node
+	install install-programs install-system install-docs clean clean-rig help \
+	need-root dependencies dependencies-run dependencies-node
+# Cargo uses all processors by itself, and what comes first below is to come first.
+.NOTPARALLEL:
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 all: build lint test ## build, lint, test
 
+need-root:
+	@[ "$$(id -u)" = 0 ] || { echo "make $(or $(MAKECMDGOALS),build) needs root: tgtd obeys no other, and the rigs make namespaces and\
+	 mounts; without it there are make build, release, lint and doc" >&2; exit 1; }
+
 dependencies:
+	@scripts/install-deps build
+
+dependencies-run:
 	@scripts/install-deps build run
 
-dependencies-node: dependencies
-	@scripts/install-deps node
+dependencies-node:
+	@scripts/install-deps build run node
 
 build: dependencies ## debug binaries
 	$(call stage,build,$(CARGO) build --locked --workspace --bins)
@@ -49,31 +60,29 @@ deny: ## licences, bans and sources of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then echo '== deny'; $(CARGO) deny check licenses bans sources; \
 	else echo '== deny: NOT CHECKED, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
 
-test: dependencies-node build lint deny ## all tests: unit, host, node
+test: need-root dependencies-node build lint deny ## all tests: unit, host, node
 	@$(MAKE) --no-print-directory test-unit test-host test-node
 
-test-unit: build ## tests that need no rig
+test-unit: need-root dependencies-run build ## tests that need no rig
 	$(call stage,unit and integration tests,$(CARGO) test --locked --lib --bins --test imports --test dbus; \
 	$(CARGO) test --locked --package bowline-backend)
 
-test-host: build ## tests on this machine's libvirtd and QEMU, isolated
-	@scripts/install-deps node
+test-host: need-root dependencies-node build ## tests on this machine's libvirtd and QEMU, isolated
 	$(call stage,host tests,$(CARGO) test --locked --test host -- --test-threads=$(TEST_THREADS))
 
-test-node: build dependencies-node ## tests in whole compute nodes
+test-node: need-root dependencies-node build ## tests in whole compute nodes
 	$(call stage,node image,tests/node/image/build >/dev/null)
 	@echo '== node tests' # the last stage: cargo's own closing lines, with the time, end the output
 	@$(CARGO) test --locked --test node -- --test-threads=$(TEST_THREADS)
 
-demo: release ## a guest gets a volume and lets it go, on this machine
-	@scripts/install-deps node
+demo: need-root dependencies-node release ## a guest gets a volume and lets it go, on this machine
 	@scripts/demo
 
-demo-node: release dependencies-node ## the same with the kernel's initiator, in a node
+demo-node: need-root dependencies-node release ## the same with the kernel's initiator, in a node
 	@scripts/demo-node
 
-bench: ## one JSON object of times and sizes on stdout
-	@$(MAKE) --no-print-directory release dependencies-node >&2
+bench: need-root ## one JSON object of times and sizes on stdout
+	@$(MAKE) --no-print-directory dependencies-node release >&2
 	@scripts/bench
 
 doc: dependencies ## the API documentation

@@ -8,7 +8,9 @@ use anyhow::Context as _;
 use bowline_backend::config::Config;
 use bowline_backend::server::Server;
 use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 /// Bowline's volume service, compatible with Cinder's API v3.
@@ -42,12 +44,27 @@ fn main() -> ExitCode {
     let Command::Serve { config, state_dir, listen } = Cli::parse().command;
     let filter = EnvFilter::try_from_env("BOWLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    raise_file_limit();
     match run(config, state_dir, listen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bowline-backend: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Most systems give 1,024 files to whoever does not ask, and allow more to whoever does; each connection is one, and SQLite,
+/// tgtd's requests and volumes being made have theirs.
+const OPEN_FILES: u64 = 65_536;
+
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| match OPEN_FILES.min(hard) {
+        wanted if wanted > soft => setrlimit(Resource::RLIMIT_NOFILE, wanted, hard),
+        _ => Ok(()),
+    });
+    if let Err(error) = raised {
+        warn!("cannot raise the limit of open files: {error}");
     }
 }
 

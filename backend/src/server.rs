@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError};
 use crate::drivers::FilesDriver;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::store::{Store, StoreError};
+use crate::targets::TargetError;
 use crate::targets::tgt::{Daemon, ManagedTgtd, TgtError, TgtTarget};
 use crate::volume::{Backends, Manager, ManagerError};
 
@@ -35,6 +36,9 @@ pub enum ServerError {
     /// The target daemon.
     #[error("cannot use tgtd")]
     Tgt(#[source] TgtError),
+    /// Hosts cannot be let in.
+    #[error(transparent)]
+    Portal(TargetError),
     /// What was shown to hosts, or left unfinished, could not be taken up.
     #[error("cannot restore what was there before")]
     Restore(#[source] ManagerError),
@@ -88,7 +92,12 @@ impl Server {
             Ok(manager) => manager,
             Err(error) => {
                 daemon.stop().await;
-                return Err(ServerError::Restore(error));
+                return Err(match error {
+                    ManagerError::Target(error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. })) => {
+                        ServerError::Portal(error)
+                    }
+                    other => ServerError::Restore(other),
+                });
             }
         };
         let service = Service::new(Shared {

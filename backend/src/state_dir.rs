@@ -9,11 +9,13 @@
 //! run/          tgtd's sockets
 //! ```
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use tracing::warn;
 
 use crate::secret::Secret;
 
@@ -34,6 +36,15 @@ pub enum StateDirError {
     /// Another server has it.
     #[error("another bowline-backend is running on {}; stop it first or use another state directory", path.display())]
     InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It was made by somebody for something else, perhaps; to close it to others could do harm.
+    #[error(
+        "{path} holds other things and is open to others; use another directory, or close this one: chmod 700 {path}",
+        path = path.display()
+    )]
+    NotOurs {
         /// The directory.
         path: PathBuf,
     },
@@ -59,10 +70,16 @@ impl StateDir {
     /// Makes the directory where it is missing, closes it to others and takes the lock.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         let failed = file_error;
-        for directory in [path.to_owned(), path.join("volumes"), path.join("run")] {
-            fs::create_dir_all(&directory).map_err(failed("make the directory", &directory))?;
-            let closed = Permissions::from_mode(0o700);
-            fs::set_permissions(&directory, closed).map_err(failed("close to others", &directory))?;
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(failed("make the directory", parent))?;
+        }
+        if !make_directory(path)? && is_open(path)? && !may_be_closed(path)? {
+            return Err(StateDirError::NotOurs { path: path.to_owned() });
+        }
+        close_directory(path)?;
+        for directory in [path.join("volumes"), path.join("run")] {
+            make_directory(&directory)?;
+            close_directory(&directory)?;
         }
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
@@ -117,7 +134,8 @@ impl StateDir {
         }
     }
 
-    /// Writes what stock clients need to find and use this service.
+    /// Writes what stock clients need to find and use this service, where it is not there already. Where it cannot be written
+    /// (the disk is full) and an older one is there, the service does without.
     pub fn write_clouds_yaml(&self, listen: SocketAddr, token: &Secret) -> Result<(), StateDirError> {
         let endpoint = format!("http://{}/v3", reachable(listen));
         let text = format!(
@@ -134,7 +152,18 @@ impl StateDir {
             path = self.path.join("clouds.yaml").display(),
             token = token.reveal(),
         );
-        write_private(&self.path.join("clouds.yaml"), &text)
+        let path = self.path.join("clouds.yaml");
+        let old = fs::read_to_string(&path).ok();
+        if old.as_ref() == Some(&text) {
+            return fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(file_error("close to others", &path));
+        }
+        match write_private(&path, &text) {
+            Err(StateDirError::File { source, .. }) if old.is_some() => {
+                warn!("cannot write {}, so it may tell clients an old address or token: {source}", path.display());
+                Ok(())
+            }
+            written => written,
+        }
     }
 }
 
@@ -162,7 +191,35 @@ fn write_private(path: &Path, text: &str) -> Result<(), StateDirError> {
         })
         .and_then(|()| fs::rename(&unfinished, path))
         .and_then(|()| File::open(path.parent().unwrap_or(path))?.sync_all())
-        .map_err(file_error("write", path))
+        .map_err(|error| {
+            // It may hold room that the disk lacks. Where it cannot be removed, the next try begins with that.
+            let _ = fs::remove_file(&unfinished);
+            file_error("write", path)(error)
+        })
+}
+
+/// Makes a directory that nobody else may enter; false where it was there.
+fn make_directory(path: &Path) -> Result<bool, StateDirError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(file_error("make the directory", path)(source)),
+    }
+}
+
+fn close_directory(path: &Path) -> Result<(), StateDirError> {
+    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(file_error("close to others", path))
+}
+
+fn is_open(path: &Path) -> Result<bool, StateDirError> {
+    let metadata = fs::metadata(path).map_err(file_error("look at", path))?;
+    Ok(metadata.permissions().mode() & 0o077 != 0)
+}
+
+/// Whether the directory is a state directory already, or holds nothing that others could miss.
+fn may_be_closed(path: &Path) -> Result<bool, StateDirError> {
+    let ours = path.join("lock").is_file() || path.join("volumes.db").is_file();
+    Ok(ours || fs::read_dir(path).map_err(file_error("look into", path))?.next().is_none())
 }
 
 fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateDirError + use<> {
@@ -192,6 +249,52 @@ mod tests {
         assert!(fs::read_to_string(dir.path().join("clouds.yaml")).unwrap().contains("http://127.0.0.1:1234/v3"));
         drop(state);
         StateDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_left_as_it_is() {
+        let outer = tempfile::tempdir().unwrap();
+        let theirs = outer.path().join("theirs");
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join("something"), "of theirs").unwrap();
+        let mode = || fs::metadata(&theirs).unwrap().permissions().mode() & 0o777;
+        fs::set_permissions(&theirs, Permissions::from_mode(0o755)).unwrap();
+        let error = StateDir::open(&theirs).unwrap_err().to_string();
+        assert!(error.contains("theirs") && error.contains("chmod 700"), "{error}");
+        assert_eq!((mode(), fs::read_dir(&theirs).unwrap().count()), (0o755, 1));
+
+        fs::set_permissions(&theirs, Permissions::from_mode(0o700)).unwrap();
+        drop(StateDir::open(&theirs).unwrap());
+        fs::set_permissions(&theirs, Permissions::from_mode(0o755)).unwrap();
+        StateDir::open(&theirs).unwrap();
+        assert_eq!(mode(), 0o700, "its own is closed again");
+
+        let deep = outer.path().join("made/by/it");
+        StateDir::open(&deep).unwrap();
+        assert!(!is_open(&deep).unwrap());
+    }
+
+    #[test]
+    fn a_clouds_yaml_that_cannot_be_written_matters_only_where_there_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let token = state.token().unwrap();
+        let write = |port| state.write_clouds_yaml(SocketAddr::from(([127, 0, 0, 1], port)), &token);
+        let file = dir.path().join("clouds.yaml");
+        // In the way of the temporary file, as a full disk would be.
+        let obstacle = dir.path().join("clouds.new");
+        fs::create_dir(&obstacle).unwrap();
+        assert!(matches!(write(1), Err(StateDirError::File { operation: "write", .. })));
+        fs::remove_dir(&obstacle).unwrap();
+        write(1).unwrap();
+        let written = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::create_dir(&obstacle).unwrap();
+        write(1).unwrap();
+        write(2).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), written);
+        fs::remove_dir(&obstacle).unwrap();
+        write(2).unwrap();
+        assert!(fs::read_to_string(&file).unwrap().contains("http://127.0.0.1:2/v3"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use bowline_backend::domain::{NewVolume, VolumeStatus};
 use bowline_backend::store::Store;
 use common::{Service, log_in, path_of};
 use serde_json::json;
+use sqlx::Connection as _;
 
 const NODE_A: &str = "iqn.2016-04.com.open-iscsi:node-a";
 
@@ -58,14 +59,73 @@ async fn a_tgtd_that_dies_comes_back_with_everything() {
     let attachment = service.attach(&volume, NODE_A).await;
     let first = service.tgtd();
     Command::new("kill").args(["-KILL", &first.to_string()]).status().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = log_in(&attachment, NODE_A) {
-        assert!(Instant::now() < deadline, "{error}\n{}", service.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    log_in_soon(&service, &attachment).await;
     assert_ne!(service.tgtd(), first);
     let other = service.volume(json!({})).await;
     log_in(&service.attach(&other, NODE_A).await, NODE_A).unwrap();
+}
+
+#[tokio::test]
+async fn a_volume_whose_file_is_missing_keeps_no_other_from_its_host() {
+    let mut service = Service::start();
+    let (whole, broken) = (service.volume(json!({})).await, service.volume(json!({})).await);
+    let whole_attachment = service.attach(&whole, NODE_A).await;
+    let broken_attachment = service.attach(&broken, NODE_A).await;
+    let serial = log_in(&broken_attachment, NODE_A).unwrap();
+    service.stop();
+    let (file, aside) = (path_of(&service, &broken), service.state.path().join("aside"));
+    std::fs::rename(&file, &aside).unwrap();
+
+    service.start_again();
+    log_in(&whole_attachment, NODE_A).unwrap();
+    log_in(&broken_attachment, NODE_A).unwrap_err();
+    assert!(service.log().contains(&broken), "the log must name it");
+
+    let first = service.tgtd();
+    Command::new("kill").args(["-KILL", &first.to_string()]).status().unwrap();
+    log_in_soon(&service, &whole_attachment).await;
+
+    std::fs::rename(&aside, &file).unwrap();
+    assert_eq!(log_in_soon(&service, &broken_attachment).await, serial);
+}
+
+#[tokio::test]
+async fn work_whose_end_could_not_be_recorded_is_done_again_without_a_restart() {
+    let service = Service::start();
+    let doomed = service.volume(json!({})).await;
+    let database = format!("sqlite://{}", service.state.path().join("volumes.db").display());
+    let mut database = sqlx::SqliteConnection::connect(&database).await.unwrap();
+    for (name, change) in [("ends", "UPDATE OF status ON volumes WHEN OLD.status = 'creating'"), ("goes", "DELETE ON volumes")]
+    {
+        let trouble = format!("CREATE TRIGGER {name} BEFORE {change} BEGIN SELECT RAISE(ABORT, 'no room'); END");
+        sqlx::query(sqlx::AssertSqlSafe(trouble)).execute(&mut database).await.unwrap();
+    }
+    let made = service.post("/volumes", json!({ "volume": { "size": 1 } })).await;
+    assert_eq!(made.status, 202);
+    let id = made.body["volume"]["id"].as_str().unwrap();
+    assert_eq!(service.delete(&format!("/volumes/{doomed}")).await.status, 202);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while service.log().matches("no room").count() < 4 {
+        assert!(Instant::now() < deadline, "it should try each again:\n{}", service.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(service.get(&format!("/volumes/{id}")).await.body["volume"]["status"], "creating");
+    sqlx::query("DROP TRIGGER ends").execute(&mut database).await.unwrap();
+    sqlx::query("DROP TRIGGER goes").execute(&mut database).await.unwrap();
+    service.wait_status(id, "available").await;
+    service.wait_status(&doomed, "gone").await;
+}
+
+/// Logs in as soon as that is possible.
+async fn log_in_soon(service: &Service, attachment: &serde_json::Value) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match log_in(attachment, NODE_A) {
+            Ok(serial) => return serial,
+            Err(error) => assert!(Instant::now() < deadline, "{error}\n{}", service.log()),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
@@ -231,7 +291,11 @@ fn what_keeps_it_from_starting_is_named() {
     service.tgt = String::new();
     let taken = std::net::TcpListener::bind(("127.0.0.1", service.portal)).unwrap();
     let text = said(&service);
-    assert!(text.contains(&format!("cannot listen for iSCSI hosts on 127.0.0.1:{}", service.portal)), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(
+        last.starts_with(&format!("bowline-backend: 127.0.0.1:{} is taken (is tgt.service running?", service.portal)),
+        "{text}"
+    );
     drop(taken);
     service.start_again();
 }

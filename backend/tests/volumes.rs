@@ -70,6 +70,11 @@ async fn the_life_of_a_volume() {
         (&json!(1), &json!(2))
     );
     let types = service.get("/types").await.body;
+    let type_id = types["volume_types"][0]["id"].as_str().unwrap();
+    for word in [type_id, "files", "default"] {
+        assert_eq!(service.get(&format!("/types/{word}")).await.body["volume_type"], types["volume_types"][0], "{word}");
+    }
+    assert_eq!(service.get("/types/other").await.status, StatusCode::NOT_FOUND);
     assert_eq!((&types["volume_types"][0]["name"], &types["volume_types"][0]["is_public"]), (&json!("files"), &json!(true)));
 
     assert_eq!(service.delete(&format!("/volumes/{id}")).await.status, StatusCode::ACCEPTED);
@@ -134,6 +139,15 @@ async fn what_is_wrong_is_said_in_the_fields_words() {
         "itemNotFound",
         &format!("Volume {NOWHERE} could not be found."),
     );
+    for unreadable in ["/volumes/%ff", "/volumes/%ff/metadata/%fe", "/attachments/%ff", "/types/%ff"] {
+        service.get(unreadable).await.is_error(404, "itemNotFound", "The resource could not be found.");
+    }
+    let beside = json!({ "volume": { "size": 1 }, "surprise": {} });
+    service.post("/volumes", beside).await.is_error(
+        400,
+        "badRequest",
+        "Invalid input received: Additional properties are not allowed ('surprise' was unexpected)",
+    );
     service.get("/nothing").await.is_error(404, "itemNotFound", "The resource could not be found.");
     assert_eq!(service.ask(Method::PATCH, "/volumes", "3.54", None).await.status, StatusCode::METHOD_NOT_ALLOWED);
 
@@ -169,6 +183,22 @@ async fn lists_are_filtered_ordered_and_cut_into_pages() {
     assert_eq!(names("name~=c").await, "c2");
     assert_eq!(names("status=available&offset=3").await, "b3");
     assert_eq!(names("status=error").await, "");
+    let tagged = service.volume(json!({ "name": "t", "metadata": { "k'y": "v", "more": "x" } })).await;
+    for (query, expected) in [
+        ("metadata={\"k'y\":+'v'}", "t1"),
+        ("metadata={%27more%27:%27x%27,%22k'y%22:%22v%22}", "t1"),
+        ("metadata={'more':'v'}", ""),
+        (&format!("id={}", tagged.to_uppercase()), "t1"),
+        ("id=no-id", ""),
+        ("bootable=true", ""),
+        ("bootable=false&name=t", "t1"),
+        ("availability_zone=nova&limit=1", "t1"),
+        ("availability_zone=elsewhere", ""),
+    ] {
+        assert_eq!(names(query).await, expected, "{query}");
+    }
+    assert_eq!(service.delete(&format!("/volumes/{tagged}")).await.status, StatusCode::ACCEPTED);
+    service.wait_status(&tagged, "gone").await;
 
     let mut seen = Vec::new();
     let mut path = "/volumes?limit=3&sort=name:asc".to_owned();
@@ -187,7 +217,17 @@ async fn lists_are_filtered_ordered_and_cut_into_pages() {
     let counted = service.get("/volumes?with_count=true&limit=1&name=b").await.body;
     assert_eq!((&counted["count"], counted["volumes"].as_array().unwrap().len()), (&json!(2), 1));
 
-    for wrong in ["limit=x", "limit=-1", "offset=x", "sort=colour", "sort_dir=up", "colour=red", "multiattach=x"] {
+    for wrong in [
+        "limit=x",
+        "limit=-1",
+        "offset=x",
+        "sort=colour",
+        "sort_dir=up",
+        "colour=red",
+        "multiattach=x",
+        "metadata=x",
+        "bootable=x",
+    ] {
         assert_eq!(service.get(&format!("/volumes?{wrong}")).await.status, StatusCode::BAD_REQUEST, "{wrong}");
     }
     assert_eq!(service.get(&format!("/volumes?marker={NOWHERE}")).await.status, StatusCode::NOT_FOUND);

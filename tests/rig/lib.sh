@@ -1,7 +1,10 @@
 # Shared by the rig's scripts on the host; sourced, never run.
 #
 # The rig writes only below one cache folder. Everything in it is named by a hash of what it was made from, so a second run
-# finds it at once and a changed input makes a new one beside the old.
+# finds it at once and a changed input makes a new one beside the old, which goes when nothing uses it any more.
+
+# Without it a command that fails inside of $(...) fails nothing.
+shopt -s inherit_errexit
 
 rig_tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 rig_cache=${BOWLINE_RIG_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/bowline-rig}
@@ -38,7 +41,8 @@ hash_of() {
 }
 
 # cached NAME BUILDER ARG...: prints the path $rig_cache/NAME, made by `BUILDER TEMPORARY_FOLDER ARG...` unless it is there.
-# A folder appears under its final name only when complete; two builders at once wait for each other.
+# A folder appears under its final name only when complete; two builders at once wait for each other. Not to be called where
+# its status is tested (`if`, `||`) unless the builder tests each of its commands itself: bash would go on after one that fails.
 cached() {
   local name=$1 made started=$SECONDS
   shift
@@ -54,15 +58,31 @@ cached() {
       "$1" "$made.part" "${@:2}" >&2 </dev/null 8>&-
       mv "$made.part" "$made"
       say "made $name in $((SECONDS - started)) s, $(du -sh "$made" | cut -f 1)"
-    ) 8>"$rig_cache/${name%-*}.lock" || return 1
+      prune "$made"
+    ) 8>"$rig_cache/${name%-*}.lock"
   fi
+  [ -d "$made" ] || return 1
+  # When it was last of use, for prune.
+  touch "$made"
   printf '%s\n' "$made"
+}
+
+# prune FOLDER: removes what FOLDER supersedes, unless something runs from it (its path is in a command line) or it was of use
+# within a day: another clone of the repository may have it from other inputs.
+prune() {
+  local old
+  for old in "${1%-*}"-*/; do
+    old=${old%/}
+    [ "$old" != "$1" ] && [ -z "$(find "$old" -maxdepth 0 -mmin -1440)" ] && ! pgrep -f -- "$old/" >/dev/null || continue
+    say "removing $(basename "$old"), which nothing has used for a day"
+    rm -rf "$old"
+  done
 }
 
 # The Debian mirror that this machine itself uses for a codename.
 mirror() {
   local uri
-  uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | head -n 1)
+  uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | sed -n 1p)
   [ -n "$uri" ] || die "apt knows no mirror for $1: run 'apt-get update', or add one to its sources"
   printf '%s\n' "$uri"
 }

@@ -1,7 +1,7 @@
 //! Attachments over HTTP.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
@@ -9,6 +9,7 @@ use super::AppState;
 use super::body::{Body, invalid};
 use super::errors::{self, ApiError};
 use super::microversion::Microversion;
+use super::path::Path;
 use super::query::{Pairs, attachment_id};
 use super::views::Views;
 use crate::domain::AttachMode;
@@ -22,7 +23,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     since(version, Microversion::ATTACHMENTS).await?;
-    let mut fields = body.object("attachment")?;
+    let mut fields = body.object("attachment", version)?;
     let Some(volume_id) = fields.uuid("volume_uuid")? else {
         return Err(ApiError::BadRequest(
             "Invalid input for field/attribute attachment. 'volume_uuid' is a required property".into(),
@@ -51,7 +52,7 @@ pub(super) async fn update(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     since(version, Microversion::ATTACHMENTS).await?;
-    let mut fields = body.object("attachment")?;
+    let mut fields = body.object("attachment", version)?;
     let Some(connector) = fields.connector("connector")? else {
         return Err(ApiError::BadRequest(
             "Invalid input for field/attribute attachment. 'connector' is a required property".into(),

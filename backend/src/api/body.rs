@@ -1,6 +1,7 @@
 //! Bodies that clients send, checked field by field. The messages name the field, its value and what would do.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -15,6 +16,12 @@ use crate::domain::{Connector, Refusal};
 /// The longest name, key or value the field allows, in characters.
 const LONGEST_TEXT: usize = 255;
 
+/// What clients may send beside the object.
+const SCHEDULER_HINTS: &str = "OS-SCH-HNT:scheduler_hints";
+
+/// How long a body may take; the largest is some 100 KiB.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
 /// A body that is a JSON object.
 pub(super) struct Body(pub(super) Map<String, Value>);
 
@@ -22,7 +29,8 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+        let read = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state));
+        let bytes = read.await.map_err(|_| ApiError::TooSlow)?.map_err(|rejection| match rejection {
             BytesRejection::FailedToBufferBody(inner) if inner.status().as_u16() == 413 => ApiError::TooLarge,
             _ => ApiError::BadRequest("Malformed request body".into()),
         })?;
@@ -35,11 +43,16 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
 impl Body {
     /// The object under this one key, which every request wraps itself in.
-    pub(super) fn object(mut self, key: &str) -> Result<Fields, ApiError> {
-        match self.0.remove(key) {
-            Some(Value::Object(map)) => Ok(Fields(map)),
-            _ => Err(ApiError::BadRequest(format!("Invalid input for field/attribute {key}. '{key}' is a required property"))),
-        }
+    pub(super) fn object(mut self, key: &str, version: Microversion) -> Result<Fields, ApiError> {
+        let Some(Value::Object(map)) = self.0.remove(key) else {
+            return Err(ApiError::BadRequest(format!(
+                "Invalid input for field/attribute {key}. '{key}' is a required property"
+            )));
+        };
+        // There is one place for a volume, so hints about it choose nothing.
+        self.0.remove(SCHEDULER_HINTS);
+        Fields(self.0).finish(version)?;
+        Ok(Fields(map))
     }
 }
 

@@ -29,6 +29,9 @@ pub(super) enum ApiError {
     /// The body is larger than anything this API takes.
     #[error("Request is too large.")]
     TooLarge,
+    /// The body does not come.
+    #[error("The request's body did not come in time.")]
+    TooSlow,
     /// The asked version is not spoken.
     #[error("Version {0} is not supported by the API. Minimum is 3.0 and maximum is {max}.", max = Microversion::MAX)]
     VersionNotThere(String),
@@ -51,6 +54,7 @@ impl ApiError {
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "itemNotFound"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "badMethod"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "requestTimeout"),
             Self::VersionNotThere(_) => (StatusCode::NOT_ACCEPTABLE, "computeFault"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
@@ -71,7 +75,7 @@ impl IntoResponse for ApiError {
             return response;
         }
         let mut response = (status, Json(json!({ name: { "code": code, "message": self.to_string() } }))).into_response();
-        if let Self::TooLarge = self {
+        if let Self::TooLarge | Self::TooSlow = self {
             // The rest of the body is not read, so nothing more can come on this connection: the client must know.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

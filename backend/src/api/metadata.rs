@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::AppState;
 use super::body::Body;
 use super::errors::ApiError;
+use super::path::Path;
 use super::query::volume_id;
 use crate::domain::{Refusal, Volume};
 use crate::store::VolumeChange;

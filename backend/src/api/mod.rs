@@ -8,7 +8,7 @@
 //! project.rs       paths with a project id are the paths without it
 //! versions.rs      discovery
 //! volumes.rs, metadata.rs, attachments.rs, types.rs, limits.rs   thin handlers
-//! body.rs, query.rs  what clients send, checked
+//! path.rs, query.rs, body.rs   what clients send, checked
 //! views.rs         what they get
 //! errors.rs        what they get instead
 //! ```
@@ -20,6 +20,7 @@ mod errors;
 mod limits;
 mod metadata;
 mod microversion;
+mod path;
 mod project;
 mod query;
 mod request_id;

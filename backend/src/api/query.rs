@@ -1,5 +1,7 @@
 //! What clients ask lists for: filters, order, pages.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use uuid::Uuid;
@@ -40,6 +42,10 @@ impl Pairs {
             name: None,
             name_contains: None,
             status: None,
+            id: None,
+            availability_zone: None,
+            metadata: BTreeMap::new(),
+            bootable: None,
             multiattach: None,
             sort_key: SortKey::CreatedAt,
             sort_direction: SortDirection::Desc,
@@ -54,6 +60,10 @@ impl Pairs {
                 "name" | "display_name" => page.name = Some(value.clone()),
                 "name~" if version >= Microversion::LIKE_FILTER => page.name_contains = Some(value.clone()),
                 "status" => page.status = Some(value.to_ascii_lowercase()),
+                "id" => page.id = Some(value.to_ascii_lowercase()),
+                "availability_zone" => page.availability_zone = Some(value.clone()),
+                "metadata" => page.metadata = literal_pairs(value)?,
+                "bootable" => page.bootable = Some(boolean("bootable", value)?),
                 "multiattach" => page.multiattach = Some(boolean("multiattach", value)?),
                 "marker" => page.marker = Some(volume_id(value)?),
                 "offset" => page.offset = number("offset", value)?,
@@ -126,6 +136,40 @@ fn boolean(key: &str, value: &str) -> Result<bool, ApiError> {
     }
 }
 
+/// Pairs of text as clients write them into a query: a Python literal, `{'key': 'value'}`, or JSON.
+fn literal_pairs(value: &str) -> Result<BTreeMap<String, String>, ApiError> {
+    let wrong =
+        || ApiError::BadRequest(format!("Invalid input received: metadata must be like {{'key': 'value'}}, not {value}"));
+    serde_json::from_str(&json_of(value)).map_err(|_| wrong())
+}
+
+/// A Python literal of text and dictionaries as JSON: single quotes become double ones, and what they quote is escaped anew.
+fn json_of(literal: &str) -> String {
+    let mut json = String::new();
+    let mut quote = None;
+    let mut chars = literal.chars();
+    while let Some(char) = chars.next() {
+        match (quote, char) {
+            (None, '\'' | '"') => {
+                quote = Some(char);
+                json.push('"');
+            }
+            (Some(open), _) if char == open => {
+                quote = None;
+                json.push('"');
+            }
+            (Some(_), '"') => json.push_str("\\\""),
+            (Some(_), '\\') => match chars.next() {
+                Some('\'') => json.push('\''),
+                Some(escaped) => json.extend(['\\', escaped]),
+                None => json.push('\\'),
+            },
+            _ => json.push(char),
+        }
+    }
+    json
+}
+
 /// `key[:direction]`. Further keys, after a comma, would order what the first leaves equal; age does that.
 fn sort(value: &str) -> Result<(SortKey, SortDirection), ApiError> {
     let first = value.split(',').next().unwrap_or_default();
@@ -145,5 +189,23 @@ fn sort_direction(word: &str) -> Result<SortDirection, ApiError> {
         "asc" => Ok(SortDirection::Asc),
         "desc" => Ok(SortDirection::Desc),
         _ => Err(ApiError::BadRequest("Invalid input received: Sort direction must be asc or desc".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_read_as_python_and_as_json_write_it() {
+        let pairs = |text: &str| literal_pairs(text).ok().map(|pairs| pairs.into_iter().collect::<Vec<_>>());
+        let one = |key: &str, value: &str| Some(vec![(key.to_owned(), value.to_owned())]);
+        assert_eq!(pairs("{'a': 'b'}"), one("a", "b"));
+        assert_eq!(pairs(r#"{"a": "it's"}"#), one("a", "it's"));
+        assert_eq!(pairs(r#"{'say "a"': 'it\'s \\'}"#), one("say \"a\"", "it's \\"));
+        assert_eq!(pairs("{}"), Some(vec![]));
+        for wrong in ["", "a", "{'a'", "{'a': 1}", "{'a': 'b", "['a']", "{'a': 'b\\"] {
+            assert_eq!(pairs(wrong), None, "{wrong}");
+        }
     }
 }

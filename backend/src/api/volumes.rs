@@ -1,7 +1,7 @@
 //! Volumes over HTTP.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -10,6 +10,7 @@ use super::AppState;
 use super::body::{Body, Fields};
 use super::errors::ApiError;
 use super::microversion::Microversion;
+use super::path::Path;
 use super::query::{Pairs, volume_id};
 use super::versions::origin;
 use super::views::Views;
@@ -27,7 +28,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let new = new_volume(&state, version, body.object("volume")?)?;
+    let new = new_volume(&state, version, body.object("volume", version)?)?;
     let volume = state.manager.create_volume(new).await?;
     let view = Views::new(&state, version, &headers).volume(&volume, &[]);
     Ok((StatusCode::ACCEPTED, Json(json!({ "volume": view }))))
@@ -144,7 +145,7 @@ pub(super) async fn update(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let id = volume_id(&id)?;
-    let mut fields = body.object("volume")?;
+    let mut fields = body.object("volume", version)?;
     let mut change = VolumeChange::default();
     for field in ["name", "display_name"] {
         if fields.has(field) {

@@ -170,13 +170,15 @@ impl Store {
         rows.iter().map(rows::attachment).collect()
     }
 
-    /// Every attachment that a host may use or is about to lose: what must be exported, and what was left half taken away.
-    pub async fn attachments_with_host(&self) -> Result<Vec<Attachment>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM attachments WHERE connector IS NOT NULL OR status = 'detaching' ORDER BY seq")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(StoreError::query("list exported attachments"))?;
-        rows.iter().map(rows::attachment).collect()
+    /// The volumes with attachments that a host may use or is about to lose: what must be exported, and what was left half
+    /// taken away. Only the ids, so that a row that cannot be read concerns its own volume alone.
+    pub async fn volumes_with_host(&self) -> Result<Vec<Uuid>, StoreError> {
+        let query =
+            "SELECT DISTINCT volume_id FROM attachments WHERE connector IS NOT NULL OR status = 'detaching' ORDER BY volume_id";
+        let ids: Vec<String> =
+            sqlx::query_scalar(query).fetch_all(&self.readers).await.map_err(StoreError::query("list exported volumes"))?;
+        let parse = |id: String| Uuid::parse_str(&id).map_err(|_| StoreError::Unreadable { id, column: "volume_id" });
+        ids.into_iter().map(parse).collect()
     }
 }
 

@@ -25,6 +25,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, SqliteConnection};
 
 pub use attachments::{AttachmentFilter, NewAttachment};
 pub use error::StoreError;
@@ -64,6 +65,7 @@ impl Store {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_release(|connection, _| Box::pin(between_transactions(connection)))
             .connect_with(options.clone())
             .await
             .map_err(failed)?;
@@ -82,6 +84,17 @@ impl Store {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Whether the writing connection may be used again.
+///
+/// Where writing fails (the disk is full), SQLite itself rolls back. The driver's own ROLLBACK then fails, for there is no
+/// transaction any more, and it goes on counting one: all later changes would seem to be committed, and never are. Such a
+/// connection is closed; the next change opens another.
+async fn between_transactions(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Answered after the rollback that may still be queued.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Makes sure the file exists and only its owner may read it, before SQLite writes anything into it: SQLite gives its log

@@ -1,6 +1,8 @@
 //! One page of volumes: filters, order, marker. Pages are cut by key, not by offset alone, so the thousandth costs what
 //! the first does.
 
+use std::collections::BTreeMap;
+
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 use uuid::Uuid;
 
@@ -66,6 +68,14 @@ pub struct VolumePage {
     pub name_contains: Option<String>,
     /// Only those in this status; a word that is no status matches none.
     pub status: Option<String>,
+    /// Only the one of this id; what is no id matches none.
+    pub id: Option<String>,
+    /// Only those of this availability zone.
+    pub availability_zone: Option<String>,
+    /// Only those that have all of these pairs.
+    pub metadata: BTreeMap<String, String>,
+    /// Only those one can, or cannot, boot from; no volume of this service is known to be bootable.
+    pub bootable: Option<bool>,
     /// Only those that may, or may not, be shared.
     pub multiattach: Option<bool>,
     /// Ordered by this, then by age.
@@ -122,6 +132,19 @@ fn filter(query: &mut QueryBuilder<Sqlite>, page: &VolumePage) {
     }
     if let Some(status) = &page.status {
         query.push(" AND status = ").push_bind(status.clone());
+    }
+    if let Some(id) = &page.id {
+        query.push(" AND id = ").push_bind(id.clone());
+    }
+    if let Some(zone) = &page.availability_zone {
+        query.push(" AND availability_zone = ").push_bind(zone.clone());
+    }
+    for (key, value) in &page.metadata {
+        query.push(" AND EXISTS (SELECT 1 FROM json_each(metadata) AS pair WHERE pair.key = ").push_bind(key.clone());
+        query.push(" AND pair.value = ").push_bind(value.clone()).push(")");
+    }
+    if page.bootable == Some(true) {
+        query.push(" AND FALSE");
     }
     if let Some(multiattach) = page.multiattach {
         query.push(" AND multiattach = ").push_bind(multiattach);

@@ -23,9 +23,12 @@ pub struct VolumeChange {
 impl Store {
     /// Records a volume as `creating`.
     pub async fn insert_volume(&self, new: NewVolume) -> Result<Volume, StoreError> {
-        let op = StoreError::query("record a new volume");
+        let op = || StoreError::query("record a new volume");
         let id = new.id.to_string();
         let metadata = metadata_text(&id, &new.metadata)?;
+        // Fetching stops at the row, before SQLite commits by itself, and a commit that fails then (the disk is full) is never
+        // heard of. Nothing that returns rows may write outside of a transaction.
+        let mut tx = self.writer.begin().await.map_err(op())?;
         let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "INSERT INTO volumes (id, name, description, size_gib, status, multiattach, availability_zone, metadata, created_at_us)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {VOLUME_COLUMNS}"
@@ -39,9 +42,10 @@ impl Store {
         .bind(new.availability_zone)
         .bind(metadata)
         .bind(now_us())
-        .fetch_one(&self.writer)
+        .fetch_one(&mut *tx)
         .await
-        .map_err(op)?;
+        .map_err(op())?;
+        tx.commit().await.map_err(op())?;
         rows::volume(&row)
     }
 

@@ -79,8 +79,8 @@ pub trait Target: Send + Sync {
     /// Counts the target daemon's lives, from 1. Each new one has forgotten every export.
     fn generation(&self) -> watch::Receiver<u64>;
 
-    /// Lets hosts connect. Called in each life of the daemon once everything is exported again, so that a host that
-    /// reconnects never finds its target missing.
+    /// Lets hosts connect. Called in each life of the daemon once everything is exported again that can be, so that a host
+    /// that reconnects never finds its target missing.
     fn open(&self) -> BoxFuture<'_, Result<(), TargetError>>;
 }
 
@@ -96,6 +96,12 @@ pub enum TargetError {
         operation: &'static str,
         /// Why.
         source: tgt::TgtError,
+    },
+    /// Something else listens there.
+    #[error("{portal} is taken (is tgt.service running? `systemctl disable --now tgt`, or set targets.tgt.portal)")]
+    PortalTaken {
+        /// The address and port.
+        portal: String,
     },
     /// Hosts cannot be let in.
     #[error("cannot listen for iSCSI hosts on {portal}")]

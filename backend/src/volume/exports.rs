@@ -1,22 +1,23 @@
 //! What hosts may see. The database says it; this makes the target agree, at the start and whenever the target daemon has
 //! begun a new life: the same names, numbers, accounts and serials, so that hosts which were logged in come back by themselves.
 
-use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::attach;
 use super::error::{ManagerError, chain};
 use super::manager::Parts;
 use crate::domain::{AttachStatus, Attachment, Volume};
-use crate::targets::{Access, Export};
+use crate::targets::tgt::TgtError;
+use crate::targets::{Access, Export, TargetError};
 
-/// When restoring exports fails, the next try comes after this.
-const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// Between tries of what could not be restored: doubled each time, up to the longest.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The export of a volume for those of `attachments` that have a host and are not going.
 pub(super) fn of(parts: &Parts, volume: &Volume, attachments: &[Attachment]) -> Export {
@@ -35,44 +36,97 @@ pub(super) fn access(attachment: &Attachment) -> Option<Access> {
     Some(Access { initiator, chap: attachment.chap.clone()? })
 }
 
-/// Shows everything that is to be shown, finishes what was being taken away, then lets hosts in.
-pub(super) async fn restore(parts: &Parts) -> Result<(), ManagerError> {
-    let mut by_volume = BTreeMap::<Uuid, Vec<Attachment>>::new();
-    for attachment in parts.store.attachments_with_host().await? {
-        by_volume.entry(attachment.volume_id).or_default().push(attachment);
-    }
+/// Shows everything that is to be shown, finishes what was being taken away, then lets hosts in. What could not be done for one
+/// volume (its file is missing) is no reason to keep the others from their hosts: given are the volumes to be tried again.
+pub(super) async fn restore(parts: &Parts) -> Result<Vec<Uuid>, ManagerError> {
+    let mut failed = Vec::new();
     let mut shown = 0;
-    for volume_id in by_volume.into_keys() {
-        let _turn = parts.locks.lock(volume_id).await;
-        // Read again: until it was this volume's turn, it may have changed.
-        let attachments = parts.store.attachments_of(&[volume_id]).await?;
-        let volume = parts.store.volume(volume_id).await?;
-        let export = of(parts, &volume, &attachments);
-        if !export.accesses.is_empty() {
-            parts.target.export(&export).await?;
-            shown += 1;
-        }
-        for going in attachments.iter().filter(|one| one.status == AttachStatus::Detaching) {
-            attach::take_away(parts, &volume, going).await?;
+    for volume_id in parts.store.volumes_with_host().await? {
+        match restore_one(parts, volume_id).await {
+            Ok(true) => shown += 1,
+            Ok(false) => {}
+            Err(error) if is_without_daemon(&error) => return Err(error),
+            Err(error) => {
+                error!(volume = %volume_id, "cannot restore what hosts may see of it: {}; trying again later", chain(&error));
+                failed.push(volume_id);
+            }
         }
     }
     parts.target.open().await?;
     if shown > 0 {
         info!(volumes = shown, "shown again to their hosts");
     }
-    Ok(())
+    Ok(failed)
 }
 
-/// Restores everything in each new life of the target daemon, for as long as there is a manager.
-pub(super) async fn keep(parts: Weak<Parts>, mut generation: watch::Receiver<u64>) {
-    generation.mark_unchanged();
-    while generation.changed().await.is_ok() {
-        loop {
-            let Some(parts) = parts.upgrade() else { return };
-            let Err(error) = restore(&parts).await else { break };
-            error!("cannot show volumes to their hosts again: {}; trying again", chain(&error));
-            drop(parts);
-            tokio::time::sleep(TRY_AGAIN).await;
+/// The same for one volume; whether it is shown to anybody now.
+async fn restore_one(parts: &Parts, volume_id: Uuid) -> Result<bool, ManagerError> {
+    let _turn = parts.locks.lock(volume_id).await;
+    let attachments = parts.store.attachments_of(&[volume_id]).await?;
+    if attachments.is_empty() {
+        return Ok(false);
+    }
+    let volume = parts.store.volume(volume_id).await?;
+    let export = of(parts, &volume, &attachments);
+    // Taken away even where the rest cannot be shown.
+    let shown = if export.accesses.is_empty() { Ok(()) } else { parts.target.export(&export).await };
+    for going in attachments.iter().filter(|one| one.status == AttachStatus::Detaching) {
+        attach::take_away(parts, &volume, going).await?;
+    }
+    shown?;
+    Ok(!export.accesses.is_empty())
+}
+
+/// Without the daemon no other volume fares better, and its next life begins with all of them anyway.
+fn is_without_daemon(error: &ManagerError) -> bool {
+    matches!(error, ManagerError::Target(TargetError::Daemon { source: TgtError::Down | TgtError::Socket { .. }, .. }))
+}
+
+/// Restores everything in each new life of the target daemon, and tries again what `failed`, for as long as there is a manager.
+pub(super) async fn keep(parts: Weak<Parts>, mut generation: watch::Receiver<u64>, mut failed: Vec<Uuid>) {
+    let mut pause = SHORTEST_PAUSE;
+    let mut all_failed = false;
+    loop {
+        let later = async {
+            if failed.is_empty() && !all_failed {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(pause).await;
+        };
+        let begun_anew = tokio::select! {
+            changed = generation.changed() => match changed {
+                Ok(()) => true,
+                Err(_) => return,
+            },
+            () = later => all_failed,
+        };
+        let Some(parts) = parts.upgrade() else { return };
+        pause = if begun_anew && !all_failed { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        if begun_anew {
+            match restore(&parts).await {
+                Ok(still) => (failed, all_failed) = (still, false),
+                Err(error) => {
+                    error!("cannot show volumes to their hosts again: {}; trying again", chain(&error));
+                    all_failed = true;
+                }
+            }
+        } else {
+            failed = restore_failed(&parts, failed).await;
         }
     }
+}
+
+/// Tries volumes again that could not be restored; gives those that still cannot.
+async fn restore_failed(parts: &Parts, failed: Vec<Uuid>) -> Vec<Uuid> {
+    let mut still = Vec::new();
+    for volume_id in failed {
+        match restore_one(parts, volume_id).await {
+            Ok(_) => info!(volume = %volume_id, "restored what hosts may see of it"),
+            Err(error) => {
+                warn!(volume = %volume_id, "still cannot restore what hosts may see of it: {}", chain(&error));
+                still.push(volume_id);
+            }
+        }
+    }
+    still
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::error::ManagerError;
 use super::exports;
 use super::locks::Locks;
-use super::worker::{self, Job};
+use super::worker::{self, Job, Queued};
 use crate::domain::{NewVolume, Volume};
 use crate::drivers::VolumeDriver;
 use crate::store::Store;
@@ -40,26 +40,27 @@ pub(super) struct Parts {
     pub(super) driver: Arc<dyn VolumeDriver>,
     pub(super) target: Arc<dyn Target>,
     pub(super) locks: Locks,
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::UnboundedSender<Queued>,
     /// A clone is held by each piece of work; when all are dropped, nothing is running any more.
     work: std::sync::Mutex<Option<mpsc::Sender<()>>>,
 }
 
 impl Manager {
     /// Takes up what was left unfinished, shows again what was shown, and lets hosts in. When this returns, the service is as
-    /// it was before it stopped.
+    /// it was before it stopped, but for volumes that cannot be shown just now: those are tried again.
     pub async fn start(store: Store, backends: Backends) -> Result<Self, ManagerError> {
         let (jobs, queue) = mpsc::unbounded_channel();
         let (work, running) = mpsc::channel(1);
         let Backends { driver, target } = backends;
         let work = std::sync::Mutex::new(Some(work));
         let parts = Arc::new(Parts { store, driver, target, locks: Locks::default(), jobs, work });
-        let generation = parts.target.generation();
-        exports::restore(&parts).await?;
-        tokio::spawn(exports::keep(Arc::downgrade(&parts), generation));
+        let mut generation = parts.target.generation();
+        generation.mark_unchanged();
+        let failed = exports::restore(&parts).await?;
+        tokio::spawn(exports::keep(Arc::downgrade(&parts), generation, failed));
         tokio::spawn(worker::run(Arc::downgrade(&parts), queue));
         for volume in parts.store.unfinished_volumes().await? {
-            parts.enqueue(Job::of(&volume));
+            parts.enqueue(Queued::new(Job::of(&volume)));
         }
         Ok(Self { parts, running: Arc::new(Mutex::new(Some(running))) })
     }
@@ -79,7 +80,7 @@ impl Manager {
         self.run(move |parts| {
             Box::pin(async move {
                 let volume = parts.store.insert_volume(new).await?;
-                parts.enqueue(Job::Create(volume.id));
+                parts.enqueue(Queued::new(Job::Create(volume.id)));
                 Ok(volume)
             })
         })
@@ -91,7 +92,7 @@ impl Manager {
         self.run(move |parts| {
             Box::pin(async move {
                 parts.store.begin_delete(id).await?;
-                parts.enqueue(Job::Delete(id));
+                parts.enqueue(Queued::new(Job::Delete(id)));
                 Ok(())
             })
         })
@@ -129,8 +130,8 @@ impl Parts {
         self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    fn enqueue(&self, job: Job) {
-        // The receiver goes only when the runtime does; then the job is in the database and taken up at the next start.
+    pub(super) fn enqueue(&self, job: Queued) {
+        // The receiver goes only when the service stops; then the job is in the database and taken up at the next start.
         let _ = self.jobs.send(job);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -20,6 +21,10 @@ pub struct Service {
     pub portal: u16,
     /// More lines for the `[targets.tgt]` table.
     pub tgt: String,
+    /// As if the disk were full for files larger than this.
+    pub largest_file_bytes: Option<u64>,
+    /// So many open files are allowed.
+    pub open_files: Option<u64>,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
     http: reqwest::Client,
@@ -46,11 +51,14 @@ impl Service {
             let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
             assert!(found.unwrap().success(), "{program} is missing: install the packages tgt, libiscsi-bin and util-linux");
         }
+        let private = std::fs::Permissions::from_mode(0o700);
         Self {
-            state: tempfile::Builder::new().prefix("bowline").tempdir().unwrap(),
+            state: tempfile::Builder::new().prefix("bowline").permissions(private).tempdir().unwrap(),
             url: String::new(),
             portal: free_port(),
             tgt: String::new(),
+            largest_file_bytes: None,
+            open_files: None,
             process: None,
             log: Arc::default(),
             http: reqwest::Client::new(),
@@ -61,7 +69,19 @@ impl Service {
         let config = self.state.path().with_extension("toml");
         let text = format!("listen = \"127.0.0.1:0\"\n[targets.tgt]\nportal = \"127.0.0.1:{}\"\n{}\n", self.portal, self.tgt);
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline-backend"));
+        let program = env!("CARGO_BIN_EXE_bowline-backend");
+        let mut limits = Vec::new();
+        limits.extend(self.largest_file_bytes.map(|bytes| format!("--fsize={bytes}")));
+        limits.extend(self.open_files.map(|files| format!("--nofile={files}")));
+        let mut command = if limits.is_empty() {
+            Command::new(program)
+        } else {
+            // Writing beyond the limit is then an error, as on a full disk, and no signal that kills.
+            let script = format!("trap '' XFSZ; exec prlimit {} \"$0\" \"$@\"", limits.join(" "));
+            let mut command = Command::new("sh");
+            command.args(["-c", &script, program]);
+            command
+        };
         command.arg("serve").arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
         command.env("BOWLINE_LOG", "trace");
         command
@@ -257,7 +277,6 @@ pub fn log_in(attachment: &Value, initiator: &str) -> Result<String, String> {
 }
 
 pub fn mode_of(path: &Path) -> u32 {
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 

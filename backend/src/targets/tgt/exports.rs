@@ -169,10 +169,16 @@ impl Target for TgtTarget {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<(), TargetError>> {
-        self.daemon
-            .open_portal(&self.portal)
-            .map(|done| done.map_err(|source| TargetError::Portal { portal: self.portal.clone(), source }))
-            .boxed()
+        self.daemon.open_portal(&self.portal).map(|done| done.map_err(|source| portal_error(&self.portal, source))).boxed()
+    }
+}
+
+/// tgtd says no more than that it cannot; whether the port is taken is asked of the kernel.
+fn portal_error(portal: &str, source: TgtError) -> TargetError {
+    let portal = portal.to_owned();
+    match std::net::TcpListener::bind(&portal) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => TargetError::PortalTaken { portal },
+        _ => TargetError::Portal { portal, source },
     }
 }
 
