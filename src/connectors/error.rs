@@ -9,7 +9,7 @@ use std::{io, path::PathBuf};
 #[non_exhaustive]
 pub enum ConnectorError {
     /// The volume is of a protocol there is no connector for.
-    #[error("volumes of type {protocol:?} are not supported: this host connects iscsi")]
+    #[error("volumes of type {protocol:?} are not supported: there is no connector for them")]
     UnsupportedProtocol {
         /// `driver_volume_type`.
         protocol: String,

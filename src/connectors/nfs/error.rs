@@ -24,7 +24,17 @@ pub enum NfsError {
         /// The mount program that was looked for.
         file: &'static str,
     },
-    /// The server refused, or could not be reached.
+    /// The server does not accept connections.
+    #[error("cannot reach the NFS server of {export} at port {port}")]
+    Unreachable {
+        /// What.
+        export: NfsExport,
+        /// TCP port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server refused.
     #[error("cannot mount {export}: {said}")]
     Mount {
         /// What.
@@ -144,7 +154,9 @@ impl NfsError {
             Self::Mount { said, .. } if said.contains("not supported") || said.contains("incorrect mount option") => {
                 ErrorKind::Unsupported
             }
-            Self::Mount { .. } | Self::Unmount { .. } | Self::Systemd { .. } => ErrorKind::Unavailable,
+            Self::Unreachable { .. } | Self::Mount { .. } | Self::Unmount { .. } | Self::Systemd { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::MountTimeout { .. } | Self::NoAnswer { .. } => ErrorKind::Timeout,
             Self::OtherMount { .. } => ErrorKind::Conflict,
             Self::NoFile { .. } => ErrorKind::NotFound,

@@ -10,6 +10,7 @@
 //! | `options` | which mount options are allowed |
 //! | `users` | which volumes use a mount, across restarts of the agent |
 //! | `mountinfo` | what is mounted, without touching it |
+//! | `server` | whether a server is there |
 //! | `mounter`, `systemd` | how to mount and unmount where QEMU sees it |
 //! | `file`, `qcow2` | what a volume's file is, asked by a process that can be killed |
 //!
@@ -23,6 +24,7 @@ mod mounter;
 mod mountinfo;
 mod options;
 mod qcow2;
+mod server;
 mod systemd;
 mod users;
 
@@ -159,9 +161,16 @@ impl Nfs {
             return Ok(());
         }
         users::make_folder(mount_point).map_err(NfsError::system(format!("make {}", mount_point.display())))?;
-        // Whoever had to wait for the lock has that much less left: nobody waits for longer than the deadline.
-        let left = self.limit().saturating_sub(begun.elapsed()).max(Duration::from_secs(1));
-        Mounter::choose().await?.mount(export, mount_point, options, left).await?;
+        // Whoever had to wait for the lock, or for the server, has that much less left: nobody waits for longer than the deadline.
+        let left = || self.limit().saturating_sub(begun.elapsed()).max(Duration::from_secs(1));
+        let mounting = async {
+            server::reach(export, options, left()).await?;
+            Mounter::choose().await?.mount(export, mount_point, options, left()).await
+        };
+        mounting.await.map_err(|error| match error {
+            NfsError::MountTimeout { export, .. } => NfsError::MountTimeout { export, waited_s: self.config.mount_timeout_s },
+            error => error,
+        })?;
         // The last word has the kernel, in the namespace that this process looks from.
         if !is_mounted(export, mount_point)? {
             return Err(NfsError::Mount {
