@@ -72,7 +72,8 @@ demo: release ## a guest gets a volume and lets it go, on this machine
 demo-node: release dependencies-node ## the same with the kernel's initiator, in a node
 	@scripts/demo-node
 
-bench: release dependencies-node ## one JSON object of times and sizes on stdout
+bench: ## one JSON object of times and sizes on stdout
+	@$(MAKE) --no-print-directory release dependencies-node >&2
 	@scripts/bench
 
 doc: dependencies ## the API documentation
