@@ -1,6 +1,6 @@
 //! Runs one external command: what every caller must get right, in one place.
 //!
-//! The child gets a process group of its own and nothing on its standard input. When its time is up the whole group is
+//! The child gets a process group of its own and on its standard input nothing but what it is given. When its time is up the whole group is
 //! killed with SIGKILL (a tool stuck in the kernel's storage paths ignores politer signals) and reaped. What it writes is
 //! kept up to a bound, so that a babbling tool cannot fill the agent's memory, and its stderr goes into the error.
 
@@ -61,22 +61,42 @@ pub enum CommandError {
 
 /// Runs `program` with `arguments` (which must hold no secret: anybody may read them) for at most `limit`.
 pub(crate) async fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], limit: Duration) -> Result<Finished, CommandError> {
+    run_with(program, arguments, Stdio::null(), Stdio::null(), limit).await.map(|(finished, _)| finished)
+}
+
+/// As [`run`], with something on its standard input; also gives what it wrote to its standard output, bounded.
+pub(crate) async fn ask<A: AsRef<OsStr>>(
+    program: &str,
+    arguments: &[A],
+    stdin: Stdio,
+    limit: Duration,
+) -> Result<(Finished, String), CommandError> {
+    run_with(program, arguments, stdin, Stdio::piped(), limit).await
+}
+
+async fn run_with<A: AsRef<OsStr>>(
+    program: &str,
+    arguments: &[A],
+    stdin: Stdio,
+    stdout: Stdio,
+    limit: Duration,
+) -> Result<(Finished, String), CommandError> {
     let mut child = Command::new(program)
         .args(arguments)
         // Messages are matched and shown: keep them in the tool's own language.
         .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdin(stdin)
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let stderr = child.stderr.take();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let ended = timeout(limit, async {
-        let (status, stderr) = tokio::join!(child.wait(), capture(stderr));
-        status.map(|status| Finished { code: status.code(), stderr })
+        let (status, stdout, stderr) = tokio::join!(child.wait(), capture(stdout), capture(stderr));
+        status.map(|status| (Finished { code: status.code(), stderr: one_line(&stderr) }, stdout))
     })
     .await;
     match ended {
@@ -92,14 +112,17 @@ pub(crate) async fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], limit: 
     }
 }
 
-/// Reads to the end, keeps the first [`CAPTURE_LIMIT_BYTES`], as one line.
+/// Reads to the end, keeps the first [`CAPTURE_LIMIT_BYTES`].
 async fn capture(stream: Option<impl AsyncRead + Unpin>) -> String {
     let Some(mut stream) = stream else { return String::new() };
     let mut kept = Vec::new();
     // A read error ends the capture; the exit code tells how the command fared.
     let _ = (&mut stream).take(CAPTURE_LIMIT_BYTES).read_to_end(&mut kept).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-    let text = String::from_utf8_lossy(&kept);
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
@@ -116,6 +139,14 @@ mod tests {
     async fn the_exit_code_and_stderr_are_kept() {
         let finished = run("sh", &sh("echo one >&2; echo two >&2; exit 24"), Duration::from_secs(10)).await.unwrap();
         assert_eq!(finished, Finished { code: Some(24), stderr: "one; two".to_owned() });
+    }
+
+    #[tokio::test]
+    async fn what_it_is_given_and_what_it_answers_go_through() {
+        let (finished, said) = ask("sh", &sh("cat; echo aside >&2"), Stdio::null(), Duration::from_secs(10)).await.unwrap();
+        assert_eq!((finished.stderr.as_str(), said.as_str()), ("aside", ""));
+        let (_, said) = ask("sh", &sh("echo one; echo two"), Stdio::null(), Duration::from_secs(10)).await.unwrap();
+        assert_eq!(said, "one\ntwo\n");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What can go wrong between connection info and a device.
 
-use super::{command::CommandError, iscsi::ProbeError};
+use super::{command::CommandError, iscsi::ProbeError, rbd::RbdError};
 use crate::model::{DeviceIdentity, ErrorKind, IscsiPath, VolumeId};
 use std::{io, path::PathBuf};
 
@@ -9,7 +9,7 @@ use std::{io, path::PathBuf};
 #[non_exhaustive]
 pub enum ConnectorError {
     /// The volume is of a protocol there is no connector for.
-    #[error("volumes of type {protocol:?} are not supported: this host connects iscsi")]
+    #[error("volumes of type {protocol:?} are not supported: this host connects iscsi and rbd")]
     UnsupportedProtocol {
         /// `driver_volume_type`.
         protocol: String,
@@ -160,6 +160,9 @@ pub enum ConnectorError {
         /// What happened.
         source: ProbeError,
     },
+    /// RBD.
+    #[error(transparent)]
+    Rbd(#[from] RbdError),
 }
 
 impl ConnectorError {
@@ -179,6 +182,7 @@ impl ConnectorError {
             Self::NotTheVolume { .. } => ErrorKind::IdentityMismatch,
             Self::Flush { .. } => ErrorKind::Unavailable,
             Self::Probe { source, .. } => source.kind(),
+            Self::Rbd(error) => error.kind(),
         }
     }
 

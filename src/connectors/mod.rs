@@ -13,24 +13,28 @@ mod command;
 mod error;
 mod iscsi;
 mod properties;
+mod rbd;
 mod reach;
 mod udev;
 
 use crate::model::{
     ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Initiator, IscsiConnection,
-    ObservedIdentity, VolumeId,
+    ObservedIdentity, RbdConnection, Secret, SecretKind, VolumeId,
 };
 use std::{path::PathBuf, sync::Arc};
 
 pub use command::CommandError;
 pub use error::ConnectorError;
 pub use iscsi::{InitiatorChoice, IscsiConfig, ProbeError};
+pub use rbd::{RbdConfig, RbdError};
 
 /// Settings of the connectors.
 #[derive(Debug, Clone)]
 pub struct ConnectorsConfig {
     /// iSCSI.
     pub iscsi: IscsiConfig,
+    /// RBD.
+    pub rbd: RbdConfig,
     /// The address told to the volume service; `None` takes the one this host sends from.
     pub my_ip: Option<String>,
     /// The host name told to the volume service; `None` takes the system's.
@@ -43,14 +47,21 @@ pub struct ConnectorsConfig {
 
 impl Default for ConnectorsConfig {
     fn default() -> Self {
-        Self { iscsi: IscsiConfig::default(), my_ip: None, host: None, run_dir: "/run/bowline".into(), sysfs: "/sys".into() }
+        Self {
+            iscsi: IscsiConfig::default(),
+            rbd: RbdConfig::default(),
+            my_ip: None,
+            host: None,
+            run_dir: "/run/bowline".into(),
+            sysfs: "/sys".into(),
+        }
     }
 }
 
 /// What is real of a device now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceState {
-    /// This host has nothing of it. Always so for a LUN that QEMU logs in to itself.
+    /// This host has nothing of it. Always so for what QEMU opens itself.
     Absent,
     /// It is there and is the one that was meant.
     Present {
@@ -83,13 +94,15 @@ pub struct Connectors {
 struct Inner {
     config: ConnectorsConfig,
     iscsi: iscsi::Iscsi,
+    rbd: rbd::Rbd,
 }
 
 impl Connectors {
     /// Settles which initiator is used and starts listening to udev where needed.
     pub fn new(config: ConnectorsConfig) -> Result<Self, ConnectorError> {
         let iscsi = iscsi::Iscsi::new(&config)?;
-        Ok(Self { inner: Arc::new(Inner { config, iscsi }) })
+        let rbd = rbd::Rbd::new(config.rbd.clone());
+        Ok(Self { inner: Arc::new(Inner { config, iscsi, rbd }) })
     }
 
     /// Who logs in to iSCSI targets.
@@ -109,6 +122,9 @@ impl Connectors {
 
     /// What a connect with this info would touch.
     pub fn intent(&self, info: &ConnectionInfo) -> Result<ConnectIntent, ConnectorError> {
+        if let ConnectionInfo::Rbd(connection) = info {
+            return Ok(self.inner.rbd.intent(connection)?);
+        }
         let connection = iscsi_only(info)?;
         iscsi::Iscsi::check(connection)?;
         Ok(ConnectIntent::Iscsi { initiator: self.initiator(), paths: connection.paths.clone() })
@@ -117,7 +133,19 @@ impl Connectors {
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
     /// could not, [`Self::undo`] tells.
     pub async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> Result<ConnectedDevice, ConnectorError> {
+        if let ConnectionInfo::Rbd(connection) = info {
+            return Ok(self.inner.rbd.connect(connection)?);
+        }
         self.inner.iscsi.connect(volume, iscsi_only(info)?).await
+    }
+
+    /// The password or key that QEMU needs for the volume: what the connection info carries, else what this host has for that
+    /// user. None where it needs none, or where the operator has given libvirt one.
+    pub fn disk_secret(&self, info: &ConnectionInfo) -> Result<Option<(SecretKind, Secret)>, ConnectorError> {
+        match info {
+            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.key(connection)?.map(|key| (SecretKind::Ceph, key))),
+            other => Ok(other.disk_secret().map(|(kind, secret)| (kind, secret.clone()))),
+        }
     }
 
     /// Asks the device who it is and how large: the kernel's copy of its pages for a block device, the target itself for a network one,
@@ -136,7 +164,8 @@ impl Connectors {
                 let connection = info.map(iscsi_only).transpose()?;
                 self.inner.iscsi.observe_network(network, connection).await
             }
-            ConnectedDevice::RbdNetwork(_) | ConnectedDevice::File(_) => Err(ConnectorError::NotConnected { volume }),
+            ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.observe(network, rbd_only(info)).await?),
+            ConnectedDevice::File(_) => Err(ConnectorError::NotConnected { volume }),
         }
     }
 
@@ -190,6 +219,13 @@ fn iscsi_only(info: &ConnectionInfo) -> Result<&IscsiConnection, ConnectorError>
     }
 }
 
+fn rbd_only(info: Option<&ConnectionInfo>) -> Option<&RbdConnection> {
+    match info {
+        Some(ConnectionInfo::Rbd(connection)) => Some(connection),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_unknown_protocol_is_named() {
-        let info = ConnectionInfo::Unsupported { driver_volume_type: "rbd".into() };
-        assert!(qemu().intent(&info).unwrap_err().to_string().contains("\"rbd\""));
+        let info = ConnectionInfo::Unsupported { driver_volume_type: "fibre_channel".into() };
+        assert!(qemu().intent(&info).unwrap_err().to_string().contains("\"fibre_channel\""));
     }
 }

@@ -45,8 +45,8 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
     }
     let attachment = shared.volumes.attachment(record.id).await?;
     let Some(info) = attachment.connection else { return Ok(false) };
-    if let (Some(secret), Some((kind, value))) = (record.secret, info.disk_secret()) {
-        shared.hypervisor.define_secret(secret, kind, record.volume, value).await?;
+    if let Some(secret) = record.secret {
+        steps::define_secret(shared, secret, record.volume, &info).await?;
     }
     if connected {
         return Ok(false);
