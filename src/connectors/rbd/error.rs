@@ -1,7 +1,7 @@
 //! What can go wrong with an RBD image.
 
 use crate::connectors::command::CommandError;
-use crate::model::{ErrorKind, RbdImage};
+use crate::model::ErrorKind;
 use std::{io, path::PathBuf};
 
 /// A failure of the RBD connector. No text in it holds a key.
@@ -19,8 +19,8 @@ pub enum RbdError {
     /// No monitor.
     #[error("the connection info is unusable: it names no monitor for RBD image {image}")]
     NoMonitors {
-        /// The image.
-        image: RbdImage,
+        /// The image, as `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+        image: String,
     },
     /// Nobody has the key.
     #[error(
@@ -52,22 +52,22 @@ pub enum RbdError {
     /// The key could not be handed to the command.
     #[error("cannot put the key for RBD image {image} into memory")]
     HandOver {
-        /// The image.
-        image: RbdImage,
+        /// The image, as `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+        image: String,
         /// Why.
         source: io::Error,
     },
     /// Ceph's command is not installed.
     #[error("cannot look at RBD image {image}: this host has no `rbd` command; install the package ceph-common")]
     NoCommand {
-        /// The image.
-        image: RbdImage,
+        /// The image, as `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+        image: String,
     },
     /// The command did not end by itself.
     #[error("cannot look at RBD image {image}: the cluster at {monitors} did not answer")]
     Command {
-        /// The image.
-        image: RbdImage,
+        /// The image, as `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+        image: String,
         /// The monitors that were asked.
         monitors: String,
         /// What happened.
@@ -76,8 +76,8 @@ pub enum RbdError {
     /// The cluster does not take the user or the key.
     #[error("the cluster at {monitors} refused client.{user} for RBD image {image}: {stderr}")]
     Refused {
-        /// The image.
-        image: RbdImage,
+        /// The image, as `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+        image: String,
         /// The monitors that were asked.
         monitors: String,
         /// The user, without `client.`.
@@ -88,16 +88,16 @@ pub enum RbdError {
     /// There is no such image, or no such pool or namespace.
     #[error("RBD image {image} is not there: {stderr}")]
     NoImage {
-        /// The image.
-        image: RbdImage,
+        /// The image, as `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+        image: String,
         /// What the command said.
         stderr: String,
     },
     /// The cluster could not be asked.
     #[error("cannot look at RBD image {image} on the cluster at {monitors}: rbd ended with {code}: {stderr}")]
     Unavailable {
-        /// The image.
-        image: RbdImage,
+        /// The image, as `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+        image: String,
         /// The monitors that were asked.
         monitors: String,
         /// Exit code, or -1 after a signal.
@@ -108,8 +108,8 @@ pub enum RbdError {
     /// What the command said makes no sense.
     #[error("what rbd says of image {image} cannot be used: {problem}")]
     Answer {
-        /// The image.
-        image: RbdImage,
+        /// The image, as `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+        image: String,
         /// What is wrong with it.
         problem: String,
     },

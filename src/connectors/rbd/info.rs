@@ -43,26 +43,26 @@ struct Info {
 pub(super) async fn ask(question: &Question<'_>, limit: Duration) -> Result<ObservedIdentity, RbdError> {
     let image = question.image;
     let stdin = match question.key {
-        Some(key) => in_memory(key).map_err(|source| RbdError::HandOver { image: image.clone(), source })?,
+        Some(key) => in_memory(key).map_err(|source| RbdError::HandOver { image: image.to_string(), source })?,
         None => Stdio::null(),
     };
     let monitors = question.monitors.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let answer = command::ask("rbd", &arguments(question, &monitors), stdin, limit).await;
     let (finished, said) = answer.map_err(|source| match &source {
         CommandError::Start { source: cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
-            RbdError::NoCommand { image: image.clone() }
+            RbdError::NoCommand { image: image.to_string() }
         }
-        _ => RbdError::Command { image: image.clone(), monitors: monitors.clone(), source },
+        _ => RbdError::Command { image: image.to_string(), monitors: monitors.clone(), source },
     })?;
     let stderr = own_words(&finished.stderr);
     match finished.code {
         Some(0) => identity(image, &said),
-        Some(ENOENT) => Err(RbdError::NoImage { image: image.clone(), stderr }),
+        Some(ENOENT) => Err(RbdError::NoImage { image: image.to_string(), stderr }),
         Some(EPERM | EACCES) => {
             let user = question.user.unwrap_or("admin").to_owned();
-            Err(RbdError::Refused { image: image.clone(), monitors, user, stderr })
+            Err(RbdError::Refused { image: image.to_string(), monitors, user, stderr })
         }
-        code => Err(RbdError::Unavailable { image: image.clone(), monitors, code: code.unwrap_or(-1), stderr }),
+        code => Err(RbdError::Unavailable { image: image.to_string(), monitors, code: code.unwrap_or(-1), stderr }),
     }
 }
 
@@ -98,7 +98,7 @@ fn own_words(stderr: &str) -> String {
 }
 
 fn identity(image: &RbdImage, said: &str) -> Result<ObservedIdentity, RbdError> {
-    let bad = |problem: String| RbdError::Answer { image: image.clone(), problem };
+    let bad = |problem: String| RbdError::Answer { image: image.to_string(), problem };
     let info: Info = serde_json::from_str(said).map_err(|error| bad(error.to_string()))?;
     if info.name != image.name {
         return Err(bad("it is about another image".to_owned()));

@@ -120,7 +120,7 @@ fn check(connection: &RbdConnection) -> Result<(), RbdError> {
         }
     }
     if connection.monitors.is_empty() {
-        return Err(RbdError::NoMonitors { image: image.clone() });
+        return Err(RbdError::NoMonitors { image: image.to_string() });
     }
     Ok(())
 }
