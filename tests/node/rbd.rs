@@ -151,7 +151,9 @@ fn an_image_comes_and_goes_and_a_namesake_is_left_alone() {
     assert_eq!(ceph.site.status(VOLUME), "in-use");
 
     // libvirtd forgets its ephemeral secrets when it restarts; the guest is started with the disk all the same.
-    node.ok("systemctl restart libvirtd.service; virsh -q destroy g1");
+    node.ok("systemctl restart libvirtd.service");
+    assert_eq!(ceph.guest.read(&disk, 5000, 20), "written.by.the.guest");
+    node.ok("bowline list >/dev/null; virsh -q destroy g1");
     let guest = node.started_guest("g1");
     let (disk, _) = guest.expect_disk(&VOLUME[..20], SOON);
     assert_eq!(guest.read(&disk, 5000, 20), "written.by.the.guest");
