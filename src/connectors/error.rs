@@ -1,6 +1,6 @@
 //! What can go wrong between connection info and a device.
 
-use super::{command::CommandError, iscsi::ProbeError, nfs::NfsError};
+use super::{command::CommandError, iscsi::ProbeError, nfs::NfsError, rbd::RbdError};
 use crate::model::{DeviceIdentity, ErrorKind, IscsiPath, VolumeId};
 use std::{io, path::PathBuf};
 
@@ -163,6 +163,9 @@ pub enum ConnectorError {
     /// A volume on NFS.
     #[error(transparent)]
     Nfs(#[from] NfsError),
+    /// RBD.
+    #[error(transparent)]
+    Rbd(#[from] RbdError),
 }
 
 impl ConnectorError {
@@ -183,6 +186,7 @@ impl ConnectorError {
             Self::Flush { .. } => ErrorKind::Unavailable,
             Self::Probe { source, .. } => source.kind(),
             Self::Nfs(error) => error.kind(),
+            Self::Rbd(error) => error.kind(),
         }
     }
 

@@ -15,12 +15,13 @@ mod iscsi;
 mod locks;
 mod nfs;
 mod properties;
+mod rbd;
 mod reach;
 mod udev;
 
 use crate::model::{
     ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Initiator, IscsiConnection,
-    ObservedIdentity, VolumeId,
+    ObservedIdentity, RbdConnection, Secret, SecretKind, VolumeId,
 };
 use std::{path::PathBuf, sync::Arc};
 
@@ -28,6 +29,7 @@ pub use command::CommandError;
 pub use error::ConnectorError;
 pub use iscsi::{InitiatorChoice, IscsiConfig, ProbeError};
 pub use nfs::{NfsConfig, NfsError};
+pub use rbd::{RbdConfig, RbdError};
 
 /// Settings of the connectors.
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub struct ConnectorsConfig {
     pub iscsi: IscsiConfig,
     /// NFS.
     pub nfs: NfsConfig,
+    /// RBD.
+    pub rbd: RbdConfig,
     /// The address told to the volume service; `None` takes the one this host sends from.
     pub my_ip: Option<String>,
     /// The host name told to the volume service; `None` takes the system's.
@@ -51,6 +55,7 @@ impl Default for ConnectorsConfig {
         Self {
             iscsi: IscsiConfig::default(),
             nfs: NfsConfig::default(),
+            rbd: RbdConfig::default(),
             my_ip: None,
             host: None,
             run_dir: "/run/bowline".into(),
@@ -62,7 +67,7 @@ impl Default for ConnectorsConfig {
 /// What is real of a device now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceState {
-    /// This host has nothing of it. Always so for a LUN that QEMU logs in to itself.
+    /// This host has nothing of it. Always so for what QEMU opens itself.
     Absent,
     /// It is there and is the one that was meant.
     Present {
@@ -96,6 +101,7 @@ struct Inner {
     config: ConnectorsConfig,
     iscsi: iscsi::Iscsi,
     nfs: nfs::Nfs,
+    rbd: rbd::Rbd,
 }
 
 impl Connectors {
@@ -103,7 +109,8 @@ impl Connectors {
     pub fn new(config: ConnectorsConfig) -> Result<Self, ConnectorError> {
         let iscsi = iscsi::Iscsi::new(&config)?;
         let nfs = nfs::Nfs::new(&config.nfs, &config.run_dir)?;
-        Ok(Self { inner: Arc::new(Inner { config, iscsi, nfs }) })
+        let rbd = rbd::Rbd::new(config.rbd.clone());
+        Ok(Self { inner: Arc::new(Inner { config, iscsi, nfs, rbd }) })
     }
 
     /// Who logs in to iSCSI targets.
@@ -125,6 +132,9 @@ impl Connectors {
     pub fn intent(&self, info: &ConnectionInfo) -> Result<ConnectIntent, ConnectorError> {
         if let ConnectionInfo::Nfs(connection) = info {
             return Ok(self.inner.nfs.intent(connection)?);
+        }
+        if let ConnectionInfo::Rbd(connection) = info {
+            return Ok(self.inner.rbd.intent(connection)?);
         }
         let connection = iscsi_only(info)?;
         iscsi::Iscsi::check(connection)?;
@@ -156,7 +166,19 @@ impl Connectors {
         if let ConnectionInfo::Nfs(connection) = info {
             return Ok(ConnectedDevice::File(self.inner.nfs.connect(volume, connection).await?));
         }
+        if let ConnectionInfo::Rbd(connection) = info {
+            return Ok(self.inner.rbd.connect(connection)?);
+        }
         self.inner.iscsi.connect(volume, iscsi_only(info)?, initiator).await
+    }
+
+    /// The password or key that QEMU needs for the volume: what the connection info carries, else what this host has for that
+    /// user. None where it needs none, or where the operator has given libvirt one.
+    pub fn disk_secret(&self, info: &ConnectionInfo) -> Result<Option<(SecretKind, Secret)>, ConnectorError> {
+        match info {
+            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.key(connection)?.map(|key| (SecretKind::Ceph, key))),
+            other => Ok(other.disk_secret().map(|(kind, secret)| (kind, secret.clone()))),
+        }
     }
 
     /// Asks the device who it is and how large: the kernel's copy of its pages for a block device, the target itself for a network one,
@@ -175,7 +197,7 @@ impl Connectors {
                 let connection = info.map(iscsi_only).transpose()?;
                 self.inner.iscsi.observe_network(network, connection).await
             }
-            ConnectedDevice::RbdNetwork(_) => Err(ConnectorError::NotConnected { volume }),
+            ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.observe(network, rbd_only(info)).await?),
             ConnectedDevice::File(file) => self.inner.nfs.observe(file).await?.ok_or(ConnectorError::NotConnected { volume }),
         }
     }
@@ -224,6 +246,13 @@ fn iscsi_only(info: &ConnectionInfo) -> Result<&IscsiConnection, ConnectorError>
     match info {
         ConnectionInfo::Iscsi(connection) => Ok(connection),
         other => Err(ConnectorError::UnsupportedProtocol { protocol: other.protocol().to_owned() }),
+    }
+}
+
+fn rbd_only(info: Option<&ConnectionInfo>) -> Option<&RbdConnection> {
+    match info {
+        Some(ConnectionInfo::Rbd(connection)) => Some(connection),
+        _ => None,
     }
 }
 
@@ -276,7 +305,7 @@ mod tests {
 
     #[test]
     fn an_unknown_protocol_is_named() {
-        let info = ConnectionInfo::Unsupported { driver_volume_type: "rbd".into() };
-        assert!(qemu().intent(&info).unwrap_err().to_string().contains("\"rbd\""));
+        let info = ConnectionInfo::Unsupported { driver_volume_type: "fibre_channel".into() };
+        assert!(qemu().intent(&info).unwrap_err().to_string().contains("\"fibre_channel\""));
     }
 }

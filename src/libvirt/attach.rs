@@ -8,7 +8,7 @@ use super::{
     error::{LibvirtError, failed},
     guest::{self, Sides},
 };
-use crate::model::{DiskSpec, GuestUuid, VolumeId};
+use crate::model::{DiskSource, DiskSpec, GuestUuid, VolumeId};
 use std::sync::Arc;
 use virt::{connect::Connect, domain::Domain, sys};
 
@@ -55,7 +55,20 @@ async fn attach_once(connection: &Arc<Connection>, guest: GuestUuid, disk: &Disk
             tracing::warn!(%guest, volume = %disk.volume, error, "a failed attach may have left a disk");
         }
     }
-    done.map(|()| Attached { outcome: Outcome::Changed, target: plan.target.clone() })
+    done.map(|()| Attached { outcome: Outcome::Changed, target: plan.target.clone() }).map_err(|error| explain(error, disk))
+}
+
+/// Up to 9.0 at least, libvirt splits `POOL/NAMESPACE/IMAGE` at the first slash only, and QEMU looks for an image
+/// `NAMESPACE/IMAGE`, a name no image can have.
+fn explain(error: LibvirtError, disk: &DiskSpec) -> LibvirtError {
+    let DiskSource::Rbd { image, .. } = &disk.source else { return error };
+    let Some(namespace) = &image.namespace else { return error };
+    match error {
+        LibvirtError::Call { source, .. } if source.says_no_image(&format!("{namespace}/{}", image.name)) => {
+            LibvirtError::NoRbdNamespaces { image: image.to_string(), source }
+        }
+        other => other,
+    }
 }
 
 fn find(connect: &Connect, guest: GuestUuid) -> Result<Domain, LibvirtError> {

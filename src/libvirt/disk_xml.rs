@@ -170,7 +170,7 @@ pub(super) fn build(write: impl FnOnce(&mut Xml) -> io::Result<()>) -> Result<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::libvirt::samples;
+    use crate::libvirt::{domain_xml::DomainXml, samples};
 
     #[test]
     fn a_block_disk() {
@@ -201,6 +201,26 @@ mod tests {
              <target dev=\"sdb\" bus=\"scsi\"/><serial>94333fbd-2aab-4a5a-befd-e30c2f7377fd</serial><readonly/><shareable/>\
              <address type=\"drive\" controller=\"1\" bus=\"0\" target=\"0\" unit=\"9\"/></disk>"
         );
+    }
+
+    #[test]
+    fn an_rbd_image_names_every_monitor_and_reads_back_as_it_was_written() {
+        let mut spec = samples::rbd_spec(&["10.0.0.1:6789", "[fd00::1]:3300"]);
+        spec.discard = true;
+        let xml = disk(&spec, "vdb", None).unwrap();
+        assert_eq!(
+            xml,
+            "<disk type=\"network\" device=\"disk\"><driver name=\"qemu\" type=\"raw\" cache=\"none\" discard=\"unmap\"/>\
+             <alias name=\"ua-94333fbd-2aab-4a5a-befd-e30c2f7377fd\"/>\
+             <source protocol=\"rbd\" name=\"volumes/volume-1\"><host name=\"10.0.0.1\" port=\"6789\"/>\
+             <host name=\"fd00::1\" port=\"3300\"/><auth username=\"cinder\">\
+             <secret type=\"ceph\" uuid=\"11111111-1111-4111-8111-111111111111\"/></auth></source>\
+             <target dev=\"vdb\" bus=\"virtio\"/><serial>94333fbd-2aab-4a5a-befd-e30c2f7377fd</serial></disk>"
+        );
+        let domain =
+            format!("<domain><name>g</name><uuid>0d1f2e3c-4b5a-4678-9abc-def012345678</uuid><devices>{xml}</devices></domain>");
+        let read = DomainXml::parse(&domain).unwrap();
+        assert_eq!(read.disk_of(spec.volume).unwrap().source, Some(source_text(&spec.source).unwrap()));
     }
 
     #[test]

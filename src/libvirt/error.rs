@@ -90,6 +90,17 @@ pub enum LibvirtError {
         /// The source it should get.
         wanted: String,
     },
+    /// libvirt took the namespace for a part of the image's name.
+    #[error(
+        "this libvirt cannot open RBD image {image}: it knows no RADOS namespaces; use a newer libvirt, or a pool without namespaces"
+    )]
+    NoRbdNamespaces {
+        /// `POOL/NAMESPACE/IMAGE`.
+        image: String,
+        /// libvirt's word.
+        #[source]
+        source: LibvirtMessage,
+    },
     /// No address is left on the guest's virtio-scsi controller.
     #[error("guest {guest} has no free unit on virtio-scsi controller {controller}; use bus virtio")]
     NoFreeUnit {
@@ -170,6 +181,7 @@ impl LibvirtError {
             Self::ConnectTimeout { .. } | Self::ConnectionLost { .. } | Self::LostSight { .. } => ErrorKind::Unavailable,
             Self::CallTimeout { .. } => ErrorKind::Timeout,
             Self::Call { source, .. } => source.kind(),
+            Self::NoRbdNamespaces { .. } => ErrorKind::Unsupported,
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
             Self::OtherSource { .. } | Self::NoFreeUnit { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } => ErrorKind::GuestRefused,
@@ -213,7 +225,8 @@ impl LibvirtMessage {
     /// What QEMU and others below libvirt say comes under one number, so only the words tell.
     fn kind_by_words(&self) -> ErrorKind {
         let says = |words: &[&str]| words.iter().any(|words| self.message.contains(words));
-        if says(&["Authentication failure", "Authorization failure"]) {
+        // The first two are of QEMU's iSCSI client, the third of its RBD client.
+        if says(&["Authentication failure", "Authorization failure", "error connecting: Operation not permitted"]) {
             ErrorKind::AuthenticationFailed
         } else if says(&["iSCSI: Failed to connect"]) {
             ErrorKind::Unavailable
@@ -233,6 +246,11 @@ impl LibvirtMessage {
     pub(super) fn says_absent(&self) -> bool {
         [ErrorNumber::NoDomain, ErrorNumber::DeviceMissing, ErrorNumber::OperationInvalid].iter().any(|code| self.is(*code))
             || self.message.contains("no device found with alias")
+    }
+
+    /// QEMU's RBD client found no image of this name.
+    pub(super) fn says_no_image(&self, name: &str) -> bool {
+        self.message.contains(&format!("error reading header from {name}: No such file"))
     }
 
     /// QEMU has been asked already and still waits for the guest. libvirt hands QEMU's sentence on under a general
@@ -268,6 +286,8 @@ mod tests {
         let kind = |status: &str| message(ErrorNumber::InternalError, &format!("internal error: {login}{status}")).kind();
         assert_eq!(kind("Authentication failure(513)"), ErrorKind::AuthenticationFailed);
         assert_eq!(kind("Target not found(515)"), ErrorKind::Unavailable);
+        let rbd = "internal error: unable to execute QEMU command 'blockdev-add': error connecting: Operation not permitted";
+        assert_eq!(message(ErrorNumber::InternalError, rbd).kind(), ErrorKind::AuthenticationFailed);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::model::{
     BlockDevice, ConnectedDevice, DeviceIdentity, DiskBus, DiskSpec, ExpectedIdentity, GIB, IscsiNetworkDevice, IscsiPath,
-    ObservedIdentity, Portal, VerifiedDevice, VolumeId,
+    ObservedIdentity, Portal, RbdImage, RbdNetworkDevice, VerifiedDevice, VolumeId,
 };
 use uuid::Uuid;
 
@@ -19,6 +19,15 @@ pub(super) fn iscsi_spec(host: &str) -> DiskSpec {
         path: IscsiPath { portal: Portal { host: host.into(), port: 3260 }, iqn: "iqn.2026-01.org.example:t".into(), lun: 1 },
         initiator: "iqn.2026-01.org.example:i".into(),
         chap_username: Some("user".into()),
+    }))
+}
+
+pub(super) fn rbd_spec(monitors: &[&str]) -> DiskSpec {
+    spec(ConnectedDevice::RbdNetwork(RbdNetworkDevice {
+        image: RbdImage { pool: "volumes".into(), namespace: None, name: "volume-1".into() },
+        monitors: monitors.iter().map(|monitor| monitor.parse().unwrap()).collect(),
+        username: Some("cinder".into()),
+        secret: None,
     }))
 }
 

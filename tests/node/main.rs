@@ -7,4 +7,5 @@ mod attach;
 mod common;
 mod install;
 mod nfs;
+mod rbd;
 mod rig;

@@ -78,6 +78,8 @@ pub trait ConnectorPort: Send + Sync {
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent>;
     /// Connects.
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice>;
+    /// The password or key that libvirt must hold for QEMU, and as what. None where QEMU needs none of ours.
+    async fn disk_secret(&self, info: &ConnectionInfo) -> PortResult<Option<(SecretKind, Secret)>>;
     /// Reads identity and size from the device itself.
     async fn observe(&self, volume: VolumeId, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity>;
     /// Flushes and removes the device; refuses one that is not `identity`.

@@ -61,8 +61,8 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
     let info = shared.volumes.attachment(record.id).await?.connection.ok_or_else(|| {
         PortError::new(ErrorKind::Internal, "the volume service gives its attachment no connection info any more")
     })?;
-    if let (Some(secret), Some((kind, value))) = (record.secret, info.disk_secret()) {
-        shared.hypervisor.define_secret(secret, kind, record.volume, value).await?;
+    if let Some(secret) = record.secret {
+        steps::define_secret(shared, secret, record.volume, &info).await?;
     }
     if presence == Presence::Present {
         return Ok(false);

@@ -7,7 +7,7 @@ use crate::model::ErrorKind;
 pub(super) fn of(kind: ErrorKind, step: Step) -> String {
     let text = match (kind, step) {
         (ErrorKind::AuthenticationFailed, Step::ConnectVolume | Step::VerifyDevice) => {
-            "the target refused the CHAP credentials that the volume service gave: check the target's accounts"
+            "the storage refused the credentials: check its accounts, and what the volume service and this host have of them"
         }
         (ErrorKind::AuthenticationFailed, _) => "check the credentials in clouds.yaml",
         (ErrorKind::PermissionDenied, _) => "the agent's user lacks the role for this in the volume service",

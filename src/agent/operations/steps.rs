@@ -120,8 +120,8 @@ async fn attach_step(
             };
             let target = facts.target.clone().ok_or_else(|| missing("the target name"))?;
             let info = connection(shared, facts, context).await?;
-            if let (Some(secret), Some((kind, value))) = (facts.secret, info.disk_secret()) {
-                shared.hypervisor.define_secret(secret, kind, task.volume, value).await?;
+            if let Some(secret) = facts.secret {
+                define_secret(shared, secret, task.volume, info).await?;
             }
             let mut disk = DiskSpec::new(&verified, task.volume, task.bus, target, facts.secret);
             disk.read_only = task.read_only || info.read_only();
@@ -240,6 +240,16 @@ async fn connection<'a>(shared: &Shared, facts: &Facts, context: &'a mut Context
     context.connection.as_ref().ok_or_else(|| {
         PortError::new(ErrorKind::Internal, "the volume service gave the attachment no connection info".to_owned())
     })
+}
+
+/// Gives libvirt the password or key of a disk that has a secret of ours.
+pub(super) async fn define_secret(shared: &Shared, secret: Uuid, volume: VolumeId, info: &ConnectionInfo) -> PortResult<()> {
+    let Some((kind, value)) = shared.connectors.disk_secret(info).await? else {
+        let message =
+            format!("volume {volume} needs a password or key, and neither the volume service nor this host has it now");
+        return Err(PortError::new(ErrorKind::AuthenticationFailed, message));
+    };
+    shared.hypervisor.define_secret(secret, kind, volume, &value).await
 }
 
 /// Proves that the connected device is the volume.

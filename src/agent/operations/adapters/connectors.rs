@@ -4,7 +4,8 @@ use super::super::ports::{ConnectorPort, PortError, PortResult, Presence};
 use super::chain;
 use crate::connectors::{ConnectorError, Connectors, DeviceState};
 use crate::model::{
-    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, ObservedIdentity, VolumeId,
+    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, ObservedIdentity, Secret, SecretKind,
+    VolumeId,
 };
 use async_trait::async_trait;
 
@@ -30,6 +31,10 @@ impl ConnectorPort for HostConnectors {
 
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice> {
         Ok(self.0.connect(volume, info).await?)
+    }
+
+    async fn disk_secret(&self, info: &ConnectionInfo) -> PortResult<Option<(SecretKind, Secret)>> {
+        Ok(self.0.disk_secret(info)?)
     }
 
     async fn observe(&self, volume: VolumeId, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity> {

@@ -289,6 +289,9 @@ impl ConnectorPort for World {
         })
         .await
     }
+    async fn disk_secret(&self, info: &ConnectionInfo) -> PortResult<Option<(SecretKind, Secret)>> {
+        Ok(info.disk_secret().map(|(kind, secret)| (kind, secret.clone())))
+    }
     async fn observe(
         &self,
         _volume: VolumeId,
