@@ -87,7 +87,12 @@ async fn wait_for_others(
         match ffi::detach_by_alias(&domain, &disk_alias(volume), sys::VIR_DOMAIN_AFFECT_LIVE) {
             Ok(()) => Ok(()),
             Err(error) => match failed(operation)(error) {
-                LibvirtError::Call { source, .. } if source.says_absent() || source.unplug_underway() => Ok(()),
+                LibvirtError::Call { source, .. }
+                    // A driver that cannot unplug has no plugging under way either.
+                    if source.says_absent() || source.unplug_underway() || source.is(ErrorNumber::NoSupport) =>
+                {
+                    Ok(())
+                }
                 error => Err(error),
             },
         }
