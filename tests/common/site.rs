@@ -170,9 +170,22 @@ impl<'machine, M: Machine> Site<'machine, M> {
         self.start_agent("");
     }
 
-    /// Nothing of any attachment is left, here, in libvirt, in the kernel or in the service, and the volume can be used again.
+    /// Nothing of any attachment is left, here, in libvirt, in the kernel, in the service or at its target, and the volume can be
+    /// used again.
     #[track_caller]
     pub fn assert_nothing_left(&self, guest: &str, volume: &str, context: &str) {
+        self.assert_nothing_attached(guest, volume, context);
+        let exported = self.machine.ok(&format!(
+            "socket=$(find /run {SERVICE} -name tgtd.sock.0) && [ -n \"$socket\" ] || echo 'the control socket of tgtd is not there'
+             TGT_IPC_SOCKET=${{socket%.0}} tgtadm --lld iscsi --op show --mode target >/run/targets || echo 'tgtd does not answer'
+             sed -n 's/^Target/exported: &/p' /run/targets"
+        ));
+        assert_eq!(exported, "", "{context}");
+    }
+
+    /// The same without a look at the target, for a site whose volumes do not come from the bundled service.
+    #[track_caller]
+    pub fn assert_nothing_attached(&self, guest: &str, volume: &str, context: &str) {
         assert_eq!(self.status(volume), "available", "{context}: the volume's status");
         let attachments = self.ask_service("/attachments");
         assert_eq!(attachments["attachments"], Value::Array(vec![]), "{context}: attachments in the service");
@@ -185,10 +198,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
              ls /run/bowline/volumes 2>/dev/null | sed 's/^/own name: /' || :
              ls /sys/class/iscsi_session 2>/dev/null | sed 's/^/session: /' || :
              find /etc/iscsi/nodes /var/lib/iscsi/nodes -mindepth 1 2>/dev/null | sed 's/^/node record: /' || :
-             for device in /sys/class/scsi_disk/*/device/vendor; do [ ! -e $device ] || sed \"s|^|device $device: |\" $device; done
-             socket=$(find /run {SERVICE} -name tgtd.sock.0) && [ -n \"$socket\" ] || echo 'the control socket of tgtd is not there'
-             TGT_IPC_SOCKET=${{socket%.0}} tgtadm --lld iscsi --op show --mode target >/run/targets || echo 'tgtd does not answer'
-             sed -n 's/^Target/exported: &/p' /run/targets"
+             for device in /sys/class/scsi_disk/*/device/vendor; do [ ! -e $device ] || sed \"s|^|device $device: |\" $device; done"
         ));
         assert_eq!(leftovers, "", "{context}");
     }

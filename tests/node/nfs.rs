@@ -52,7 +52,7 @@ fn mounts(node: &Node) -> String {
 
 #[track_caller]
 fn assert_nothing_left(site: &Site<'_, Node>, volume: &str, context: &str) {
-    site.assert_nothing_left("g1", volume, context);
+    site.assert_nothing_attached("g1", volume, context);
     assert_eq!(mounts(site.machine), "", "{context}: mounts");
     let left = site.machine.ok("find /run/bowline/mnt /run/bowline/mnt-users -mindepth 1 2>/dev/null || :");
     assert_eq!(left, "", "{context}: folders");
