@@ -130,15 +130,15 @@ impl Connectors {
 
     /// What a connect with this info would touch.
     pub fn intent(&self, info: &ConnectionInfo) -> Result<ConnectIntent, ConnectorError> {
-        if let ConnectionInfo::Nfs(connection) = info {
-            return Ok(self.inner.nfs.intent(connection)?);
+        match info {
+            ConnectionInfo::Nfs(connection) => Ok(self.inner.nfs.intent(connection)?),
+            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.intent(connection)?),
+            other => {
+                let connection = iscsi_only(other)?;
+                iscsi::Iscsi::check(connection)?;
+                Ok(ConnectIntent::Iscsi { initiator: self.initiator(), paths: connection.paths.clone() })
+            }
         }
-        if let ConnectionInfo::Rbd(connection) = info {
-            return Ok(self.inner.rbd.intent(connection)?);
-        }
-        let connection = iscsi_only(info)?;
-        iscsi::Iscsi::check(connection)?;
-        Ok(ConnectIntent::Iscsi { initiator: self.initiator(), paths: connection.paths.clone() })
     }
 
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
@@ -163,13 +163,11 @@ impl Connectors {
         info: &ConnectionInfo,
         initiator: Initiator,
     ) -> Result<ConnectedDevice, ConnectorError> {
-        if let ConnectionInfo::Nfs(connection) = info {
-            return Ok(ConnectedDevice::File(self.inner.nfs.connect(volume, connection).await?));
+        match info {
+            ConnectionInfo::Nfs(connection) => Ok(ConnectedDevice::File(self.inner.nfs.connect(volume, connection).await?)),
+            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.connect(connection)?),
+            other => self.inner.iscsi.connect(volume, iscsi_only(other)?, initiator).await,
         }
-        if let ConnectionInfo::Rbd(connection) = info {
-            return Ok(self.inner.rbd.connect(connection)?);
-        }
-        self.inner.iscsi.connect(volume, iscsi_only(info)?, initiator).await
     }
 
     /// The password or key that QEMU needs for the volume: what the connection info carries, else what this host has for that

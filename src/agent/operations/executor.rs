@@ -29,6 +29,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 /// How what must be done is tried again.
@@ -107,19 +108,9 @@ impl Run {
         if self.record.state == OperationState::Queued {
             return self.take_up(true).await;
         }
-        let key = Key::Volume(self.record.task.volume());
-        let shared = self.shared.clone();
-        let _guard = match shared.locks.try_lock(key) {
-            Some(guard) => guard,
-            None => {
-                self.busy = None;
-                let guard = shared.locks.lock(key).await;
-                self.busy = Some(Busy::new(&shared));
-                guard
-            }
-        };
         // What has begun is ended one way or the other.
-        shared.registry.commit_to(self.record.id);
+        self.shared.registry.commit_to(self.record.id);
+        let (_guard, _) = self.take_volume().await;
         match (&self.record.task, self.record.cause.clone()) {
             (Task::Detach(_), _) => {
                 self.record.state = OperationState::Running;
@@ -131,28 +122,32 @@ impl Run {
         }
     }
 
-    async fn take_up(mut self, resumed: bool) {
+    /// Waits for the volume; while it waits the operation is not at work. The second value tells whether it had to.
+    async fn take_volume(&mut self) -> (OwnedMutexGuard<()>, bool) {
         let key = Key::Volume(self.record.task.volume());
-        let shared = self.shared.clone();
-        let mut asks_others = resumed;
-        let _guard = match shared.locks.try_lock(key) {
-            Some(guard) => guard,
-            None => {
-                asks_others = true;
-                self.busy = None;
-                let guard = tokio::select! {
-                    guard = shared.locks.lock(key) => Some(guard),
-                    () = self.cancel.cancelled() => None,
-                };
-                self.busy = Some(Busy::new(&shared));
-                let Some(guard) = guard else {
-                    return self.end(OperationState::Cancelled, Some(cancelled())).await;
-                };
-                guard
-            }
+        if let Some(guard) = self.shared.locks.try_lock(key) {
+            return (guard, false);
+        }
+        self.busy = None;
+        let guard = self.shared.locks.lock(key).await;
+        self.busy = Some(Busy::new(&self.shared));
+        (guard, true)
+    }
+
+    async fn take_up(mut self, resumed: bool) {
+        let cancel = self.cancel.clone();
+        let taken = tokio::select! {
+            biased;
+            taken = self.take_volume() => Some(taken),
+            () = cancel.cancelled() => None,
         };
+        let Some((_guard, waited)) = taken else {
+            self.busy = Some(Busy::new(&self.shared));
+            return self.end(OperationState::Cancelled, Some(cancelled())).await;
+        };
+        let shared = self.shared.clone();
         // The world may have moved since it was planned.
-        if let Err(error) = shared.check_again(&self.record.task, asks_others).await {
+        if let Err(error) = shared.check_again(&self.record.task, resumed || waited).await {
             let failure = Failure { kind: error.kind, message: error.message, remedy: String::new() };
             return self.end(OperationState::Failed, Some(failure)).await;
         }

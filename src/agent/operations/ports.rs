@@ -110,8 +110,6 @@ pub enum Presence {
 pub trait HypervisorPort: Send + Sync {
     /// A guest by name or UUID.
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts>;
-    /// All guests.
-    async fn guests(&self) -> PortResult<Vec<GuestFacts>>;
     /// Gives a disk to a guest, live and in its definition as far as it has them. Returns the target name it has there: the
     /// one asked for, or the one it had already.
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String>;

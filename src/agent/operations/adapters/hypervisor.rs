@@ -42,10 +42,6 @@ impl HypervisorPort for Hypervisor {
         Ok(self.0.guest(name_or_uuid).await?.into())
     }
 
-    async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
-        Ok(self.0.guests().await?.into_iter().map(Into::into).collect())
-    }
-
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
         Ok(self.0.attach_disk(guest, disk).await?.target)
     }

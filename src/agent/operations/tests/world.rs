@@ -351,9 +351,6 @@ impl HypervisorPort for World {
         let found = state.guests.values().find(|guest| guest.name == name_or_uuid || guest.uuid.to_string() == name_or_uuid);
         found.cloned().ok_or_else(|| not_found("guest"))
     }
-    async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
-        Ok(self.state.lock().unwrap().guests.values().cloned().collect())
-    }
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
         self.change("attach_disk", |state| {
             if !state.connected.contains(&disk.volume) || state.wrong_serial {
