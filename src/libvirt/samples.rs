@@ -11,7 +11,7 @@ pub(super) fn volume() -> VolumeId {
 }
 
 pub(super) fn block_spec(path: &str) -> DiskSpec {
-    spec(ConnectedDevice::Block(BlockDevice { path: path.into(), kernel_name: "sda".into(), paths: vec![] }))
+    spec(ConnectedDevice::Block(BlockDevice { path: path.into(), kernel_name: "sda".into(), paths: vec![], multipath: None }))
 }
 
 pub(super) fn iscsi_spec(host: &str) -> DiskSpec {

@@ -62,6 +62,17 @@ pub struct BlockDevice {
     pub kernel_name: String,
     /// The paths that were connected.
     pub paths: Vec<IscsiPath>,
+    /// The multipath map over them, where it was connected through one.
+    #[serde(default)]
+    pub multipath: Option<MultipathMap>,
+}
+
+/// A multipath map of the host's device mapper.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MultipathMap {
+    /// The map's own id, as multipathd makes it of page 0x83; its device-mapper UUID is `mpath-` and this. The map's name may be
+    /// anything, so it is never asked for.
+    pub wwid: String,
 }
 
 /// A LUN for QEMU's own initiator.
@@ -262,7 +273,7 @@ mod tests {
     use super::*;
 
     fn device() -> ConnectedDevice {
-        ConnectedDevice::Block(BlockDevice { path: "/run/x".into(), kernel_name: "sda".into(), paths: vec![] })
+        ConnectedDevice::Block(BlockDevice { path: "/run/x".into(), kernel_name: "sda".into(), paths: vec![], multipath: None })
     }
 
     fn observed(serial: Option<&str>, size_bytes: u64) -> ObservedIdentity {

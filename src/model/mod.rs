@@ -7,6 +7,7 @@ mod connector_properties;
 mod device;
 mod disk;
 mod error_kind;
+mod health;
 mod ids;
 mod secret;
 mod volume;
@@ -18,10 +19,11 @@ pub use connection_info::{
 pub use connector_properties::ConnectorProperties;
 pub use device::{
     BlockDevice, ConnectIntent, ConnectedDevice, DeviceIdentity, ExpectedIdentity, FileDevice, IdentityMismatch, Initiator,
-    IscsiNetworkDevice, ObservedIdentity, RbdNetworkDevice, VerifiedDevice,
+    IscsiNetworkDevice, MultipathMap, ObservedIdentity, RbdNetworkDevice, VerifiedDevice,
 };
 pub use disk::{DiskAuth, DiskBus, DiskSource, DiskSpec, disk_alias};
 pub use error_kind::ErrorKind;
+pub use health::{Fault, Health};
 pub use ids::{AttachmentId, GuestUuid, IdError, OperationId, VolumeId};
 pub use secret::Secret;
 pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment};

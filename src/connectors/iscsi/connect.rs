@@ -116,7 +116,7 @@ impl KernelInitiator {
         let link = self.names.set_link(volume, &kernel_name).map_err(ConnectorError::system("make the volume's own link"))?;
         let total_ms = begun.elapsed().as_millis();
         tracing::debug!(%volume, %path, kernel_name, login_ms, scan_ms = total_ms - login_ms, "connected");
-        Ok(BlockDevice { path: link, kernel_name, paths: vec![path.clone()] })
+        Ok(BlockDevice { path: link, kernel_name, paths: vec![path.clone()], multipath: None })
     }
 
     async fn log_in(
