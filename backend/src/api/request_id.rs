@@ -9,9 +9,14 @@ use axum::response::Response;
 use tracing::{Instrument as _, debug, info_span};
 use uuid::Uuid;
 
+/// The request's id, for what is recorded of it.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
 /// Names the request.
-pub(super) async fn attach(request: Request, next: Next) -> Response {
+pub(super) async fn attach(mut request: Request, next: Next) -> Response {
     let id = format!("req-{}", Uuid::new_v4());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let span = info_span!("request", %id, method = %request.method(), path = %request.uri().path());
     let started = Instant::now();
     let mut response = async {

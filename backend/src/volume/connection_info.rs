@@ -1,37 +1,51 @@
 //! What a host is told of an attachment: the keys the field's iSCSI drivers give, and one more, `scsi_serial`, by which the
-//! host can prove that the device it got is this volume.
+//! host can prove that the device it got is this volume. The volume's host records it without secrets; they are added where it is
+//! told.
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::{AttachMode, Attachment};
+use crate::domain::{AttachMode, Attachment, Volume};
 use crate::targets::{LUN, iqn, scsi_serial};
 
-/// The connection info of an attachment, empty where it has no host yet. Flat, with the driver's type and the ids beside
-/// the data, as the attachments API has it. Holds the CHAP password: it is for the attachment's owner only.
-pub fn connection_info(attachment: &Attachment, portal: &str) -> Map<String, Value> {
-    let (Some(chap), Some(connector)) = (&attachment.chap, &attachment.connector) else { return Map::new() };
-    let asked_read_only = connector.text("mode") == Some("ro");
-    let mode = if asked_read_only { AttachMode::Ro } else { attachment.mode };
-    let info = json!({
+/// How a host reaches a volume that a target shows.
+pub(super) fn iscsi(volume: &Volume, portal: &str) -> Map<String, Value> {
+    object(json!({
         "driver_volume_type": "iscsi",
-        "attachment_id": attachment.id,
-        "volume_id": attachment.volume_id,
         "target_discovered": false,
         "target_portal": portal,
-        "target_iqn": iqn(attachment.volume_id),
+        "target_iqn": iqn(volume.id),
         "target_lun": LUN,
         "auth_method": "CHAP",
-        "auth_username": chap.username,
-        "auth_password": chap.password.reveal(),
-        "access_mode": mode.as_str(),
         "discard": true,
         "cacheable": false,
         "encrypted": false,
         "qos_specs": null,
-        "scsi_serial": scsi_serial(attachment.volume_id),
-    });
-    match info {
-        Value::Object(info) => info,
+        "scsi_serial": scsi_serial(volume.id),
+    }))
+}
+
+/// The connection info of an attachment, empty where its volume is not shown to a host yet. Flat, with the driver's type and the
+/// ids beside the data, as the attachments API has it. Holds the CHAP password: it is for the attachment's owner only.
+pub fn connection_info(attachment: &Attachment) -> Map<String, Value> {
+    let (Some(connection), Some(connector)) = (&attachment.connection, &attachment.connector) else { return Map::new() };
+    let asked_read_only = connector.text("mode") == Some("ro");
+    let mode = if asked_read_only { AttachMode::Ro } else { attachment.mode };
+    let mut info = connection.clone();
+    info.extend(object(json!({
+        "attachment_id": attachment.id,
+        "volume_id": attachment.volume_id,
+        "access_mode": mode.as_str(),
+    })));
+    if let Some(chap) = attachment.chap.as_ref().filter(|_| connection.contains_key("auth_method")) {
+        info.insert("auth_username".into(), json!(chap.username));
+        info.insert("auth_password".into(), json!(chap.password.reveal()));
+    }
+    info
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
         _ => Map::new(),
     }
 }
