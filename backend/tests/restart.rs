@@ -6,8 +6,8 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bowline_backend::domain::{NewVolume, VolumeStatus};
-use bowline_backend::store::Store;
+use bowline_backend::domain::{Asker, NewVolume, Source, VolumeStatus};
+use bowline_backend::store::Limits;
 use common::{Service, log_in, path_of};
 use serde_json::json;
 use sqlx::Connection as _;
@@ -137,9 +137,16 @@ async fn work_that_was_cut_off_is_taken_up() {
     let attachment_id: uuid::Uuid = attachment["id"].as_str().unwrap().parse().unwrap();
     service.kill();
     // What a kill at the worst moment leaves: accepted and recorded, and nothing done, or half of it.
-    let store = Store::open(&service.state.path().join("volumes.db")).await.unwrap();
+    let store = service.store().await;
+    let identity = store.service_identity().await.unwrap();
+    let volume_type = store.volume_type(&identity.type_id, None).await.unwrap();
+    let by = Asker { project_id: identity.project_id.clone(), user_id: identity.user_id.clone(), request_id: None };
     let new = |name: &str| NewVolume {
         id: uuid::Uuid::new_v4(),
+        project_id: identity.project_id.clone(),
+        user_id: identity.user_id.clone(),
+        volume_type: volume_type.clone(),
+        source: Source::Nothing,
         name: Some(name.into()),
         description: None,
         size_gib: 1,
@@ -149,11 +156,11 @@ async fn work_that_was_cut_off_is_taken_up() {
     };
     let (untouched, half) = (new("untouched"), new("half"));
     let ids = [untouched.id.to_string(), half.id.to_string()];
-    std::fs::write(service.state.path().join(format!("volumes/.making-{}", half.id)), b"half").unwrap();
-    store.insert_volume(untouched).await.unwrap();
-    store.insert_volume(half).await.unwrap();
-    store.begin_delete(doomed.parse().unwrap()).await.unwrap();
-    store.begin_detach(attachment_id).await.unwrap();
+    std::fs::write(service.state.path().join(format!("volumes/.making-volume-{}", half.id)), b"half").unwrap();
+    store.insert_volume(untouched, by.clone(), &Limits::new()).await.unwrap();
+    store.insert_volume(half, by.clone(), &Limits::new()).await.unwrap();
+    store.begin_delete(doomed.parse().unwrap(), by.clone()).await.unwrap();
+    store.begin_detach(attachment_id, by.clone()).await.unwrap();
     assert_eq!(store.volume(held.parse().unwrap()).await.unwrap().status, VolumeStatus::Detaching);
     store.close().await;
 

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
+pub mod postgres;
+
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,6 +21,10 @@ pub struct Service {
     pub state: TempDir,
     pub url: String,
     pub portal: u16,
+    /// The PostgreSQL database, where it is not SQLite: `BOWLINE_TEST_DATABASE=postgres` runs the same tests on it.
+    pub database: Option<String>,
+    /// More lines before the tables of the configuration.
+    pub settings: String,
     /// More lines for the `[targets.tgt]` table.
     pub tgt: String,
     /// As if the disk were full for files larger than this.
@@ -56,6 +62,8 @@ impl Service {
             state: tempfile::Builder::new().prefix("bowline").permissions(private).tempdir().unwrap(),
             url: String::new(),
             portal: free_port(),
+            database: (std::env::var("BOWLINE_TEST_DATABASE").as_deref() == Ok("postgres")).then(postgres::database),
+            settings: String::new(),
             tgt: String::new(),
             largest_file_bytes: None,
             open_files: None,
@@ -65,9 +73,22 @@ impl Service {
         }
     }
 
+    /// Its database, for looking into it and for making what a crash leaves.
+    pub async fn store(&self) -> bowline_backend::store::Store {
+        use bowline_backend::store::Store;
+        match &self.database {
+            Some(url) => Store::connect(url).await.unwrap(),
+            None => Store::open(&self.state.path().join("volumes.db")).await.unwrap(),
+        }
+    }
+
     pub fn command(&self) -> Command {
         let config = self.state.path().with_extension("toml");
-        let text = format!("listen = \"127.0.0.1:0\"\n[targets.tgt]\nportal = \"127.0.0.1:{}\"\n{}\n", self.portal, self.tgt);
+        let database = self.database.as_ref().map(|url| format!("[database]\nurl = \"{url}\"\n")).unwrap_or_default();
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\n{}\n{database}[targets.tgt]\nportal = \"127.0.0.1:{}\"\n{}\n",
+            self.settings, self.portal, self.tgt
+        );
         std::fs::write(&config, text).unwrap();
         let program = env!("CARGO_BIN_EXE_bowline-backend");
         let mut limits = Vec::new();
