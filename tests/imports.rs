@@ -36,7 +36,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// A crate, and the folders its types may be named in.
-const OWNERS: [(&str, &[&str]); 9] = [
+const OWNERS: [(&str, &[&str]); 10] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
     ("reqwest", &["src/openstack", "backend/tests", "backend/src/testing"]),
     ("virt", &["src/libvirt"]),
@@ -44,6 +44,7 @@ const OWNERS: [(&str, &[&str]); 9] = [
     ("udev", &["src/connectors"]),
     ("redb", &["src/agent/journal"]),
     ("axum", &["backend/src/api"]),
+    ("lapin", &["backend/src/bus"]),
     ("sqlx", &["backend/src/store"]),
     ("bowline_backend", &["backend/src/main.rs", "backend/tests"]),
 ];

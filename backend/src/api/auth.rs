@@ -26,7 +26,7 @@ pub(super) async fn require_token(State(state): State<AppState>, mut request: Re
         Err(error) => return error.into_response(),
     };
     let elsewhere = request.extensions().get::<PathProject>().is_some_and(|path| path.0 != context.project_id);
-    if elsewhere && !context.is_admin() {
+    if elsewhere {
         return super::errors::no_such_path().await.into_response();
     }
     request.extensions_mut().insert(context);

@@ -330,7 +330,9 @@ mod tests {
         let mut source = volume(GIB);
         driver.create(&source).await.unwrap();
         source.in_use = true;
-        let probe = |name: &str| File::create(dir.path().join(name)).unwrap();
+        let probe = |name: &str| {
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(dir.path().join(name)).unwrap()
+        };
         let can_share = sparse::share(&probe("a"), &probe("b")).unwrap();
         match driver.clone_volume(&volume(GIB), &source).await {
             Ok(_) => assert!(can_share),

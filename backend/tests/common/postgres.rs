@@ -42,13 +42,16 @@ fn start() -> Cluster {
         .stdout(Stdio::null())
         .status();
     assert!(made.unwrap().success(), "initdb");
-    // It ends with the test program, which may have no chance to end it.
-    let server = as_postgres(bin.join("postgres"))
+    // It ends with the test program, however that ends: the shell then reads the end of its input.
+    let server = as_postgres(PathBuf::from("sh"))
+        .args(["-c", "\"$@\" & server=$!; cat > /dev/null; kill -INT $server; wait", "sh"])
+        .arg(bin.join("postgres"))
         .arg("-D")
         .arg(&data)
         .arg("-k")
         .arg(directory.path())
         .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=400"])
+        .stdin(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
@@ -63,6 +66,6 @@ fn start() -> Cluster {
 
 fn as_postgres(program: PathBuf) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups", "--pdeathsig", "INT"]).arg(program);
+    command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]).arg(program);
     command
 }
