@@ -24,7 +24,7 @@ fn columns(folder: &str) -> BTreeSet<String> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
     let mut columns = BTreeSet::new();
     for file in std::fs::read_dir(dir).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap().replace('"', "");
         let mut table = None;
         for line in text.lines().map(str::trim) {
             let words: Vec<&str> = line.split_whitespace().collect();

@@ -3,7 +3,7 @@
 
 -- What this installation is called; one row, written at the first start.
 CREATE TABLE service (
-    only         INTEGER PRIMARY KEY CHECK (only = 1),
+    "only"       BIGINT PRIMARY KEY CHECK ("only" = 1),
     project_id   TEXT NOT NULL,
     user_id      TEXT NOT NULL,
     service_uuid TEXT NOT NULL,

@@ -26,14 +26,14 @@ impl Store {
         let mut insert = Sql::insert(
             "service",
             [
-                ("only", 1i64.into()),
+                ("\"only\"", 1i64.into()),
                 ("project_id", Uuid::new_v4().simple().to_string().into()),
                 ("user_id", Uuid::new_v4().simple().to_string().into()),
                 ("service_uuid", Uuid::new_v4().into()),
                 ("type_id", Uuid::new_v4().into()),
             ],
         );
-        insert.push(" ON CONFLICT (only) DO NOTHING");
+        insert.push(" ON CONFLICT (\"only\") DO NOTHING");
         tx.execute(OPERATION, insert).await?;
         let row = tx.optional(OPERATION, Sql::new("SELECT * FROM service")).await?;
         tx.commit().await?;
