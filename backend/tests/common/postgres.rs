@@ -42,9 +42,10 @@ fn start() -> Cluster {
         .stdout(Stdio::null())
         .status();
     assert!(made.unwrap().success(), "initdb");
-    // It ends with the test program, however that ends: the shell then reads the end of its input.
+    // It ends with the test program, however that ends: the shell then reads the end of its input, and removes what is left.
     let server = as_postgres(PathBuf::from("sh"))
-        .args(["-c", "\"$@\" & server=$!; cat > /dev/null; kill -INT $server; wait", "sh"])
+        .args(["-c", "\"$@\" & server=$!; cat > /dev/null; kill -INT $server; wait; rm -rf \"$0\""])
+        .arg(directory.path())
         .arg(bin.join("postgres"))
         .arg("-D")
         .arg(&data)
