@@ -31,6 +31,28 @@ pub struct Config {
     pub backends: BTreeMap<String, Backend>,
     /// Who shows volumes to hosts.
     pub targets: Targets,
+    /// Disk images.
+    pub images: Images,
+}
+
+/// The `[images]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Images {
+    /// Where images are kept; `STATE_DIR/images` where it is not said. Shared by all roles where they run apart.
+    pub directory: Option<PathBuf>,
+    /// The largest image that is taken, in GiB.
+    pub largest_gib: u64,
+    /// The largest disk that an image may unfold to, in GiB.
+    pub largest_disk_gib: u64,
+    /// Of so many images a backend keeps a volume that others are cloned from; 0 is none.
+    pub cached: u32,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self { directory: None, largest_gib: 1024, largest_disk_gib: 16_384, cached: 16 }
+    }
 }
 
 /// The `[database]` table.
@@ -136,6 +158,7 @@ impl Default for Config {
             quota: BTreeMap::new(),
             backends: BTreeMap::new(),
             targets: Targets::default(),
+            images: Images::default(),
         }
     }
 }
@@ -211,6 +234,9 @@ impl Config {
         }
         if self.backends.values().filter(|backend| backend.directory.is_none()).count() > 1 {
             return wrong("backends.*.directory", "must be said for all backends but one, or they would share a directory");
+        }
+        if self.images.directory.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return wrong("images.directory", "must be an absolute path, for qemu-img is told paths in it");
         }
         if !self.bus.url.is_empty() && self.database.url.is_empty() {
             return wrong("bus.url", "needs database.url as well: a broker is for several processes, a file for one");

@@ -12,6 +12,8 @@
 //! targets/     who shows them to hosts
 //! store/       the truth: SQLite, or PostgreSQL
 //! domain/      states and rules, pure
+//! image/       disk images: what their bytes really are, and raw disks made of them
+//! identity/    users, projects and roles of the service's own
 //! config.rs, state_dir.rs, server.rs   what it is told, where it lives, how its roles run
 //! ```
 
@@ -22,6 +24,8 @@ pub mod bus;
 pub mod config;
 pub mod domain;
 pub mod drivers;
+pub mod identity;
+pub mod image;
 pub mod operations;
 pub mod scheduler;
 pub mod secret;

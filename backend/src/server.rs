@@ -25,8 +25,11 @@ use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
 use crate::config::{Config, ConfigError};
 use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
 use crate::drivers;
+use crate::identity::{PasswordError, People};
+use crate::image::{ImageFiles, ImageFilesError};
 use crate::operations::{Relay, Runner, Work};
 use crate::scheduler::Scheduler;
+use crate::secret::Secret;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::store::{ServiceIdentity, Store, StoreError};
 use crate::targets::TargetError;
@@ -82,6 +85,12 @@ pub enum ServerError {
     /// What was shown to hosts, or left unfinished, could not be taken up.
     #[error("cannot restore what was there before")]
     Restore(#[source] VolumeError),
+    /// The images' directory.
+    #[error(transparent)]
+    Images(#[from] ImageFilesError),
+    /// The operator's password.
+    #[error("cannot keep the operator's password")]
+    Password(#[source] PasswordError),
     /// The roles cannot reach each other.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -154,7 +163,7 @@ impl Server {
         let common = Common { config, state_dir: &state_dir, store: &store, bus: &bus, owner, stopping: stopped, work: &work };
 
         let api = match listener {
-            Some((listener, address)) => Some(open_api(&common, &identity, listener, address)?),
+            Some((listener, address)) => Some(open_api(&common, &identity, listener, address).await?),
             None => None,
         };
         let host = if roles.volume { Some(open_host(&common).await?) } else { None };
@@ -242,21 +251,53 @@ async fn open_store(config: &Config, state_dir: &StateDir) -> Result<Store, Stor
     }
 }
 
-fn open_api(
+/// The password that clouds.yaml tells: the operator's, where this directory is where it was chosen.
+async fn first_password(
+    common: &Common<'_>,
+    people: &People,
+    identity: &ServiceIdentity,
+) -> Result<Option<Secret>, ServerError> {
+    let kept = common.state_dir.password()?;
+    let user = common.store.user(&identity.user_id).await?;
+    if user.password_hash.is_none() {
+        let hash = people.passwords.hash(kept.clone()).await.map_err(ServerError::Password)?;
+        common.store.set_first_password(&user.id, &hash).await?;
+        return Ok(Some(kept));
+    }
+    // Another process with a directory of its own may have been first, or the password have been changed since.
+    let same = people.passwords.verify(kept.clone(), user.password_hash).await.map_err(ServerError::Password)?;
+    Ok(same.then_some(kept))
+}
+
+/// The images' directory, for one role of this machine.
+fn open_images(common: &Common<'_>, role: &str) -> Result<ImageFiles, ServerError> {
+    let settings = &common.config.images;
+    let directory = settings.directory.clone().unwrap_or_else(|| common.state_dir.images());
+    Ok(ImageFiles::open(directory, &format!("{}-{role}", common.config.host_name()), settings)?)
+}
+
+async fn open_api(
     common: &Common<'_>,
     identity: &ServiceIdentity,
     listener: TcpListener,
     address: SocketAddr,
 ) -> Result<Api, ServerError> {
     let token = common.state_dir.token()?;
-    common.state_dir.write_clouds_yaml(address, &token)?;
     let store = common.store.clone();
+    let people = People::new(store.clone());
+    let password = first_password(common, &people, identity).await?;
+    common.state_dir.write_clouds_yaml(address, &token, password.as_ref())?;
+    let images = open_images(common, "api")?;
+    store.abort_image_uploads(images.who()).await?;
+    images.keep_only(&store.image_ids().await?)?;
     let service = Service::new(Shared {
         accept: Accept::new(store.clone(), common.bus.clone(), common.config.quota.clone()),
         tokens: Arc::new(LocalTokens::new(store.clone(), &token, &identity.user_id, &identity.project_id)),
         store,
         identity: identity.clone(),
         availability_zone: common.config.availability_zone.clone(),
+        images,
+        people: Some(people),
     });
     Ok(Api { listener, address, service })
 }

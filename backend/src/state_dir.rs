@@ -4,8 +4,10 @@
 //! lock          held by the running server
 //! token         the token clients bring, made at the first start, 0600
 //! clouds.yaml   the same for stock clients: OS_CLIENT_CONFIG_FILE=…/clouds.yaml openstack --os-cloud bowline …, 0600
+//! password      the same user's password, made at the first start, 0600
 //! volumes.db    the database, 0600
 //! volumes/      the volumes' files
+//! images/       the images' files
 //! run/          tgtd's sockets
 //! ```
 
@@ -59,7 +61,7 @@ pub enum StateDirError {
         source: io::Error,
     },
     /// The token file does not hold a token.
-    #[error("the token in {} is shorter than 32 characters; remove the file to get a new one", path.display())]
+    #[error("the secret in {} is shorter than 32 characters; remove the file to get a new one", path.display())]
     WeakToken {
         /// The file.
         path: PathBuf,
@@ -111,9 +113,23 @@ impl StateDir {
         self.path.join("run")
     }
 
+    /// The directory of images.
+    pub fn images(&self) -> PathBuf {
+        self.path.join("images")
+    }
+
     /// The token clients bring; made where there is none yet.
     pub fn token(&self) -> Result<Secret, StateDirError> {
-        let path = self.path.join("token");
+        self.secret("token")
+    }
+
+    /// The password of the operator's user, made where there is none yet.
+    pub fn password(&self) -> Result<Secret, StateDirError> {
+        self.secret("password")
+    }
+
+    fn secret(&self, name: &str) -> Result<Secret, StateDirError> {
+        let path = self.path.join(name);
         match fs::read_to_string(&path) {
             Ok(text) => {
                 // Whoever copied it into place may have left it open.
@@ -135,22 +151,49 @@ impl StateDir {
     }
 
     /// Writes what stock clients need to find and use this service, where it is not there already. Where it cannot be written
-    /// (the disk is full) and an older one is there, the service does without.
-    pub fn write_clouds_yaml(&self, listen: SocketAddr, token: &Secret) -> Result<(), StateDirError> {
-        let endpoint = format!("http://{}/v3", reachable(listen));
+    /// (the disk is full) and an older one is there, the service does without. With a password, `bowline` logs in with it, as
+    /// clients of a whole cloud do; without, where users are known elsewhere, it brings the token.
+    pub fn write_clouds_yaml(
+        &self,
+        listen: SocketAddr,
+        token: &Secret,
+        password: Option<&Secret>,
+    ) -> Result<(), StateDirError> {
+        let origin = format!("http://{}", reachable(listen));
+        let by_token = format!(
+            "    auth_type: admin_token\n\
+             \x20   auth:\n\
+             \x20     endpoint: {origin}/v3\n\
+             \x20     token: {token}\n\
+             \x20   block_storage_endpoint_override: {origin}/v3\n\
+             \x20   image_endpoint_override: {origin}/image\n\
+             \x20   volume_api_version: 3\n",
+            token = token.reveal(),
+        );
+        let clouds = match password {
+            None => format!("\x20 bowline:\n{by_token}"),
+            Some(password) => format!(
+                "\x20 bowline:\n\
+                 \x20   auth_type: password\n\
+                 \x20   auth:\n\
+                 \x20     auth_url: {origin}/identity/v3\n\
+                 \x20     username: bowline\n\
+                 \x20     password: {password}\n\
+                 \x20     project_name: bowline\n\
+                 \x20     user_domain_id: default\n\
+                 \x20     project_domain_id: default\n\
+                 \x20   region_name: RegionOne\n\
+                 \x20   identity_api_version: 3\n\
+                 \x20   volume_api_version: 3\n\
+                 \x20 bowline-token:\n{by_token}",
+                password = password.reveal(),
+            ),
+        };
         let text = format!(
             "# Written by bowline-backend at each start. Whoever can read this file can do everything with its volumes.\n\
              # OS_CLIENT_CONFIG_FILE={path} openstack --os-cloud bowline volume list\n\
-             clouds:\n\
-             \x20 bowline:\n\
-             \x20   auth_type: admin_token\n\
-             \x20   auth:\n\
-             \x20     endpoint: {endpoint}\n\
-             \x20     token: {token}\n\
-             \x20   block_storage_endpoint_override: {endpoint}\n\
-             \x20   volume_api_version: 3\n",
+             clouds:\n{clouds}",
             path = self.path.join("clouds.yaml").display(),
-            token = token.reveal(),
         );
         let path = self.path.join("clouds.yaml");
         let old = fs::read_to_string(&path).ok();
@@ -241,7 +284,7 @@ mod tests {
         let token = state.token().unwrap();
         assert!(token.reveal().len() >= 32);
         assert_eq!(state.token().unwrap(), token, "kept");
-        state.write_clouds_yaml("0.0.0.0:1234".parse().unwrap(), &token).unwrap();
+        state.write_clouds_yaml("0.0.0.0:1234".parse().unwrap(), &token, None).unwrap();
         for file in ["token", "clouds.yaml"] {
             let mode = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
@@ -279,7 +322,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         let token = state.token().unwrap();
-        let write = |port| state.write_clouds_yaml(SocketAddr::from(([127, 0, 0, 1], port)), &token);
+        let write = |port| state.write_clouds_yaml(SocketAddr::from(([127, 0, 0, 1], port)), &token, None);
         let file = dir.path().join("clouds.yaml");
         // In the way of the temporary file, as a full disk would be.
         let obstacle = dir.path().join("clouds.new");

@@ -33,7 +33,7 @@ pub(super) async fn require_token(State(state): State<AppState>, mut request: Re
     next.run(request).await
 }
 
-async fn context(
+pub(super) async fn context(
     state: &AppState,
     token: Option<HeaderValue>,
     service_token: Option<HeaderValue>,

@@ -57,6 +57,11 @@ pub(super) enum ApiError {
 }
 
 impl ApiError {
+    /// The code alone.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status_and_name().0
+    }
+
     fn status_and_name(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "error"),
@@ -111,8 +116,14 @@ impl From<Refusal> for ApiError {
             | Refusal::MessageNotFound(_)
             | Refusal::OperationNotFound(_)
             | Refusal::ServiceNotFound(_)
+            | Refusal::ImageNotFound(_)
+            | Refusal::PersonNotFound { .. }
             | Refusal::MetadataKeyNotFound => Self::NotFound(text),
-            Refusal::VolumeTypeExists(_) => Self::Conflict(text),
+            Refusal::VolumeTypeExists(_)
+            | Refusal::ImageExists(_)
+            | Refusal::ImageState { .. }
+            | Refusal::NameTaken { .. }
+            | Refusal::ProjectNotEmpty { .. } => Self::Conflict(text),
             Refusal::OverQuota { .. } => Self::OverQuota(text),
             Refusal::NotReservable { .. }
             | Refusal::NotDeletable
@@ -124,6 +135,7 @@ impl From<Refusal> for ApiError {
             | Refusal::AttachedElsewhere(_)
             | Refusal::AttachmentGoing(_)
             | Refusal::NothingToComplete(_)
+            | Refusal::ImageProtected(_)
             | Refusal::Invalid(_) => Self::BadRequest(text),
         }
     }

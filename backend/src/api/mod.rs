@@ -10,6 +10,8 @@
 //! versions.rs      discovery
 //! volumes.rs, metadata.rs, snapshots.rs, attachments.rs, types.rs, limits.rs, messages.rs, operations.rs, services.rs,
 //! availability_zones.rs   thin handlers, a file a resource
+//! images/          images, in the words of the field's Image API v2
+//! identity/        users, projects, roles and tokens, in the words of its Identity API v3
 //! path.rs, query.rs, body.rs   what clients send, checked
 //! views.rs         what they get
 //! errors.rs        what they get instead
@@ -20,6 +22,8 @@ mod auth;
 mod availability_zones;
 mod body;
 mod errors;
+mod identity;
+mod images;
 mod limits;
 mod messages;
 mod metadata;
@@ -43,6 +47,8 @@ use std::sync::Arc;
 
 use crate::accept::Accept;
 use crate::auth::Validator;
+use crate::identity::People;
+use crate::image::ImageFiles;
 use crate::store::{ServiceIdentity, Store};
 
 pub use microversion::Microversion;
@@ -64,6 +70,10 @@ pub struct Shared {
     pub identity: ServiceIdentity,
     /// The availability zone of volumes that ask for none.
     pub availability_zone: String,
+    /// The bytes of images.
+    pub images: ImageFiles,
+    /// Users, projects and roles of the service's own; none where an identity service is configured.
+    pub people: Option<People>,
 }
 
 impl AppState {

@@ -11,8 +11,8 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, attachments, auth, availability_zones, errors, limits, messages, metadata, microversion, operations, project,
-    request_id, services, snapshots, types, versions, volumes,
+    AppState, attachments, auth, availability_zones, errors, identity, images, limits, messages, metadata, microversion,
+    operations, project, request_id, services, snapshots, types, versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
@@ -57,6 +57,8 @@ pub(super) fn routes(state: AppState) -> Routes {
         .layer(middleware::from_fn(microversion::negotiate))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token))
         .layer(middleware::from_fn(request_id::attach))
+        .merge(images::routes(state.clone()))
+        .merge(identity::routes(&state))
         .with_state(state);
     // Before routing, for it decides the route.
     BoxCloneSyncService::new(router.map_request(project::strip))

@@ -9,6 +9,8 @@ pub enum Role {
     Reader,
     /// May use what the project has.
     Member,
+    /// May look after the project's own things; here no more than a member may.
+    Manager,
     /// May do what concerns all projects.
     Admin,
     /// Another service of the cloud.
@@ -21,7 +23,8 @@ impl Role {
         match name.to_ascii_lowercase().as_str() {
             "reader" => Some(Self::Reader),
             "member" | "_member_" => Some(Self::Member),
-            "admin" | "manager" => Some(Self::Admin),
+            "manager" => Some(Self::Manager),
+            "admin" => Some(Self::Admin),
             "service" => Some(Self::Service),
             _ => None,
         }

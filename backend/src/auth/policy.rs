@@ -103,6 +103,7 @@ mod tests {
     fn roles_imply_the_lesser_ones_and_an_unknown_one_nothing() {
         for (roles, read, write, admin) in [
             (&["admin"][..], true, true, true),
+            (&["manager"], true, true, false),
             (&["member"], true, true, false),
             (&["reader"], true, false, false),
             (&["cleaner"], false, false, false),

@@ -49,6 +49,9 @@ pub enum AuthError {
 pub trait Validator: Send + Sync {
     /// Whom a token speaks for; none for one that is not valid.
     fn validate<'a>(&'a self, token: &'a [u8]) -> BoxFuture<'a, Result<Option<Identity>, AuthError>>;
+
+    /// Forgets what is kept of answers before: a token was revoked, or a user changed.
+    fn forget(&self) {}
 }
 
 /// A token's digest. Comparing digests takes the same time however much of a guess is right.
@@ -100,6 +103,10 @@ impl LocalTokens {
 }
 
 impl Validator for LocalTokens {
+    fn forget(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn validate<'a>(&'a self, token: &'a [u8]) -> BoxFuture<'a, Result<Option<Identity>, AuthError>> {
         Box::pin(async move {
             let digest = TokenDigest::of(token);

@@ -5,17 +5,21 @@
 //! volume.rs      the volume and its transitions
 //! attachment.rs  the attachment, the connector it was asked for, its CHAP account
 //! snapshot.rs    a volume's bytes as they were
+//! image.rs       bytes that volumes are made from
 //! volume_type.rs a name for what a volume's place must be able to do
 //! place.rs       host@backend#pool, what pools say of themselves, services
 //! operation.rs   long actions as things of their own
+//! person.rs      users, projects, and who is what where
 //! message.rs     what owners are told afterwards
 //! rules.rs       who may do what in which state
 //! refusal.rs     why not, in the words the field's clients know
 //! ```
 
 pub mod attachment;
+pub mod image;
 pub mod message;
 pub mod operation;
+pub mod person;
 pub mod place;
 pub mod refusal;
 pub mod rules;
@@ -25,8 +29,10 @@ pub mod volume;
 pub mod volume_type;
 
 pub use attachment::{Attachment, ChapAccount, Connector};
+pub use image::{Image, ImageFacts, ImageMember, ImageStatus, MemberStatus, Visibility};
 pub use message::{Message, NewMessage, WhyNot};
 pub use operation::{Asker, NewOperation, Operation, OperationKind, OperationState};
+pub use person::{Assignment, DEFAULT_DOMAIN, IssuedToken, Project, User};
 pub use place::{Pool, ServiceRow};
 pub use refusal::Refusal;
 pub use snapshot::{NewSnapshot, Snapshot};

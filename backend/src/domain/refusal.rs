@@ -32,6 +32,51 @@ pub enum Refusal {
     /// No such service.
     #[error("Service {0} could not be found.")]
     ServiceNotFound(String),
+    /// No such image, or none that the asker may see.
+    #[error("Image {0} could not be found.")]
+    ImageNotFound(String),
+    /// There is an image of that id.
+    #[error("Image ID {0} already exists!")]
+    ImageExists(Uuid),
+    /// The image is not in a state for it.
+    #[error("Image {image_id} is {status}, so it cannot be {what}")]
+    ImageState {
+        /// The image.
+        image_id: Uuid,
+        /// What it is.
+        status: super::ImageStatus,
+        /// What was to be done, `uploaded` …
+        what: &'static str,
+    },
+    /// The image must not be deleted.
+    #[error("Image {0} is protected and cannot be deleted.")]
+    ImageProtected(Uuid),
+    /// No such user, project or role.
+    #[error("Could not find {kind}: {id}.")]
+    PersonNotFound {
+        /// `user`, `project` …
+        kind: &'static str,
+        /// What was asked for.
+        id: String,
+    },
+    /// The name is taken.
+    #[error("Conflict occurred attempting to store {kind} - Duplicate entry found with name {name} at domain ID default.")]
+    NameTaken {
+        /// `user` or `project`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The project still has things that would be nobody's.
+    #[error("Project {project_id} still has {volumes} volumes and {images} images; delete them, or give them away, first.")]
+    ProjectNotEmpty {
+        /// The project.
+        project_id: String,
+        /// How many volumes.
+        volumes: i64,
+        /// How many images.
+        images: i64,
+    },
     /// No such metadata key on the volume.
     #[error("Metadata item was not found")]
     MetadataKeyNotFound,

@@ -5,7 +5,7 @@
 
 mod error;
 mod files;
-mod sparse;
+pub(crate) mod sparse;
 
 use std::path::PathBuf;
 use std::sync::Arc;

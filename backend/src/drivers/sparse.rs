@@ -34,7 +34,7 @@ pub(super) fn copy(from: &File, to: &File) -> io::Result<()> {
 }
 
 /// The next piece of data at or after `offset`: where it begins and how long it is, at most [`CHUNK_BYTES`].
-pub(super) fn next_data(file: &File, offset: u64) -> io::Result<Option<(u64, usize)>> {
+pub(crate) fn next_data(file: &File, offset: u64) -> io::Result<Option<(u64, usize)>> {
     let at = match seek(file, SeekFrom::Data(offset)) {
         Ok(at) => at,
         // Nothing but a hole from here to the end.
@@ -47,6 +47,6 @@ pub(super) fn next_data(file: &File, offset: u64) -> io::Result<Option<(u64, usi
 }
 
 /// Whether a piece need not be written.
-pub(super) fn is_zero(piece: &[u8]) -> bool {
+pub(crate) fn is_zero(piece: &[u8]) -> bool {
     piece.iter().all(|byte| *byte == 0)
 }

@@ -15,6 +15,8 @@
 //! quotas.rs       limits and counters
 //! services.rs     who is alive, and what it has room for
 //! messages.rs     what owners are told afterwards
+//! images.rs       images and whom they were offered to
+//! people.rs       users, projects, roles, and the tokens they were issued
 //! tokens.rs       projects, users and tokens
 //! service.rs      what this installation is called
 //! rows.rs         rows to domain types
@@ -23,9 +25,11 @@
 mod attachments;
 mod engine;
 mod error;
+mod images;
 mod messages;
 mod operations;
 mod page;
+mod people;
 mod placement;
 mod quotas;
 mod rows;
@@ -42,6 +46,7 @@ use engine::{Engine, Session};
 
 pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use error::StoreError;
+pub use images::{ImageFilter, ImageSort, NewImage};
 pub use operations::{Ending, OperationFilter};
 pub use page::{SortDirection, SortKey, VolumePage};
 pub use placement::{Candidates, Choice};

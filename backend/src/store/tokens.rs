@@ -47,6 +47,10 @@ impl Store {
                     ("role", "admin".into()),
                 ],
             ),
+            Sql::insert(
+                "role_assignments",
+                [("user_id", identity.user_id.as_str().into()), ("scope", "system".into()), ("role", "admin".into())],
+            ),
         ] {
             insert.push(" ON CONFLICT DO NOTHING");
             tx.execute(OPERATION, insert).await?;

@@ -1,0 +1,29 @@
+//! Disk images: their bytes in files, what those bytes really are, and raw disks made of them.
+//!
+//! ```text
+//! format.rs    the formats there are, and which one bytes have
+//! inspect/     a look into each format's headers: nothing that leads out of the file, no absurd sizes
+//! unfit.rs     why bytes are not taken
+//! files.rs     the directory: one file an image, in place whole or not at all
+//! writer.rs    bytes on their way in: counted, digested, looked at
+//! convert.rs   qemu-img, in a cage, for what is not raw
+//! source.rs    an image as a stream of pieces for a volume
+//! export.rs    a volume as an image
+//! ```
+
+mod convert;
+mod export;
+mod files;
+mod format;
+mod inspect;
+mod source;
+mod unfit;
+mod writer;
+
+pub use convert::ConvertError;
+pub use export::{ExportError, export};
+pub use files::{ImageFiles, ImageFilesError, ImageLimits};
+pub use format::Format;
+pub use source::{OpenError, Progress, open_as_raw};
+pub use unfit::Unfit;
+pub use writer::{ImageWriter, WriteError};
