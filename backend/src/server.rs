@@ -311,7 +311,8 @@ async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), 
         Daemon::adopt(tgt.control_socket.clone()).await
     };
     let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, tgt.portal.to_string()));
-    match start_host(common, daemon.clone()).await {
+    let images = open_images(common, "volume")?;
+    match start_host(common, daemon.clone(), images).await {
         Ok(host) => Ok((host, daemon)),
         Err(error) => {
             daemon.stop().await;
@@ -325,7 +326,7 @@ async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), 
     }
 }
 
-async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>) -> Result<VolumeHost, VolumeError> {
+async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>, images: ImageFiles) -> Result<VolumeHost, VolumeError> {
     let config = common.config;
     let name = config.host_name();
     let backends: std::collections::BTreeMap<_, _> = config
@@ -345,6 +346,8 @@ async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>) -> Result<Volum
         target,
         availability_zone: config.availability_zone.clone(),
         owner: common.owner.clone(),
+        images,
+        cached_images: config.images.cached,
     };
     let host = VolumeHost::start(parts).await?;
     host.report().await?;

@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::{Accept, AcceptError};
-use crate::domain::{Asker, NewVolume, Volume};
+use crate::domain::{Asker, Image, NewVolume, Volume};
+use crate::store::NewImage;
 
 impl Accept {
     /// Accepts a volume; a place is found and its storage made afterwards.
@@ -13,6 +14,18 @@ impl Accept {
                 let (volume, operation) = accept.store.insert_volume(new, by, &accept.limits).await?;
                 accept.send(&operation).await;
                 Ok(volume)
+            })
+        })
+        .await
+    }
+
+    /// Accepts that a volume is read into a new image; that happens afterwards.
+    pub async fn upload_volume(&self, volume_id: Uuid, new: NewImage, by: Asker) -> Result<(Volume, Image), AcceptError> {
+        self.run(move |accept| {
+            Box::pin(async move {
+                let (volume, image, operation) = accept.store.begin_volume_upload(volume_id, new, by).await?;
+                accept.send(&operation).await;
+                Ok((volume, image))
             })
         })
         .await

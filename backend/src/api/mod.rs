@@ -13,6 +13,7 @@
 //! images/          images, in the words of the field's Image API v2
 //! identity/        users, projects, roles and tokens, in the words of its Identity API v3
 //! path.rs, query.rs, body.rs   what clients send, checked
+//! volume_images.rs volumes made from images and images made from volumes
 //! views.rs         what they get
 //! errors.rs        what they get instead
 //! ```
@@ -41,6 +42,7 @@ mod snapshots;
 mod types;
 mod versions;
 mod views;
+mod volume_images;
 mod volumes;
 
 use std::sync::Arc;

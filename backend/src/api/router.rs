@@ -12,7 +12,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::{
     AppState, attachments, auth, availability_zones, errors, identity, images, limits, messages, metadata, microversion,
-    operations, project, request_id, services, snapshots, types, versions, volumes,
+    operations, project, request_id, services, snapshots, types, versions, volume_images, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
@@ -36,6 +36,7 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/volumes/{id}", get(volumes::show).put(volumes::update).delete(volumes::delete))
         .route("/v3/volumes/{id}/metadata", get(metadata::list).post(metadata::merge).put(metadata::replace))
         .route("/v3/volumes/{id}/metadata/{key}", get(metadata::show).put(metadata::set).delete(metadata::delete))
+        .route("/v3/volumes/{id}/action", post(volume_images::action))
         .route("/v3/attachments", get(attachments::list).post(attachments::create))
         .route("/v3/attachments/detail", get(attachments::list_detail))
         .route("/v3/attachments/{id}", get(attachments::show).put(attachments::update).delete(attachments::delete))

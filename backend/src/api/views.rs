@@ -67,6 +67,9 @@ impl<'a> Views<'a> {
         put("created_at", json!(time(volume.created_at_us)));
         put("updated_at", json!(volume.updated_at_us.map(time)));
         put("user_id", json!(volume.user_id));
+        if let Some(facts) = &volume.image_metadata {
+            put("volume_image_metadata", json!(facts));
+        }
         put("snapshot_id", json!(volume.snapshot_id));
         put("source_volid", json!(volume.source_volume_id));
         put("migration_status", json!(volume.migration_status));

@@ -16,12 +16,13 @@ use super::policy::{self, Context, allow};
 use super::query::Pairs;
 use super::types::seen_by;
 use super::versions::origin;
+use super::volume_images;
 use super::views::Views;
 use crate::domain::{NewVolume, Source, Volume};
 use crate::store::{VolumeChange, VolumePage};
 
 /// What the field's service could make a volume from, or put it in, and this one cannot.
-const UNSUPPORTED: [&str; 6] = ["source_replica", "imageRef", "image_id", "backup_id", "consistencygroup_id", "group_id"];
+const UNSUPPORTED: [&str; 4] = ["source_replica", "backup_id", "consistencygroup_id", "group_id"];
 
 /// `POST /v3/volumes`
 pub(super) async fn create(
@@ -47,6 +48,7 @@ async fn new_volume(
     fields.refuse(&UNSUPPORTED)?;
     let snapshot_id = fields.uuid("snapshot_id")?;
     let source_volid = fields.uuid("source_volid")?;
+    let image_id = [fields.uuid("imageRef")?, fields.uuid("image_id")?].into_iter().flatten().next();
     let size_gib = fields.size("size")?;
     let name = [fields.text("name")?, fields.text("display_name")?].into_iter().flatten().next();
     let description = [fields.text("description")?, fields.text("display_description")?].into_iter().flatten().next();
@@ -60,7 +62,13 @@ async fn new_volume(
     fields.text("status")?;
     fields.text("attach_status")?;
     fields.finish(version)?;
-    let (source, source_type) = source(state, context, snapshot_id, source_volid).await?;
+    let (source, source_type) = match image_id {
+        Some(id) if snapshot_id.is_none() && source_volid.is_none() => {
+            (volume_images::source(state, context, id, size_gib).await?, None)
+        }
+        Some(_) => return Err(ApiError::BadRequest("Invalid input received: a volume is made from one source".into())),
+        None => source(state, context, snapshot_id, source_volid).await?,
+    };
     if size_gib.is_none() && source == Source::Nothing {
         return Err(ApiError::BadRequest("Invalid input for field/attribute volume. 'size' is a required property".into()));
     }

@@ -26,6 +26,8 @@ pub enum OperationKind {
     SnapshotCreate,
     /// Remove a snapshot.
     SnapshotDelete,
+    /// Read a volume into an image.
+    VolumeUpload,
     /// Show a volume to the host of an attachment.
     AttachmentConnect,
     /// Take a volume away from the host of an attachment and forget it.
@@ -35,6 +37,7 @@ pub enum OperationKind {
 words!(OperationKind {
     VolumeCreate => "volume:create",
     VolumeDelete => "volume:delete",
+    VolumeUpload => "volume:upload_image",
     SnapshotCreate => "snapshot:create",
     SnapshotDelete => "snapshot:delete",
     AttachmentConnect => "attachment:connect",

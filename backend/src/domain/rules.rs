@@ -33,6 +33,14 @@ pub fn snapshot(volume: &Volume, force: bool) -> Result<(), Refusal> {
     }
 }
 
+/// Whether the volume may be read into an image: nobody may be writing to it meanwhile.
+pub fn upload(volume: &Volume) -> Result<(), Refusal> {
+    match volume.status {
+        VolumeStatus::Available => Ok(()),
+        status => Err(Refusal::NotSnapshotable { volume_id: volume.id, status }),
+    }
+}
+
 /// Whether the snapshot may be deleted.
 pub fn delete_snapshot(snapshot: &Snapshot) -> Result<(), Refusal> {
     use SnapshotStatus::*;

@@ -118,29 +118,9 @@ impl Store {
     /// Records an image, without bytes.
     pub async fn insert_image(&self, new: NewImage) -> Result<Image, StoreError> {
         let mut tx = self.begin().await?;
-        let mut insert = Sql::insert(
-            "images",
-            [
-                ("id", new.id.into()),
-                ("project_id", new.project_id.into()),
-                ("name", new.name.into()),
-                ("status", ImageStatus::Queued.as_str().into()),
-                ("visibility", new.visibility.as_str().into()),
-                ("protected", new.protected.into()),
-                ("disk_format", new.disk_format.into()),
-                ("container_format", new.container_format.into()),
-                ("min_disk_gib", new.min_disk_gib.into()),
-                ("min_ram_mib", new.min_ram_mib.into()),
-                ("properties", Value::from(&new.properties)),
-                ("tags", tags_value(&new.tags)),
-                ("created_at_us", now_us().into()),
-            ],
-        );
-        insert.push(" ON CONFLICT DO NOTHING");
-        if tx.execute("record an image", insert).await? == 0 {
-            return Err(Refusal::ImageExists(new.id).into());
-        }
-        let image = find(&mut tx, new.id).await?;
+        let id = new.id;
+        insert(&mut tx, new).await?;
+        let image = find(&mut tx, id).await?;
         tx.commit().await?;
         Ok(image)
     }
@@ -320,6 +300,33 @@ impl Store {
     }
 }
 
+/// Records an image without bytes, within a transaction.
+pub(super) async fn insert(tx: &mut Session, new: NewImage) -> Result<(), StoreError> {
+    let mut statement = Sql::insert(
+        "images",
+        [
+            ("id", new.id.into()),
+            ("project_id", new.project_id.into()),
+            ("name", new.name.into()),
+            ("status", ImageStatus::Queued.as_str().into()),
+            ("visibility", new.visibility.as_str().into()),
+            ("protected", new.protected.into()),
+            ("disk_format", new.disk_format.into()),
+            ("container_format", new.container_format.into()),
+            ("min_disk_gib", new.min_disk_gib.into()),
+            ("min_ram_mib", new.min_ram_mib.into()),
+            ("properties", Value::from(&new.properties)),
+            ("tags", tags_value(&new.tags)),
+            ("created_at_us", now_us().into()),
+        ],
+    );
+    statement.push(" ON CONFLICT DO NOTHING");
+    if tx.execute("record an image", statement).await? == 0 {
+        return Err(Refusal::ImageExists(new.id).into());
+    }
+    Ok(())
+}
+
 fn conditions(query: &mut Sql, filter: &ImageFilter, postgres: bool) {
     if let Some(project) = &filter.seen_by {
         let asks_for_community = filter.equal.iter().any(|(column, value)| *column == "visibility" && value == "community");
@@ -369,7 +376,7 @@ fn tags_value(tags: &BTreeSet<String>) -> Value {
     Value::from(&serde_json::Value::Array(tags.iter().cloned().map(serde_json::Value::String).collect()))
 }
 
-async fn set_status(tx: &mut Session, id: Uuid, status: ImageStatus, host: Option<&str>) -> Result<(), StoreError> {
+pub(super) async fn set_status(tx: &mut Session, id: Uuid, status: ImageStatus, host: Option<&str>) -> Result<(), StoreError> {
     let update = Sql::update(
         "images",
         [("status", status.as_str().into()), ("location", host.into()), ("updated_at_us", now_us().into())],
@@ -378,7 +385,7 @@ async fn set_status(tx: &mut Session, id: Uuid, status: ImageStatus, host: Optio
     Ok(())
 }
 
-async fn find(session: &mut Session, id: Uuid) -> Result<Image, StoreError> {
+pub(super) async fn find(session: &mut Session, id: Uuid) -> Result<Image, StoreError> {
     let row = session.optional("read an image", Sql::new("SELECT * FROM images").filter("id = ", id)).await?;
     row.as_ref().map(image).transpose()?.ok_or_else(|| Refusal::ImageNotFound(id.to_string()).into())
 }

@@ -15,6 +15,7 @@
 //! quotas.rs       limits and counters
 //! services.rs     who is alive, and what it has room for
 //! messages.rs     what owners are told afterwards
+//! image_volumes.rs volumes made from images and images made from volumes
 //! images.rs       images and whom they were offered to
 //! people.rs       users, projects, roles, and the tokens they were issued
 //! tokens.rs       projects, users and tokens
@@ -25,6 +26,7 @@
 mod attachments;
 mod engine;
 mod error;
+mod image_volumes;
 mod images;
 mod messages;
 mod operations;
@@ -46,6 +48,7 @@ use engine::{Engine, Session};
 
 pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use error::StoreError;
+pub use image_volumes::CachedImage;
 pub use images::{ImageFilter, ImageSort, NewImage};
 pub use operations::{Ending, OperationFilter};
 pub use page::{SortDirection, SortKey, VolumePage};

@@ -1,6 +1,7 @@
 //! Why a volume's host could not do something.
 
 use crate::drivers::DriverError;
+use crate::image::{ExportError, OpenError};
 use crate::store::StoreError;
 use crate::targets::TargetError;
 
@@ -13,6 +14,12 @@ pub enum VolumeError {
     /// The storage.
     #[error(transparent)]
     Driver(#[from] DriverError),
+    /// An image that a volume is to be made from.
+    #[error("the image cannot be used")]
+    Image(#[from] OpenError),
+    /// An image that is to be made from a volume.
+    #[error("the volume could not be made an image")]
+    Export(#[from] ExportError),
     /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),

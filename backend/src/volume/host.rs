@@ -16,6 +16,7 @@ use crate::config::Backend;
 use crate::domain::place::backend_of;
 use crate::domain::{Operation, OperationKind, Refusal, Volume, VolumeStatus};
 use crate::drivers::{Stored, VolumeDriver};
+use crate::image::ImageFiles;
 use crate::operations::{Next, Work};
 use crate::store::{Ending, Store, StoreError};
 use crate::targets::Target;
@@ -32,6 +33,10 @@ pub struct HostParts {
     pub availability_zone: String,
     /// Under which name this process claims operations.
     pub owner: String,
+    /// The bytes of images.
+    pub images: ImageFiles,
+    /// Of so many images a backend keeps a volume to clone.
+    pub cached_images: u32,
 }
 
 /// The volume host. Cheap to clone.
@@ -48,14 +53,18 @@ pub(super) struct Parts {
     pub(super) locks: Locks,
     pub(super) availability_zone: String,
     pub(super) owner: String,
+    pub(super) images: ImageFiles,
+    pub(super) cached_images: u32,
 }
 
 impl VolumeHost {
     /// Shows again what was shown and lets hosts in. When this returns, hosts reach what they could before, but for volumes that
     /// cannot be shown just now: those are tried again.
     pub async fn start(parts: HostParts) -> Result<Self, VolumeError> {
-        let HostParts { store, backends, target, availability_zone, owner } = parts;
-        let parts = Arc::new(Parts { store, backends, target, locks: Locks::default(), availability_zone, owner });
+        let HostParts { store, backends, target, availability_zone, owner, images, cached_images } = parts;
+        let locks = Locks::default();
+        let parts = Parts { store, backends, target, locks, availability_zone, owner, images, cached_images };
+        let parts = Arc::new(parts);
         let mut generation = parts.target.generation();
         generation.mark_unchanged();
         for name in parts.backends.keys() {
@@ -85,6 +94,7 @@ impl Work for VolumeHost {
             let done = match operation.kind {
                 OperationKind::VolumeCreate => parts.create_volume(&operation).await,
                 OperationKind::VolumeDelete => parts.delete_volume(&operation).await,
+                OperationKind::VolumeUpload => parts.upload_volume(&operation).await,
                 OperationKind::SnapshotCreate => parts.create_snapshot(&operation).await,
                 OperationKind::SnapshotDelete => parts.delete_snapshot(&operation).await,
                 OperationKind::AttachmentConnect => parts.connect(&operation).await,

@@ -16,6 +16,7 @@ mod connection_info;
 mod error;
 mod exports;
 mod host;
+mod images;
 mod locks;
 mod report;
 mod snapshots;

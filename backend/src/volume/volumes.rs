@@ -8,7 +8,7 @@ use super::host::{Parts, stored};
 use crate::domain::place::SCHEDULER_QUEUE;
 use crate::domain::volume::GIB;
 use crate::domain::{Operation, Source, Volume, VolumeStatus};
-use crate::drivers::{DriverError, Provided, StoredSnapshot};
+use crate::drivers::{Provided, StoredSnapshot};
 use crate::operations::Next;
 use crate::store::{Ending, StoreError};
 
@@ -17,17 +17,20 @@ impl Parts {
     pub(super) async fn create_volume(&self, operation: &Operation) -> Result<Next, VolumeError> {
         let id = operation.object_id;
         let _turn = self.locks.lock(id).await;
-        let Some(volume) = self.in_status(operation, VolumeStatus::Creating).await? else { return Ok(Next::Ended) };
-        match self.make(&volume).await {
+        let Some(volume) = self.to_be_made(operation).await? else { return Ok(Next::Ended) };
+        match self.make(operation, &volume).await {
             Ok(provider) => {
                 if let Some(provider) = provider {
                     self.store.set_provider(id, &provider).await?;
                 }
-                self.store.end_volume_work(operation, VolumeStatus::Creating, VolumeStatus::Available, Ending::done()).await?;
+                let from = self.store.volume(id).await?.status;
+                self.store.end_volume_work(operation, from, VolumeStatus::Available, Ending::done()).await?;
                 info!(volume = %id, size_gib = volume.size_gib, "volume made");
                 Ok(Next::Ended)
             }
             Err(VolumeError::Store(error @ StoreError::Query { .. })) => Err(error.into()),
+            // Another place would not make a better image of it.
+            Err(error @ VolumeError::Image(_)) => self.end_without_image(operation, &error).await,
             Err(error) => {
                 let cause = chain(&error);
                 error!(volume = %id, host = volume.host, "{cause}");
@@ -37,7 +40,7 @@ impl Parts {
         }
     }
 
-    async fn make(&self, volume: &Volume) -> Result<Option<serde_json::Value>, VolumeError> {
+    async fn make(&self, operation: &Operation, volume: &Volume) -> Result<Option<serde_json::Value>, VolumeError> {
         let driver = self.driver(&volume.host)?;
         let wanted = stored(volume);
         let made: Provided = match volume.source() {
@@ -54,9 +57,7 @@ impl Parts {
                 let snapshot = StoredSnapshot { id: snapshot.id, volume: origin, provider: snapshot.provider };
                 driver.create_from_snapshot(&wanted, &snapshot).await
             }
-            Source::Image(_) => {
-                Err(DriverError::Unsupported { volume_id: volume.id, operation: "make a volume from an image" })
-            }
+            Source::Image(image) => return self.make_from_image(operation, volume, image).await,
         };
         Ok(made?)
     }
@@ -89,8 +90,16 @@ impl Parts {
         Ok(())
     }
 
+    /// The volume, where it is still to be made: one from an image may have been cut off while its image was being read.
+    async fn to_be_made(&self, operation: &Operation) -> Result<Option<Volume>, VolumeError> {
+        match self.volume_if_any(operation.object_id).await? {
+            Some(volume) if volume.status == VolumeStatus::Downloading => Ok(Some(volume)),
+            _ => self.in_status(operation, VolumeStatus::Creating).await,
+        }
+    }
+
     /// The volume, where the work is still to be done; where not, the operation is ended.
-    async fn in_status(&self, operation: &Operation, status: VolumeStatus) -> Result<Option<Volume>, VolumeError> {
+    pub(super) async fn in_status(&self, operation: &Operation, status: VolumeStatus) -> Result<Option<Volume>, VolumeError> {
         let cause = match self.volume_if_any(operation.object_id).await? {
             Some(volume) if volume.status == status => return Ok(Some(volume)),
             Some(volume) => format!("the volume is not {status} any more but {}", volume.status),

@@ -1,0 +1,133 @@
+//! Volumes made from images and images made from volumes, over HTTP.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::AppState;
+use super::body::{Body, invalid};
+use super::errors::ApiError;
+use super::microversion::Microversion;
+use super::path::Path;
+use super::policy::{self, Context};
+use super::views::time;
+use crate::domain::volume::GIB;
+use crate::domain::{ImageStatus, Refusal, Source, Visibility};
+use crate::store::NewImage;
+
+/// An image as a volume's source, where the asker sees it and the volume is large enough.
+pub(super) async fn source(state: &AppState, context: &Context, id: Uuid, size_gib: Option<u64>) -> Result<Source, ApiError> {
+    let absent = || ApiError::from(Refusal::ImageNotFound(id.to_string()));
+    let image = state.store.image(id).await?;
+    if !context.is_admin() {
+        let members = state.store.image_members(id).await?;
+        let is_member = members.iter().any(|member| member.project_id == context.project_id);
+        if !image.seen_by(&context.project_id, is_member) {
+            return Err(absent());
+        }
+    }
+    let wrong = |text: String| Err(ApiError::BadRequest(format!("Invalid input received: {text}")));
+    let Some(size_gib) = size_gib else {
+        return Err(ApiError::BadRequest("Invalid input for field/attribute volume. 'size' is a required property".into()));
+    };
+    if image.status != ImageStatus::Active {
+        return wrong(format!("Image {id} is not active."));
+    }
+    let least_gib = image.virtual_bytes.unwrap_or(0).div_ceil(GIB);
+    if size_gib < least_gib {
+        return wrong(format!("Size of specified image {least_gib}GB is larger than volume size {size_gib}GB."));
+    }
+    if size_gib < image.min_disk_gib {
+        let least = image.min_disk_gib;
+        return wrong(format!("Volume size {size_gib}GB cannot be smaller than the image minDisk size {least}GB."));
+    }
+    Ok(Source::Image(id))
+}
+
+/// `POST /v3/volumes/{id}/action` of `os-volume_upload_image`
+pub(super) async fn action(
+    State(state): State<AppState>,
+    context: Context,
+    Extension(version): Extension<Microversion>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    if !body.0.contains_key("os-volume_upload_image") {
+        let action = body.0.keys().next().cloned().unwrap_or_default();
+        return Err(ApiError::BadRequest(format!("There is no such action: {action}")));
+    }
+    upload(&state, &context, version, &id, body).await
+}
+
+/// Reads a volume into a new image.
+pub(super) async fn upload(
+    state: &AppState,
+    context: &Context,
+    version: Microversion,
+    id: &str,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let volume = policy::volume(state, context, id, policy::VOLUME_UPLOAD).await?;
+    let mut fields = body.object("os-volume_upload_image", version)?;
+    let name = fields.text("image_name")?.filter(|name| !name.is_empty());
+    let name =
+        name.ok_or_else(|| ApiError::BadRequest("Invalid input for field/attribute image_name. It is required".into()))?;
+    fields.boolean("force")?;
+    let disk_format = fields.text("disk_format")?.unwrap_or_else(|| "raw".into());
+    let container_format = fields.text("container_format")?.unwrap_or_else(|| "bare".into());
+    let visibility = fields.text("visibility")?.unwrap_or_else(|| "private".into());
+    let protected = fields.boolean("protected")?.unwrap_or(false);
+    fields.finish(version)?;
+    if !matches!(disk_format.as_str(), "raw" | "qcow2") {
+        return Err(invalid("disk_format", &json!(disk_format), "volumes become raw or qcow2 images here"));
+    }
+    if container_format != "bare" {
+        return Err(invalid("container_format", &json!(container_format), "it must be bare"));
+    }
+    let visibility = match Visibility::parse(&visibility) {
+        Some(Visibility::Public) if !context.is_admin() => {
+            return Err(ApiError::Forbidden("volume_extension:volume_actions:upload_public"));
+        }
+        Some(visibility) => visibility,
+        None => return Err(invalid("visibility", &json!(visibility), "it must be community, private, public or shared")),
+    };
+    let new = NewImage {
+        id: Uuid::new_v4(),
+        project_id: context.project_id.clone(),
+        name: Some(name.clone()),
+        visibility,
+        protected,
+        disk_format: Some(disk_format.clone()),
+        container_format: Some(container_format.clone()),
+        min_disk_gib: volume.size_gib,
+        min_ram_mib: 0,
+        properties: kept_properties(volume.image_metadata.clone().unwrap_or_default()),
+        tags: Default::default(),
+    };
+    let (volume, image) = state.accept.upload_volume(volume.id, new, context.asker()).await?;
+    let answer = json!({
+        "id": volume.id,
+        "status": volume.status.as_str(),
+        "size": volume.size_gib,
+        "display_description": volume.description,
+        "volume_type": volume.volume_type,
+        "updated_at": volume.updated_at_us.map(time),
+        "image_id": image.id,
+        "image_name": name,
+        "disk_format": disk_format,
+        "container_format": container_format,
+        "visibility": visibility.as_str(),
+        "protected": protected,
+    });
+    Ok((StatusCode::ACCEPTED, Json(json!({ "os-volume_upload_image": answer }))))
+}
+
+/// What the volume remembers of its own image, without what is true of those bytes only.
+fn kept_properties(mut facts: std::collections::BTreeMap<String, String>) -> std::collections::BTreeMap<String, String> {
+    for key in ["image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size"] {
+        facts.remove(key);
+    }
+    facts
+}
