@@ -38,7 +38,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 /// A crate, and the folders its types may be named in.
 const OWNERS: [(&str, &[&str]); 10] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
-    ("reqwest", &["src/openstack", "backend/tests", "backend/src/testing"]),
+    ("reqwest", &["src/openstack", "backend/src/auth", "backend/tests", "backend/src/testing"]),
     ("virt", &["src/libvirt"]),
     ("quick_xml", &["src/libvirt"]),
     ("udev", &["src/connectors"]),
@@ -46,7 +46,7 @@ const OWNERS: [(&str, &[&str]); 10] = [
     ("axum", &["backend/src/api"]),
     ("lapin", &["backend/src/bus"]),
     ("sqlx", &["backend/src/store"]),
-    ("bowline_backend", &["backend/src/main.rs", "backend/tests"]),
+    ("bowline_backend", &["backend/src/main.rs", "backend/src/commands.rs", "backend/tests"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

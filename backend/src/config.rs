@@ -33,6 +33,42 @@ pub struct Config {
     pub targets: Targets,
     /// Disk images.
     pub images: Images,
+    /// A Keystone that knows the users, in place of the service's own.
+    pub keystone: Keystone,
+}
+
+/// The `[keystone]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keystone {
+    /// Where it is, `https://host:5000/v3`; the service's own users where it is empty.
+    pub auth_url: String,
+    /// As whom this service asks it.
+    pub username: String,
+    /// The file with that user's password.
+    pub password_file: PathBuf,
+    /// The project of that user.
+    pub project_name: String,
+    /// The domain of that user, by its name.
+    pub user_domain_name: String,
+    /// The domain of that project, by its name.
+    pub project_domain_name: String,
+    /// How long what it says of a token is believed, in seconds: a revoked token works no longer than that.
+    pub cache_s: u64,
+}
+
+impl Default for Keystone {
+    fn default() -> Self {
+        Self {
+            auth_url: String::new(),
+            username: "cinder".into(),
+            password_file: PathBuf::new(),
+            project_name: "service".into(),
+            user_domain_name: "Default".into(),
+            project_domain_name: "Default".into(),
+            cache_s: 60,
+        }
+    }
 }
 
 /// The `[images]` table.
@@ -159,6 +195,7 @@ impl Default for Config {
             backends: BTreeMap::new(),
             targets: Targets::default(),
             images: Images::default(),
+            keystone: Keystone::default(),
         }
     }
 }
@@ -234,6 +271,10 @@ impl Config {
         }
         if self.backends.values().filter(|backend| backend.directory.is_none()).count() > 1 {
             return wrong("backends.*.directory", "must be said for all backends but one, or they would share a directory");
+        }
+        let keystone = &self.keystone;
+        if !keystone.auth_url.is_empty() && keystone.password_file.as_os_str().is_empty() {
+            return wrong("keystone.password_file", "must name the file with the password of keystone.username");
         }
         if self.images.directory.as_ref().is_some_and(|path| !path.is_absolute()) {
             return wrong("images.directory", "must be an absolute path, for qemu-img is told paths in it");

@@ -3,6 +3,7 @@
 //! ```text
 //! api/         HTTP in Cinder's words: thin handlers, each asks the policy first
 //! auth/        who asks, and what they may do
+//! admin.rs     what an operator does beside the running service
 //! accept/      recorded with the operation that will do it, sent, waited for
 //! bus/         tells workers what is theirs: in the process, or RabbitMQ
 //! operations/  carrying operations out, whichever role they belong to
@@ -18,6 +19,7 @@
 //! ```
 
 pub mod accept;
+pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod bus;

@@ -1,5 +1,7 @@
 //! The `bowline-backend` command: reads what it is told, runs the service.
 
+mod commands;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +10,7 @@ use anyhow::Context as _;
 use bowline_backend::config::Config;
 use bowline_backend::server::{RoleSet, Server};
 use clap::{Args, Parser, Subcommand};
+use commands::{TokenCommand, UserCommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
@@ -28,6 +31,22 @@ enum Command {
     /// At the first start it makes a token in STATE_DIR/token and a STATE_DIR/clouds.yaml for stock clients:
     /// OS_CLIENT_CONFIG_FILE=STATE_DIR/clouds.yaml openstack --os-cloud bowline volume list
     Serve(Options),
+    /// Make STATE_DIR ready, with clouds.yaml, without serving: as the first start would.
+    Init(Options),
+    /// Look after users.
+    User {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Issue and revoke tokens.
+    Token {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Answer clients, and nothing else: the other roles run elsewhere, over the same [database] and [bus].
     Api(Options),
     /// Find places for volumes, and nothing else.
@@ -49,24 +68,35 @@ struct Options {
     listen: Option<SocketAddr>,
 }
 
+/// What a process is for.
+enum Task {
+    Serve(RoleSet),
+    Init,
+    User(UserCommand),
+    Token(TokenCommand),
+}
+
 impl Command {
-    fn roles(self) -> (RoleSet, Options) {
+    fn task(self) -> (Task, Options) {
         let none = RoleSet { api: false, scheduler: false, volume: false };
         match self {
-            Self::Serve(options) => (RoleSet::ALL, options),
-            Self::Api(options) => (RoleSet { api: true, ..none }, options),
-            Self::Scheduler(options) => (RoleSet { scheduler: true, ..none }, options),
-            Self::Volume(options) => (RoleSet { volume: true, ..none }, options),
+            Self::Serve(options) => (Task::Serve(RoleSet::ALL), options),
+            Self::Api(options) => (Task::Serve(RoleSet { api: true, ..none }), options),
+            Self::Scheduler(options) => (Task::Serve(RoleSet { scheduler: true, ..none }), options),
+            Self::Volume(options) => (Task::Serve(RoleSet { volume: true, ..none }), options),
+            Self::Init(options) => (Task::Init, options),
+            Self::User { options, command } => (Task::User(command), options),
+            Self::Token { options, command } => (Task::Token(command), options),
         }
     }
 }
 
 fn main() -> ExitCode {
-    let (roles, options) = Cli::parse().command.roles();
+    let (task, options) = Cli::parse().command.task();
     let filter = EnvFilter::try_from_env("BOWLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
     raise_file_limit();
-    match run(roles, options) {
+    match run(task, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bowline-backend: {error:#}");
@@ -89,7 +119,7 @@ fn raise_file_limit() {
     }
 }
 
-fn run(roles: RoleSet, Options { config, state_dir, listen }: Options) -> anyhow::Result<()> {
+fn run(task: Task, Options { config, state_dir, listen }: Options) -> anyhow::Result<()> {
     let mut config = config.map(|path| Config::read(&path)).transpose()?.unwrap_or_default();
     if let Some(state_dir) = state_dir {
         config.state_dir = std::path::absolute(&state_dir).with_context(|| state_dir.display().to_string())?;
@@ -98,6 +128,12 @@ fn run(roles: RoleSet, Options { config, state_dir, listen }: Options) -> anyhow
     // Two threads: one may wait for the database while the other answers. More only cost memory.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
+        let roles = match task {
+            Task::Serve(roles) => roles,
+            Task::Init => return Ok(bowline_backend::admin::init(&config).await?),
+            Task::User(command) => return commands::user(&config, command).await,
+            Task::Token(command) => return commands::token(&config, command).await,
+        };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut stop = Box::pin(async move {

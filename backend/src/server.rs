@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::accept::Accept;
 use crate::api::{Service, Shared};
-use crate::auth::LocalTokens;
+use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, Validator};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
 use crate::config::{Config, ConfigError};
 use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
@@ -88,6 +88,9 @@ pub enum ServerError {
     /// The images' directory.
     #[error(transparent)]
     Images(#[from] ImageFilesError),
+    /// The identity service.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The operator's password.
     #[error("cannot keep the operator's password")]
     Password(#[source] PasswordError),
@@ -148,7 +151,7 @@ impl Server {
         }
         let state_dir = StateDir::open(&config.state_dir)?;
         let listener = if roles.api { Some(listen(config).await?) } else { None };
-        let store = open_store(config, &state_dir).await?;
+        let store = open_store(config, &state_dir.database()).await?;
         let identity = store.service_identity().await?;
         store.ensure_default_project(&identity).await?;
         store.ensure_default_type(&identity.type_id, &config.volume_type).await?;
@@ -243,30 +246,47 @@ async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), ServerErro
     Ok((listener, address))
 }
 
-async fn open_store(config: &Config, state_dir: &StateDir) -> Result<Store, StoreError> {
-    if config.database.url.is_empty() {
-        Store::open(&state_dir.database()).await
-    } else {
-        Store::connect(&config.database.url).await
-    }
+pub(crate) async fn open_store(config: &Config, file: &std::path::Path) -> Result<Store, StoreError> {
+    if config.database.url.is_empty() { Store::open(file).await } else { Store::connect(&config.database.url).await }
 }
 
 /// The password that clouds.yaml tells: the operator's, where this directory is where it was chosen.
-async fn first_password(
-    common: &Common<'_>,
+pub(crate) async fn first_password(
+    state_dir: &StateDir,
+    store: &Store,
     people: &People,
     identity: &ServiceIdentity,
 ) -> Result<Option<Secret>, ServerError> {
-    let kept = common.state_dir.password()?;
-    let user = common.store.user(&identity.user_id).await?;
+    let kept = state_dir.password()?;
+    let user = store.user(&identity.user_id).await?;
     if user.password_hash.is_none() {
         let hash = people.passwords.hash(kept.clone()).await.map_err(ServerError::Password)?;
-        common.store.set_first_password(&user.id, &hash).await?;
+        store.set_first_password(&user.id, &hash).await?;
         return Ok(Some(kept));
     }
     // Another process with a directory of its own may have been first, or the password have been changed since.
     let same = people.passwords.verify(kept.clone(), user.password_hash).await.map_err(ServerError::Password)?;
     Ok(same.then_some(kept))
+}
+
+/// Who tells whom tokens speak for.
+fn validator(
+    config: &Config,
+    store: &Store,
+    token: &Secret,
+    identity: &ServiceIdentity,
+) -> Result<Arc<dyn Validator>, ServerError> {
+    let ServiceIdentity { user_id, project_id, .. } = identity;
+    if config.keystone.auth_url.is_empty() {
+        return Ok(Arc::new(LocalTokens::new(store.clone(), token, user_id, project_id)));
+    }
+    let file = &config.keystone.password_file;
+    let password = std::fs::read_to_string(file);
+    let password = password.map_err(|source| ConfigError::Read { path: file.clone(), source })?;
+    let password = Secret::new(password.trim_end_matches(['\r', '\n']).to_owned());
+    let roles = Roles::of(["admin", "service"]);
+    let operator = Identity { user_id: user_id.clone(), project_id: project_id.clone(), roles };
+    Ok(Arc::new(KeystoneTokens::new(config.keystone.clone(), password, (token, operator))?))
 }
 
 /// The images' directory, for one role of this machine.
@@ -284,20 +304,26 @@ async fn open_api(
 ) -> Result<Api, ServerError> {
     let token = common.state_dir.token()?;
     let store = common.store.clone();
-    let people = People::new(store.clone());
-    let password = first_password(common, &people, identity).await?;
+    let (people, password) = if common.config.keystone.auth_url.is_empty() {
+        let people = People::new(store.clone());
+        let password = first_password(common.state_dir, &store, &people, identity).await?;
+        (Some(people), password)
+    } else {
+        (None, None)
+    };
+    let tokens = validator(common.config, &store, &token, identity)?;
     common.state_dir.write_clouds_yaml(address, &token, password.as_ref())?;
     let images = open_images(common, "api")?;
     store.abort_image_uploads(images.who()).await?;
     images.keep_only(&store.image_ids().await?)?;
     let service = Service::new(Shared {
         accept: Accept::new(store.clone(), common.bus.clone(), common.config.quota.clone()),
-        tokens: Arc::new(LocalTokens::new(store.clone(), &token, &identity.user_id, &identity.project_id)),
+        tokens,
         store,
         identity: identity.clone(),
         availability_zone: common.config.availability_zone.clone(),
         images,
-        people: Some(people),
+        people,
     });
     Ok(Api { listener, address, service })
 }

@@ -51,6 +51,9 @@ pub(super) enum ApiError {
     /// The service is going away just now.
     #[error("The service is stopping; try again in a moment.")]
     Stopping,
+    /// Nobody can say whom a token speaks for.
+    #[error("The identity service cannot be asked just now; try again in a moment.")]
+    IdentityUnavailable,
     /// Something failed that is not the client's fault; the log says what.
     #[error("The server has either erred or is incapable of performing the requested operation.")]
     Internal,
@@ -74,7 +77,7 @@ impl ApiError {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "requestTimeout"),
             Self::VersionNotThere(_) => (StatusCode::NOT_ACCEPTABLE, "computeFault"),
-            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
+            Self::Stopping | Self::IdentityUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
         }
     }
@@ -162,7 +165,9 @@ impl From<AcceptError> for ApiError {
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
-        internal(&error)
+        let unavailable = matches!(error, AuthError::IdentityService { .. });
+        let internal = internal(&error);
+        if unavailable { Self::IdentityUnavailable } else { internal }
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::AppState;
-use super::body::{Body, invalid};
+use super::body::{Body, Fields, invalid};
 use super::errors::ApiError;
 use super::microversion::Microversion;
 use super::path::Path;
@@ -58,7 +58,8 @@ pub(super) async fn action(
         let action = body.0.keys().next().cloned().unwrap_or_default();
         return Err(ApiError::BadRequest(format!("There is no such action: {action}")));
     }
-    upload(&state, &context, version, &id, body).await
+    let fields = body.object("os-volume_upload_image", version)?;
+    upload(&state, &context, version, &id, fields).await
 }
 
 /// Reads a volume into a new image.
@@ -67,10 +68,9 @@ pub(super) async fn upload(
     context: &Context,
     version: Microversion,
     id: &str,
-    body: Body,
+    mut fields: Fields,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let volume = policy::volume(state, context, id, policy::VOLUME_UPLOAD).await?;
-    let mut fields = body.object("os-volume_upload_image", version)?;
     let name = fields.text("image_name")?.filter(|name| !name.is_empty());
     let name =
         name.ok_or_else(|| ApiError::BadRequest("Invalid input for field/attribute image_name. It is required".into()))?;

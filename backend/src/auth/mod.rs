@@ -7,9 +7,11 @@
 //! ```
 
 mod context;
+mod keystone;
 mod policy;
 mod tokens;
 
 pub use context::{Context, Role, Roles};
+pub use keystone::KeystoneTokens;
 pub use policy::{Action, Decision, Rule, decide};
 pub use tokens::{AuthError, Identity, LocalTokens, TokenDigest, Validator};

@@ -1,6 +1,7 @@
 //! Where the services are: all behind the address by which the client came.
 
 use axum::Json;
+use axum::extract::Query;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -59,9 +60,9 @@ fn service_views() -> Vec<Value> {
 }
 
 /// `GET /v3/services`
-pub(super) async fn services(caller: Caller) -> Result<Json<Value>, IdentityError> {
+pub(super) async fn services(caller: Caller, Query(pairs): Query<Vec<(String, String)>>) -> Result<Json<Value>, IdentityError> {
     caller.admin("identity:list_services")?;
-    Ok(Json(json!({ "services": service_views(), "links": {} })))
+    Ok(Json(json!({ "services": matching(service_views(), &pairs, &["name", "type"]), "links": {} })))
 }
 
 /// `GET /v3/services/{id}`
@@ -72,7 +73,11 @@ pub(super) async fn service(caller: Caller, Path(wanted): Path<String>) -> Resul
 }
 
 /// `GET /v3/endpoints`
-pub(super) async fn endpoints(caller: Caller, headers: HeaderMap) -> Result<Json<Value>, IdentityError> {
+pub(super) async fn endpoints(
+    caller: Caller,
+    headers: HeaderMap,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Json<Value>, IdentityError> {
     caller.admin("identity:list_endpoints")?;
     let origin = origin(&headers);
     let list: Vec<Value> = SERVICES
@@ -87,5 +92,13 @@ pub(super) async fn endpoints(caller: Caller, headers: HeaderMap) -> Result<Json
             view
         })
         .collect();
-    Ok(Json(json!({ "endpoints": list, "links": {} })))
+    Ok(Json(json!({ "endpoints": matching(list, &pairs, &["service_id", "interface", "region_id"]), "links": {} })))
+}
+
+/// Those that have what the query asks for.
+fn matching(mut list: Vec<Value>, pairs: &[(String, String)], keys: &[&str]) -> Vec<Value> {
+    for (key, value) in pairs.iter().filter(|(key, _)| keys.contains(&key.as_str())) {
+        list.retain(|one| one.get(key).and_then(Value::as_str) == Some(value));
+    }
+    list
 }

@@ -1,0 +1,99 @@
+//! The commands that look after users and tokens, as the command line has them. Secrets come in by standard input, one line, and
+//! never by an argument, which every process of the machine could read.
+
+use std::io::{BufRead as _, Read as _};
+
+use anyhow::Context as _;
+use bowline_backend::admin::Admin;
+use bowline_backend::config::Config;
+use bowline_backend::secret::Secret;
+use clap::Subcommand;
+
+/// `bowline-backend user …`
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// All users and what they are where.
+    List,
+    /// Make a user; its password is read from standard input.
+    Create {
+        /// Its name.
+        name: String,
+        /// Its project, made where it is new.
+        #[arg(long, default_value = "bowline")]
+        project: String,
+        /// What it is there: admin, manager, member, reader or service.
+        #[arg(long, default_value = "member")]
+        role: String,
+    },
+    /// Give a user a role in a project.
+    Grant {
+        /// Its name.
+        name: String,
+        /// The project.
+        #[arg(long)]
+        project: String,
+        /// The role.
+        #[arg(long)]
+        role: String,
+    },
+    /// Give a user another password, read from standard input; its tokens are revoked.
+    SetPassword {
+        /// Its name.
+        name: String,
+    },
+    /// Forget a user, its roles and its tokens.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// `bowline-backend token …`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a new token.
+    Issue {
+        /// For whom.
+        #[arg(long, default_value = "bowline")]
+        user: String,
+        /// For which project.
+        #[arg(long, default_value = "bowline")]
+        project: String,
+    },
+    /// Make a token, read from standard input, worthless.
+    Revoke,
+}
+
+/// Carries out a command about users.
+pub async fn user(config: &Config, command: UserCommand) -> anyhow::Result<()> {
+    let admin = Admin::open(config).await?;
+    match command {
+        UserCommand::List => {
+            for line in admin.users().await? {
+                println!("{line}");
+            }
+        }
+        UserCommand::Create { name, project, role } => admin.create_user(&name, read_secret()?, &project, &role).await?,
+        UserCommand::Grant { name, project, role } => admin.grant(&name, &project, &role).await?,
+        UserCommand::SetPassword { name } => admin.set_password(&name, read_secret()?).await?,
+        UserCommand::Delete { name } => admin.delete_user(&name).await?,
+    }
+    Ok(())
+}
+
+/// Carries out a command about tokens.
+pub async fn token(config: &Config, command: TokenCommand) -> anyhow::Result<()> {
+    let admin = Admin::open(config).await?;
+    match command {
+        TokenCommand::Issue { user, project } => println!("{}", admin.issue_token(&user, &project).await?.reveal()),
+        TokenCommand::Revoke => admin.revoke_token(&read_secret()?).await?,
+    }
+    Ok(())
+}
+
+/// One line of at most 4 KiB.
+fn read_secret() -> anyhow::Result<Secret> {
+    let mut line = String::new();
+    std::io::stdin().lock().take(4097).read_line(&mut line).context("cannot read standard input")?;
+    Ok(Secret::new(line.trim_end_matches(['\r', '\n']).to_owned()))
+}
