@@ -58,13 +58,13 @@ enum Command {
 #[derive(Debug, Args)]
 struct Options {
     /// Configuration file (TOML). Without it everything has its default.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Where everything is kept [default: /var/lib/bowline-backend].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     state_dir: Option<PathBuf>,
     /// Where to listen for HTTP [default: 127.0.0.1:8776].
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     listen: Option<SocketAddr>,
 }
 

@@ -40,13 +40,17 @@ openstack image set --protected "$raw"
 refused "protected" openstack image delete "$raw"
 openstack image set --unprotected --public "$raw"
 
-# The older library: asks for versions and schemas, sends chunks.
+# The older library: asks for versions and schemas, sends chunks. Its command knows no clouds.yaml.
+export OS_AUTH_TOKEN OS_IMAGE_URL
+OS_AUTH_TOKEN=$(openstack token issue -f value -c id)
+OS_IMAGE_URL=$(openstack endpoint list --interface public -f value -c 'Service Type' -c URL | awk '$1 == "image" {print $2}')
 glance=$(glance image-create --disk-format raw --container-format bare --name chunked --file "$work/disk.raw" --property k=v | awk '$2 == "id" {print $4}')
 glance image-download --file "$work/back2" "$glance"
 cmp "$work/back2" "$work/disk.raw"
 glance image-update --property k=w --remove-property k "$glance" >/dev/null 2>&1 || glance image-update --property k=w "$glance" >/dev/null
 glance image-list | grep -q chunked || fail "glance image-list"
 glance image-delete "$glance"
+unset OS_AUTH_TOKEN OS_IMAGE_URL
 
 # What lies is refused, and says why.
 refused "is not raw but qcow2" openstack image create --disk-format raw --file "$work/disk.qcow2" liar

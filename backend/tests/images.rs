@@ -1,0 +1,139 @@
+//! Images through HTTP: what they are said to be is what they are, or they are refused; a kill leaves nothing but a queued image.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
+
+mod common;
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::process::Command;
+
+use common::Service;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+async fn image(service: &Service, format: &str) -> String {
+    let token = service.token();
+    let body = json!({ "name": "test", "disk_format": format, "container_format": "bare" }).to_string();
+    let url = service.url.replace("/v3", "/image/v2/images");
+    let made = reqwest::Client::new().post(url).header("x-auth-token", token).body(body).send().await.unwrap();
+    assert_eq!(made.status(), StatusCode::CREATED);
+    made.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+async fn ask(service: &Service, method: Method, path: &str, range: Option<&str>, body: Vec<u8>) -> (StatusCode, Vec<u8>) {
+    let url = service.url.replace("/v3", &format!("/image/v2/images/{path}"));
+    let request = reqwest::Client::new().request(method, url).header("x-auth-token", service.token());
+    let request = request.header("content-type", "application/octet-stream").body(body);
+    let answer = request.header("range", range.unwrap_or("bytes=0-")).send().await.unwrap();
+    (answer.status(), answer.bytes().await.unwrap().to_vec())
+}
+
+async fn status(service: &Service, id: &str) -> String {
+    let (_, body) = ask(service, Method::GET, id, None, Vec::new()).await;
+    serde_json::from_slice::<Value>(&body).unwrap()["status"].as_str().unwrap().to_owned()
+}
+
+/// What qemu-img makes of these arguments.
+fn qemu_img(arguments: &[&str]) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let made = Command::new("qemu-img").current_dir(dir.path()).args(arguments).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::read(dir.path().join("disk")).unwrap()
+}
+
+fn made(format: &str) -> Vec<u8> {
+    qemu_img(&["create", "-q", "-f", format, "disk", "4M"])
+}
+
+fn patched(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
+    bytes[at..at + new.len()].copy_from_slice(new);
+    bytes
+}
+
+#[tokio::test]
+async fn hostile_and_lying_images_are_refused_and_leave_nothing() {
+    let service = Service::start();
+    let iso = patched(vec![0; 40_000], 0x8001, b"CD001");
+    let text = |what: &str| format!("# Disk DescriptorFile\nRW 8 FLAT \"{what}\" 0\n").into_bytes();
+    let vmdk = made("vmdk");
+    let hostile: Vec<(&str, Vec<u8>)> = vec![
+        ("raw", made("qcow2")),
+        ("raw", vmdk.clone()),
+        ("raw", made("vhdx")),
+        ("raw", made("vdi")),
+        ("raw", made("vpc")),
+        ("raw", iso.clone()),
+        ("raw", text("/etc/shadow")),
+        ("vmdk", text("/etc/shadow")),
+        ("qcow2", vec![0; 100_000]),
+        ("qcow2", vmdk.clone()),
+        ("iso", vec![0; 100_000]),
+        ("qcow2", made("qcow2")[..60].to_vec()),
+        ("qcow2", patched(made("qcow2"), 8, &[0, 0, 0, 0, 0, 0, 2, 0])),
+        ("qcow2", patched(made("qcow2"), 79, &[4])),
+        ("qcow2", patched(made("qcow2"), 79, &[2])),
+        ("qcow2", patched(made("qcow2"), 72, &[0x80])),
+        ("qcow2", patched(made("qcow2"), 35, &[1])),
+        ("qcow2", patched(made("qcow2"), 23, &[60])),
+        ("qcow2", patched(made("qcow2"), 24, &[0x7f])),
+        ("qcow2", patched(made("qcow2"), 40, &[0x7f])),
+        ("vmdk", patched(vmdk, 12, &[0; 8])),
+        ("vmdk", qemu_img(&["create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", "disk", "4M"])),
+        ("vhd", vec![0; 4096]),
+        ("vhd", patched(made("vpc"), 63, &[4])),
+        ("vhdx", patched(made("vhdx"), 0x3_0000, b"xxxx")),
+        ("vdi", patched(made("vdi"), 0x4c, &[4])),
+        ("qcow2", patched(iso, 0, b"QFI\xfb\0\0\0\x03")),
+        ("raw", Vec::new()),
+    ];
+    for (number, (format, bytes)) in hostile.into_iter().enumerate() {
+        let id = image(&service, format).await;
+        let (code, said) = ask(&service, Method::PUT, &format!("{id}/file"), None, bytes).await;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(matches!(code.as_u16(), 413 | 415) && said.contains("refused"), "{number} as {format}: {code} {said}");
+        assert_eq!(status(&service, &id).await, "queued", "{number}");
+    }
+    assert_eq!(std::fs::read_dir(service.state.path().join("images")).unwrap().count(), 0, "nothing is left");
+    for (format, name) in
+        [("qcow2", "qcow2"), ("vmdk", "vmdk"), ("vhd", "vpc"), ("vhdx", "vhdx"), ("vdi", "vdi"), ("raw", "raw")]
+    {
+        let id = image(&service, format).await;
+        let (code, said) = ask(&service, Method::PUT, &format!("{id}/file"), None, made(name)).await;
+        assert_eq!(code, StatusCode::NO_CONTENT, "{format}: {}", String::from_utf8_lossy(&said));
+        assert_eq!(status(&service, &id).await, "active");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_in_the_middle_of_an_upload_leaves_a_queued_image_that_can_be_uploaded_again() {
+    let mut service = Service::start();
+    let id = image(&service, "raw").await;
+    let address = service.url.trim_start_matches("http://").trim_end_matches("/v3").to_owned();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let head = format!(
+        "PUT /image/v2/images/{id}/file HTTP/1.1\r\nhost: x\r\nx-auth-token: {}\r\ncontent-type: application/octet-stream\r\n\
+         content-length: 4000000\r\n\r\n",
+        service.token()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&vec![7; 1_000_000]).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while status(&service, &id).await != "saving" {
+        assert!(std::time::Instant::now() < deadline, "the upload has not begun");
+    }
+    service.kill();
+    service.start_again();
+    assert_eq!(status(&service, &id).await, "queued");
+    assert_eq!(std::fs::read_dir(service.state.path().join("images")).unwrap().count(), 0);
+    let data: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
+    assert_eq!(ask(&service, Method::PUT, &format!("{id}/file"), None, data.clone()).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(ask(&service, Method::PUT, &format!("{id}/file"), None, data.clone()).await.0, StatusCode::CONFLICT);
+    let path = format!("{id}/file");
+    let part = ask(&service, Method::GET, &path, Some("bytes=1000000-1000009"), Vec::new()).await;
+    assert_eq!((part.0, part.1.as_slice()), (StatusCode::PARTIAL_CONTENT, &data[1_000_000..1_000_010]));
+    assert_eq!(
+        ask(&service, Method::GET, &path, Some("bytes=3000000-"), Vec::new()).await.0,
+        StatusCode::RANGE_NOT_SATISFIABLE
+    );
+    assert_eq!(ask(&service, Method::GET, &path, None, Vec::new()).await.1, data);
+}
