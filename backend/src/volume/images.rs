@@ -188,13 +188,19 @@ impl Parts {
         progress: &Progress,
         work: impl Future<Output = Result<T, VolumeError>>,
     ) -> Result<T, VolumeError> {
-        let mut work = std::pin::pin!(work);
-        let mut ticks = tokio::time::interval(NOTED_EVERY);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                _ = ticks.tick() => self.store.record_step(operation.id, step, progress.percent()).await?,
+        // Both go on side by side: a note waits for the one connection that writes, which the work may be holding.
+        let notes = async {
+            let mut ticks = tokio::time::interval(NOTED_EVERY);
+            loop {
+                ticks.tick().await;
+                if let Err(error) = self.store.record_step(operation.id, step, progress.percent()).await {
+                    return error;
+                }
             }
+        };
+        tokio::select! {
+            done = work => done,
+            error = notes => Err(error.into()),
         }
     }
 }
