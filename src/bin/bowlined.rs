@@ -232,6 +232,8 @@ fn connectors_config(settings: &Settings) -> ConnectorsConfig {
             device_timeout_s: iscsi.device_timeout_s,
             logout_timeout_s: iscsi.logout_timeout_s,
             initiator_name_file: iscsi.initiator_name_file.clone(),
+            iface: iscsi.iface.clone(),
+            target_accounts_file: iscsi.target_accounts_file.clone(),
             ..IscsiConfig::default()
         },
         nfs: NfsConfig { mount_options: settings.nfs.mount_options.clone(), mount_timeout_s: settings.nfs.mount_timeout_s },

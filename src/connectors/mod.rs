@@ -128,6 +128,16 @@ impl Connectors {
         properties::read(&self.inner.config, initiator)
     }
 
+    /// Finds out what the info leaves to be asked for: by which paths a target is reached. Touches nothing; a second time it
+    /// does nothing. Before [`Self::intent`], so that what is journalled names every path.
+    pub async fn settle(&self, info: &mut ConnectionInfo) -> Result<(), ConnectorError> {
+        match info {
+            // One path is what a volume is connected over, so those beside a named one are not asked for.
+            ConnectionInfo::Iscsi(connection) => self.inner.iscsi.settle(connection, false).await,
+            _ => Ok(()),
+        }
+    }
+
     /// What a connect with this info would touch.
     pub fn intent(&self, info: &ConnectionInfo) -> Result<ConnectIntent, ConnectorError> {
         match info {
@@ -179,8 +189,8 @@ impl Connectors {
         }
     }
 
-    /// Asks the device who it is and how large: the kernel's copy of its pages for a block device, the target itself for a network one,
-    /// which takes the credentials in `info`.
+    /// Asks the device who it is and how large. The target itself is asked, with the credentials in `info`: for a block device the kernel's
+    /// copy of its pages must say the same ([`ConnectorError::LunChanged`]), and the size is the kernel's.
     pub async fn observe(
         &self,
         volume: VolumeId,
@@ -189,7 +199,8 @@ impl Connectors {
     ) -> Result<ObservedIdentity, ConnectorError> {
         match device {
             ConnectedDevice::Block(block) => {
-                self.inner.iscsi.observe_block(&block.paths)?.ok_or(ConnectorError::NotConnected { volume })
+                let connection = info.map(iscsi_only).transpose()?;
+                self.inner.iscsi.observe_block(&block.paths, connection).await?.ok_or(ConnectorError::NotConnected { volume })
             }
             ConnectedDevice::IscsiNetwork(network) => {
                 let connection = info.map(iscsi_only).transpose()?;
@@ -209,7 +220,7 @@ impl Connectors {
         identity: Option<&DeviceIdentity>,
     ) -> Result<DeviceState, ConnectorError> {
         match device {
-            ConnectedDevice::Block(block) => self.inner.iscsi.state(volume, block, identity),
+            ConnectedDevice::Block(block) => self.inner.iscsi.state(volume, block, identity).await,
             ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(DeviceState::Absent),
             ConnectedDevice::File(file) => Ok(self.inner.nfs.state(volume, file, identity).await?),
         }
@@ -293,6 +304,7 @@ mod tests {
         let path = IscsiPath { portal: "127.0.0.1:1".parse().unwrap(), iqn: iqn.into(), lun: 1 };
         ConnectionInfo::Iscsi(IscsiConnection {
             paths: vec![path],
+            discovery: None,
             chap: None,
             read_only: false,
             discard: false,

@@ -33,7 +33,7 @@ pub(super) fn rbd_spec(monitors: &[&str]) -> DiskSpec {
 
 fn spec(device: ConnectedDevice) -> DiskSpec {
     let observed = ObservedIdentity { identity: DeviceIdentity { serial: Some("s".into()), wwids: vec![] }, size_bytes: GIB };
-    let expected = ExpectedIdentity { size_gib: 1, serial: None, journalled: None };
+    let expected = ExpectedIdentity { size_gib: 1, serial: None, journalled: None, others: vec![] };
     let device = VerifiedDevice::verify(device, observed, &expected).unwrap();
     let secret = Uuid::parse_str("11111111-1111-4111-8111-111111111111").unwrap();
     DiskSpec::new(&device, volume(), DiskBus::Virtio, "vdb".into(), Some(secret))

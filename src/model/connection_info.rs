@@ -85,8 +85,10 @@ impl ConnectionInfo {
 /// Connection info with `driver_volume_type` `iscsi`.
 #[derive(Debug, Clone)]
 pub struct IscsiConnection {
-    /// Every path the service named, the singular one first. Never empty.
+    /// Every path the service named, the singular one first. Empty only while `discovery` has yet to tell them.
     pub paths: Vec<IscsiPath>,
+    /// Where to ask for paths that the service did not name; none where it lists them all, and once it was asked.
+    pub discovery: Option<IscsiDiscovery>,
     /// CHAP, when `auth_method` is `CHAP`.
     pub chap: Option<ChapCredentials>,
     /// The volume may only be read (`access_mode` `ro`).
@@ -97,6 +99,19 @@ pub struct IscsiConnection {
     pub encrypted: bool,
     /// SCSI unit serial number (VPD page 0x80) the device must have, where the service vouches for one.
     pub serial: Option<String>,
+}
+
+/// Whom to ask by which ways a LUN can be reached (`SendTargets`).
+#[derive(Debug, Clone)]
+pub struct IscsiDiscovery {
+    /// The portal to ask.
+    pub portal: Portal,
+    /// The target, where the service names it.
+    pub iqn: Option<String>,
+    /// The LUN, as this host's kernel numbers it.
+    pub lun: u64,
+    /// CHAP of the discovery session, when `discovery_auth_method` is `CHAP`. Not the target's own.
+    pub chap: Option<ChapCredentials>,
 }
 
 /// What a libvirt secret is for.

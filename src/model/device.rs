@@ -7,7 +7,7 @@
 //! ```
 //! The only way to a [`VerifiedDevice`] is [`VerifiedDevice::verify`], and a disk can only be described from one.
 
-use super::{DiskFormat, GIB, IscsiPath, NfsExport, Portal, RbdImage};
+use super::{DiskFormat, GIB, IscsiPath, NfsExport, Portal, RbdImage, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -168,6 +168,13 @@ pub struct DeviceIdentity {
     pub wwids: Vec<String>,
 }
 
+impl DeviceIdentity {
+    /// It says nothing of itself: nothing can be proved with it.
+    pub fn is_empty(&self) -> bool {
+        self.serial.is_none() && self.wwids.is_empty()
+    }
+}
+
 /// Identity and size, read from the device itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedIdentity {
@@ -186,6 +193,8 @@ pub struct ExpectedIdentity {
     pub serial: Option<String>,
     /// The identity journalled when this volume was attached here before.
     pub journalled: Option<DeviceIdentity>,
+    /// Identities of the other volumes attached here: no two volumes are one device.
+    pub others: Vec<(VolumeId, DeviceIdentity)>,
 }
 
 /// Why a device is not the volume.
@@ -205,6 +214,14 @@ pub enum IdentityMismatch {
         /// What was journalled.
         expected: DeviceIdentity,
         /// What the device says.
+        found: DeviceIdentity,
+    },
+    /// It is the device of another volume that is attached here.
+    #[error("the device is {found:?}, and so is that of volume {volume}, which is attached to this host")]
+    OfAnother {
+        /// The other volume.
+        volume: VolumeId,
+        /// What both say.
         found: DeviceIdentity,
     },
     /// The capacity does not fit.
@@ -238,7 +255,7 @@ impl VerifiedDevice {
         expected: &ExpectedIdentity,
     ) -> Result<Self, IdentityMismatch> {
         let found = &observed.identity;
-        if found.serial.is_none() && found.wwids.is_empty() {
+        if found.is_empty() {
             return Err(IdentityMismatch::Anonymous);
         }
         if let Some(serial) = &expected.serial
@@ -250,6 +267,9 @@ impl VerifiedDevice {
             && journalled != found
         {
             return Err(IdentityMismatch::Changed { expected: journalled.clone(), found: found.clone() });
+        }
+        if let Some((volume, _)) = expected.others.iter().find(|(_, identity)| identity == found) {
+            return Err(IdentityMismatch::OfAnother { volume: *volume, found: found.clone() });
         }
         if observed.size_bytes / GIB != expected.size_gib {
             return Err(IdentityMismatch::Size { expected_gib: expected.size_gib, found: observed.size_bytes });
@@ -281,7 +301,7 @@ mod tests {
     }
 
     fn expected(serial: Option<&str>) -> ExpectedIdentity {
-        ExpectedIdentity { size_gib: 2, serial: serial.map(str::to_owned), journalled: None }
+        ExpectedIdentity { size_gib: 2, serial: serial.map(str::to_owned), journalled: None, others: vec![] }
     }
 
     #[test]
@@ -310,6 +330,16 @@ mod tests {
         expected.journalled = Some(DeviceIdentity { serial: Some("old".into()), wwids: vec![] });
         let error = VerifiedDevice::verify(device(), observed(Some("new"), 2 * GIB), &expected).unwrap_err();
         assert!(matches!(error, IdentityMismatch::Changed { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_device_of_another_volume_is_refused() {
+        let other: VolumeId = "94333fbd-2aab-4a5a-befd-e30c2f7377fd".parse().unwrap();
+        let mut expected = expected(None);
+        expected.others = vec![(other, observed(Some("twin"), 0).identity)];
+        assert!(VerifiedDevice::verify(device(), observed(Some("own"), 2 * GIB), &expected).is_ok());
+        let error = VerifiedDevice::verify(device(), observed(Some("twin"), 2 * GIB), &expected).unwrap_err();
+        assert!(error.to_string().contains(&other.to_string()), "{error}");
     }
 
     #[test]

@@ -13,8 +13,8 @@ mod secret;
 mod volume;
 
 pub use connection_info::{
-    CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiPath, NfsConnection, NfsExport, Portal,
-    PortalError, RbdConnection, RbdImage, SecretKind,
+    CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiDiscovery, IscsiPath, NfsConnection,
+    NfsExport, Portal, PortalError, RbdConnection, RbdImage, SecretKind,
 };
 pub use connector_properties::ConnectorProperties;
 pub use device::{

@@ -31,7 +31,15 @@ section!(
 );
 section!(
     /// `[iscsi]`
-    Iscsi { initiator: Initiator, login_timeout_s: u64, device_timeout_s: u64, logout_timeout_s: u64, initiator_name_file: PathBuf }
+    Iscsi {
+        initiator: Initiator,
+        login_timeout_s: u64,
+        device_timeout_s: u64,
+        logout_timeout_s: u64,
+        initiator_name_file: PathBuf,
+        iface: String,
+        target_accounts_file: PathBuf,
+    }
 );
 section!(
     /// `[nfs]`

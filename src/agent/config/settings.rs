@@ -62,6 +62,10 @@ pub struct IscsiSettings {
     pub logout_timeout_s: u64,
     /// The file with `InitiatorName=`.
     pub initiator_name_file: PathBuf,
+    /// open-iscsi's interface for every login.
+    pub iface: String,
+    /// The file with what targets must prove themselves with (mutual CHAP); none asks it of no target.
+    pub target_accounts_file: Option<PathBuf>,
 }
 
 /// `[nfs]`
@@ -193,6 +197,11 @@ impl Settings {
                     iscsi.initiator_name_file,
                     "/etc/iscsi/initiatorname.iscsi",
                 )?,
+                iface: not_empty("iscsi.iface", iscsi.iface)?.unwrap_or_else(|| "default".into()),
+                target_accounts_file: iscsi
+                    .target_accounts_file
+                    .map(|file| absolute("iscsi.target_accounts_file", Some(file), ""))
+                    .transpose()?,
             },
             nfs: NfsSettings {
                 mount_options: not_empty("nfs.mount_options", nfs.mount_options)?,

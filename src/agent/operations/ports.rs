@@ -74,6 +74,8 @@ pub trait VolumeServicePort: Send + Sync {
 pub trait ConnectorPort: Send + Sync {
     /// What the volume service is told of this host.
     async fn properties(&self) -> PortResult<ConnectorProperties>;
+    /// Fills in what the connection info leaves to be found out. No effect on this host; a second time it does nothing.
+    async fn settle(&self, info: &mut ConnectionInfo) -> PortResult<()>;
     /// What a connect would do. No effect.
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent>;
     /// Connects.
@@ -85,7 +87,7 @@ pub trait ConnectorPort: Send + Sync {
     /// Flushes and removes the device; refuses one that is not `identity`.
     async fn disconnect(&self, volume: VolumeId, device: &ConnectedDevice, identity: Option<&DeviceIdentity>)
     -> PortResult<()>;
-    /// What the host has of the device. Cheap: asks nobody else.
+    /// What the host has of the device, and whether its storage still says that it is that.
     async fn presence(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Presence>;
     /// Connects a device again that is absent, in the way it was connected before.
     async fn reconnect(&self, volume: VolumeId, info: &ConnectionInfo, before: &ConnectedDevice)

@@ -58,7 +58,7 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
     if presence == Presence::Present && record.secret.is_none() {
         return Ok(false);
     }
-    let info = shared.volumes.attachment(record.id).await?.connection.ok_or_else(|| {
+    let mut info = shared.volumes.attachment(record.id).await?.connection.ok_or_else(|| {
         PortError::new(ErrorKind::Internal, "the volume service gives its attachment no connection info any more")
     })?;
     if let Some(secret) = record.secret {
@@ -67,6 +67,7 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
     if presence == Presence::Present {
         return Ok(false);
     }
+    shared.connectors.settle(&mut info).await?;
     let device = shared.connectors.reconnect(record.volume, &info, &record.device).await?;
     let size_gib = record.observed.size_bytes / GIB;
     match steps::verify_device(shared, record.volume, size_gib, device.clone(), &info, Some(identity.clone())).await {

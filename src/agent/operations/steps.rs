@@ -231,15 +231,21 @@ async fn delete_leftovers(shared: &Shared, task: &AttachTask) -> PortResult<()> 
     Ok(())
 }
 
-/// The connection info: from memory, else asked of the service again.
+/// The connection info, complete: from memory, else asked of the service again.
 async fn connection<'a>(shared: &Shared, facts: &Facts, context: &'a mut Context) -> PortResult<&'a ConnectionInfo> {
     if context.connection.is_none() {
         let attachment = facts.attachment.ok_or_else(|| missing("the attachment's id"))?;
         context.connection = shared.volumes.attachment(attachment).await?.connection;
     }
-    context.connection.as_ref().ok_or_else(|| {
-        PortError::new(ErrorKind::Internal, "the volume service gave the attachment no connection info".to_owned())
-    })
+    match &mut context.connection {
+        Some(info) => {
+            shared.connectors.settle(info).await?;
+            Ok(info)
+        }
+        None => {
+            Err(PortError::new(ErrorKind::Internal, "the volume service gave the attachment no connection info".to_owned()))
+        }
+    }
 }
 
 /// Gives libvirt the password or key of a disk that has a secret of ours.
@@ -278,11 +284,11 @@ pub(super) async fn verify_device(
     let observed = shared.connectors.observe(volume, &device, info).await?;
     let serial = info.expected_serial().map(str::to_owned);
     // Another guest of this host may have the volume: then it must be the very same device.
-    let journalled = journalled.or_else(|| {
-        let others = shared.registry.attachments();
-        others.into_iter().find(|record| record.volume == volume).map(|record| record.observed.identity)
-    });
-    VerifiedDevice::verify(device, observed, &ExpectedIdentity { size_gib, serial, journalled }).map_err(|mismatch| {
+    let (same, others): (Vec<_>, Vec<_>) =
+        shared.registry.attachments().into_iter().partition(|record| record.volume == volume);
+    let journalled = journalled.or_else(|| same.into_iter().next().map(|record| record.observed.identity));
+    let others = others.into_iter().map(|record| (record.volume, record.observed.identity)).collect();
+    VerifiedDevice::verify(device, observed, &ExpectedIdentity { size_gib, serial, journalled, others }).map_err(|mismatch| {
         PortError::new(ErrorKind::IdentityMismatch, format!("the device that was found is not volume {volume}: {mismatch}"))
     })
 }

@@ -60,6 +60,7 @@ impl KernelInitiator {
             found => found,
         };
         if let Some(session) = session {
+            self.refuse_changed_lun(volume, path, &session, expected, reason).await?;
             if session.lun_folder(path.lun).exists() && self.may_remove(volume, path, &session, expected, reason)? {
                 self.remove_device(volume, path, &session, reason).await?;
                 changed = true;

@@ -3,18 +3,25 @@
 //! | file | knows |
 //! | --- | --- |
 //! | `support` | which of the two this host can use, and the initiator's name |
-//! | `node_record`, `login` | open-iscsi's database and command |
+//! | `node_record`, `iface`, `login` | open-iscsi's database, interfaces and command |
+//! | `accounts` | what targets must prove themselves with |
+//! | `discovery` | paths that the service leaves to be asked for |
 //! | `sessions` | what sessions, LUNs and disks there are, by sysfs |
 //! | `connect`, `scan` | the way in |
 //! | `disconnect`, `device` | the way out |
 //! | `own_name` | which device is ours |
 //! | `identity` | SCSI pages 0x80 and 0x83 |
-//! | `probe` | a small initiator that asks a target who its LUN is, for volumes the kernel does not see |
+//! | `probe` | a small initiator that asks a target who its LUN is, and what targets there are |
+//! | `fresh` | what a LUN is now, where the kernel's word for it may be old |
 
+mod accounts;
 mod connect;
 mod device;
 mod disconnect;
+mod discovery;
+mod fresh;
 mod identity;
+mod iface;
 mod login;
 mod node_record;
 mod own_name;
@@ -62,6 +69,10 @@ pub struct IscsiConfig {
     pub etc_iscsi: PathBuf,
     /// The file with the initiator's name.
     pub initiator_name_file: PathBuf,
+    /// open-iscsi's interface for every login: `default`, `iser`, or a file of its `ifaces`.
+    pub iface: String,
+    /// The file with what targets must prove themselves with (mutual CHAP).
+    pub target_accounts_file: Option<PathBuf>,
 }
 
 impl Default for IscsiConfig {
@@ -75,6 +86,8 @@ impl Default for IscsiConfig {
             device_timeout_s: 30,
             etc_iscsi: "/etc/iscsi".into(),
             initiator_name_file: "/etc/iscsi/initiatorname.iscsi".into(),
+            iface: "default".to_owned(),
+            target_accounts_file: None,
         }
     }
 }
@@ -85,6 +98,9 @@ pub(super) struct Iscsi {
     config: IscsiConfig,
     /// Who logs in for a new connect.
     choice: Initiator,
+    /// By which interface; QEMU's own logins know none.
+    iface: iface::Iface,
+    accounts: accounts::TargetAccounts,
     /// There whenever the host can, whatever the choice: what an earlier choice connected must be seen and taken away.
     kernel: Option<KernelInitiator>,
 }
@@ -95,6 +111,7 @@ struct KernelInitiator {
     config: IscsiConfig,
     sysfs: PathBuf,
     records: node_record::NodeRecords,
+    iface: iface::Iface,
     names: own_name::OwnNames,
     locks: NamedLocks,
     monitor: UdevMonitor,
@@ -104,10 +121,18 @@ impl Iscsi {
     pub(super) fn new(config: &ConnectorsConfig) -> Result<Self, ConnectorError> {
         let iscsi = config.iscsi.clone();
         let choice = support::choose(iscsi.initiator, &config.sysfs)?;
+        let accounts = accounts::TargetAccounts::read(iscsi.target_accounts_file.as_ref())?;
+        let iface = match choice {
+            Initiator::Kernel => iface::Iface::read(&iscsi.etc_iscsi, &iscsi.iface)?,
+            Initiator::Qemu => iface::Iface::default(),
+        };
         let kernel = match support::missing(&config.sysfs) {
             Some(_) => None,
             None => Some(KernelInitiator {
-                records: node_record::NodeRecords::new(&iscsi.etc_iscsi, iscsi.login_timeout_s, iscsi.logout_timeout_s),
+                records: node_record::NodeRecords::new(&iscsi.etc_iscsi, iscsi.login_timeout_s, iscsi.logout_timeout_s)
+                    .with_iface(iface.clone())
+                    .with_accounts(accounts.clone()),
+                iface: iface.clone(),
                 names: own_name::OwnNames::new(&config.run_dir),
                 locks: NamedLocks::default(),
                 monitor: UdevMonitor::start().map_err(ConnectorError::system("listen to udev"))?,
@@ -115,7 +140,7 @@ impl Iscsi {
                 config: iscsi.clone(),
             }),
         };
-        Ok(Self { config: iscsi, choice, kernel })
+        Ok(Self { config: iscsi, choice, iface, accounts, kernel })
     }
 
     pub(super) fn initiator(&self) -> Initiator {
@@ -123,7 +148,14 @@ impl Iscsi {
     }
 
     pub(super) fn initiator_name(&self) -> Result<String, ConnectorError> {
-        support::initiator_name(&self.config.initiator_name_file)
+        support::initiator_name(&self.config.initiator_name_file, &self.iface)
+    }
+
+    /// Asks for the paths that the connection leaves to discovery; with `every_path`, also for those beside a named one.
+    pub(super) async fn settle(&self, connection: &mut IscsiConnection, every_path: bool) -> Result<(), ConnectorError> {
+        let initiator = self.initiator_name()?;
+        let login = probe::Login { initiator: &initiator, chap: None, target_chap: self.accounts.of_discovery() };
+        discovery::settle(connection, login, every_path, self.config.login_timeout_s).await
     }
 
     /// Checks what becomes a folder name and an argument below.
@@ -151,6 +183,9 @@ impl Iscsi {
         initiator: Initiator,
     ) -> Result<ConnectedDevice, ConnectorError> {
         Self::check(connection)?;
+        for path in &connection.paths {
+            self.accounts.check(&path.iqn, connection.chap.as_ref(), initiator)?;
+        }
         match initiator {
             Initiator::Kernel => {
                 let kernel = self.kernel()?;
@@ -173,16 +208,22 @@ impl Iscsi {
         connection: Option<&IscsiConnection>,
     ) -> Result<ObservedIdentity, ConnectorError> {
         let chap = connection.and_then(|connection| connection.chap.as_ref());
-        probe::identify(&device.path, &device.initiator, chap, self.config.login_timeout_s)
+        let login = probe::Login { initiator: &device.initiator, chap, target_chap: None };
+        probe::identify(&device.path, login, self.config.login_timeout_s)
             .await
             .map_err(|source| ConnectorError::Probe { path: device.path.clone(), source })
     }
 
-    pub(super) fn observe_block(&self, volume_paths: &[IscsiPath]) -> Result<Option<ObservedIdentity>, ConnectorError> {
+    pub(super) async fn observe_block(
+        &self,
+        volume_paths: &[IscsiPath],
+        connection: Option<&IscsiConnection>,
+    ) -> Result<Option<ObservedIdentity>, ConnectorError> {
         let Some(kernel) = &self.kernel else { return Ok(None) };
+        let chap = connection.and_then(|connection| connection.chap.as_ref());
         for path in volume_paths {
             if let Some(session) = kernel.session(path)?
-                && let Some(observed) = device::observe(&session, path.lun)
+                && let Some(observed) = kernel.observe_fresh(path, &session, chap).await?
             {
                 return Ok(Some(observed));
             }
@@ -190,7 +231,7 @@ impl Iscsi {
         Ok(None)
     }
 
-    pub(super) fn state(
+    pub(super) async fn state(
         &self,
         volume: VolumeId,
         device: &BlockDevice,
@@ -199,7 +240,7 @@ impl Iscsi {
         let Some(kernel) = &self.kernel else { return Ok(DeviceState::Absent) };
         for path in &device.paths {
             if let Some(session) = kernel.session(path)?
-                && let Some(observed) = device::observe(&session, path.lun)
+                && let Some(observed) = kernel.observe_if_answered(path, &session).await
             {
                 let is_it = match identity {
                     Some(identity) => observed.identity == *identity,
@@ -228,6 +269,13 @@ impl Iscsi {
         self.kernel.as_ref().ok_or(ConnectorError::NoKernelInitiator {
             missing: "the kernel's initiator was there when the agent connected, and is not now",
         })
+    }
+}
+
+impl KernelInitiator {
+    /// The name it logs in with.
+    fn initiator_name(&self) -> Result<String, ConnectorError> {
+        support::initiator_name(&self.config.initiator_name_file, &self.iface)
     }
 }
 

@@ -59,6 +59,65 @@ fn several_paths_start_with_the_singular_one_and_hold_no_double() {
 }
 
 #[test]
+fn what_the_service_does_not_name_is_left_to_discovery() {
+    let asked = |info: Value| {
+        let connection = read(info);
+        let discovery = connection.discovery.map(|found| (found.portal.to_string(), found.iqn, found.lun, found.chap));
+        (connection.paths.len(), discovery)
+    };
+    let (paths, discovery) = asked(flat());
+    let (portal, iqn, lun, chap) = discovery.unwrap();
+    assert_eq!((paths, portal.as_str(), lun, chap.is_none()), (1, "127.0.0.1:3270", 1, true));
+    assert_eq!(iqn.as_deref(), Some("iqn.2010-10.org.openstack:volume-1"));
+
+    let mut info = flat();
+    info.as_object_mut().unwrap().remove("target_iqn");
+    info["target_iqns"] = json!([]);
+    info["discovery_auth_method"] = json!("CHAP");
+    info["discovery_auth_username"] = json!("disco");
+    info["discovery_auth_password"] = json!("disco secret");
+    let (paths, discovery) = asked(info.clone());
+    let (portal, iqn, _, chap) = discovery.unwrap();
+    assert_eq!((paths, portal.as_str(), iqn), (0, "127.0.0.1:3270", None));
+    let chap = chap.unwrap();
+    assert_eq!((chap.username.as_str(), chap.password.expose()), ("disco", "disco secret"));
+
+    // A list of portals without targets: the first is asked.
+    info.as_object_mut().unwrap().remove("target_portal");
+    info["target_portals"] = json!(["[fd00::1]:3260", "10.0.0.1:3260"]);
+    assert_eq!(asked(info.clone()).1.unwrap().0, "[fd00::1]:3260");
+    info["target_portals"] = json!([]);
+    assert_eq!(parse(info).unwrap_err().key, "target_portal");
+
+    let mut plural = flat();
+    plural["target_portals"] = json!(["127.0.0.1:3270"]);
+    plural["target_iqns"] = json!(["iqn.2010-10.org.openstack:volume-1"]);
+    assert!(asked(plural).1.is_none(), "everything is named");
+}
+
+#[test]
+fn luns_are_numbered_as_the_kernel_does_in_every_addressing_mode() {
+    for (mode, lun, expected) in [
+        (Value::Null, 300, Some(300)),
+        (json!("SAM"), 300, Some(300)),
+        (json!("transparent"), 16640, Some(16640)),
+        (json!("SAM2"), 255, Some(255)),
+        (json!("SAM2"), 256, Some(16640)),
+        (json!("SAM3-flat"), 1, Some(16385)),
+        (json!("SAM3-flat"), 16383, Some(32767)),
+        (json!("SAM3-flat"), 16384, None),
+    ] {
+        let mut info = with("addressing_mode", mode.clone());
+        info["target_lun"] = json!(lun);
+        let found = parse(info).map(|info| match info {
+            Some(ConnectionInfo::Iscsi(connection)) => connection.paths[0].lun,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(found.ok(), expected, "{mode} {lun}");
+    }
+}
+
+#[test]
 fn options_are_read() {
     let mut info = flat();
     info["access_mode"] = json!("ro");
@@ -143,13 +202,14 @@ fn each_bad_value_is_refused_by_its_key() {
         ("target_iqn", json!("iqn.x/../../etc")),
         ("target_iqn", json!("--help")),
         ("target_iqn", json!(format!("iqn.{}", "a".repeat(220)))),
-        ("target_iqn", Value::Null),
         ("target_portal", json!("no port here:x")),
         ("target_portal", Value::Null),
         ("target_lun", json!(-1)),
         ("target_lun", json!("one")),
         ("target_lun", Value::Null),
         ("auth_method", json!("MD5")),
+        ("discovery_auth_method", json!("MD5")),
+        ("addressing_mode", json!("SAM4")),
         ("auth_password", Value::Null),
         ("auth_password", json!("a\nnode.startup = automatic")),
         ("auth_username", json!("")),
@@ -193,7 +253,7 @@ proptest! {
             Value::Object(flat)
         };
         if let Ok(Some(ConnectionInfo::Iscsi(connection))) = parse(info) {
-            prop_assert!(!connection.paths.is_empty());
+            prop_assert!(!connection.paths.is_empty() || connection.discovery.is_some());
             for path in connection.paths {
                 prop_assert!(!path.iqn.contains(['/', '\n', ' ']) && !path.iqn.starts_with('-'));
             }

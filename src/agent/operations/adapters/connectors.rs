@@ -25,6 +25,10 @@ impl ConnectorPort for HostConnectors {
         Ok(self.0.properties().await?)
     }
 
+    async fn settle(&self, info: &mut ConnectionInfo) -> PortResult<()> {
+        Ok(self.0.settle(info).await?)
+    }
+
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
         Ok(self.0.intent(info)?)
     }

@@ -147,6 +147,7 @@ fn not_found(what: &str) -> PortError {
 fn connection() -> ConnectionInfo {
     ConnectionInfo::Iscsi(IscsiConnection {
         paths: vec![IscsiPath { portal: "127.0.0.1:3260".parse().unwrap(), iqn: "iqn.2010-10.org.openstack:v".into(), lun: 1 }],
+        discovery: None,
         chap: Some(ChapCredentials { username: "u".into(), password: Secret::new("p") }),
         read_only: false,
         discard: false,
@@ -273,6 +274,10 @@ impl ConnectorPort for World {
             mountpoint: None,
         })
     }
+    async fn settle(&self, _info: &mut ConnectionInfo) -> PortResult<()> {
+        Ok(())
+    }
+
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
         let ConnectionInfo::Iscsi(iscsi) = info else { return Err(not_found("connector")) };
         Ok(ConnectIntent::Iscsi { initiator: Initiator::Qemu, paths: iscsi.paths.clone() })
