@@ -27,7 +27,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use command::CommandError;
 pub use error::ConnectorError;
-pub use iscsi::{InitiatorChoice, IscsiConfig, ProbeError};
+pub use iscsi::{InitiatorChoice, IscsiConfig, MultipathChoice, MultipathError, ProbeError};
 pub use nfs::{NfsConfig, NfsError};
 pub use rbd::{RbdConfig, RbdError};
 
@@ -125,7 +125,8 @@ impl Connectors {
             Err(ConnectorError::NoInitiatorName { .. }) => None,
             Err(error) => return Err(error),
         };
-        properties::read(&self.inner.config, initiator)
+        let (multipath, enforce_multipath) = self.inner.iscsi.wants_multipath().await;
+        Ok(ConnectorProperties { multipath, enforce_multipath, ..properties::read(&self.inner.config, initiator)? })
     }
 
     /// What a connect with this info would touch.
@@ -144,7 +145,7 @@ impl Connectors {
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
     /// could not, [`Self::undo`] tells.
     pub async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> Result<ConnectedDevice, ConnectorError> {
-        self.connect_by(volume, info, self.initiator()).await
+        self.connect_by(volume, info, self.initiator(), None).await
     }
 
     /// Connects a volume again whose device is gone, in the way it was connected before, whatever is chosen for new ones now.
@@ -154,7 +155,7 @@ impl Connectors {
         info: &ConnectionInfo,
         before: &ConnectedDevice,
     ) -> Result<ConnectedDevice, ConnectorError> {
-        self.connect_by(volume, info, before.initiator()).await
+        self.connect_by(volume, info, before.initiator(), Some(before)).await
     }
 
     async fn connect_by(
@@ -162,11 +163,16 @@ impl Connectors {
         volume: VolumeId,
         info: &ConnectionInfo,
         initiator: Initiator,
+        before: Option<&ConnectedDevice>,
     ) -> Result<ConnectedDevice, ConnectorError> {
+        let before = before.and_then(|device| match device {
+            ConnectedDevice::Block(block) => Some(block),
+            _ => None,
+        });
         match info {
             ConnectionInfo::Nfs(connection) => Ok(ConnectedDevice::File(self.inner.nfs.connect(volume, connection).await?)),
             ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.connect(connection)?),
-            other => self.inner.iscsi.connect(volume, iscsi_only(other)?, initiator).await,
+            other => self.inner.iscsi.connect(volume, iscsi_only(other)?, initiator, before).await,
         }
     }
 
@@ -189,7 +195,7 @@ impl Connectors {
     ) -> Result<ObservedIdentity, ConnectorError> {
         match device {
             ConnectedDevice::Block(block) => {
-                self.inner.iscsi.observe_block(&block.paths)?.ok_or(ConnectorError::NotConnected { volume })
+                self.inner.iscsi.observe_block(block)?.ok_or(ConnectorError::NotConnected { volume })
             }
             ConnectedDevice::IscsiNetwork(network) => {
                 let connection = info.map(iscsi_only).transpose()?;
@@ -240,8 +246,10 @@ impl Connectors {
         info: &ConnectionInfo,
         size_gib: u64,
     ) -> Result<u64, ConnectorError> {
-        let _ = (volume, device, identity, size_gib);
-        Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+        match device {
+            ConnectedDevice::Block(block) => self.inner.iscsi.grow(volume, block, identity, size_gib).await,
+            _ => Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() }),
+        }
     }
 
     /// How the device's ways to its storage are doing now. Bounded, and without effect.
@@ -251,8 +259,27 @@ impl Connectors {
         device: &ConnectedDevice,
         identity: &DeviceIdentity,
     ) -> Result<Health, ConnectorError> {
-        let _ = (volume, device, identity);
-        Ok(Health::Healthy)
+        match device {
+            ConnectedDevice::Block(block) => self.inner.iscsi.health(volume, block, identity).await,
+            _ => Ok(Health::Healthy),
+        }
+    }
+
+    /// Connects what is missing of a connected device: paths that were down, or were lost. What works goes on working meanwhile.
+    /// Returns the device as it is then; other paths than before mean that it is to be journalled anew.
+    pub async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+    ) -> Result<ConnectedDevice, ConnectorError> {
+        match device {
+            ConnectedDevice::Block(block) => {
+                self.inner.iscsi.repair(volume, block, identity, iscsi_only(info)?).await.map(ConnectedDevice::Block)
+            }
+            other => Ok(other.clone()),
+        }
     }
 
     /// Undoes a connect that did not come to its end, or whose device was not journalled. Removes only what that connect made.

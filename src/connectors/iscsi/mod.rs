@@ -5,7 +5,9 @@
 //! | `support` | which of the two this host can use, and the initiator's name |
 //! | `node_record`, `login` | open-iscsi's database and command |
 //! | `sessions` | what sessions, LUNs and disks there are, by sysfs |
-//! | `connect`, `scan` | the way in |
+//! | `connect`, `paths`, `scan` | the way in, over one path or all of them |
+//! | `multipath` | several paths as one map, by multipathd |
+//! | `grow`, `health` | a volume that was extended; a path that was lost |
 //! | `disconnect`, `device` | the way out |
 //! | `own_name` | which device is ours |
 //! | `identity` | SCSI pages 0x80 and 0x83 |
@@ -14,10 +16,14 @@
 mod connect;
 mod device;
 mod disconnect;
+mod grow;
+mod health;
 mod identity;
 mod login;
+mod multipath;
 mod node_record;
 mod own_name;
+mod paths;
 mod probe;
 mod scan;
 mod sessions;
@@ -25,14 +31,19 @@ mod support;
 
 use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, udev::UdevMonitor};
 use crate::model::{
-    BlockDevice, ConnectedDevice, DeviceIdentity, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
+    BlockDevice, ConnectedDevice, DeviceIdentity, Health, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
     VolumeId,
 };
 use disconnect::Reason;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+pub use multipath::{MultipathChoice, MultipathError};
 pub use probe::ProbeError;
+
+/// How long the paths that work wait for those that do not, yet. Long enough for a busy initiator to log in to a few portals, short
+/// enough that a portal that is down is no reason to let a guest wait.
+const PATH_GRACE: Duration = Duration::from_secs(5);
 
 /// `[iscsi] initiator`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -52,6 +63,8 @@ pub enum InitiatorChoice {
 pub struct IscsiConfig {
     /// Who logs in.
     pub initiator: InitiatorChoice,
+    /// Whether several paths are put together.
+    pub multipath: MultipathChoice,
     /// Deadline for reaching a portal and logging in, seconds; it goes into the node record too.
     pub login_timeout_s: u64,
     /// Deadline for a device to appear, to be flushed and to go, seconds each.
@@ -68,6 +81,7 @@ impl Default for IscsiConfig {
     fn default() -> Self {
         Self {
             initiator: InitiatorChoice::Auto,
+            multipath: MultipathChoice::Preferred,
             // open-iscsi's own default for both.
             login_timeout_s: 15,
             logout_timeout_s: 15,
@@ -86,7 +100,7 @@ pub(super) struct Iscsi {
     /// Who logs in for a new connect.
     choice: Initiator,
     /// There whenever the host can, whatever the choice: what an earlier choice connected must be seen and taken away.
-    kernel: Option<KernelInitiator>,
+    kernel: Option<Arc<KernelInitiator>>,
 }
 
 /// The way through the host's kernel.
@@ -98,6 +112,7 @@ struct KernelInitiator {
     names: own_name::OwnNames,
     locks: NamedLocks,
     monitor: UdevMonitor,
+    multipathd: multipath::daemon::Multipathd,
 }
 
 impl Iscsi {
@@ -106,14 +121,15 @@ impl Iscsi {
         let choice = support::choose(iscsi.initiator, &config.sysfs)?;
         let kernel = match support::missing(&config.sysfs) {
             Some(_) => None,
-            None => Some(KernelInitiator {
+            None => Some(Arc::new(KernelInitiator {
                 records: node_record::NodeRecords::new(&iscsi.etc_iscsi, iscsi.login_timeout_s, iscsi.logout_timeout_s),
                 names: own_name::OwnNames::new(&config.run_dir),
                 locks: NamedLocks::default(),
                 monitor: UdevMonitor::start().map_err(ConnectorError::system("listen to udev"))?,
                 sysfs: config.sysfs.clone(),
+                multipathd: multipath::daemon::Multipathd::new(iscsi.device_timeout_s),
                 config: iscsi.clone(),
-            }),
+            })),
         };
         Ok(Self { config: iscsi, choice, kernel })
     }
@@ -149,12 +165,18 @@ impl Iscsi {
         volume: VolumeId,
         connection: &IscsiConnection,
         initiator: Initiator,
+        before: Option<&BlockDevice>,
     ) -> Result<ConnectedDevice, ConnectorError> {
         Self::check(connection)?;
         match initiator {
             Initiator::Kernel => {
                 let kernel = self.kernel()?;
-                kernel.connect(volume, &connection.paths, connection.chap.as_ref()).await.map(ConnectedDevice::Block)
+                let device = if kernel.takes_all_paths(connection, before).await {
+                    kernel.connect_all(volume, connection, None).await
+                } else {
+                    kernel.connect_one(volume, connection, None).await
+                };
+                device.map(ConnectedDevice::Block)
             }
             Initiator::Qemu => {
                 let path = first_reachable(&connection.paths, self.config.login_timeout_s).await?;
@@ -178,16 +200,22 @@ impl Iscsi {
             .map_err(|source| ConnectorError::Probe { path: device.path.clone(), source })
     }
 
-    pub(super) fn observe_block(&self, volume_paths: &[IscsiPath]) -> Result<Option<ObservedIdentity>, ConnectorError> {
-        let Some(kernel) = &self.kernel else { return Ok(None) };
-        for path in volume_paths {
-            if let Some(session) = kernel.session(path)?
-                && let Some(observed) = device::observe(&session, path.lun)
-            {
-                return Ok(Some(observed));
-            }
+    /// Whether the volume service is to name every path, and whether one alone will not do.
+    pub(super) async fn wants_multipath(&self) -> (bool, bool) {
+        let kernel = self.kernel.as_ref().filter(|_| self.choice == Initiator::Kernel);
+        match (kernel, self.config.multipath) {
+            (None, _) | (_, MultipathChoice::Off) => (false, false),
+            (Some(_), MultipathChoice::Required) => (true, true),
+            (Some(kernel), MultipathChoice::Preferred) => (kernel.multipathd.runs().await, false),
         }
-        Ok(None)
+    }
+
+    pub(super) fn observe_block(&self, device: &BlockDevice) -> Result<Option<ObservedIdentity>, ConnectorError> {
+        let Some(kernel) = &self.kernel else { return Ok(None) };
+        Ok(match kernel.look(device)? {
+            Some(Seen { observed, .. }) => Some(observed),
+            None => None,
+        })
     }
 
     pub(super) fn state(
@@ -197,18 +225,65 @@ impl Iscsi {
         identity: Option<&DeviceIdentity>,
     ) -> Result<DeviceState, ConnectorError> {
         let Some(kernel) = &self.kernel else { return Ok(DeviceState::Absent) };
+        let Some(Seen { observed, path, map }) = kernel.look(device)? else { return Ok(DeviceState::Absent) };
+        let is_it = match (identity, kernel.session(&path)?) {
+            (Some(identity), _) => observed.identity == *identity,
+            (None, Some(session)) => kernel.is_ours(volume, &path, &session),
+            (None, None) => false,
+        };
+        if !is_it {
+            return Ok(DeviceState::Foreign { observed });
+        }
+        // Its disks are there, but what the guest's disk is named after is not, or is another map by now.
+        if device.multipath.is_some() && (map.is_none() || map != kernel.names.linked(volume)) {
+            return Ok(DeviceState::Absent);
+        }
+        Ok(DeviceState::Present { observed })
+    }
+
+    pub(super) async fn grow(
+        &self,
+        volume: VolumeId,
+        device: &BlockDevice,
+        identity: &DeviceIdentity,
+        size_gib: u64,
+    ) -> Result<u64, ConnectorError> {
+        self.kernel()?.grow(volume, device, identity, size_gib).await
+    }
+
+    pub(super) async fn health(
+        &self,
+        volume: VolumeId,
+        device: &BlockDevice,
+        identity: &DeviceIdentity,
+    ) -> Result<Health, ConnectorError> {
+        self.kernel()?.health(volume, device, identity).await
+    }
+
+    /// Connects what is missing of the device's paths.
+    pub(super) async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &BlockDevice,
+        identity: &DeviceIdentity,
+        connection: &IscsiConnection,
+    ) -> Result<BlockDevice, ConnectorError> {
+        Self::check(connection)?;
+        let kernel = self.kernel()?;
+        if device.multipath.is_none() {
+            return match self.state(volume, device, Some(identity))? {
+                DeviceState::Absent => kernel.connect_one(volume, connection, Some(identity)).await,
+                _ => Ok(device.clone()),
+            };
+        }
+        let mut repaired = kernel.connect_all(volume, connection, Some(identity)).await?;
+        // A path the service names no more may still have its disk here: it must be found at the detach.
         for path in &device.paths {
-            if let Some(session) = kernel.session(path)?
-                && let Some(observed) = device::observe(&session, path.lun)
-            {
-                let is_it = match identity {
-                    Some(identity) => observed.identity == *identity,
-                    None => kernel.is_ours(volume, path, &session),
-                };
-                return Ok(if is_it { DeviceState::Present { observed } } else { DeviceState::Foreign { observed } });
+            if !repaired.paths.contains(path) {
+                repaired.paths.push(path.clone());
             }
         }
-        Ok(DeviceState::Absent)
+        Ok(repaired)
     }
 
     pub(super) async fn disconnect(
@@ -217,17 +292,65 @@ impl Iscsi {
         device: &BlockDevice,
         identity: Option<&DeviceIdentity>,
     ) -> Result<Disconnected, ConnectorError> {
-        self.kernel()?.disconnect(volume, &device.paths, identity, Reason::Detach).await
+        let wwid = device.multipath.as_ref().map(|map| map.wwid.as_str());
+        self.kernel()?.disconnect(volume, &device.paths, wwid, identity, Reason::Detach).await
     }
 
     pub(super) async fn undo(&self, volume: VolumeId, paths: &[IscsiPath]) -> Result<Disconnected, ConnectorError> {
-        self.kernel()?.disconnect(volume, paths, None, Reason::Undo).await
+        self.kernel()?.disconnect(volume, paths, None, None, Reason::Undo).await
     }
 
-    fn kernel(&self) -> Result<&KernelInitiator, ConnectorError> {
+    fn kernel(&self) -> Result<&Arc<KernelInitiator>, ConnectorError> {
         self.kernel.as_ref().ok_or(ConnectorError::NoKernelInitiator {
             missing: "the kernel's initiator was there when the agent connected, and is not now",
         })
+    }
+}
+
+/// What there is of a device now.
+#[derive(Debug)]
+struct Seen {
+    /// Who it is and, of a map, how large the map is.
+    observed: ObservedIdentity,
+    /// The path it was asked over.
+    path: IscsiPath,
+    /// `dm-N`, where there is a map.
+    map: Option<String>,
+}
+
+impl KernelInitiator {
+    /// Whether a connect takes every path: as it was before, or as the settings, the service and multipathd have it.
+    async fn takes_all_paths(&self, connection: &IscsiConnection, before: Option<&BlockDevice>) -> bool {
+        match (before, self.config.multipath) {
+            (Some(before), _) => before.multipath.is_some(),
+            (None, MultipathChoice::Off) => false,
+            (None, MultipathChoice::Required) => true,
+            (None, MultipathChoice::Preferred) => connection.paths.len() > 1 && self.multipathd.runs().await,
+        }
+    }
+
+    /// The first disk at the device's paths, and its map. Of a map's disks, one that is another device than the rest is who it is.
+    fn look(&self, device: &BlockDevice) -> Result<Option<Seen>, ConnectorError> {
+        let map = device.multipath.as_ref().and_then(|map| multipath::maps::find(&self.sysfs, &map.wwid));
+        let mut seen: Option<Seen> = None;
+        for path in &device.paths {
+            let Some(session) = self.session(path)? else { continue };
+            let Some(mut observed) = device::observe(&session, path.lun) else { continue };
+            if let Some(size_bytes) = map.as_ref().and_then(multipath::maps::Map::size_bytes) {
+                observed.size_bytes = size_bytes;
+            }
+            match &seen {
+                Some(first) if first.observed.identity == observed.identity => {}
+                _ => {
+                    let map = map.as_ref().map(|map| map.kernel_name.clone());
+                    let is_second = seen.replace(Seen { observed, path: path.clone(), map }).is_some();
+                    if is_second {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(seen)
     }
 }
 
