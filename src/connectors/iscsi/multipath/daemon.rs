@@ -77,8 +77,7 @@ impl Multipathd {
     /// Makes a map for a WWID, and notes the WWID as one that shall have one, as `multipath -a` does: whatever
     /// `find_multipaths` says, this disk was asked for.
     pub(in crate::connectors::iscsi) async fn add_map(&self, wwid: &str) -> Result<bool, MultipathError> {
-        // The one value in a command that comes from a device. It is quoted there, and must stay within its quotes.
-        if !wwid.chars().all(|c| c.is_ascii_graphic() && c != '"') {
+        if !is_quotable(wwid) {
             return Ok(false);
         }
         self.order(&format!("add map \"{wwid}\"")).await
@@ -89,9 +88,12 @@ impl Multipathd {
         self.order(&format!("disablequeueing map {map}")).await
     }
 
-    /// Removes a map that nobody has open.
-    pub(in crate::connectors::iscsi) async fn remove_map(&self, map: &str) -> Result<bool, MultipathError> {
-        self.order(&format!("remove map {map}")).await
+    /// Removes a map that nobody has open, by its name: of all commands this one does not take `dm-N`.
+    pub(in crate::connectors::iscsi) async fn remove_map(&self, name: &str) -> Result<bool, MultipathError> {
+        if !is_quotable(name) {
+            return Ok(false);
+        }
+        self.order(&format!("remove map \"{name}\"")).await
     }
 
     /// Gives a map the size of its paths.
@@ -133,6 +135,11 @@ impl Multipathd {
         stream.read_exact(&mut text).await?;
         Ok(String::from_utf8_lossy(&text).trim_end_matches('\0').to_owned())
     }
+}
+
+/// What comes from a device or an administrator is quoted in a command, and must stay within its quotes.
+fn is_quotable(text: &str) -> bool {
+    text.chars().all(|c| (c.is_ascii_graphic() || c == ' ') && c != '"')
 }
 
 fn message(command: &str) -> Vec<u8> {

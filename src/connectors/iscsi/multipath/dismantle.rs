@@ -50,7 +50,7 @@ impl KernelInitiator {
         let mut events = self.monitor.subscribe();
         self.fail_what_waits(map).await;
         loop {
-            let why = match self.multipathd.remove_map(&map.kernel_name).await {
+            let why = match self.multipathd.remove_map(&map.name().unwrap_or_default()).await {
                 Ok(true) => "it came back".to_owned(),
                 Ok(false) => "multipathd refuses: it is in use on this host (mounted, or open)".to_owned(),
                 Err(MultipathError::NotRunning { .. }) => self.remove_by_dmsetup(map).await?,

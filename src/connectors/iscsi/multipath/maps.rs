@@ -37,6 +37,11 @@ impl Map {
         names(&self.folder.join("holders"))
     }
 
+    /// Its name now. Some of multipathd's commands take nothing else; no map is ever looked for by it.
+    pub(in crate::connectors::iscsi) fn name(&self) -> Option<String> {
+        read(&self.folder.join("dm/name"))
+    }
+
     /// Its size, bytes.
     pub(in crate::connectors::iscsi) fn size_bytes(&self) -> Option<u64> {
         read(&self.folder.join("size"))?.parse().ok().map(|sectors: u64| sectors.saturating_mul(SYSFS_SECTOR_BYTES))
