@@ -123,7 +123,9 @@ pub enum ConnectorError {
         found: Box<DeviceIdentity>,
     },
     /// The paths do not show the size that the volume was extended to.
-    #[error("volume {volume} has {smallest} to {largest} bytes on its paths after a rescan, {wanted} or more are wanted on all")]
+    #[error(
+        "volume {volume} has {smallest} to {largest} bytes on its paths after a rescan, {wanted} or more are wanted on all"
+    )]
     NotGrown {
         /// The volume.
         volume: VolumeId,

@@ -6,6 +6,7 @@ mod attach;
 #[path = "../common/mod.rs"]
 mod common;
 mod install;
+mod multipath;
 mod nfs;
 mod rbd;
 mod rig;

@@ -16,8 +16,7 @@
 //! made for: a portal that is slow holds up nobody who uses another.
 
 use super::{
-    KernelInitiator, MultipathChoice,
-    device,
+    KernelInitiator, MultipathChoice, device,
     disconnect::Reason,
     login,
     multipath::{MultipathError, maps},
@@ -87,8 +86,7 @@ impl KernelInitiator {
     }
 
     async fn is_taken_by_multipath(&self, disk: &str) -> bool {
-        maps::over(&self.sysfs, disk).is_some()
-            || (self.is_claimed_by_multipath(disk) && self.multipathd.runs().await)
+        maps::over(&self.sysfs, disk).is_some() || (self.is_claimed_by_multipath(disk) && self.multipathd.runs().await)
     }
 
     /// Gives the volume's own name to its only disk.
@@ -239,13 +237,15 @@ impl KernelInitiator {
     /// Whether Bowline made the LUN's device, and for this volume.
     pub(super) fn is_ours(&self, volume: VolumeId, path: &IscsiPath, session: &Session) -> bool {
         self.names.is_claimed(volume, path)
-            || session.disk(path.lun).is_some_and(|disk| device::kernel_name(&disk).is_some_and(|disk| self.is_linked(volume, disk)))
+            || session
+                .disk(path.lun)
+                .is_some_and(|disk| device::kernel_name(&disk).is_some_and(|disk| self.is_linked(volume, disk)))
     }
 
     /// Whether the volume's own name leads to the disk, or to the map over it.
     fn is_linked(&self, volume: VolumeId, disk: &str) -> bool {
-        self.names.linked(volume).is_some_and(|linked| {
-            linked == disk || maps::over(&self.sysfs, disk).is_some_and(|map| map.kernel_name == linked)
-        })
+        self.names
+            .linked(volume)
+            .is_some_and(|linked| linked == disk || maps::over(&self.sysfs, disk).is_some_and(|map| map.kernel_name == linked))
     }
 }

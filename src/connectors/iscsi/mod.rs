@@ -31,8 +31,8 @@ mod support;
 
 use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, udev::UdevMonitor};
 use crate::model::{
-    BlockDevice, ConnectedDevice, DeviceIdentity, Health, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
-    VolumeId,
+    BlockDevice, ConnectedDevice, DeviceIdentity, Health, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath,
+    ObservedIdentity, VolumeId,
 };
 use disconnect::Reason;
 use serde::{Deserialize, Serialize};

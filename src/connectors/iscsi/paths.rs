@@ -210,16 +210,15 @@ fn sort_out(
             fitting.push(disk);
             continue;
         }
-        let expected = wanted.clone().unwrap_or_else(|| DeviceIdentity { serial: connection.serial.clone(), wwids: Vec::new() });
+        let expected =
+            wanted.clone().unwrap_or_else(|| DeviceIdentity { serial: connection.serial.clone(), wwids: Vec::new() });
         let (path, found) = (disk.path.clone(), Box::new(identity));
         odd.push((disk, MultipathError::PathsDisagree { volume, path, expected: Box::new(expected), found }.into()));
     }
     let is_known = expected.is_some() || connection.serial.is_some();
     if fitting.is_empty() || (!is_known && !odd.is_empty()) {
-        let error = odd.pop().map_or_else(
-            || (ConnectorError::NotConnected { volume }, None),
-            |(disk, error)| (error, Some(disk)),
-        );
+        let error =
+            odd.pop().map_or_else(|| (ConnectorError::NotConnected { volume }, None), |(disk, error)| (error, Some(disk)));
         let all = fitting.into_iter().chain(odd.into_iter().map(|(disk, _)| disk)).chain(error.1).collect();
         return Err((error.0, all));
     }

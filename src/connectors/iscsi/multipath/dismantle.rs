@@ -99,8 +99,7 @@ impl KernelInitiator {
             Err(MultipathError::NotRunning { .. }) => {
                 let uuid = format!("mpath-{}", map.wwid);
                 let arguments = ["message", "--uuid", &uuid, "0", "fail_if_no_path"];
-                if let Err(error) =
-                    command::run("dmsetup", &arguments, Duration::from_secs(self.config.device_timeout_s)).await
+                if let Err(error) = command::run("dmsetup", &arguments, Duration::from_secs(self.config.device_timeout_s)).await
                 {
                     tracing::warn!(map = map.kernel_name, %error, "the map's queueing cannot be ended");
                 }
