@@ -85,7 +85,8 @@ impl Server {
         } else {
             Daemon::adopt(tgt.control_socket.clone()).await
         };
-        let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, tgt.portal.to_string()));
+        let portals = [&tgt.portal].into_iter().chain(&tgt.extra_portals).map(ToString::to_string).collect();
+        let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals));
         let driver = Arc::new(FilesDriver::new(state_dir.volumes()));
         let backends = Backends { driver, target: daemon.clone() };
         let manager = match Manager::start(store.clone(), backends).await {
@@ -118,7 +119,7 @@ impl Server {
 
     /// Answers until `stop`, then finishes what was begun.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServerError> {
-        info!("ready: volumes at http://{}/v3, iSCSI at {}", self.address, self.manager.portal());
+        info!("ready: volumes at http://{}/v3, iSCSI at {}", self.address, self.manager.portals().join(", "));
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on {}", self.address))]);
         let watchdog = tokio::spawn(feed_watchdog(self.store.clone()));
         let (stopping, stopped) = tokio::sync::oneshot::channel();

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use bowline::{
     agent::{
         api::{AgentApi, OperationState},
-        config::{self, Initiator, Settings},
+        config::{self, Initiator, Multipath, Settings},
         dbus,
         journal::Journal,
         memory,
@@ -13,7 +13,7 @@ use bowline::{
             adapters::{CloudVolumes, HostConnectors, Hypervisor},
         },
     },
-    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, NfsConfig},
+    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig},
     libvirt::{GuestEvent, Libvirt, LibvirtConfig},
     openstack::{CloudConfig, HttpOptions, VolumeService},
 };
@@ -227,6 +227,11 @@ fn connectors_config(settings: &Settings) -> ConnectorsConfig {
                 Initiator::Auto => InitiatorChoice::Auto,
                 Initiator::Kernel => InitiatorChoice::Kernel,
                 Initiator::Qemu => InitiatorChoice::Qemu,
+            },
+            multipath: match iscsi.multipath {
+                Multipath::Off => MultipathChoice::Off,
+                Multipath::Preferred => MultipathChoice::Preferred,
+                Multipath::Required => MultipathChoice::Required,
             },
             login_timeout_s: iscsi.login_timeout_s,
             device_timeout_s: iscsi.device_timeout_s,

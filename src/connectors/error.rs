@@ -1,6 +1,6 @@
 //! What can go wrong between connection info and a device.
 
-use super::{command::CommandError, iscsi::ProbeError, nfs::NfsError, rbd::RbdError};
+use super::{command::CommandError, iscsi::MultipathError, iscsi::ProbeError, nfs::NfsError, rbd::RbdError};
 use crate::model::{DeviceIdentity, ErrorKind, IscsiPath, Portal, VolumeId};
 use std::{io, path::PathBuf};
 
@@ -122,6 +122,20 @@ pub enum ConnectorError {
         /// What the device says.
         found: Box<DeviceIdentity>,
     },
+    /// The paths do not show the size that the volume was extended to.
+    #[error(
+        "volume {volume} has {smallest} to {largest} bytes on its paths after a rescan, {wanted} or more are wanted on all"
+    )]
+    NotGrown {
+        /// The volume.
+        volume: VolumeId,
+        /// Bytes of the smallest path.
+        smallest: u64,
+        /// Bytes of the largest.
+        largest: u64,
+        /// Bytes the volume should have.
+        wanted: u64,
+    },
     /// Something on the host holds the device.
     #[error("{device} is in use on this host (mounted, or claimed by device mapper): it is not removed")]
     DeviceInUse {
@@ -227,6 +241,9 @@ pub enum ConnectorError {
     /// RBD.
     #[error(transparent)]
     Rbd(#[from] RbdError),
+    /// Several paths to one LUN.
+    #[error(transparent)]
+    Multipath(#[from] MultipathError),
 }
 
 impl ConnectorError {
@@ -245,13 +262,16 @@ impl ConnectorError {
             Self::Command { source: CommandError::Timeout { .. }, .. } => ErrorKind::Timeout,
             Self::Command { .. } | Self::System { .. } | Self::NoInitiatorName { .. } => ErrorKind::Internal,
             Self::ForeignRecord { .. } | Self::ForeignDevice { .. } | Self::DeviceInUse { .. } => ErrorKind::Conflict,
-            Self::DeviceMissing { .. } | Self::KernelTimeout { .. } | Self::LoginUnderWay { .. } => ErrorKind::Timeout,
+            Self::DeviceMissing { .. } | Self::KernelTimeout { .. } | Self::LoginUnderWay { .. } | Self::NotGrown { .. } => {
+                ErrorKind::Timeout
+            }
             Self::NotConnected { .. } => ErrorKind::NotFound,
             Self::NotTheVolume { .. } => ErrorKind::IdentityMismatch,
             Self::Flush { .. } => ErrorKind::Unavailable,
             Self::Probe { source, .. } | Self::Discovery { source, .. } => source.kind(),
             Self::Nfs(error) => error.kind(),
             Self::Rbd(error) => error.kind(),
+            Self::Multipath(error) => error.kind(),
         }
     }
 

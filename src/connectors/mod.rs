@@ -27,7 +27,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use command::CommandError;
 pub use error::ConnectorError;
-pub use iscsi::{InitiatorChoice, IscsiConfig, ProbeError};
+pub use iscsi::{InitiatorChoice, IscsiConfig, MultipathChoice, MultipathError, ProbeError};
 pub use nfs::{NfsConfig, NfsError};
 pub use rbd::{RbdConfig, RbdError};
 
@@ -125,15 +125,18 @@ impl Connectors {
             Err(ConnectorError::NoInitiatorName { .. }) => None,
             Err(error) => return Err(error),
         };
-        properties::read(&self.inner.config, initiator)
+        let (multipath, enforce_multipath) = self.inner.iscsi.wants_multipath().await;
+        Ok(ConnectorProperties { multipath, enforce_multipath, ..properties::read(&self.inner.config, initiator)? })
     }
 
     /// Finds out what the info leaves to be asked for: by which paths a target is reached. Touches nothing; a second time it
     /// does nothing. Before [`Self::intent`], so that what is journalled names every path.
     pub async fn settle(&self, info: &mut ConnectionInfo) -> Result<(), ConnectorError> {
         match info {
-            // One path is what a volume is connected over, so those beside a named one are not asked for.
-            ConnectionInfo::Iscsi(connection) => self.inner.iscsi.settle(connection, false).await,
+            ConnectionInfo::Iscsi(connection) => {
+                let (all_paths, _) = self.inner.iscsi.wants_multipath().await;
+                self.inner.iscsi.settle(connection, all_paths).await
+            }
             _ => Ok(()),
         }
     }
@@ -154,7 +157,7 @@ impl Connectors {
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
     /// could not, [`Self::undo`] tells.
     pub async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> Result<ConnectedDevice, ConnectorError> {
-        self.connect_by(volume, info, self.initiator()).await
+        self.connect_by(volume, info, self.initiator(), None).await
     }
 
     /// Connects a volume again whose device is gone, in the way it was connected before, whatever is chosen for new ones now.
@@ -164,7 +167,7 @@ impl Connectors {
         info: &ConnectionInfo,
         before: &ConnectedDevice,
     ) -> Result<ConnectedDevice, ConnectorError> {
-        self.connect_by(volume, info, before.initiator()).await
+        self.connect_by(volume, info, before.initiator(), Some(before)).await
     }
 
     async fn connect_by(
@@ -172,11 +175,16 @@ impl Connectors {
         volume: VolumeId,
         info: &ConnectionInfo,
         initiator: Initiator,
+        before: Option<&ConnectedDevice>,
     ) -> Result<ConnectedDevice, ConnectorError> {
+        let before = before.and_then(|device| match device {
+            ConnectedDevice::Block(block) => Some(block),
+            _ => None,
+        });
         match info {
             ConnectionInfo::Nfs(connection) => Ok(ConnectedDevice::File(self.inner.nfs.connect(volume, connection).await?)),
             ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.connect(connection)?),
-            other => self.inner.iscsi.connect(volume, iscsi_only(other)?, initiator).await,
+            other => self.inner.iscsi.connect(volume, iscsi_only(other)?, initiator, before).await,
         }
     }
 
@@ -200,7 +208,7 @@ impl Connectors {
         match device {
             ConnectedDevice::Block(block) => {
                 let connection = info.map(iscsi_only).transpose()?;
-                self.inner.iscsi.observe_block(&block.paths, connection).await?.ok_or(ConnectorError::NotConnected { volume })
+                self.inner.iscsi.observe_block(volume, block, connection).await?.ok_or(ConnectorError::NotConnected { volume })
             }
             ConnectedDevice::IscsiNetwork(network) => {
                 let connection = info.map(iscsi_only).transpose()?;
@@ -251,8 +259,10 @@ impl Connectors {
         info: &ConnectionInfo,
         size_gib: u64,
     ) -> Result<u64, ConnectorError> {
-        let _ = (volume, device, identity, size_gib);
-        Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+        match device {
+            ConnectedDevice::Block(block) => self.inner.iscsi.grow(volume, block, identity, size_gib).await,
+            _ => Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() }),
+        }
     }
 
     /// How the device's ways to its storage are doing now. Bounded, and without effect.
@@ -262,8 +272,27 @@ impl Connectors {
         device: &ConnectedDevice,
         identity: &DeviceIdentity,
     ) -> Result<Health, ConnectorError> {
-        let _ = (volume, device, identity);
-        Ok(Health::Healthy)
+        match device {
+            ConnectedDevice::Block(block) => self.inner.iscsi.health(volume, block, identity).await,
+            _ => Ok(Health::Healthy),
+        }
+    }
+
+    /// Connects what is missing of a connected device: paths that were down, or were lost. What works goes on working meanwhile.
+    /// Returns the device as it is then; other paths than before mean that it is to be journalled anew.
+    pub async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+    ) -> Result<ConnectedDevice, ConnectorError> {
+        match device {
+            ConnectedDevice::Block(block) => {
+                self.inner.iscsi.repair(volume, block, identity, iscsi_only(info)?).await.map(ConnectedDevice::Block)
+            }
+            other => Ok(other.clone()),
+        }
     }
 
     /// Undoes a connect that did not come to its end, or whose device was not journalled. Removes only what that connect made.

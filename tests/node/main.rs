@@ -7,6 +7,7 @@ mod attach;
 mod common;
 mod install;
 mod iscsi;
+mod multipath;
 mod nfs;
 mod rbd;
 mod rig;

@@ -109,7 +109,7 @@ impl<'a> Views<'a> {
             "attach_mode": attachment.mode.as_str(),
             "attached_at": attachment.attached_at_us.map(time).unwrap_or_default(),
             "detached_at": "",
-            "connection_info": connection_info(attachment, self.state.manager.portal()),
+            "connection_info": connection_info(attachment, self.state.manager.portals()),
         })
     }
 }

@@ -73,8 +73,8 @@ pub trait Target: Send + Sync {
     /// Makes sure that the volume is not shown to anybody.
     fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>>;
 
-    /// Where hosts connect to, `address:port`.
-    fn portal(&self) -> &str;
+    /// Where hosts connect to, each as `address:port`; the one that every host is told comes first.
+    fn portals(&self) -> &[String];
 
     /// Counts the target daemon's lives, from 1. Each new one has forgotten every export.
     fn generation(&self) -> watch::Receiver<u64>;

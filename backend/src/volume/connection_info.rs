@@ -8,16 +8,16 @@ use crate::targets::{LUN, iqn, scsi_serial};
 
 /// The connection info of an attachment, empty where it has no host yet. Flat, with the driver's type and the ids beside
 /// the data, as the attachments API has it. Holds the CHAP password: it is for the attachment's owner only.
-pub fn connection_info(attachment: &Attachment, portal: &str) -> Map<String, Value> {
+pub fn connection_info(attachment: &Attachment, portals: &[String]) -> Map<String, Value> {
     let (Some(chap), Some(connector)) = (&attachment.chap, &attachment.connector) else { return Map::new() };
     let asked_read_only = connector.text("mode") == Some("ro");
     let mode = if asked_read_only { AttachMode::Ro } else { attachment.mode };
-    let info = json!({
+    let mut info = json!({
         "driver_volume_type": "iscsi",
         "attachment_id": attachment.id,
         "volume_id": attachment.volume_id,
         "target_discovered": false,
-        "target_portal": portal,
+        "target_portal": portals.first(),
         "target_iqn": iqn(attachment.volume_id),
         "target_lun": LUN,
         "auth_method": "CHAP",
@@ -30,6 +30,12 @@ pub fn connection_info(attachment: &Attachment, portal: &str) -> Map<String, Val
         "qos_specs": null,
         "scsi_serial": scsi_serial(attachment.volume_id),
     });
+    // As the field's drivers have it: the plural keys beside the singular ones, for hosts that said they want several paths.
+    if portals.len() > 1 && connector.flag("multipath") {
+        info["target_portals"] = json!(portals);
+        info["target_iqns"] = json!(vec![iqn(attachment.volume_id); portals.len()]);
+        info["target_luns"] = json!(vec![LUN; portals.len()]);
+    }
     match info {
         Value::Object(info) => info,
         _ => Map::new(),

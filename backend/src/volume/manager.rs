@@ -71,8 +71,8 @@ impl Manager {
     }
 
     /// Where hosts connect to.
-    pub fn portal(&self) -> &str {
-        self.parts.target.portal()
+    pub fn portals(&self) -> &[String] {
+        self.parts.target.portals()
     }
 
     /// Accepts a volume; its storage is made afterwards.

@@ -33,6 +33,7 @@ section!(
     /// `[iscsi]`
     Iscsi {
         initiator: Initiator,
+        multipath: Multipath,
         login_timeout_s: u64,
         device_timeout_s: u64,
         logout_timeout_s: u64,
@@ -87,6 +88,18 @@ pub enum Initiator {
     Kernel,
     /// QEMU's own.
     Qemu,
+}
+
+/// `iscsi.multipath`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Multipath {
+    /// One path.
+    Off,
+    /// All paths where there are several and multipathd runs.
+    Preferred,
+    /// All paths through multipathd, or an error.
+    Required,
 }
 
 /// A whole fragment.

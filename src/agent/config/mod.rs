@@ -7,7 +7,7 @@
 mod inputs;
 mod settings;
 
-pub use inputs::Initiator;
+pub use inputs::{Initiator, Multipath};
 pub use settings::{
     CloudSettings, GuestSettings, IscsiSettings, LibvirtSettings, NfsSettings, OperationSettings, PathSettings, Settings,
     VolumeSettings,

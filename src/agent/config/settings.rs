@@ -1,6 +1,6 @@
 //! Settings after merging: every value present, checked, in the agent's own types.
 
-use super::inputs::{Initiator, Inputs};
+use super::inputs::{Initiator, Inputs, Multipath};
 use crate::model::DiskBus;
 use std::path::PathBuf;
 
@@ -54,6 +54,8 @@ pub struct CloudSettings {
 pub struct IscsiSettings {
     /// Who logs in.
     pub initiator: Initiator,
+    /// Whether several paths are put together.
+    pub multipath: Multipath,
     /// Seconds for a login.
     pub login_timeout_s: u64,
     /// Seconds for a scanned LUN to appear, or to vanish.
@@ -189,6 +191,7 @@ impl Settings {
             },
             iscsi: IscsiSettings {
                 initiator: iscsi.initiator.unwrap_or(Initiator::Auto),
+                multipath: iscsi.multipath.unwrap_or(Multipath::Preferred),
                 login_timeout_s: seconds("iscsi.login_timeout_s", iscsi.login_timeout_s, 30)?,
                 device_timeout_s: seconds("iscsi.device_timeout_s", iscsi.device_timeout_s, 30)?,
                 logout_timeout_s: seconds("iscsi.logout_timeout_s", iscsi.logout_timeout_s, 30)?,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long a target may take to answer where its answer only adds to what is known, seconds.
-const SHORT_S: u64 = 5;
+pub(super) const SHORT_S: u64 = 5;
 
 impl KernelInitiator {
     /// Asks the target of `path` with these credentials, or those of the record that Bowline wrote for it.
@@ -44,12 +44,13 @@ impl KernelInitiator {
         path: &IscsiPath,
         session: &Session,
         chap: Option<&ChapCredentials>,
+        timeout_s: u64,
     ) -> Result<Option<ObservedIdentity>, ConnectorError> {
         let Some(known) = device::observe(session, path.lun) else { return Ok(None) };
         if known.identity.is_empty() {
             return Ok(Some(known));
         }
-        let now = self.ask_target(path, chap, self.config.login_timeout_s).await?;
+        let now = self.ask_target(path, chap, timeout_s).await?;
         if now.identity != known.identity {
             return Err(ConnectorError::LunChanged {
                 address: session.address(path.lun),

@@ -7,12 +7,14 @@
 //! | `accounts` | what targets must prove themselves with |
 //! | `discovery` | paths that the service leaves to be asked for |
 //! | `sessions` | what sessions, LUNs and disks there are, by sysfs |
-//! | `connect`, `scan` | the way in |
+//! | `connect`, `paths`, `scan` | the way in, over one path or all of them |
+//! | `multipath` | several paths as one map, by multipathd |
+//! | `grow`, `health` | a volume that was extended; a path that was lost |
 //! | `disconnect`, `device` | the way out |
+//! | `fresh`, `look` | what a LUN is now, by its target; what there is of a volume |
 //! | `own_name` | which device is ours |
 //! | `identity` | SCSI pages 0x80 and 0x83 |
 //! | `probe` | a small initiator that asks a target who its LUN is, and what targets there are |
-//! | `fresh` | what a LUN is now, where the kernel's word for it may be old |
 
 mod accounts;
 mod connect;
@@ -20,11 +22,16 @@ mod device;
 mod disconnect;
 mod discovery;
 mod fresh;
+mod grow;
+mod health;
 mod identity;
 mod iface;
 mod login;
+mod look;
+mod multipath;
 mod node_record;
 mod own_name;
+mod paths;
 mod probe;
 mod scan;
 mod sessions;
@@ -32,14 +39,19 @@ mod support;
 
 use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, udev::UdevMonitor};
 use crate::model::{
-    BlockDevice, ConnectedDevice, DeviceIdentity, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
-    VolumeId,
+    BlockDevice, ConnectedDevice, DeviceIdentity, Health, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath,
+    ObservedIdentity, VolumeId,
 };
 use disconnect::Reason;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+pub use multipath::{MultipathChoice, MultipathError};
 pub use probe::ProbeError;
+
+/// How long the paths that work wait for those that do not, yet. Long enough for a busy initiator to log in to a few portals, short
+/// enough that a portal that is down is no reason to let a guest wait.
+const PATH_GRACE: Duration = Duration::from_secs(5);
 
 /// `[iscsi] initiator`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,6 +71,8 @@ pub enum InitiatorChoice {
 pub struct IscsiConfig {
     /// Who logs in.
     pub initiator: InitiatorChoice,
+    /// Whether several paths are put together.
+    pub multipath: MultipathChoice,
     /// Deadline for reaching a portal and logging in, seconds; it goes into the node record too.
     pub login_timeout_s: u64,
     /// Deadline for a device to appear, to be flushed and to go, seconds each.
@@ -79,6 +93,7 @@ impl Default for IscsiConfig {
     fn default() -> Self {
         Self {
             initiator: InitiatorChoice::Auto,
+            multipath: MultipathChoice::Preferred,
             // open-iscsi's own default for both.
             login_timeout_s: 15,
             logout_timeout_s: 15,
@@ -102,7 +117,7 @@ pub(super) struct Iscsi {
     iface: iface::Iface,
     accounts: accounts::TargetAccounts,
     /// There whenever the host can, whatever the choice: what an earlier choice connected must be seen and taken away.
-    kernel: Option<KernelInitiator>,
+    kernel: Option<Arc<KernelInitiator>>,
 }
 
 /// The way through the host's kernel.
@@ -115,6 +130,7 @@ struct KernelInitiator {
     names: own_name::OwnNames,
     locks: NamedLocks,
     monitor: UdevMonitor,
+    multipathd: multipath::daemon::Multipathd,
 }
 
 impl Iscsi {
@@ -128,7 +144,7 @@ impl Iscsi {
         };
         let kernel = match support::missing(&config.sysfs) {
             Some(_) => None,
-            None => Some(KernelInitiator {
+            None => Some(Arc::new(KernelInitiator {
                 records: node_record::NodeRecords::new(&iscsi.etc_iscsi, iscsi.login_timeout_s, iscsi.logout_timeout_s)
                     .with_iface(iface.clone())
                     .with_accounts(accounts.clone()),
@@ -137,8 +153,9 @@ impl Iscsi {
                 locks: NamedLocks::default(),
                 monitor: UdevMonitor::start().map_err(ConnectorError::system("listen to udev"))?,
                 sysfs: config.sysfs.clone(),
+                multipathd: multipath::daemon::Multipathd::new(iscsi.device_timeout_s),
                 config: iscsi.clone(),
-            }),
+            })),
         };
         Ok(Self { config: iscsi, choice, iface, accounts, kernel })
     }
@@ -181,6 +198,7 @@ impl Iscsi {
         volume: VolumeId,
         connection: &IscsiConnection,
         initiator: Initiator,
+        before: Option<&BlockDevice>,
     ) -> Result<ConnectedDevice, ConnectorError> {
         Self::check(connection)?;
         for path in &connection.paths {
@@ -189,7 +207,12 @@ impl Iscsi {
         match initiator {
             Initiator::Kernel => {
                 let kernel = self.kernel()?;
-                kernel.connect(volume, &connection.paths, connection.chap.as_ref()).await.map(ConnectedDevice::Block)
+                let device = if kernel.takes_all_paths(connection, before).await {
+                    kernel.connect_all(volume, connection, None).await
+                } else {
+                    kernel.connect_one(volume, connection, None).await
+                };
+                device.map(ConnectedDevice::Block)
             }
             Initiator::Qemu => {
                 let path = first_reachable(&connection.paths, self.config.login_timeout_s).await?;
@@ -214,42 +237,59 @@ impl Iscsi {
             .map_err(|source| ConnectorError::Probe { path: device.path.clone(), source })
     }
 
-    pub(super) async fn observe_block(
-        &self,
-        volume_paths: &[IscsiPath],
-        connection: Option<&IscsiConnection>,
-    ) -> Result<Option<ObservedIdentity>, ConnectorError> {
-        let Some(kernel) = &self.kernel else { return Ok(None) };
-        let chap = connection.and_then(|connection| connection.chap.as_ref());
-        for path in volume_paths {
-            if let Some(session) = kernel.session(path)?
-                && let Some(observed) = kernel.observe_fresh(path, &session, chap).await?
-            {
-                return Ok(Some(observed));
-            }
+    /// Whether the volume service is to name every path, and whether one alone will not do.
+    pub(super) async fn wants_multipath(&self) -> (bool, bool) {
+        let kernel = self.kernel.as_ref().filter(|_| self.choice == Initiator::Kernel);
+        match (kernel, self.config.multipath) {
+            (None, _) | (_, MultipathChoice::Off) => (false, false),
+            (Some(_), MultipathChoice::Required) => (true, true),
+            (Some(kernel), MultipathChoice::Preferred) => (kernel.multipathd.runs().await, false),
         }
-        Ok(None)
     }
 
-    pub(super) async fn state(
+    pub(super) async fn grow(
         &self,
         volume: VolumeId,
         device: &BlockDevice,
-        identity: Option<&DeviceIdentity>,
-    ) -> Result<DeviceState, ConnectorError> {
-        let Some(kernel) = &self.kernel else { return Ok(DeviceState::Absent) };
+        identity: &DeviceIdentity,
+        size_gib: u64,
+    ) -> Result<u64, ConnectorError> {
+        self.kernel()?.grow(volume, device, identity, size_gib).await
+    }
+
+    pub(super) async fn health(
+        &self,
+        volume: VolumeId,
+        device: &BlockDevice,
+        identity: &DeviceIdentity,
+    ) -> Result<Health, ConnectorError> {
+        self.kernel()?.health(volume, device, identity).await
+    }
+
+    /// Connects what is missing of the device's paths.
+    pub(super) async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &BlockDevice,
+        identity: &DeviceIdentity,
+        connection: &IscsiConnection,
+    ) -> Result<BlockDevice, ConnectorError> {
+        Self::check(connection)?;
+        let kernel = self.kernel()?;
+        if device.multipath.is_none() {
+            return match self.state(volume, device, Some(identity)).await? {
+                DeviceState::Absent => kernel.connect_one(volume, connection, Some(identity)).await,
+                _ => Ok(device.clone()),
+            };
+        }
+        let mut repaired = kernel.connect_all(volume, connection, Some(identity)).await?;
+        // A path the service names no more may still have its disk here: it must be found at the detach.
         for path in &device.paths {
-            if let Some(session) = kernel.session(path)?
-                && let Some(observed) = kernel.observe_if_answered(path, &session).await
-            {
-                let is_it = match identity {
-                    Some(identity) => observed.identity == *identity,
-                    None => kernel.is_ours(volume, path, &session),
-                };
-                return Ok(if is_it { DeviceState::Present { observed } } else { DeviceState::Foreign { observed } });
+            if !repaired.paths.contains(path) {
+                repaired.paths.push(path.clone());
             }
         }
-        Ok(DeviceState::Absent)
+        Ok(repaired)
     }
 
     pub(super) async fn disconnect(
@@ -258,14 +298,15 @@ impl Iscsi {
         device: &BlockDevice,
         identity: Option<&DeviceIdentity>,
     ) -> Result<Disconnected, ConnectorError> {
-        self.kernel()?.disconnect(volume, &device.paths, identity, Reason::Detach).await
+        let wwid = device.multipath.as_ref().map(|map| map.wwid.as_str());
+        self.kernel()?.disconnect(volume, &device.paths, wwid, identity, Reason::Detach).await
     }
 
     pub(super) async fn undo(&self, volume: VolumeId, paths: &[IscsiPath]) -> Result<Disconnected, ConnectorError> {
-        self.kernel()?.disconnect(volume, paths, None, Reason::Undo).await
+        self.kernel()?.disconnect(volume, paths, None, None, Reason::Undo).await
     }
 
-    fn kernel(&self) -> Result<&KernelInitiator, ConnectorError> {
+    fn kernel(&self) -> Result<&Arc<KernelInitiator>, ConnectorError> {
         self.kernel.as_ref().ok_or(ConnectorError::NoKernelInitiator {
             missing: "the kernel's initiator was there when the agent connected, and is not now",
         })
@@ -276,6 +317,16 @@ impl KernelInitiator {
     /// The name it logs in with.
     fn initiator_name(&self) -> Result<String, ConnectorError> {
         support::initiator_name(&self.config.initiator_name_file, &self.iface)
+    }
+
+    /// Whether a connect takes every path: as it was before, or as the settings, the service and multipathd have it.
+    async fn takes_all_paths(&self, connection: &IscsiConnection, before: Option<&BlockDevice>) -> bool {
+        match (before, self.config.multipath) {
+            (Some(before), _) => before.multipath.is_some(),
+            (None, MultipathChoice::Off) => false,
+            (None, MultipathChoice::Required) => true,
+            (None, MultipathChoice::Preferred) => connection.paths.len() > 1 && self.multipathd.runs().await,
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! RUN/claims/<volume id>    "this LUN was absent, and Bowline was about to scan it for this volume"   before the scan
-//! RUN/volumes/<volume id>   symlink to /dev/sdX, what the guest's disk is given                        after it was found
+//! RUN/volumes/<volume id>   symlink to /dev/sdX or /dev/dm-N, what the guest's disk is given           after it was found
 //! ```
-//! Only a device that a claim or a link of the volume leads to is ever deleted. Both live under /run, so they end
+//! A volume of several paths has a line in its claim for each. Only a device that a claim or a link of the volume leads to is ever deleted. Both live under /run, so they end
 //! with the devices they speak of when the host does. No udev rule knows them, so none takes them back.
 
 use crate::model::{IscsiPath, VolumeId};
@@ -12,17 +12,20 @@ use std::{
     fs, io,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// The two folders.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct OwnNames {
     run_dir: PathBuf,
+    /// The paths of one volume come and go side by side, and their lines are in one file.
+    changing: Mutex<()>,
 }
 
 impl OwnNames {
     pub(super) fn new(run_dir: &Path) -> Self {
-        Self { run_dir: run_dir.to_owned() }
+        Self { run_dir: run_dir.to_owned(), changing: Mutex::new(()) }
     }
 
     /// The volume's name, whether or not it exists now.
@@ -36,16 +39,38 @@ impl OwnNames {
 
     /// Notes that the LUN at `path` is about to be scanned for the volume and was absent before.
     pub(super) fn claim(&self, volume: VolumeId, path: &IscsiPath) -> io::Result<()> {
-        let file = self.claim_file(volume);
-        let draft = file.with_extension("new");
-        create_parent(&file)?;
-        fs::write(&draft, path.to_string())?;
-        fs::rename(draft, file)
+        let _guard = self.changing();
+        let mut lines = self.claims(volume)?;
+        let line = path.to_string();
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+        self.write_claims(volume, &lines)
     }
 
     /// Whether the volume claimed exactly this LUN.
     pub(super) fn is_claimed(&self, volume: VolumeId, path: &IscsiPath) -> bool {
-        fs::read_to_string(self.claim_file(volume)).is_ok_and(|text| text == path.to_string())
+        self.claims(volume).is_ok_and(|lines| lines.contains(&path.to_string()))
+    }
+
+    fn claims(&self, volume: VolumeId) -> io::Result<Vec<String>> {
+        match fs::read_to_string(self.claim_file(volume)) {
+            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_claims(&self, volume: VolumeId, lines: &[String]) -> io::Result<()> {
+        let file = self.claim_file(volume);
+        let draft = file.with_extension("new");
+        create_parent(&file)?;
+        fs::write(&draft, lines.join("\n"))?;
+        fs::rename(draft, file)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Points the volume's name at `/dev/<kernel_name>`, in one step for whoever opens it.
@@ -70,9 +95,12 @@ impl OwnNames {
         remove_if_there(&self.link(volume))
     }
 
-    /// Takes back a claim of this LUN that brought no device. A claim of another path stays.
+    /// Takes back a claim of this LUN that brought no device. Claims of other paths stay.
     pub(super) fn unclaim(&self, volume: VolumeId, path: &IscsiPath) -> io::Result<()> {
-        if self.is_claimed(volume, path) { remove_if_there(&self.claim_file(volume)).map(drop) } else { Ok(()) }
+        let _guard = self.changing();
+        let mut lines = self.claims(volume)?;
+        lines.retain(|line| *line != path.to_string());
+        if lines.is_empty() { remove_if_there(&self.claim_file(volume)).map(drop) } else { self.write_claims(volume, &lines) }
     }
 
     /// Removes link and claim, once there is no device any more.
@@ -133,6 +161,10 @@ mod tests {
         assert!(!names.is_claimed(volume(), &path(2)));
         names.unclaim(volume(), &path(2)).unwrap();
         assert!(names.is_claimed(volume(), &path(1)), "another LUN's claim must stay");
+        names.claim(volume(), &path(2)).unwrap();
+        assert!(names.is_claimed(volume(), &path(1)) && names.is_claimed(volume(), &path(2)), "a second path is claimed too");
+        names.unclaim(volume(), &path(2)).unwrap();
+        assert!(!names.is_claimed(volume(), &path(2)));
         names.remove_link(volume()).unwrap();
         assert!(names.is_claimed(volume(), &path(1)), "removing the link must keep the claim");
         names.forget(volume()).unwrap();

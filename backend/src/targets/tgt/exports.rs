@@ -34,13 +34,13 @@ const COMMANDS_END: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct TgtTarget {
     daemon: Daemon,
-    portal: String,
+    portals: Vec<String>,
 }
 
 impl TgtTarget {
-    /// Targets in this tgtd, which hosts reach at `portal`.
-    pub fn new(daemon: Daemon, portal: String) -> Self {
-        Self { daemon, portal }
+    /// Targets in this tgtd, which hosts reach at these portals.
+    pub fn new(daemon: Daemon, portals: Vec<String>) -> Self {
+        Self { daemon, portals }
     }
 
     /// Ends the daemon, where it is our own.
@@ -160,8 +160,8 @@ impl Target for TgtTarget {
         self.remove_target(export).map(|done| named(export, done)).boxed()
     }
 
-    fn portal(&self) -> &str {
-        &self.portal
+    fn portals(&self) -> &[String] {
+        &self.portals
     }
 
     fn generation(&self) -> watch::Receiver<u64> {
@@ -169,7 +169,13 @@ impl Target for TgtTarget {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<(), TargetError>> {
-        self.daemon.open_portal(&self.portal).map(|done| done.map_err(|source| portal_error(&self.portal, source))).boxed()
+        async {
+            for portal in &self.portals {
+                self.daemon.open_portal(portal).await.map_err(|source| portal_error(portal, source))?;
+            }
+            Ok(())
+        }
+        .boxed()
     }
 }
 
