@@ -109,7 +109,7 @@ impl Connectors {
     pub fn new(config: ConnectorsConfig) -> Result<Self, ConnectorError> {
         let iscsi = iscsi::Iscsi::new(&config)?;
         let nfs = nfs::Nfs::new(&config.nfs, &config.run_dir)?;
-        let rbd = rbd::Rbd::new(config.rbd.clone());
+        let rbd = rbd::Rbd::new(&config)?;
         Ok(Self { inner: Arc::new(Inner { config, iscsi, nfs, rbd }) })
     }
 
@@ -144,7 +144,9 @@ impl Connectors {
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
     /// could not, [`Self::undo`] tells.
     pub async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> Result<ConnectedDevice, ConnectorError> {
-        self.connect_by(volume, info, self.initiator()).await
+        let ConnectionInfo::Rbd(connection) = info else { return self.connect_by(volume, info, self.initiator()).await };
+        self.inner.rbd.admit(connection).await?;
+        self.connect_by(volume, info, self.inner.rbd.client()).await
     }
 
     /// Connects a volume again whose device is gone, in the way it was connected before, whatever is chosen for new ones now.
@@ -165,7 +167,7 @@ impl Connectors {
     ) -> Result<ConnectedDevice, ConnectorError> {
         match info {
             ConnectionInfo::Nfs(connection) => Ok(ConnectedDevice::File(self.inner.nfs.connect(volume, connection).await?)),
-            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.connect(connection)?),
+            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.connect(volume, connection, initiator).await?),
             other => self.inner.iscsi.connect(volume, iscsi_only(other)?, initiator).await,
         }
     }
@@ -196,6 +198,9 @@ impl Connectors {
                 self.inner.iscsi.observe_network(network, connection).await
             }
             ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.observe(network, rbd_only(info)).await?),
+            ConnectedDevice::RbdBlock(block) => {
+                self.inner.rbd.observe_block(volume, block)?.ok_or(ConnectorError::NotConnected { volume })
+            }
             ConnectedDevice::File(file) => self.inner.nfs.observe(file).await?.ok_or(ConnectorError::NotConnected { volume }),
         }
     }
@@ -211,6 +216,7 @@ impl Connectors {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.state(volume, block, identity),
             ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(DeviceState::Absent),
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.state_block(volume, block, identity)?),
             ConnectedDevice::File(file) => Ok(self.inner.nfs.state(volume, file, identity).await?),
         }
     }
@@ -226,6 +232,7 @@ impl Connectors {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.disconnect(volume, block, identity).await,
             ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(Disconnected::Unchanged),
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.disconnect_block(volume, block, identity).await?),
             ConnectedDevice::File(file) => Ok(self.inner.nfs.release(volume, &file.export, &file.mount_point).await?),
         }
     }
@@ -240,8 +247,15 @@ impl Connectors {
         info: &ConnectionInfo,
         size_gib: u64,
     ) -> Result<u64, ConnectorError> {
-        let _ = (volume, device, identity, size_gib);
-        Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+        match device {
+            ConnectedDevice::RbdNetwork(network) => {
+                Ok(self.inner.rbd.grow(network, rbd_only(Some(info)), identity, size_gib).await?)
+            }
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.grow_block(volume, block, identity, size_gib).await?),
+            ConnectedDevice::Block(_) | ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::File(_) => {
+                Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+            }
+        }
     }
 
     /// How the device's ways to its storage are doing now. Bounded, and without effect.
@@ -251,15 +265,21 @@ impl Connectors {
         device: &ConnectedDevice,
         identity: &DeviceIdentity,
     ) -> Result<Health, ConnectorError> {
-        let _ = (volume, device, identity);
-        Ok(Health::Healthy)
+        match device {
+            ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.health(network).await),
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.health_block(volume, block, identity).await?),
+            ConnectedDevice::Block(_) | ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::File(_) => Ok(Health::Healthy),
+        }
     }
 
     /// Undoes a connect that did not come to its end, or whose device was not journalled. Removes only what that connect made.
     pub async fn undo(&self, volume: VolumeId, intent: &ConnectIntent) -> Result<Disconnected, ConnectorError> {
         match intent {
             ConnectIntent::Iscsi { initiator: Initiator::Kernel, paths } => self.inner.iscsi.undo(volume, paths).await,
-            ConnectIntent::Iscsi { initiator: Initiator::Qemu, .. } | ConnectIntent::Rbd { .. } => Ok(Disconnected::Unchanged),
+            ConnectIntent::Iscsi { initiator: Initiator::Qemu, .. } | ConnectIntent::Rbd { initiator: Initiator::Qemu, .. } => {
+                Ok(Disconnected::Unchanged)
+            }
+            ConnectIntent::Rbd { initiator: Initiator::Kernel, image } => Ok(self.inner.rbd.undo_map(volume, image).await?),
             ConnectIntent::Nfs { export, mount_point } => Ok(self.inner.nfs.release(volume, export, mount_point).await?),
         }
     }

@@ -99,6 +99,7 @@ fn rbd(mut fields: Fields) -> Parsed<RbdConnection> {
         read_only: read_only(&mut fields)?,
         discard: flag(&fields, "discard")?,
         encrypted: flag(&fields, "encrypted")?,
+        shared: false,
     })
 }
 

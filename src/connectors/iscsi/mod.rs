@@ -17,7 +17,7 @@ mod disconnect;
 mod identity;
 mod login;
 mod node_record;
-mod own_name;
+pub(super) mod own_name;
 mod probe;
 mod scan;
 mod sessions;

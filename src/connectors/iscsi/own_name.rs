@@ -7,8 +7,9 @@
 //! Only a device that a claim or a link of the volume leads to is ever deleted. Both live under /run, so they end
 //! with the devices they speak of when the host does. No udev rule knows them, so none takes them back.
 
-use crate::model::{IscsiPath, VolumeId};
+use crate::model::VolumeId;
 use std::{
+    fmt::Display,
     fs, io,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
@@ -16,17 +17,17 @@ use std::{
 
 /// The two folders.
 #[derive(Debug, Clone)]
-pub(super) struct OwnNames {
+pub(in crate::connectors) struct OwnNames {
     run_dir: PathBuf,
 }
 
 impl OwnNames {
-    pub(super) fn new(run_dir: &Path) -> Self {
+    pub(in crate::connectors) fn new(run_dir: &Path) -> Self {
         Self { run_dir: run_dir.to_owned() }
     }
 
     /// The volume's name, whether or not it exists now.
-    pub(super) fn link(&self, volume: VolumeId) -> PathBuf {
+    pub(in crate::connectors) fn link(&self, volume: VolumeId) -> PathBuf {
         self.run_dir.join("volumes").join(volume.to_string())
     }
 
@@ -35,7 +36,7 @@ impl OwnNames {
     }
 
     /// Notes that the LUN at `path` is about to be scanned for the volume and was absent before.
-    pub(super) fn claim(&self, volume: VolumeId, path: &IscsiPath) -> io::Result<()> {
+    pub(in crate::connectors) fn claim(&self, volume: VolumeId, path: &impl Display) -> io::Result<()> {
         let file = self.claim_file(volume);
         let draft = file.with_extension("new");
         create_parent(&file)?;
@@ -44,12 +45,12 @@ impl OwnNames {
     }
 
     /// Whether the volume claimed exactly this LUN.
-    pub(super) fn is_claimed(&self, volume: VolumeId, path: &IscsiPath) -> bool {
+    pub(in crate::connectors) fn is_claimed(&self, volume: VolumeId, path: &impl Display) -> bool {
         fs::read_to_string(self.claim_file(volume)).is_ok_and(|text| text == path.to_string())
     }
 
     /// Points the volume's name at `/dev/<kernel_name>`, in one step for whoever opens it.
-    pub(super) fn set_link(&self, volume: VolumeId, kernel_name: &str) -> io::Result<PathBuf> {
+    pub(in crate::connectors) fn set_link(&self, volume: VolumeId, kernel_name: &str) -> io::Result<PathBuf> {
         let link = self.link(volume);
         let draft = link.with_extension("new");
         create_parent(&link)?;
@@ -60,23 +61,23 @@ impl OwnNames {
     }
 
     /// The kernel name the volume's name points to.
-    pub(super) fn linked(&self, volume: VolumeId) -> Option<String> {
+    pub(in crate::connectors) fn linked(&self, volume: VolumeId) -> Option<String> {
         let target = fs::read_link(self.link(volume)).ok()?;
         Some(target.strip_prefix("/dev").ok()?.to_str()?.to_owned())
     }
 
     /// Removes the volume's link. The claim stays until the device is gone.
-    pub(super) fn remove_link(&self, volume: VolumeId) -> io::Result<bool> {
+    pub(in crate::connectors) fn remove_link(&self, volume: VolumeId) -> io::Result<bool> {
         remove_if_there(&self.link(volume))
     }
 
     /// Takes back a claim of this LUN that brought no device. A claim of another path stays.
-    pub(super) fn unclaim(&self, volume: VolumeId, path: &IscsiPath) -> io::Result<()> {
+    pub(in crate::connectors) fn unclaim(&self, volume: VolumeId, path: &impl Display) -> io::Result<()> {
         if self.is_claimed(volume, path) { remove_if_there(&self.claim_file(volume)).map(drop) } else { Ok(()) }
     }
 
     /// Removes link and claim, once there is no device any more.
-    pub(super) fn forget(&self, volume: VolumeId) -> io::Result<bool> {
+    pub(in crate::connectors) fn forget(&self, volume: VolumeId) -> io::Result<bool> {
         let link = self.remove_link(volume)?;
         Ok(remove_if_there(&self.claim_file(volume))? || link)
     }
@@ -104,6 +105,7 @@ fn remove_if_there(file: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::IscsiPath;
 
     fn volume() -> VolumeId {
         "94333fbd-2aab-4a5a-befd-e30c2f7377fd".parse().unwrap()
