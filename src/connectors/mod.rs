@@ -252,7 +252,10 @@ impl Connectors {
                 Ok(self.inner.rbd.grow(network, rbd_only(Some(info)), identity, size_gib).await?)
             }
             ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.grow_block(volume, block, identity, size_gib).await?),
-            ConnectedDevice::Block(_) | ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::File(_) => {
+            ConnectedDevice::File(file) => {
+                self.inner.nfs.grow(file, identity, size_gib).await?.ok_or(ConnectorError::NotConnected { volume })
+            }
+            ConnectedDevice::Block(_) | ConnectedDevice::IscsiNetwork(_) => {
                 Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
             }
         }
@@ -268,7 +271,8 @@ impl Connectors {
         match device {
             ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.health(network).await),
             ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.health_block(volume, block, identity).await?),
-            ConnectedDevice::Block(_) | ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::File(_) => Ok(Health::Healthy),
+            ConnectedDevice::File(file) => Ok(self.inner.nfs.health(file).await),
+            ConnectedDevice::Block(_) | ConnectedDevice::IscsiNetwork(_) => Ok(Health::Healthy),
         }
     }
 

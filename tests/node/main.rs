@@ -6,6 +6,8 @@ mod attach;
 #[path = "../common/mod.rs"]
 mod common;
 mod install;
+mod krbd;
 mod nfs;
 mod rbd;
+mod rbd_holders;
 mod rig;
