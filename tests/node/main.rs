@@ -8,6 +8,7 @@ mod common;
 mod install;
 mod krbd;
 mod nfs;
+mod nfs_servers;
 mod rbd;
 mod rbd_holders;
 mod rig;

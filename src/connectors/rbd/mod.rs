@@ -133,8 +133,7 @@ impl Rbd {
         if let Some(owner) = holders.left_lock() {
             tracing::warn!(
                 %image,
-                owner,
-                "the image's lock is left from a client that is gone: Ceph blocks that client and hands the lock on at the first \
+                "the image's lock is left from {owner}, which is gone: Ceph shuts that client out and hands the lock on at the first \
                  write, for which the user needs the capability 'profile rbd' on the monitors"
             );
         }
