@@ -130,4 +130,18 @@ fn an_image_made_anew_is_not_given_to_the_guest_that_had_the_old_one() {
     let output = node.exec("virsh start g1");
     assert!(output.status != 0 && output.stderr.contains(VOLUME), "the guest starts with another image: {output:?}");
     assert!(node.ok("journalctl -b -u bowlined --no-pager -o verbose").contains("was recorded as"), "it is told");
+
+    // QEMU's own client would find the image by its name: the guest gets no key for another one.
+    ceph.site.bowline(&format!("detach {VOLUME} g1")).ok();
+    ceph.assert_nothing_left(VOLUME, &image, "after another image");
+    ceph.site.stop_agent();
+    node.ok(&format!("rm {FRAGMENT}"));
+    ceph.site.start_agent("");
+    ceph.site.bowline(&format!("attach {VOLUME} g1")).ok();
+    ceph.site.stop_agent();
+    node.ok(&format!("rbd rm --no-progress {image}"));
+    ceph.image(&image, "made-on-the-side");
+    ceph.site.start_agent("");
+    let output = node.exec("virsh start g1");
+    assert!(output.status != 0 && output.stderr.contains("ecret"), "the guest starts with another image: {output:?}");
 }
