@@ -88,12 +88,10 @@ fn the_kernel_maps_the_very_image_and_unmaps_it_and_no_namesake() {
     node.ok("timeout 60 bash -c 'until bowline --json operations | grep -q \"in use\"; do sleep 0.3; done'");
     assert_eq!(mapped(&node).lines().count(), 3, "unmapped under somebody");
     node.ok("kill $(cat /run/holder)");
-    // It is tried again by itself, ever more seldom.
-    node.exec_for(
-        "timeout 150 bash -c 'until bowline --json list | jq -e \".attachments == []\"; do sleep 1; done'",
-        Duration::from_secs(160),
-    )
-    .ok();
+    // It is tried again by itself, ever more seldom, and at once by an agent that starts.
+    restarted_at(site, "");
+    let listed = "timeout 60 bash -c 'until bowline --json list | jq -e \".attachments == []\"; do sleep 0.5; done'";
+    node.exec_for(listed, Duration::from_secs(70)).ok();
     ceph.assert_nothing_left(VOLUME, &image, "after somebody held it");
     assert_eq!(mapped(&node), theirs);
 
@@ -118,12 +116,17 @@ fn an_image_made_anew_is_not_given_to_the_guest_that_had_the_old_one() {
     ceph.told("'hosts=[\"[::1]\"]' \"keyring=$(cat /root/cinder.key)\"", VOLUME, 1);
     ceph.attach(VOLUME);
     ceph.site.stop_agent();
-    // As after a reboot: nothing is mapped and no own name is there.
-    node.ok(&format!("virsh -q destroy g1 && rbd unmap {image} && rm -r /run/bowline/volumes /run/bowline/claims"));
+    // Unmapped by somebody, who maps another image in its place.
+    ceph.image("others/theirs", "theirs");
+    node.ok(&format!("virsh -q destroy g1 && rbd unmap {image} && rbd map others/theirs"));
     ceph.site.start_agent("");
     assert!(mapped(&node).contains(VOLUME), "the same image is mapped again");
+    assert!(mapped(&node).contains("others//theirs") && ceph.bytes("others/theirs", 0, 6) == "theirs");
+    let name = node.ok(&format!("cat /sys/block/$(basename $(readlink /run/bowline/volumes/{VOLUME}))/device/name"));
+    assert_eq!(name, format!("volume-{VOLUME}"), "its name leads to the other");
     ceph.site.stop_agent();
-    node.ok(&format!("rbd unmap {image} && rm -r /run/bowline/volumes /run/bowline/claims && rbd rm --no-progress {image}"));
+    // As after a reboot: nothing is mapped and no own name is there.
+    node.ok(&format!("rbd unmap others/theirs && rbd unmap {image} && rm -r /run/bowline/volumes /run/bowline/claims && rbd rm --no-progress {image}"));
     ceph.image(&image, "somebody else's!");
     ceph.site.start_agent("");
     assert_eq!(mapped(&node), "", "another image was kept mapped");

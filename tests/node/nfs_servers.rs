@@ -162,11 +162,17 @@ fn without_systemd_it_is_mounted_directly() {
         node.ok(
             "env -u JOURNAL_STREAM setsid bowlined >/run/bowlined.log 2>&1 </dev/null & wait-for-line /run/bowlined.log ready:",
         );
-        let options = round(&direct, guest, &id, "mounted directly");
+        direct.bowline(&format!("attach {id} g1")).ok();
+        let (disk, _) = guest.expect_disk(&id[..20], SOON);
+        guest.write(&disk, 5000, "mounted directly");
+        let options = node.ok("findmnt -nt nfs4 -o OPTIONS");
+        direct.bowline(&format!("detach {id}")).ok();
         for option in ["nosuid", "nodev", "noexec", "vers=4.2"] {
             assert!(options.contains(option), "{option} in {options}");
         }
-        direct.stop_agent();
         node.ok("mv /run/systemd/away /run/systemd/system");
+        assert_nothing_left(&direct, &id, "mounted directly");
+        assert_eq!(in_file(node, &id, "raw", 5000, 16), "mounted directly");
+        direct.stop_agent();
     });
 }

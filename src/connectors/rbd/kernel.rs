@@ -86,6 +86,8 @@ impl Kernel {
         if let Some(other) = self.bus.mappings_of(image)?.first() {
             return Err(RbdError::ForeignMapping { image: image.to_string(), device: other.kernel_name() });
         }
+        // A name that somebody has unmapped the device of leads to whatever is mapped next.
+        self.names.remove_link(volume).map_err(RbdError::system("forget an old name"))?;
         self.names.claim(volume, &claim(image)).map_err(RbdError::system("claim the image"))?;
         let mut verb = vec!["device", "map"];
         if read_only {
@@ -303,6 +305,27 @@ mod tests {
         let device = RbdBlockDevice { cluster: "other".into(), ..host.device() };
         assert_eq!(host.kernel.state(volume(), &device, None).unwrap(), DeviceState::Absent);
         assert_eq!(host.unmapped(), "");
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_asked_to_look_again_and_believed_when_it_does_not_see_the_new_size() {
+        let host = Host::new();
+        host.mapped(1, "volumes", "bb");
+        host.kernel.names.set_link(volume(), "rbd1").unwrap();
+        fs::create_dir_all(host.dir.path().join("block/rbd1")).unwrap();
+        let block_size = host.dir.path().join("block/rbd1/size");
+        fs::write(&block_size, "2097152\n").unwrap();
+        let asked = host.dir.path().join("bus/rbd/devices/1/refresh");
+        assert_eq!(host.kernel.grow(volume(), &host.device(), 1 << 30).await.unwrap(), 1 << 30);
+        assert!(!asked.exists(), "it was asked for what it had told");
+        let error = host.kernel.grow(volume(), &host.device(), 2 << 30).await.unwrap_err();
+        assert!(matches!(error, RbdError::NotGrown { found_bytes, .. } if found_bytes == 1 << 30), "{error}");
+        assert_eq!(fs::read_to_string(asked).unwrap(), "1");
+        // The image has it and the block device has not.
+        fs::write(host.dir.path().join("bus/rbd/devices/1/size"), "2147483648\n").unwrap();
+        assert!(host.kernel.grow(volume(), &host.device(), 2 << 30).await.is_err());
+        fs::write(block_size, "4194304\n").unwrap();
+        assert_eq!(host.kernel.grow(volume(), &host.device(), 2 << 30).await.unwrap(), 2 << 30);
     }
 
     #[tokio::test]
