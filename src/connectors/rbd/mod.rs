@@ -40,6 +40,7 @@ use crate::model::{
 use kernel::Kernel;
 use std::{borrow::Cow, path::PathBuf, time::Duration};
 use tool::Access;
+use uuid::Uuid;
 
 pub use config::RbdConfig;
 pub use error::RbdError;
@@ -85,6 +86,7 @@ impl Rbd {
         let connection = &*self.as_configured(connection);
         check(connection)?;
         let key = self.own_key(connection)?;
+        self.operators_secret(connection, key.as_ref())?;
         let image = &connection.image;
         let holders = holders::ask(&self.access(connection, key.as_ref()), self.info_limit()).await?;
         match holders.check(image) {
@@ -117,15 +119,7 @@ impl Rbd {
             let access = self.access(connection, key.as_ref());
             return Ok(ConnectedDevice::RbdBlock(self.kernel.connect(volume, &access, connection.read_only).await?));
         }
-        let mut secret = None;
-        if let Some(auth) = &connection.auth
-            && key.is_none()
-        {
-            secret = Some(auth.secret_uuid.ok_or_else(|| RbdError::NoKey {
-                user: auth.username.clone(),
-                keyring: self.keyring_file(connection, auth),
-            })?);
-        }
+        let secret = self.operators_secret(connection, key.as_ref())?;
         Ok(ConnectedDevice::RbdNetwork(RbdNetworkDevice {
             image: connection.image.clone(),
             monitors: connection.monitors.clone(),
@@ -272,6 +266,13 @@ impl Rbd {
         }
     }
 
+    /// The libvirt secret of the operator's, where nobody has given a key; an error where there is neither.
+    fn operators_secret(&self, connection: &RbdConnection, key: Option<&Secret>) -> Result<Option<Uuid>, RbdError> {
+        let Some(auth) = connection.auth.as_ref().filter(|_| key.is_none()) else { return Ok(None) };
+        let no_key = || RbdError::NoKey { user: auth.username.clone(), keyring: self.keyring_file(connection, auth) };
+        auth.secret_uuid.map(Some).ok_or_else(no_key)
+    }
+
     fn access<'a>(&'a self, connection: &'a RbdConnection, key: Option<&'a Secret>) -> Access<'a> {
         Access {
             image: &connection.image,
@@ -329,7 +330,7 @@ mod tests {
             cluster: "ceph".into(),
             auth: Some(CephAuth {
                 username: "cinder".into(),
-                secret_uuid: secret_uuid.then(uuid::Uuid::new_v4),
+                secret_uuid: secret_uuid.then(Uuid::new_v4),
                 key: key.map(Secret::new),
             }),
             read_only: false,
