@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use bowline::{
     agent::{
         api::{AgentApi, OperationState},
-        config::{self, Initiator, Multipath, Settings},
+        config::{self, Initiator, Multipath, RbdClient, Settings},
         dbus,
         journal::Journal,
         memory,
@@ -13,8 +13,9 @@ use bowline::{
             adapters::{CloudVolumes, HostConnectors, Hypervisor},
         },
     },
-    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig},
+    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig},
     libvirt::{GuestEvent, Libvirt, LibvirtConfig},
+    model,
     openstack::{CloudConfig, HttpOptions, VolumeService},
 };
 use clap::Parser;
@@ -242,10 +243,29 @@ fn connectors_config(settings: &Settings) -> ConnectorsConfig {
             ..IscsiConfig::default()
         },
         nfs: NfsConfig { mount_options: settings.nfs.mount_options.clone(), mount_timeout_s: settings.nfs.mount_timeout_s },
+        rbd: rbd_config(settings),
         my_ip: settings.my_ip.clone(),
         host: settings.host_name.clone(),
         run_dir: settings.paths.run_dir.clone(),
         ..ConnectorsConfig::default()
+    }
+}
+
+fn rbd_config(settings: &Settings) -> RbdConfig {
+    let rbd = &settings.rbd;
+    RbdConfig {
+        client: match rbd.client {
+            RbdClient::Qemu => model::Initiator::Qemu,
+            RbdClient::Kernel => model::Initiator::Kernel,
+        },
+        conf_file: rbd.conf_file.clone(),
+        user: rbd.user.clone(),
+        keyring_file: rbd.keyring_file.clone(),
+        map_options: rbd.map_options.clone(),
+        allow_open_elsewhere: rbd.allow_open_elsewhere,
+        info_timeout_s: rbd.info_timeout_s,
+        map_timeout_s: rbd.map_timeout_s,
+        ..RbdConfig::default()
     }
 }
 

@@ -14,6 +14,7 @@ mod error;
 mod iscsi;
 mod locks;
 mod nfs;
+mod own_name;
 mod properties;
 mod rbd;
 mod reach;
@@ -109,7 +110,7 @@ impl Connectors {
     pub fn new(config: ConnectorsConfig) -> Result<Self, ConnectorError> {
         let iscsi = iscsi::Iscsi::new(&config)?;
         let nfs = nfs::Nfs::new(&config.nfs, &config.run_dir)?;
-        let rbd = rbd::Rbd::new(config.rbd.clone());
+        let rbd = rbd::Rbd::new(&config)?;
         Ok(Self { inner: Arc::new(Inner { config, iscsi, nfs, rbd }) })
     }
 
@@ -157,7 +158,9 @@ impl Connectors {
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
     /// could not, [`Self::undo`] tells.
     pub async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> Result<ConnectedDevice, ConnectorError> {
-        self.connect_by(volume, info, self.initiator(), None).await
+        let ConnectionInfo::Rbd(connection) = info else { return self.connect_by(volume, info, self.initiator(), None).await };
+        self.inner.rbd.admit(connection).await?;
+        self.connect_by(volume, info, self.inner.rbd.client(), None).await
     }
 
     /// Connects a volume again whose device is gone, in the way it was connected before, whatever is chosen for new ones now.
@@ -183,7 +186,7 @@ impl Connectors {
         });
         match info {
             ConnectionInfo::Nfs(connection) => Ok(ConnectedDevice::File(self.inner.nfs.connect(volume, connection).await?)),
-            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.connect(connection)?),
+            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.connect(volume, connection, initiator).await?),
             other => self.inner.iscsi.connect(volume, iscsi_only(other)?, initiator, before).await,
         }
     }
@@ -215,6 +218,9 @@ impl Connectors {
                 self.inner.iscsi.observe_network(network, connection).await
             }
             ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.observe(network, rbd_only(info)).await?),
+            ConnectedDevice::RbdBlock(block) => {
+                self.inner.rbd.observe_block(volume, block)?.ok_or(ConnectorError::NotConnected { volume })
+            }
             ConnectedDevice::File(file) => self.inner.nfs.observe(file).await?.ok_or(ConnectorError::NotConnected { volume }),
         }
     }
@@ -230,6 +236,7 @@ impl Connectors {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.state(volume, block, identity).await,
             ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(DeviceState::Absent),
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.state_block(volume, block, identity)?),
             ConnectedDevice::File(file) => Ok(self.inner.nfs.state(volume, file, identity).await?),
         }
     }
@@ -245,6 +252,7 @@ impl Connectors {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.disconnect(volume, block, identity).await,
             ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(Disconnected::Unchanged),
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.disconnect_block(volume, block, identity).await?),
             ConnectedDevice::File(file) => Ok(self.inner.nfs.release(volume, &file.export, &file.mount_point).await?),
         }
     }
@@ -261,7 +269,16 @@ impl Connectors {
     ) -> Result<u64, ConnectorError> {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.grow(volume, block, identity, size_gib).await,
-            _ => Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() }),
+            ConnectedDevice::RbdNetwork(network) => {
+                Ok(self.inner.rbd.grow(network, rbd_only(Some(info)), identity, size_gib).await?)
+            }
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.grow_block(volume, block, identity, size_gib).await?),
+            ConnectedDevice::File(file) => {
+                self.inner.nfs.grow(file, identity, size_gib).await?.ok_or(ConnectorError::NotConnected { volume })
+            }
+            ConnectedDevice::IscsiNetwork(_) => {
+                Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+            }
         }
     }
 
@@ -274,7 +291,10 @@ impl Connectors {
     ) -> Result<Health, ConnectorError> {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.health(volume, block, identity).await,
-            _ => Ok(Health::Healthy),
+            ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.health(network).await),
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.health_block(volume, block, identity).await?),
+            ConnectedDevice::File(file) => Ok(self.inner.nfs.health(file).await),
+            ConnectedDevice::IscsiNetwork(_) => Ok(Health::Healthy),
         }
     }
 
@@ -299,7 +319,10 @@ impl Connectors {
     pub async fn undo(&self, volume: VolumeId, intent: &ConnectIntent) -> Result<Disconnected, ConnectorError> {
         match intent {
             ConnectIntent::Iscsi { initiator: Initiator::Kernel, paths } => self.inner.iscsi.undo(volume, paths).await,
-            ConnectIntent::Iscsi { initiator: Initiator::Qemu, .. } | ConnectIntent::Rbd { .. } => Ok(Disconnected::Unchanged),
+            ConnectIntent::Iscsi { initiator: Initiator::Qemu, .. } | ConnectIntent::Rbd { initiator: Initiator::Qemu, .. } => {
+                Ok(Disconnected::Unchanged)
+            }
+            ConnectIntent::Rbd { initiator: Initiator::Kernel, image } => Ok(self.inner.rbd.undo_map(volume, image).await?),
             ConnectIntent::Nfs { export, mount_point } => Ok(self.inner.nfs.release(volume, export, mount_point).await?),
         }
     }

@@ -127,10 +127,14 @@ fn write_source(xml: &mut Xml, source: &DiskSource, name: &str) -> io::Result<()
                 },
             )?;
         }
-        DiskSource::Rbd { monitors, auth, .. } => {
+        DiskSource::Rbd { monitors, auth, conf_file, .. } => {
             xml.create_element("source").with_attributes([("protocol", "rbd"), ("name", name)]).write_inner_content(|xml| {
                 for monitor in monitors {
                     write_host(xml, monitor)?;
+                }
+                if let Some(file) = conf_file {
+                    let file = file.display().to_string();
+                    xml.create_element("config").with_attribute(("file", file.as_str())).write_empty()?;
                 }
                 write_auth(xml, "ceph", auth.as_ref())
             })?;

@@ -27,6 +27,7 @@ pub(super) fn rbd_spec(monitors: &[&str]) -> DiskSpec {
         image: RbdImage { pool: "volumes".into(), namespace: None, name: "volume-1".into() },
         monitors: monitors.iter().map(|monitor| monitor.parse().unwrap()).collect(),
         username: Some("cinder".into()),
+        conf_file: None,
         secret: None,
     }))
 }

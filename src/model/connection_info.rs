@@ -44,6 +44,13 @@ impl ConnectionInfo {
         }
     }
 
+    /// The volume may be in several places at once, which only the agent knows: it is multiattach.
+    pub fn make_shared(&mut self) {
+        if let Self::Rbd(rbd) = self {
+            rbd.shared = true;
+        }
+    }
+
     /// The backend wants discards passed through.
     pub fn discard(&self) -> bool {
         match self {
@@ -140,6 +147,8 @@ pub struct RbdConnection {
     pub discard: bool,
     /// The service says the data is encrypted.
     pub encrypted: bool,
+    /// The image may be open elsewhere too.
+    pub shared: bool,
 }
 
 /// An RBD image. The same name in another pool or namespace is another image.

@@ -82,6 +82,8 @@ pub enum DiskSource {
         monitors: Vec<Portal>,
         /// cephx, if the cluster wants it.
         auth: Option<DiskAuth>,
+        /// Ceph's configuration for QEMU's client; none takes the one of the system.
+        conf_file: Option<PathBuf>,
     },
     /// A file.
     File {
@@ -130,6 +132,7 @@ impl DiskSpec {
         };
         let source = match device.device() {
             ConnectedDevice::Block(block) => DiskSource::Block { path: block.path.clone() },
+            ConnectedDevice::RbdBlock(block) => DiskSource::Block { path: block.path.clone() },
             ConnectedDevice::IscsiNetwork(network) => DiskSource::Iscsi {
                 path: network.path.clone(),
                 initiator: network.initiator.clone(),
@@ -139,6 +142,7 @@ impl DiskSpec {
                 image: network.image.clone(),
                 monitors: network.monitors.clone(),
                 auth: auth(&network.username, network.secret.or(secret)),
+                conf_file: network.conf_file.clone(),
             },
             ConnectedDevice::File(file) => DiskSource::File { path: file.path.clone(), format: file.format },
         };

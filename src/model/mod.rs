@@ -19,7 +19,7 @@ pub use connection_info::{
 pub use connector_properties::ConnectorProperties;
 pub use device::{
     BlockDevice, ConnectIntent, ConnectedDevice, DeviceIdentity, ExpectedIdentity, FileDevice, IdentityMismatch, Initiator,
-    IscsiNetworkDevice, MultipathMap, ObservedIdentity, RbdNetworkDevice, VerifiedDevice,
+    IscsiNetworkDevice, MultipathMap, ObservedIdentity, RbdBlockDevice, RbdNetworkDevice, VerifiedDevice,
 };
 pub use disk::{DiskAuth, DiskBus, DiskSource, DiskSpec, disk_alias};
 pub use error_kind::ErrorKind;

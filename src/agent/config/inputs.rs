@@ -47,6 +47,19 @@ section!(
     Nfs { mount_options: String, mount_timeout_s: u64 }
 );
 section!(
+    /// `[rbd]`
+    Rbd {
+        client: RbdClient,
+        conf_file: PathBuf,
+        user: String,
+        keyring_file: PathBuf,
+        map_options: String,
+        allow_open_elsewhere: bool,
+        info_timeout_s: u64,
+        map_timeout_s: u64,
+    }
+);
+section!(
     /// `[libvirt]`
     Libvirt {
         uri: String,
@@ -102,6 +115,16 @@ pub enum Multipath {
     Required,
 }
 
+/// `rbd.client`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RbdClient {
+    /// QEMU's own.
+    Qemu,
+    /// The kernel's, which makes a block device of the image.
+    Kernel,
+}
+
 /// A whole fragment.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -110,6 +133,7 @@ pub(super) struct Inputs {
     pub(super) host: Host,
     pub(super) iscsi: Iscsi,
     pub(super) nfs: Nfs,
+    pub(super) rbd: Rbd,
     pub(super) libvirt: Libvirt,
     pub(super) guest: Guest,
     pub(super) operations: Operations,
@@ -125,6 +149,7 @@ impl Inputs {
         self.host.merge(later.host);
         self.iscsi.merge(later.iscsi);
         self.nfs.merge(later.nfs);
+        self.rbd.merge(later.rbd);
         self.libvirt.merge(later.libvirt);
         self.guest.merge(later.guest);
         self.operations.merge(later.operations);

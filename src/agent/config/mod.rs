@@ -7,10 +7,10 @@
 mod inputs;
 mod settings;
 
-pub use inputs::{Initiator, Multipath};
+pub use inputs::{Initiator, Multipath, RbdClient};
 pub use settings::{
-    CloudSettings, GuestSettings, IscsiSettings, LibvirtSettings, NfsSettings, OperationSettings, PathSettings, Settings,
-    VolumeSettings,
+    CloudSettings, GuestSettings, IscsiSettings, LibvirtSettings, NfsSettings, OperationSettings, PathSettings, RbdSettings,
+    Settings, VolumeSettings,
 };
 
 use std::{

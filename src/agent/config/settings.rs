@@ -1,6 +1,6 @@
 //! Settings after merging: every value present, checked, in the agent's own types.
 
-use super::inputs::{Initiator, Inputs, Multipath};
+use super::inputs::{Initiator, Inputs, Multipath, RbdClient};
 use crate::model::DiskBus;
 use std::path::PathBuf;
 
@@ -20,6 +20,8 @@ pub struct Settings {
     pub iscsi: IscsiSettings,
     /// NFS.
     pub nfs: NfsSettings,
+    /// RBD.
+    pub rbd: RbdSettings,
     /// libvirt.
     pub libvirt: LibvirtSettings,
     /// Guests.
@@ -77,6 +79,27 @@ pub struct NfsSettings {
     pub mount_options: Option<String>,
     /// Seconds for a mount, an unmount, and a look at a file.
     pub mount_timeout_s: u64,
+}
+
+/// `[rbd]`
+#[derive(Debug, Clone)]
+pub struct RbdSettings {
+    /// Who opens images.
+    pub client: RbdClient,
+    /// Ceph's configuration; `None` takes the one of the system, by the cluster's name.
+    pub conf_file: Option<PathBuf>,
+    /// cephx user instead of the volume service's, without `client.`.
+    pub user: Option<String>,
+    /// Keyring with the user's key; `None` takes `/etc/ceph/<cluster>.client.<user>.keyring`.
+    pub keyring_file: Option<PathBuf>,
+    /// Options for images that the kernel maps. Which are allowed, the connector knows.
+    pub map_options: Option<String>,
+    /// An image that another host has open is attached with a warning.
+    pub allow_open_elsewhere: bool,
+    /// Seconds for a question about an image.
+    pub info_timeout_s: u64,
+    /// Seconds for mapping an image, and for unmapping one.
+    pub map_timeout_s: u64,
 }
 
 /// `[libvirt]`
@@ -149,6 +172,10 @@ fn not_empty(key: &'static str, given: Option<String>) -> Result<Option<String>,
     }
 }
 
+fn absolute_if_given(key: &'static str, given: Option<PathBuf>) -> Result<Option<PathBuf>, Refusal> {
+    given.map(|path| absolute(key, Some(path), "")).transpose()
+}
+
 fn absolute(key: &'static str, given: Option<PathBuf>, default: &str) -> Result<PathBuf, Refusal> {
     let path = given.unwrap_or_else(|| default.into());
     if path.is_absolute() { Ok(path) } else { Err((key, format!("{} is not an absolute path", path.display()))) }
@@ -173,7 +200,7 @@ impl Settings {
     }
 
     fn of(inputs: Inputs) -> Result<Self, Refusal> {
-        let Inputs { cloud, host, iscsi, nfs, libvirt, guest, operations, volumes, paths, bus } = inputs;
+        let Inputs { cloud, host, iscsi, nfs, rbd, libvirt, guest, operations, volumes, paths, bus } = inputs;
         Ok(Self {
             cloud: CloudSettings {
                 name: not_empty("cloud.name", cloud.name)?.unwrap_or_else(|| "bowline".into()),
@@ -209,6 +236,16 @@ impl Settings {
             nfs: NfsSettings {
                 mount_options: not_empty("nfs.mount_options", nfs.mount_options)?,
                 mount_timeout_s: seconds("nfs.mount_timeout_s", nfs.mount_timeout_s, 30)?,
+            },
+            rbd: RbdSettings {
+                client: rbd.client.unwrap_or(RbdClient::Qemu),
+                conf_file: absolute_if_given("rbd.conf_file", rbd.conf_file)?,
+                user: not_empty("rbd.user", rbd.user)?,
+                keyring_file: absolute_if_given("rbd.keyring_file", rbd.keyring_file)?,
+                map_options: not_empty("rbd.map_options", rbd.map_options)?,
+                allow_open_elsewhere: rbd.allow_open_elsewhere.unwrap_or(false),
+                info_timeout_s: seconds("rbd.info_timeout_s", rbd.info_timeout_s, 30)?,
+                map_timeout_s: seconds("rbd.map_timeout_s", rbd.map_timeout_s, 30)?,
             },
             libvirt: LibvirtSettings {
                 uri: not_empty("libvirt.uri", libvirt.uri)?.unwrap_or_else(|| "qemu:///system".into()),

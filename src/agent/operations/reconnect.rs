@@ -10,9 +10,10 @@ use super::{
     steps,
 };
 use crate::agent::journal::AttachmentRecord;
-use crate::model::{ErrorKind, GIB};
+use crate::model::{ConnectedDevice, ConnectionInfo, ErrorKind, GIB};
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
+use uuid::Uuid;
 
 /// How long an attachment waits for an operation on its volume before it is left for the next time.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -62,6 +63,7 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
         PortError::new(ErrorKind::Internal, "the volume service gives its attachment no connection info any more")
     })?;
     if let Some(secret) = record.secret {
+        prove_image(shared, record, secret, &info).await?;
         steps::define_secret(shared, secret, record.volume, &info).await?;
     }
     if presence == Presence::Present {
@@ -80,4 +82,26 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
             Err(error)
         }
     }
+}
+
+/// An RBD image that QEMU opens is found by its name whenever its guest starts, whatever has the name by then. As long as the guest is
+/// off, it gets the key only for the image that was attached: without it the guest does not start.
+async fn prove_image(shared: &Shared, record: &AttachmentRecord, secret: Uuid, info: &ConnectionInfo) -> PortResult<()> {
+    if !matches!(record.device, ConnectedDevice::RbdNetwork(_)) {
+        return Ok(());
+    }
+    // A guest that runs has had its image open since it was proved.
+    if shared.hypervisor.guest(&record.guest.to_string()).await.is_ok_and(|guest| guest.active) {
+        return Ok(());
+    }
+    let found = shared.connectors.observe(record.volume, &record.device, info).await?.identity;
+    let expected = &record.observed.identity;
+    if found == *expected {
+        return Ok(());
+    }
+    shared.hypervisor.undefine_secret(secret).await?;
+    Err(PortError::new(
+        ErrorKind::IdentityMismatch,
+        format!("the image is {found:?} now, but was recorded as {expected:?}: its guest gets no key for it"),
+    ))
 }

@@ -105,8 +105,11 @@ async fn attach_step(
             context.connection = updated.connection;
         }
         Step::ConnectVolume => {
-            let info = connection(shared, facts, context).await?;
-            facts.device = Some(shared.connectors.connect(task.volume, info).await?);
+            let mut info = connection(shared, facts, context).await?.clone();
+            if task.multiattach {
+                info.make_shared();
+            }
+            facts.device = Some(shared.connectors.connect(task.volume, &info).await?);
         }
         Step::VerifyDevice => {
             let verified = verify(shared, task.volume, task.size_gib, facts, context).await?;

@@ -12,7 +12,6 @@
 //! | `grow`, `health` | a volume that was extended; a path that was lost |
 //! | `disconnect`, `device` | the way out |
 //! | `fresh`, `look` | what a LUN is now, by its target; what there is of a volume |
-//! | `own_name` | which device is ours |
 //! | `identity` | SCSI pages 0x80 and 0x83 |
 //! | `probe` | a small initiator that asks a target who its LUN is, and what targets there are |
 
@@ -30,14 +29,13 @@ mod login;
 mod look;
 mod multipath;
 mod node_record;
-mod own_name;
 mod paths;
 mod probe;
 mod scan;
 mod sessions;
 mod support;
 
-use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, udev::UdevMonitor};
+use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, own_name::OwnNames, udev::UdevMonitor};
 use crate::model::{
     BlockDevice, ConnectedDevice, DeviceIdentity, Health, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath,
     ObservedIdentity, VolumeId,
@@ -127,7 +125,7 @@ struct KernelInitiator {
     sysfs: PathBuf,
     records: node_record::NodeRecords,
     iface: iface::Iface,
-    names: own_name::OwnNames,
+    names: OwnNames,
     locks: NamedLocks,
     monitor: UdevMonitor,
     multipathd: multipath::daemon::Multipathd,
@@ -149,7 +147,7 @@ impl Iscsi {
                     .with_iface(iface.clone())
                     .with_accounts(accounts.clone()),
                 iface: iface.clone(),
-                names: own_name::OwnNames::new(&config.run_dir),
+                names: OwnNames::new(&config.run_dir),
                 locks: NamedLocks::default(),
                 monitor: UdevMonitor::start().map_err(ConnectorError::system("listen to udev"))?,
                 sysfs: config.sysfs.clone(),

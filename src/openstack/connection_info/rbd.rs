@@ -31,6 +31,7 @@ pub(super) fn rbd(mut fields: Fields) -> Parsed<RbdConnection> {
         read_only: read_only(&mut fields)?,
         discard: flag(&fields, "discard")?,
         encrypted: flag(&fields, "encrypted")?,
+        shared: false,
     })
 }
 

@@ -4,28 +4,30 @@
 //! RUN/claims/<volume id>    "this LUN was absent, and Bowline was about to scan it for this volume"   before the scan
 //! RUN/volumes/<volume id>   symlink to /dev/sdX or /dev/dm-N, what the guest's disk is given           after it was found
 //! ```
-//! A volume of several paths has a line in its claim for each. Only a device that a claim or a link of the volume leads to is ever deleted. Both live under /run, so they end
-//! with the devices they speak of when the host does. No udev rule knows them, so none takes them back.
+//! A volume of several paths has a line in its claim for each. Only a device that a claim or a link of the volume leads to is
+//! ever deleted. Both live under /run, so they end with the devices they speak of when the host does. No udev rule knows them,
+//! so none takes them back.
 
-use crate::model::{IscsiPath, VolumeId};
+use crate::model::VolumeId;
 use std::{
+    fmt::Display,
     fs, io,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// The two folders.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct OwnNames {
     run_dir: PathBuf,
     /// The paths of one volume come and go side by side, and their lines are in one file.
-    changing: Mutex<()>,
+    changing: Arc<Mutex<()>>,
 }
 
 impl OwnNames {
     pub(super) fn new(run_dir: &Path) -> Self {
-        Self { run_dir: run_dir.to_owned(), changing: Mutex::new(()) }
+        Self { run_dir: run_dir.to_owned(), changing: Arc::default() }
     }
 
     /// The volume's name, whether or not it exists now.
@@ -38,7 +40,7 @@ impl OwnNames {
     }
 
     /// Notes that the LUN at `path` is about to be scanned for the volume and was absent before.
-    pub(super) fn claim(&self, volume: VolumeId, path: &IscsiPath) -> io::Result<()> {
+    pub(super) fn claim(&self, volume: VolumeId, path: &impl Display) -> io::Result<()> {
         let _guard = self.changing();
         let mut lines = self.claims(volume)?;
         let line = path.to_string();
@@ -49,7 +51,7 @@ impl OwnNames {
     }
 
     /// Whether the volume claimed exactly this LUN.
-    pub(super) fn is_claimed(&self, volume: VolumeId, path: &IscsiPath) -> bool {
+    pub(super) fn is_claimed(&self, volume: VolumeId, path: &impl Display) -> bool {
         self.claims(volume).is_ok_and(|lines| lines.contains(&path.to_string()))
     }
 
@@ -96,7 +98,7 @@ impl OwnNames {
     }
 
     /// Takes back a claim of this LUN that brought no device. Claims of other paths stay.
-    pub(super) fn unclaim(&self, volume: VolumeId, path: &IscsiPath) -> io::Result<()> {
+    pub(super) fn unclaim(&self, volume: VolumeId, path: &impl Display) -> io::Result<()> {
         let _guard = self.changing();
         let mut lines = self.claims(volume)?;
         lines.retain(|line| *line != path.to_string());
@@ -132,6 +134,7 @@ fn remove_if_there(file: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::IscsiPath;
 
     fn volume() -> VolumeId {
         "94333fbd-2aab-4a5a-befd-e30c2f7377fd".parse().unwrap()
