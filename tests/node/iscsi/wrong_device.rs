@@ -140,7 +140,7 @@ fn neither_a_number_nor_a_serial_nor_a_size_makes_a_device_the_volume() {
             info
         };
         let id = volume(site, "east", &vouched("east", PORTAL, "1d01"));
-        comes_and_goes(site, guest, &id, ("east", 1), "the east's");
+        comes_and_goes(site, guest, &id, ("east", 1), "of the east");
         // The same number on the other array.
         tell(node, "east", &vouched("west", "127.0.0.1:3261", "1d01"));
         refused(site, guest, &id, 9, &["1d01", "1d02"], "the other array's LUN 1");
