@@ -201,7 +201,7 @@ impl Connectors {
     }
 
     /// Asks the device who it is and how large. The target itself is asked, with the credentials in `info`: for a block device the kernel's
-    /// copy of its pages must say the same ([`ConnectorError::LunChanged`]), and the size is the kernel's.
+    /// copy of its pages must say the same ([`ConnectorError::LunChanged`]), which stands alone where the target does not answer.
     pub async fn observe(
         &self,
         volume: VolumeId,

@@ -38,7 +38,7 @@ impl KernelInitiator {
     }
 
     /// Identity by the target, size by the kernel, which is what a guest gets; an error where the two are not of one LUN. `None`
-    /// without a device.
+    /// without a device. Where the target does not answer, the kernel's word alone.
     pub(super) async fn observe_fresh(
         &self,
         path: &IscsiPath,
@@ -50,7 +50,15 @@ impl KernelInitiator {
         if known.identity.is_empty() {
             return Ok(Some(known));
         }
-        let now = self.ask_target(path, chap, timeout_s).await?;
+        let now = match self.ask_target(path, chap, timeout_s).await {
+            Ok(now) => now,
+            // A target may refuse a second session or its credentials be somebody else's: the LUN was absent before the scan, or its
+            // device is one that Bowline made, so the kernel's word stands.
+            Err(error) => {
+                tracing::warn!(%path, error = &error as &dyn std::error::Error, "the target does not confirm what the kernel says");
+                return Ok(Some(known));
+            }
+        };
         if now.identity != known.identity {
             return Err(ConnectorError::LunChanged {
                 address: session.address(path.lun),

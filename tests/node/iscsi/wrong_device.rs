@@ -15,7 +15,7 @@ fn swap(node: &Node, target: &str, serial: &str) {
         "lio-down {target} --lun 1 && mv /run/lio/{target}-1.img /run/lio/{target}-1.img.first && lio-up {target} {}",
         lun(1, serial)
     ));
-    mark(node, target, 1, "somebody else's!");
+    mark(node, target, 1, "another volume!!");
 }
 
 /// The first disk is back at its number.
@@ -51,7 +51,7 @@ fn a_lun_number_that_was_given_to_another_volume_is_noticed_behind_its_stale_dev
         guest.expect_gone(&disk, SOON);
         node.ok("wait-for-line /run/agent.log 1a02; kill $(cat /run/follower)");
         assert_eq!(site.status(&id), "in-use", "the attachment is kept while the host holds the device");
-        assert_eq!(behind(node, "array", 1, 0, 16), "somebody else's!");
+        assert_eq!(behind(node, "array", 1, 0, 16), "another volume!!");
         assert_eq!(behind(node, "array", 1, 5000, 4), "____");
         assert_eq!(node.ok("ls /sys/class/scsi_disk | wc -l"), "1", "it is left for the operator to judge");
 
@@ -114,7 +114,7 @@ fn an_identity_that_changed_over_a_new_login_is_not_given_back() {
         let log = node.ok("journalctl -b -u bowlined --no-pager -o cat");
         assert!(log.contains("1c02") && log.contains("1c01"), "{log}");
         assert_eq!((sessions(node), node.exec(&format!("test -e /run/bowline/volumes/{id}")).status), (0, 1), "given back");
-        assert_eq!(behind(node, "array", 1, 0, 16), "somebody else's!");
+        assert_eq!(behind(node, "array", 1, 0, 16), "another volume!!");
         // With the right one back it is.
         swap_back(node, "array", "1c01");
         site.stop_agent();
@@ -140,7 +140,7 @@ fn neither_a_number_nor_a_serial_nor_a_size_makes_a_device_the_volume() {
             info
         };
         let id = volume(site, "east", &vouched("east", PORTAL, "1d01"));
-        comes_and_goes(site, guest, &id, ("east", 1), "the east's");
+        comes_and_goes(site, guest, &id, ("east", 1), "of the east");
         // The same number on the other array.
         tell(node, "east", &vouched("west", "127.0.0.1:3261", "1d01"));
         refused(site, guest, &id, 9, &["1d01", "1d02"], "the other array's LUN 1");
@@ -187,7 +187,7 @@ fn a_lun_that_changes_between_connect_and_proof_is_refused() {
         swap(node, "array", "1e02");
         site.start_agent("");
         assert_eq!(guest.say("ls"), "");
-        assert_eq!(behind(node, "array", 1, 0, 16), "somebody else's!");
+        assert_eq!(behind(node, "array", 1, 0, 16), "another volume!!");
         site.assert_nothing_attached("g1", &id, "after a crash and a swap");
     });
 }

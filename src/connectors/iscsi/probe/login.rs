@@ -106,8 +106,9 @@ impl Negotiation<'_> {
         who.extend([("SessionType", kind), ("AuthMethod", method)].map(own));
         let challenge = login.target_chap.map(|account| (account, chap::Challenge::new()));
         let mut has_challenged = false;
-        let mut request = (flag::CURRENT_SECURITY, who);
         let to_operational = flag::CURRENT_SECURITY | flag::TRANSIT | flag::NEXT_OPERATIONAL;
+        // With nothing to prove it goes on at once: LIO takes a second request of this stage without keys for a failed proof.
+        let mut request = (if method == "None" { to_operational } else { flag::CURRENT_SECURITY }, who);
         loop {
             let (keys, transit) = match self.ask(request.0, &request.1).await? {
                 Answer::Keys { keys, transit } => (keys, transit),
@@ -179,7 +180,10 @@ impl Negotiation<'_> {
             if self.rounds > MAX_ROUNDS {
                 return Err(ProbeError::Malformed { what: "the login does not come to an end" });
             }
-            let tag = self.connection.request(pdu).await?;
+            let tag = match self.rounds {
+                1 => self.connection.request(pdu).await?,
+                _ => self.connection.request_again(pdu).await?,
+            };
             let answer = self.connection.answer(tag).await?;
             if answer.opcode() != opcode::LOGIN_RESPONSE {
                 return Err(ProbeError::Malformed { what: "a login was answered by something else" });

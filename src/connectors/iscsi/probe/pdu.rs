@@ -113,6 +113,11 @@ impl Connection {
     pub(super) async fn request(&mut self, pdu: Pdu) -> Result<u32, ProbeError> {
         // Any value but the reserved one, so that an answer to an earlier request is never taken for this one's.
         self.tag = (self.tag + 1) % NO_TAG;
+        self.request_again(pdu).await
+    }
+
+    /// Sends a request with the tag of the one before it, as all requests of one login must have (RFC 7143, 11.12.4).
+    pub(super) async fn request_again(&mut self, pdu: Pdu) -> Result<u32, ProbeError> {
         let is_immediate = pdu.byte(0) & opcode::IMMEDIATE != 0;
         let pdu = pdu.with(16, &self.tag.to_be_bytes());
         self.send(pdu).await?;
