@@ -212,10 +212,7 @@ impl Iscsi {
 
     pub(super) fn observe_block(&self, device: &BlockDevice) -> Result<Option<ObservedIdentity>, ConnectorError> {
         let Some(kernel) = &self.kernel else { return Ok(None) };
-        Ok(match kernel.look(device)? {
-            Some(Seen { observed, .. }) => Some(observed),
-            None => None,
-        })
+        Ok(kernel.look(device)?.map(|seen| seen.observed))
     }
 
     pub(super) fn state(
