@@ -12,7 +12,7 @@ pub fn connection_info(attachment: &Attachment, portals: &[String]) -> Map<Strin
     let (Some(chap), Some(connector)) = (&attachment.chap, &attachment.connector) else { return Map::new() };
     let asked_read_only = connector.text("mode") == Some("ro");
     let mode = if asked_read_only { AttachMode::Ro } else { attachment.mode };
-    let mut info = json!({
+    let info = json!({
         "driver_volume_type": "iscsi",
         "attachment_id": attachment.id,
         "volume_id": attachment.volume_id,
@@ -30,14 +30,12 @@ pub fn connection_info(attachment: &Attachment, portals: &[String]) -> Map<Strin
         "qos_specs": null,
         "scsi_serial": scsi_serial(attachment.volume_id),
     });
+    let Value::Object(mut info) = info else { return Map::new() };
     // As the field's drivers have it: the plural keys beside the singular ones, for hosts that said they want several paths.
     if portals.len() > 1 && connector.flag("multipath") {
-        info["target_portals"] = json!(portals);
-        info["target_iqns"] = json!(vec![iqn(attachment.volume_id); portals.len()]);
-        info["target_luns"] = json!(vec![LUN; portals.len()]);
+        info.insert("target_portals".to_owned(), json!(portals));
+        info.insert("target_iqns".to_owned(), json!(vec![iqn(attachment.volume_id); portals.len()]));
+        info.insert("target_luns".to_owned(), json!(vec![LUN; portals.len()]));
     }
-    match info {
-        Value::Object(info) => info,
-        _ => Map::new(),
-    }
+    info
 }

@@ -110,7 +110,8 @@ impl KernelInitiator {
     ) -> Result<BlockDevice, ConnectorError> {
         let (found, odd) = match sort_out(volume, connection, expected, found) {
             Ok(sorted) => sorted,
-            Err((error, found)) => {
+            Err(refused) => {
+                let (error, found) = *refused;
                 self.unwind_found(volume, &found).await;
                 return Err(error);
             }
@@ -191,7 +192,7 @@ fn sort_out(
     connection: &IscsiConnection,
     expected: Option<&DeviceIdentity>,
     found: Vec<FoundDisk>,
-) -> Result<Sorted, (ConnectorError, Vec<FoundDisk>)> {
+) -> Result<Sorted, Box<(ConnectorError, Vec<FoundDisk>)>> {
     let (mut fitting, mut odd): Sorted = (Vec::new(), Vec::new());
     // Where the service vouches for a serial, the first that has it is who the others must be.
     let has_serial = |identity: &DeviceIdentity| connection.serial.is_none() || identity.serial == connection.serial;
@@ -220,7 +221,7 @@ fn sort_out(
         let error =
             odd.pop().map_or_else(|| (ConnectorError::NotConnected { volume }, None), |(disk, error)| (error, Some(disk)));
         let all = fitting.into_iter().chain(odd.into_iter().map(|(disk, _)| disk)).chain(error.1).collect();
-        return Err((error.0, all));
+        return Err(Box::new((error.0, all)));
     }
     Ok((fitting, odd))
 }
@@ -270,7 +271,7 @@ mod tests {
 
     #[test]
     fn two_arrays_with_the_same_wwid_and_lun_are_not_mixed() {
-        let (error, all) = sort_out(volume(), &info(None), None, vec![disk("sda", "a"), disk("sdb", "b")]).unwrap_err();
+        let (error, all) = *sort_out(volume(), &info(None), None, vec![disk("sda", "a"), disk("sdb", "b")]).unwrap_err();
         assert_eq!(error.kind(), crate::model::ErrorKind::IdentityMismatch, "{error}");
         assert_eq!(all.len(), 2, "both are taken back");
     }
@@ -282,7 +283,7 @@ mod tests {
             let (fitting, odd) = sort_out(volume(), &connection, expected.as_ref(), found).unwrap();
             assert_eq!((names(&fitting), odd.len()), (vec!["sdb"], 1));
         }
-        let (error, _) = sort_out(volume(), &info(Some("c")), None, vec![disk("sda", "a")]).unwrap_err();
+        let (error, _) = *sort_out(volume(), &info(Some("c")), None, vec![disk("sda", "a")]).unwrap_err();
         assert!(error.to_string().contains("\"c\""), "{error}");
     }
 
@@ -290,7 +291,7 @@ mod tests {
     fn a_disk_that_says_nothing_of_itself_is_not_put_together_with_others() {
         let mut silent = disk("sdb", "a");
         silent.observed = None;
-        let (error, _) = sort_out(volume(), &info(None), None, vec![disk("sda", "a"), silent]).unwrap_err();
+        let (error, _) = *sort_out(volume(), &info(None), None, vec![disk("sda", "a"), silent]).unwrap_err();
         assert!(error.to_string().contains("iqn.sdb"), "{error}");
     }
 }
