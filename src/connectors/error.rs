@@ -32,6 +32,14 @@ pub enum ConnectorError {
         /// What is wrong.
         why: String,
     },
+    /// The start of a device could not be read.
+    #[error("cannot read the start of {}: {problem}", path.display())]
+    UnreadableStart {
+        /// The device or file.
+        path: PathBuf,
+        /// What was said.
+        problem: String,
+    },
     /// The portal does not accept connections.
     #[error("cannot reach {path}")]
     PortalUnreachable {
@@ -176,7 +184,7 @@ impl ConnectorError {
             Self::BadConnectionInfo { .. } => ErrorKind::InvalidInput,
             Self::PortalUnreachable { .. } | Self::SessionDown { .. } => ErrorKind::Unavailable,
             Self::LoginRefused { .. } => ErrorKind::AuthenticationFailed,
-            Self::Iscsiadm { .. } => ErrorKind::Unavailable,
+            Self::Iscsiadm { .. } | Self::UnreadableStart { .. } => ErrorKind::Unavailable,
             Self::Command { source: CommandError::Timeout { .. }, .. } => ErrorKind::Timeout,
             Self::Command { .. } | Self::System { .. } | Self::NoInitiatorName { .. } => ErrorKind::Internal,
             Self::ForeignRecord { .. } | Self::ForeignDevice { .. } | Self::DeviceInUse { .. } => ErrorKind::Conflict,

@@ -4,13 +4,14 @@
 //! of their file names over both folders; a file in `/etc` hides the one of the same name in `/usr/lib`; a key in a later
 //! fragment wins over an earlier one. An unknown key is an error that names file and line.
 
+mod guest;
 mod inputs;
 mod settings;
 
+pub use guest::{GuestSettings, KeyManagerSettings};
 pub use inputs::Initiator;
 pub use settings::{
-    CloudSettings, GuestSettings, IscsiSettings, LibvirtSettings, NfsSettings, OperationSettings, PathSettings, Settings,
-    VolumeSettings,
+    CloudSettings, IscsiSettings, LibvirtSettings, NfsSettings, OperationSettings, PathSettings, Settings, VolumeSettings,
 };
 
 use std::{
