@@ -129,7 +129,10 @@ pub enum LibvirtError {
         source: LibvirtMessage,
     },
     /// QEMU found no LUKS header that it can read.
-    #[error("volume {volume} has no LUKS header that QEMU can read; it is left as it is and never formatted")]
+    #[error(
+        "volume {volume} should be encrypted, but has no LUKS header that QEMU can read; it was left as it is, since formatting would \
+         destroy what is there: if nothing is, format it by hand with its key, else correct its volume type"
+    )]
     NotLuks {
         /// Which volume.
         volume: VolumeId,
@@ -211,9 +214,8 @@ impl LibvirtError {
             Self::Call { source, .. } => source.kind(),
             Self::NoRbdNamespaces { .. } | Self::NoLuks2 { .. } => ErrorKind::Unsupported,
             Self::WrongKey { .. } => ErrorKind::AuthenticationFailed,
-            Self::NotLuks { .. } => ErrorKind::IdentityMismatch,
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
-            Self::OtherSource { .. } | Self::BootOrder { .. } => ErrorKind::Conflict,
+            Self::OtherSource { .. } | Self::BootOrder { .. } | Self::NotLuks { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } => ErrorKind::GuestRefused,
             Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
         }

@@ -125,8 +125,15 @@ fn scsi_disks_share_a_controller_that_is_made_for_them_and_fill_its_holes() {
         assert_eq!(head, format!("disk-number-{n:04}"));
     };
     (0..DISKS).for_each(attach);
-    let unit =
-        |n: usize| host.ok(&format!("virsh dumpxml g1 --xpath 'string(//disk[serial=\"{}\"]/address/@unit)'", volumes[n]));
+    let unit = |n: usize| {
+        let address = host.ok(&format!("virsh dumpxml g1 --xpath '//disk[serial=\"{}\"]/address'", volumes[n]));
+        address
+            .split("unit=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .unwrap_or_else(|| panic!("{address}"))
+            .to_owned()
+    };
     assert_eq!((0..DISKS).map(unit).collect::<Vec<_>>(), (0..DISKS).map(|n| n.to_string()).collect::<Vec<_>>());
     for side in ["", "--inactive"] {
         let controllers = host.ok(&format!("virsh dumpxml {side} g1 --xpath '//controller[@type=\"scsi\"]'"));
