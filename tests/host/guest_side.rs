@@ -238,7 +238,7 @@ fn an_encrypted_volume_is_decrypted_and_nothing_is_ever_formatted() {
         "0",
         "plain text on the storage"
     );
-    assert_eq!(host.ok("virsh -q secret-list | grep -c volume"), "1");
+    assert_eq!(host.ok("virsh -q secret-list | awk '$2 == \"volume\"' | wc -l"), "1");
     for (place, known) in [
         ("/var/lib/bowline/journal.redb", volume.as_str()),
         ("/run/bowlined.log", "ready:"),
