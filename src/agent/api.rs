@@ -1,6 +1,8 @@
 //! What the agent can be asked, free of any bus: the D-Bus objects are a thin coat over this trait.
 
-use crate::model::{AttachmentId, DeviceIdentity, DiskBus, ErrorKind, GuestUuid, NewVolume, OperationId, Volume, VolumeId};
+use crate::model::{
+    AttachmentId, DeviceIdentity, DiskBus, DiskWishes, ErrorKind, GuestUuid, NewVolume, OperationId, Volume, VolumeId,
+};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{fmt, time::SystemTime};
@@ -77,6 +79,9 @@ pub struct AttachRequest {
     pub target: Option<String>,
     /// The guest may only read.
     pub read_only: bool,
+    /// What else is asked for the disk.
+    #[serde(default)]
+    pub wishes: DiskWishes,
 }
 
 /// Detach a volume from a guest.
@@ -264,6 +269,10 @@ pub struct AttachmentView {
     pub identity: DeviceIdentity,
     /// Capacity in bytes, as read from the device.
     pub size_bytes: u64,
+    /// What the disk is for, as the request named it; empty if it did not.
+    pub tag: String,
+    /// How QEMU decrypts it: `luks`, `luks2`, or empty.
+    pub encryption: String,
     /// When it was attached.
     pub attached_at: SystemTime,
 }

@@ -16,7 +16,7 @@ use bowline::{
     connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig},
     libvirt::{GuestEvent, Libvirt, LibvirtConfig},
     model,
-    openstack::{CloudConfig, HttpOptions, VolumeService},
+    openstack::{CloudConfig, HttpOptions, KeyManager, VolumeService},
 };
 use clap::Parser;
 use sd_notify::NotifyState;
@@ -94,6 +94,10 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let cloud = &settings.cloud;
     let user = CloudConfig::load(cloud.file.as_deref(), &cloud.name)?;
     let service = cloud.service_name.as_deref().map(|name| CloudConfig::load(cloud.file.as_deref(), name)).transpose()?;
+    let keys = match settings.key_manager.cloud.as_deref() {
+        Some(name) => CloudConfig::load(cloud.file.as_deref(), name)?,
+        None => user.clone(),
+    };
     if arguments.check_config {
         println!("the configuration is fine");
         return Ok(());
@@ -104,13 +108,13 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(run(&settings, user, service));
+    let result = runtime.block_on(run(&settings, user, service, keys));
     // A call that hangs in libvirt holds its thread; the process need not wait for it.
     runtime.shutdown_timeout(THREADS_PATIENCE);
     result
 }
 
-async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig>) -> anyhow::Result<()> {
+async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig>, keys: CloudConfig) -> anyhow::Result<()> {
     // Caught from the first moment on, so that a stop during recovery is a clean one too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -121,12 +125,13 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         request_timeout_s: settings.cloud.request_timeout_s,
         ..HttpOptions::default()
     };
+    let keys = KeyManager::new(keys, settings.key_manager.endpoint.as_deref(), http.clone())?;
     let volumes = VolumeService::new(user, service, http)?;
     let connectors = Connectors::new(connectors_config(settings))?;
     let libvirt = Libvirt::start(libvirt_config(settings))?;
     let guest_events = libvirt.events();
     let parts = Parts {
-        volumes: Arc::new(CloudVolumes(volumes)),
+        volumes: Arc::new(CloudVolumes(volumes, keys)),
         connectors: Arc::new(HostConnectors(connectors)),
         hypervisor: Arc::new(Hypervisor(libvirt)),
         journal,

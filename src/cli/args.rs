@@ -119,6 +119,12 @@ pub struct AttachArgs {
     /// The guest may only read
     #[arg(long)]
     pub read_only: bool,
+    /// What the disk is for; shown with the attachment
+    #[arg(long, value_name = "WORD")]
+    pub tag: Option<String>,
+    /// Its place among the devices that the guest boots from, counted from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub boot_order: Option<u32>,
     /// How to wait.
     #[command(flatten)]
     pub wait: WaitArgs,

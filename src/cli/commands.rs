@@ -43,6 +43,8 @@ fn attach_request(args: &AttachArgs) -> Request {
     if args.read_only {
         options.insert("read-only", true.into());
     }
+    options.extend(args.tag.clone().map(|tag| ("tag", tag.into())));
+    options.extend(args.boot_order.map(|order| ("boot-order", order.into())));
     Request { kind: "attach", volume: args.volume.clone(), guest: args.guest.clone(), options }
 }
 

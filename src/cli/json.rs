@@ -40,7 +40,8 @@ JSON:
   ATTACHMENT  {\"id\", \"volume\", \"guest\", \"guest_name\",
                \"target\", \"protocol\", \"initiator\", \"device\",
                \"serial\" or null, \"wwids\": [TEXT],
-               \"size_bytes\", \"attached_at\"}
+               \"size_bytes\", \"tag\" or null,
+               \"encryption\" or null, \"attached_at\"}
   VOLUME      {\"id\", \"name\", \"size_gib\", \"status\",
                \"type\" or null, \"bootable\", \"multiattach\",
                \"encrypted\", \"created_at\", \"attachments\":

@@ -38,6 +38,8 @@ pub fn attachment(a: &Attachment) -> String {
         ("serial", a.serial.clone().unwrap_or_default()),
         ("wwids", a.wwids.join(", ")),
         ("size", format!("{} ({} bytes)", size(a.size_bytes), a.size_bytes)),
+        ("tag", a.tag.clone().unwrap_or_default()),
+        ("encryption", a.encryption.clone().unwrap_or_default()),
         ("attached", a.attached_at.clone()),
     ])
 }

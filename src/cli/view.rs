@@ -153,6 +153,10 @@ pub struct Attachment {
     pub wwids: Vec<String>,
     /// Bytes.
     pub size_bytes: u64,
+    /// What the disk is for.
+    pub tag: Option<String>,
+    /// `luks` or `luks2`.
+    pub encryption: Option<String>,
     /// RFC 3339.
     pub attached_at: String,
 }
@@ -173,6 +177,8 @@ impl Attachment {
             serial: some(reader.take("Serial")?),
             wwids: reader.take("Wwids")?,
             size_bytes: reader.take("SizeBytes")?,
+            tag: some(reader.take("Tag")?),
+            encryption: some(reader.take("Encryption")?),
             attached_at: timestamp(reader.take("AttachedAt")?),
         })
     }

@@ -32,6 +32,14 @@ pub enum ConnectorError {
         /// What is wrong.
         why: String,
     },
+    /// The start of a device could not be read.
+    #[error("cannot read the start of {}: {problem}", path.display())]
+    UnreadableStart {
+        /// The device or file.
+        path: PathBuf,
+        /// What was said.
+        problem: String,
+    },
     /// The portal does not accept connections.
     #[error("cannot reach {path}")]
     PortalUnreachable {
@@ -258,7 +266,7 @@ impl ConnectorError {
             Self::TargetNotShown { .. } => ErrorKind::NotFound,
             Self::TargetUnclear { .. } => ErrorKind::InvalidInput,
             Self::LunChanged { .. } => ErrorKind::IdentityMismatch,
-            Self::Iscsiadm { .. } => ErrorKind::Unavailable,
+            Self::Iscsiadm { .. } | Self::UnreadableStart { .. } => ErrorKind::Unavailable,
             Self::Command { source: CommandError::Timeout { .. }, .. } => ErrorKind::Timeout,
             Self::Command { .. } | Self::System { .. } | Self::NoInitiatorName { .. } => ErrorKind::Internal,
             Self::ForeignRecord { .. } | Self::ForeignDevice { .. } | Self::DeviceInUse { .. } => ErrorKind::Conflict,

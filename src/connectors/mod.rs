@@ -11,6 +11,7 @@
 
 mod command;
 mod error;
+mod head;
 mod iscsi;
 mod locks;
 mod nfs;
@@ -223,6 +224,15 @@ impl Connectors {
             }
             ConnectedDevice::File(file) => self.inner.nfs.observe(file).await?.ok_or(ConnectorError::NotConnected { volume }),
         }
+    }
+
+    /// The first bytes of the device; `None` where this host has nothing of it, because QEMU opens it.
+    pub async fn head(&self, device: &ConnectedDevice, bytes: usize) -> Result<Option<Vec<u8>>, ConnectorError> {
+        let Some(path) = device.host_path() else { return Ok(None) };
+        let config = &self.inner.config;
+        let limit_s =
+            if matches!(device, ConnectedDevice::File(_)) { config.nfs.mount_timeout_s } else { config.iscsi.device_timeout_s };
+        Ok(Some(head::read(path, bytes, std::time::Duration::from_secs(limit_s)).await?))
     }
 
     /// What is real of the device now. With the journalled identity, that decides whether it is the one meant; without, whether

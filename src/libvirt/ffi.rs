@@ -138,6 +138,15 @@ pub(super) fn detach_by_alias(domain: &Domain, alias: &str, flags: u32) -> Resul
     }
 }
 
+/// Gives a guest an I/O thread with this number. `flags`: `VIR_DOMAIN_AFFECT_*`.
+pub(super) fn add_iothread(domain: &Domain, id: u32, flags: u32) -> Result<(), Error> {
+    // SAFETY: the domain is alive by the reference that `domain` holds.
+    match unsafe { sys::virDomainAddIOThread(domain.as_ptr(), id, flags) } {
+        0 => Ok(()),
+        _ => Err(Error::last_error()),
+    }
+}
+
 /// What a secret is for. `Secret::usage_id` of virt 0.5.0 frees a string that belongs to the secret, which ends the
 /// process with a double free.
 pub(super) fn secret_usage(secret: &Secret) -> Result<String, Error> {

@@ -16,6 +16,7 @@ mod event_loop;
 mod events;
 mod ffi;
 mod guest;
+mod iothreads;
 #[cfg(test)]
 mod samples;
 mod secret;

@@ -128,6 +128,8 @@ pub enum SecretKind {
     Iscsi,
     /// A cephx key, written in base64; libvirt is given the bytes it stands for.
     Ceph,
+    /// The passphrase of an encrypted volume; libvirt is given its bytes.
+    Passphrase,
 }
 
 /// Connection info with `driver_volume_type` `rbd`.

@@ -1,6 +1,6 @@
 //! A guest's disk, described so that libvirt can be told of it.
 
-use super::{ConnectedDevice, DiskFormat, IscsiPath, Portal, RbdImage, VerifiedDevice, VolumeId};
+use super::{ConnectedDevice, DiskEncryption, DiskFormat, DiskTuning, IscsiPath, Portal, RbdImage, VerifiedDevice, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, str::FromStr};
 use uuid::Uuid;
@@ -121,6 +121,12 @@ pub struct DiskSpec {
     pub shareable: bool,
     /// Pass discards through.
     pub discard: bool,
+    /// How it is driven.
+    pub tuning: DiskTuning,
+    /// QEMU decrypts it.
+    pub encryption: Option<DiskEncryption>,
+    /// Its place among the devices that the guest boots from, counted from 1.
+    pub boot_order: Option<u32>,
 }
 
 impl DiskSpec {
@@ -146,7 +152,18 @@ impl DiskSpec {
             },
             ConnectedDevice::File(file) => DiskSource::File { path: file.path.clone(), format: file.format },
         };
-        Self { volume, source, bus, target, read_only: false, shareable: false, discard: false }
+        Self {
+            volume,
+            source,
+            bus,
+            target,
+            read_only: false,
+            shareable: false,
+            discard: false,
+            tuning: DiskTuning::default(),
+            encryption: None,
+            boot_order: None,
+        }
     }
 
     /// `ua-<volume id>`.

@@ -6,6 +6,8 @@ mod connection_info;
 mod connector_properties;
 mod device;
 mod disk;
+mod disk_tuning;
+mod encryption;
 mod error_kind;
 mod health;
 mod ids;
@@ -22,6 +24,10 @@ pub use device::{
     IscsiNetworkDevice, MultipathMap, ObservedIdentity, RbdBlockDevice, RbdNetworkDevice, VerifiedDevice,
 };
 pub use disk::{DiskAuth, DiskBus, DiskSource, DiskSpec, disk_alias};
+pub use disk_tuning::{
+    BlockSizes, DiskCache, DiskIo, DiskTuning, DiskWishes, IoLimit, IoThreads, IoTune, IoTuneError, VolumeTraits,
+};
+pub use encryption::{DiskEncryption, LUKS_HEAD_BYTES, LuksError, LuksVersion, VolumeEncryption, check_luks_header};
 pub use error_kind::ErrorKind;
 pub use health::{Fault, Health};
 pub use ids::{AttachmentId, GuestUuid, IdError, OperationId, VolumeId};

@@ -1,6 +1,6 @@
 //! The volume service's things, as much of them as the agent needs.
 
-use super::{AttachmentId, ConnectionInfo, GuestUuid, VolumeId};
+use super::{AttachmentId, ConnectionInfo, GuestUuid, VolumeId, VolumeTraits};
 
 /// A volume as the service describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,4 +88,6 @@ pub struct Attachment {
     pub summary: AttachmentSummary,
     /// How to connect; `None` until a connector was given.
     pub connection: Option<ConnectionInfo>,
+    /// What connection info says beside that.
+    pub traits: VolumeTraits,
 }

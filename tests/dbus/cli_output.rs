@@ -3,7 +3,7 @@
 use super::support::{Bus, HELD, Policy, Stage, bowline, run, volume_id};
 use bowline::{
     agent::api::{AttachRequest, Request},
-    model::DiskBus,
+    model::{DiskBus, DiskWishes},
 };
 use serde_json::json;
 use std::process::Stdio;
@@ -27,13 +27,30 @@ async fn attach_tells_each_step_with_its_time_and_what_came_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_option_reaches_the_agent() {
     let stage = Stage::new().await;
-    stage.bowline(&["attach", "one", "guest", "--bus", "scsi", "--target", "sdc", "--read-only"]).await.succeeded();
+    stage
+        .bowline(&[
+            "attach",
+            "one",
+            "guest",
+            "--bus",
+            "scsi",
+            "--target",
+            "sdc",
+            "--read-only",
+            "--tag",
+            "db",
+            "--boot-order",
+            "2",
+        ])
+        .await
+        .succeeded();
     let request = AttachRequest {
         volume: "one".into(),
         guest: "guest".into(),
         bus: Some(DiskBus::Scsi),
         target: Some("sdc".into()),
         read_only: true,
+        wishes: DiskWishes { tag: Some("db".into()), boot_order: Some(2) },
     };
     assert_eq!(stage.agent.requests(), [Request::Attach(request)]);
 }

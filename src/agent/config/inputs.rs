@@ -1,6 +1,6 @@
 //! A fragment as it is written: every key optional, unknown keys refused.
 
-use crate::model::DiskBus;
+use crate::model::{DiskBus, DiskCache, DiskIo, IoThreads};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -72,7 +72,11 @@ section!(
 );
 section!(
     /// `[guest]`: how disks are given to guests.
-    Guest { disk_bus: DiskBus }
+    Guest { disk_bus: DiskBus, cache: DiskCache, io: DiskIo, iothreads: IoThreads, iothread_count: u32, queues: u16 }
+);
+section!(
+    /// `[key_manager]`: where the keys of encrypted volumes are.
+    KeyManager { cloud: String, endpoint: String }
 );
 section!(
     /// `[operations]`
@@ -136,6 +140,7 @@ pub(super) struct Inputs {
     pub(super) rbd: Rbd,
     pub(super) libvirt: Libvirt,
     pub(super) guest: Guest,
+    pub(super) key_manager: KeyManager,
     pub(super) operations: Operations,
     pub(super) volumes: Volumes,
     pub(super) paths: Paths,
@@ -152,6 +157,7 @@ impl Inputs {
         self.rbd.merge(later.rbd);
         self.libvirt.merge(later.libvirt);
         self.guest.merge(later.guest);
+        self.key_manager.merge(later.key_manager);
         self.operations.merge(later.operations);
         self.volumes.merge(later.volumes);
         self.paths.merge(later.paths);

@@ -1,7 +1,9 @@
 //! Settings after merging: every value present, checked, in the agent's own types.
 
-use super::inputs::{Initiator, Inputs, Multipath, RbdClient};
-use crate::model::DiskBus;
+use super::{
+    guest::{self, GuestSettings, KeyManagerSettings},
+    inputs::{Initiator, Inputs, Multipath, RbdClient},
+};
 use std::path::PathBuf;
 
 /// No deadline may be longer: a day already means that nobody waits any more.
@@ -26,6 +28,8 @@ pub struct Settings {
     pub libvirt: LibvirtSettings,
     /// Guests.
     pub guest: GuestSettings,
+    /// Key manager.
+    pub key_manager: KeyManagerSettings,
     /// Operations.
     pub operations: OperationSettings,
     /// Volumes.
@@ -119,13 +123,6 @@ pub struct LibvirtSettings {
     pub detach_request_interval_s: u64,
 }
 
-/// `[guest]`
-#[derive(Debug, Clone)]
-pub struct GuestSettings {
-    /// Bus for requests that name none.
-    pub disk_bus: DiskBus,
-}
-
 /// `[operations]`
 #[derive(Debug, Clone)]
 pub struct OperationSettings {
@@ -155,7 +152,8 @@ pub struct PathSettings {
     pub run_dir: PathBuf,
 }
 
-type Refusal = (&'static str, String);
+/// A key, and what is wrong with its value.
+pub(super) type Refusal = (&'static str, String);
 
 fn seconds(key: &'static str, given: Option<u64>, default: u64) -> Result<u64, Refusal> {
     match given.unwrap_or(default) {
@@ -200,7 +198,7 @@ impl Settings {
     }
 
     fn of(inputs: Inputs) -> Result<Self, Refusal> {
-        let Inputs { cloud, host, iscsi, nfs, rbd, libvirt, guest, operations, volumes, paths, bus } = inputs;
+        let Inputs { cloud, host, iscsi, nfs, rbd, libvirt, guest, key_manager, operations, volumes, paths, bus } = inputs;
         Ok(Self {
             cloud: CloudSettings {
                 name: not_empty("cloud.name", cloud.name)?.unwrap_or_else(|| "bowline".into()),
@@ -256,7 +254,11 @@ impl Settings {
                 detach_timeout_s: seconds("libvirt.detach_timeout_s", libvirt.detach_timeout_s, 160)?,
                 detach_request_interval_s: seconds("libvirt.detach_request_interval_s", libvirt.detach_request_interval_s, 5)?,
             },
-            guest: GuestSettings { disk_bus: guest.disk_bus.unwrap_or_default() },
+            guest: guest::guest(guest)?,
+            key_manager: KeyManagerSettings {
+                cloud: not_empty("key_manager.cloud", key_manager.cloud)?,
+                endpoint: not_empty("key_manager.endpoint", key_manager.endpoint)?,
+            },
             operations: OperationSettings {
                 step_timeout_s: seconds("operations.step_timeout_s", operations.step_timeout_s, 300)?,
                 recovery_timeout_s: seconds("operations.recovery_timeout_s", operations.recovery_timeout_s, 30)?,

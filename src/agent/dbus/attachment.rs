@@ -96,6 +96,18 @@ impl Attachment {
     fn size_bytes(&self) -> u64 {
         self.read(|view| view.size_bytes)
     }
+
+    /// What the disk is for, as the request named it; empty if it did not.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn tag(&self) -> String {
+        self.read(|view| view.tag.clone())
+    }
+
+    /// How QEMU decrypts the volume: "luks" or "luks2"; empty where it is not encrypted.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn encryption(&self) -> String {
+        self.read(|view| view.encryption.clone())
+    }
 }
 
 /// The properties that differ, by name.

@@ -46,7 +46,8 @@ impl Manager {
     ///
     /// The volume is named by its id or by its name where that is unique, the guest by its name or UUID. The same request
     /// made again before the first has ended returns the same object. Options: "bus" (s) "virtio" or "scsi"; "target" (s)
-    /// such as "vdc"; "read-only" (b). polkit action: org.bowline.agent1.attach.
+    /// such as "vdc"; "read-only" (b); "tag" (s), what the disk is for; "boot-order" (u), its place among the devices that the
+    /// guest boots from. polkit action: org.bowline.agent1.attach.
     ///
     /// Errors of all interfaces are named org.bowline.Error.KIND, where KIND is InvalidInput, NotFound, Conflict,
     /// PermissionDenied, AuthenticationFailed, Unavailable, Timeout, IdentityMismatch, Unsupported, GuestRefused, Cancelled,

@@ -3,6 +3,7 @@
 
 use super::error::MethodError;
 use crate::agent::api::{AttachRequest, DetachRequest};
+use crate::model::DiskWishes;
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
 
@@ -54,7 +55,10 @@ pub fn attach_request(volume: String, guest: String, options: Options) -> Result
     let bus: Option<String> = taker.take("bus", "a string (s)")?;
     let target: Option<String> = taker.take("target", "a string (s)")?;
     let read_only: Option<bool> = taker.take("read-only", "a boolean (b)")?;
+    let tag: Option<String> = taker.take("tag", "a string (s)")?;
+    let boot_order: Option<u32> = taker.take("boot-order", "a number (u)")?;
     taker.finish()?;
+    let wishes = DiskWishes::checked(tag, boot_order).map_err(MethodError::invalid)?;
     let bus = bus
         .map(|bus| bus.parse())
         .transpose()
@@ -62,7 +66,7 @@ pub fn attach_request(volume: String, guest: String, options: Options) -> Result
     if target.as_deref() == Some("") {
         return Err(MethodError::invalid("option \"target\" is empty: leave it out for the first free name"));
     }
-    Ok(AttachRequest { volume, guest, bus, target, read_only: read_only.unwrap_or(false) })
+    Ok(AttachRequest { volume, guest, bus, target, read_only: read_only.unwrap_or(false), wishes })
 }
 
 /// Arguments of `Detach`; an empty guest means the only one.
@@ -107,6 +111,8 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
+        let further = attach([("tag", "db".into()), ("boot-order", 2_u32.into())]).unwrap();
+        assert_eq!(further.wishes, DiskWishes { tag: Some("db".into()), boot_order: Some(2) });
         let request = attach([("bus", "scsi".into()), ("target", "sdc".into()), ("read-only", true.into())]).unwrap();
         assert_eq!((request.bus, request.target.as_deref(), request.read_only), (Some(DiskBus::Scsi), Some("sdc"), true));
         assert!(!attach([]).unwrap().read_only);
@@ -120,6 +126,8 @@ mod tests {
             (attach([("bus", "ide".into())]), "\"ide\""),
             (attach([("target", 3u32.into())]), "\"target\""),
             (attach([("target", "".into())]), "\"target\""),
+            (attach([("tag", "a,b".into())]), "tag"),
+            (attach([("boot-order", 0_u32.into())]), "boot order"),
         ] {
             let error = error.unwrap_err();
             assert_eq!(error.kind, ErrorKind::InvalidInput);

@@ -4,7 +4,10 @@
 //! [`super::FORMAT`]. None of them can hold a secret: connection info is asked of the volume service again instead.
 
 use crate::agent::api::{Failure, OperationState, StepState};
-use crate::model::{AttachmentId, ConnectIntent, ConnectedDevice, DiskBus, GuestUuid, ObservedIdentity, OperationId, VolumeId};
+use crate::model::{
+    AttachmentId, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes, GuestUuid, ObservedIdentity,
+    OperationId, VolumeId,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -99,6 +102,12 @@ pub struct AttachTask {
     /// The attachments that the volume had when this was planned: they are others', whatever becomes of this one.
     #[serde(default)]
     pub others: Vec<AttachmentId>,
+    /// The service says that the volume is encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
+    /// What else was asked for the disk.
+    #[serde(default)]
+    pub wishes: DiskWishes,
 }
 
 /// Detach a volume.
@@ -180,6 +189,9 @@ pub struct Facts {
     pub target: Option<String>,
     /// The libvirt secret that holds the CHAP password, where one is needed.
     pub secret: Option<Uuid>,
+    /// How QEMU decrypts the disk, and the second secret, which holds the passphrase.
+    #[serde(default)]
+    pub encryption: Option<DiskEncryption>,
 }
 
 /// A volume that a guest of this host has.
@@ -207,6 +219,12 @@ pub struct AttachmentRecord {
     pub observed: ObservedIdentity,
     /// The libvirt secret that holds the CHAP password, where one is needed.
     pub secret: Option<Uuid>,
+    /// How QEMU decrypts the disk, and the second secret, which holds the passphrase.
+    #[serde(default)]
+    pub encryption: Option<DiskEncryption>,
+    /// What was asked for the disk.
+    #[serde(default)]
+    pub wishes: DiskWishes,
     /// Microseconds since the epoch.
     pub attached_at_us: u64,
 }

@@ -210,6 +210,7 @@ impl Run {
                 observed: Some(attached.observed),
                 target: Some(attached.target),
                 secret: attached.secret,
+                encryption: attached.encryption,
                 protocol: Some(attached.protocol),
             };
         }
@@ -406,6 +407,8 @@ impl Run {
             device: facts.device.clone()?,
             observed: facts.observed.clone()?,
             secret: facts.secret,
+            encryption: facts.encryption,
+            wishes: task.wishes.clone(),
             attached_at_us: now_us(),
         })
     }

@@ -7,6 +7,7 @@
 
 pub mod adapters;
 mod agent;
+mod disk;
 mod executor;
 mod faults;
 mod locks;
@@ -25,7 +26,7 @@ pub use agent::{Agent, Parts};
 use crate::agent::api::ApiError;
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Journal, Task};
-use crate::model::{DiskBus, ErrorKind};
+use crate::model::{DiskBus, DiskTuning, ErrorKind};
 use locks::Locks;
 use ports::{ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
 use registry::Registry;
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     /// Operations that are at work: neither waiting for a volume nor pausing before another try.
     busy: watch::Sender<usize>,
     default_bus: DiskBus,
+    disk_tuning: DiskTuning,
     step_timeout_s: u64,
     recovery_timeout: Duration,
     keep_finished: usize,
@@ -65,6 +67,7 @@ impl Shared {
             locks: Locks::default(),
             busy: watch::Sender::new(0),
             default_bus: settings.guest.disk_bus,
+            disk_tuning: settings.guest.tuning.clone(),
             step_timeout_s: settings.operations.step_timeout_s,
             recovery_timeout: Duration::from_secs(settings.operations.recovery_timeout_s),
             keep_finished: settings.operations.keep_finished,
@@ -94,6 +97,7 @@ impl Shared {
                     bus: Some(task.bus),
                     target: task.target.clone(),
                     read_only: task.read_only,
+                    wishes: task.wishes.clone(),
                 };
                 plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus)?;
             }

@@ -46,12 +46,6 @@ pub(super) fn plan_attach(
             guest.name, volume.id, disk.target
         ));
     }
-    if volume.encrypted {
-        return Err(ApiError::new(
-            ErrorKind::Unsupported,
-            format!("volume {} is encrypted, which this version cannot decrypt for a guest", volume.id),
-        ));
-    }
     let free = volume.status == "available" || (volume.multiattach && volume.status == "in-use");
     if !free {
         let users: Vec<String> = volume
@@ -87,6 +81,8 @@ pub(super) fn plan_attach(
         read_only: request.read_only,
         multiattach: volume.multiattach,
         others: volume.attachments.iter().map(|user| user.attachment).collect(),
+        encrypted: volume.encrypted,
+        wishes: request.wishes.clone(),
     }))
 }
 
@@ -162,7 +158,7 @@ fn describe_step(step: Step, task: &Task) -> String {
 mod tests {
     use super::super::ports::GuestDiskFacts;
     use super::*;
-    use crate::model::{AttachmentId, GuestUuid, VolumeAttachment};
+    use crate::model::{AttachmentId, DiskWishes, GuestUuid, VolumeAttachment};
     use uuid::Uuid;
 
     fn volume(status: &str) -> Volume {
@@ -185,7 +181,15 @@ mod tests {
     }
 
     fn request(target: Option<&str>) -> AttachRequest {
-        AttachRequest { volume: "v".into(), guest: "g".into(), bus: None, target: target.map(Into::into), read_only: false }
+        let target = target.map(Into::into);
+        AttachRequest {
+            volume: "v".into(),
+            guest: "g".into(),
+            bus: None,
+            target,
+            read_only: false,
+            wishes: DiskWishes::default(),
+        }
     }
 
     fn refusal(volume: &Volume, guest: &GuestFacts, request: &AttachRequest) -> ApiError {

@@ -5,7 +5,8 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, NewVolume, ObservedIdentity, Secret, SecretKind, Volume, VolumeId,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, NewVolume, ObservedIdentity, Secret, SecretKind, Volume,
+    VolumeEncryption, VolumeId,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -67,6 +68,10 @@ pub trait VolumeServicePort: Send + Sync {
     async fn complete_attachment(&self, id: AttachmentId) -> PortResult<()>;
     /// Deletes it. One that is gone is fine.
     async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()>;
+    /// How a volume is encrypted, if this host has to decrypt it.
+    async fn encryption(&self, volume: VolumeId) -> PortResult<Option<VolumeEncryption>>;
+    /// The passphrase that a key of the key manager makes.
+    async fn passphrase(&self, key: Uuid) -> PortResult<Secret>;
 }
 
 /// The connectors of this host. Every call can be made twice.
@@ -84,6 +89,8 @@ pub trait ConnectorPort: Send + Sync {
     async fn disk_secret(&self, info: &ConnectionInfo) -> PortResult<Option<(SecretKind, Secret)>>;
     /// Reads identity and size from the device itself.
     async fn observe(&self, volume: VolumeId, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity>;
+    /// The first bytes of the device; none where QEMU opens it.
+    async fn head(&self, device: &ConnectedDevice, bytes: usize) -> PortResult<Option<Vec<u8>>>;
     /// Flushes and removes the device; refuses one that is not `identity`.
     async fn disconnect(&self, volume: VolumeId, device: &ConnectedDevice, identity: Option<&DeviceIdentity>)
     -> PortResult<()>;

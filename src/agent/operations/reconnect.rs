@@ -4,7 +4,7 @@
 //! A device is given back only under its own name and only if it is the very one that was journalled.
 
 use super::{
-    Shared,
+    Shared, disk,
     locks::Key,
     ports::{PortError, PortResult, Presence},
     steps,
@@ -55,6 +55,9 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
     if presence == Presence::Foreign {
         // It may be under a guest, and it is not ours to judge: it is left where it is.
         return Err(PortError::new(ErrorKind::IdentityMismatch, "another device is in the place of the one that was attached"));
+    }
+    if let Some(encryption) = record.encryption {
+        disk::define_passphrase(shared, encryption, record.volume).await?;
     }
     if presence == Presence::Present && record.secret.is_none() {
         return Ok(false);

@@ -174,6 +174,8 @@ pub(super) fn attachment_view(record: AttachmentRecord) -> AttachmentView {
         device: record.device.host_path().map(|path| path.display().to_string()).unwrap_or_default(),
         identity: record.observed.identity,
         size_bytes: record.observed.size_bytes,
+        tag: record.wishes.tag.unwrap_or_default(),
+        encryption: record.encryption.map(|encryption| encryption.version.as_str().to_owned()).unwrap_or_default(),
         attached_at: time(record.attached_at_us),
     }
 }

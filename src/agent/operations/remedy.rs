@@ -9,6 +9,9 @@ pub(super) fn of(kind: ErrorKind, step: Step) -> String {
         (ErrorKind::AuthenticationFailed, Step::ConnectVolume | Step::VerifyDevice) => {
             "the storage refused the credentials: check its accounts, and what the volume service and this host have of them"
         }
+        (ErrorKind::AuthenticationFailed, Step::AttachDisk) => {
+            "check what the storage, the volume service and the key manager have of this volume's credentials and key"
+        }
         (ErrorKind::AuthenticationFailed, _) => "check the credentials in clouds.yaml",
         (ErrorKind::PermissionDenied, _) => "the agent's user lacks the role for this in the volume service",
         (

@@ -294,6 +294,8 @@ fn attachment(operation: &OperationView) -> AttachmentView {
         device: "/dev/sda".into(),
         identity: DeviceIdentity { serial: Some("S1".into()), wwids: vec!["naa.6001405".into()] },
         size_bytes: 2 << 30,
+        tag: String::new(),
+        encryption: String::new(),
         attached_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_001),
     }
 }

@@ -45,6 +45,10 @@ impl ConnectorPort for HostConnectors {
         Ok(self.0.observe(volume, device, Some(info)).await?)
     }
 
+    async fn head(&self, device: &ConnectedDevice, bytes: usize) -> PortResult<Option<Vec<u8>>> {
+        Ok(self.0.head(device, bytes).await?)
+    }
+
     async fn disconnect(
         &self,
         volume: VolumeId,

@@ -58,6 +58,7 @@ impl HypervisorPort for Hypervisor {
         let usage = match kind {
             SecretKind::Iscsi => SecretUsage::Iscsi(name),
             SecretKind::Ceph => SecretUsage::Ceph(name),
+            SecretKind::Passphrase => SecretUsage::Volume(name),
         };
         Ok(self.0.define_secret(secret, &usage, value).await?)
     }

@@ -2,14 +2,18 @@
 
 use super::super::ports::{PortError, PortResult, VolumeServicePort};
 use super::chain;
-use crate::model::{Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Volume, VolumeId};
-use crate::openstack::{OpenstackError, VolumeService};
+use crate::model::{
+    Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Secret, Volume, VolumeEncryption,
+    VolumeId,
+};
+use crate::openstack::{KeyManager, OpenstackError, VolumeService};
 use async_trait::async_trait;
 use std::time::Duration;
 use tokio::time::Instant;
+use uuid::Uuid;
 
-/// [`VolumeServicePort`] by a client of the Cinder API.
-pub struct CloudVolumes(pub VolumeService);
+/// [`VolumeServicePort`] by a client of the Cinder API, and one of the key manager that has its volumes' keys.
+pub struct CloudVolumes(pub VolumeService, pub KeyManager);
 
 impl From<OpenstackError> for PortError {
     fn from(error: OpenstackError) -> Self {
@@ -70,5 +74,13 @@ impl VolumeServicePort for CloudVolumes {
     async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()> {
         self.0.delete_attachment(id).await?;
         Ok(())
+    }
+
+    async fn encryption(&self, volume: VolumeId) -> PortResult<Option<VolumeEncryption>> {
+        Ok(self.0.encryption(volume).await?)
+    }
+
+    async fn passphrase(&self, key: Uuid) -> PortResult<Secret> {
+        Ok(self.1.passphrase(key).await?)
     }
 }

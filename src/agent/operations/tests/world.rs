@@ -42,6 +42,8 @@ pub struct State {
     /// The agent has been stopped at a call.
     pub dead: bool,
     pub wrong_serial: bool,
+    /// The volume is encrypted: a disk has two secrets.
+    pub encrypted: bool,
     /// libvirtd does not answer.
     pub hypervisor_away: bool,
     /// What must never happen and did.
@@ -136,7 +138,8 @@ impl World {
         assert_eq!(state.connected.contains(&volume_id()), attached, "{context}: the host's connection");
         assert_eq!(state.attachments.len(), usize::from(attached), "{context}: attachments in the service");
         assert_eq!(status, if attached { "in-use" } else { "available" }, "{context}: the volume's status");
-        assert_eq!(state.secrets.len(), usize::from(attached), "{context}: secrets");
+        let each = if state.encrypted { 2 } else { 1 };
+        assert_eq!(state.secrets.len(), usize::from(attached) * each, "{context}: secrets");
     }
 }
 
@@ -160,7 +163,8 @@ impl State {
     fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
         let (volume, guest, status) = *self.attachments.get(&id).ok_or_else(|| not_found("attachment"))?;
         let connection = (status != AttachmentStatus::Reserved).then(connection);
-        Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection })
+        let traits = VolumeTraits { encrypted: self.encrypted, ..VolumeTraits::default() };
+        Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection, traits })
     }
 
     fn set_volume(&mut self, id: VolumeId, status: &str) {
@@ -253,6 +257,13 @@ impl VolumeServicePort for World {
         })
         .await
     }
+    async fn encryption(&self, _volume: VolumeId) -> PortResult<Option<VolumeEncryption>> {
+        let encrypted = self.state.lock().unwrap().encrypted;
+        Ok(encrypted.then_some(VolumeEncryption { version: LuksVersion::Luks1, key: Uuid::from_u128(0xc3) }))
+    }
+    async fn passphrase(&self, _key: Uuid) -> PortResult<Secret> {
+        self.change("passphrase", |_| Ok(Secret::new("p"))).await
+    }
 }
 
 #[async_trait]
@@ -310,6 +321,9 @@ impl ConnectorPort for World {
         })
         .await
     }
+    async fn head(&self, _device: &ConnectedDevice, _bytes: usize) -> PortResult<Option<Vec<u8>>> {
+        Ok(None)
+    }
     async fn disconnect(
         &self,
         volume: VolumeId,
@@ -360,6 +374,11 @@ impl HypervisorPort for World {
         self.change("attach_disk", |state| {
             if !state.connected.contains(&disk.volume) || state.wrong_serial {
                 state.crimes.push("a guest was given a device that is not the volume".into());
+            }
+            if disk.encryption.is_some_and(|encryption| !state.secrets.contains(&encryption.secret))
+                || disk.encryption.is_some() != state.encrypted
+            {
+                state.crimes.push("a guest was given ciphertext".into());
             }
             let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
             if facts.disk(disk.volume).is_none() {
