@@ -240,8 +240,14 @@ impl Connectors {
         info: &ConnectionInfo,
         size_gib: u64,
     ) -> Result<u64, ConnectorError> {
-        let _ = (volume, device, identity, size_gib);
-        Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+        match device {
+            ConnectedDevice::IscsiNetwork(network) => {
+                self.inner.iscsi.grow_network(volume, network, identity, iscsi_only(info)?, size_gib).await
+            }
+            ConnectedDevice::Block(_) | ConnectedDevice::RbdNetwork(_) | ConnectedDevice::File(_) => {
+                Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+            }
+        }
     }
 
     /// How the device's ways to its storage are doing now. Bounded, and without effect.

@@ -16,6 +16,7 @@ mod event_loop;
 mod events;
 mod ffi;
 mod guest;
+mod resize;
 #[cfg(test)]
 mod samples;
 mod secret;
@@ -123,6 +124,15 @@ impl Libvirt {
         progress: impl Fn(DetachProgress) + Send + Sync,
     ) -> Result<Outcome, LibvirtError> {
         detach::detach(&self.connection, guest, volume, &progress).await
+    }
+
+    /// Makes the running guest see that a volume's device has grown to this size. Returns what it is given then, in bytes;
+    /// `None` where no running guest has the disk: whoever starts it sees the new size.
+    ///
+    /// # Errors
+    /// libvirt's and QEMU's refusals, as for a size that the device does not have.
+    pub async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> Result<Option<u64>, LibvirtError> {
+        resize::resize(&self.connection, guest, volume, size_bytes).await
     }
 
     /// Defines a secret, ephemeral and private, and sets its value; the same UUID again sets the value anew.

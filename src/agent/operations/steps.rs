@@ -1,7 +1,7 @@
 //! Each step: what it does, and how it is undone. Every one can be run twice, and undone from wherever it got to.
 
 use super::{
-    Shared,
+    Shared, extend,
     locks::Key,
     ports::{PortError, PortResult},
 };
@@ -27,7 +27,7 @@ pub(super) struct Context {
     guest_lock: Option<OwnedMutexGuard<()>>,
 }
 
-fn missing(what: &str) -> PortError {
+pub(super) fn missing(what: &str) -> PortError {
     PortError::new(ErrorKind::Internal, format!("the operation's record lacks {what}"))
 }
 
@@ -81,6 +81,7 @@ pub(super) async fn perform(
     match task {
         Task::Attach(task) => attach_step(shared, task, facts, context, step).await,
         Task::Detach(task) => detach_step(shared, task, facts, step).await,
+        Task::Extend(task) => extend::extend_step(shared, task, facts, step).await,
     }
 }
 
@@ -132,7 +133,7 @@ async fn attach_step(
             facts.target = Some(attached?);
         }
         Step::CompleteAttachment => shared.volumes.complete_attachment(attachment()?).await?,
-        Step::DetachDisk | Step::DisconnectVolume | Step::DeleteAttachment => return Err(missing("a step of an attach")),
+        other => return Err(missing(other.name())),
     }
     Ok(())
 }

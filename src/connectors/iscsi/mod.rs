@@ -14,6 +14,7 @@
 mod connect;
 mod device;
 mod disconnect;
+mod grow_network;
 mod identity;
 mod login;
 mod node_record;

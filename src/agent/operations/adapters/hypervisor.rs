@@ -52,6 +52,10 @@ impl HypervisorPort for Hypervisor {
         Ok(())
     }
 
+    async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>> {
+        Ok(self.0.resize_disk(guest, volume, size_bytes).await?)
+    }
+
     async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()> {
         // libvirt wants usages to be unique on the host: the secret's own id makes it so.
         let name = format!("bowline volume {volume} {secret}");
