@@ -253,6 +253,11 @@ impl LibvirtMessage {
         self.message.contains(&format!("error reading header from {name}: No such file"))
     }
 
+    /// libvirt tells no guest of the size of a disk that it may only read.
+    pub(super) fn says_read_only(&self) -> bool {
+        self.is(ErrorNumber::OperationUnsupported) && self.message.contains("readonly disk")
+    }
+
     /// QEMU has been asked already and still waits for the guest. libvirt hands QEMU's sentence on under a general
     /// number, so the words have to do; Nova reads the same ones.
     pub(super) fn unplug_underway(&self) -> bool {

@@ -28,6 +28,7 @@ pub use detach::DetachProgress;
 pub use error::{LibvirtError, LibvirtMessage};
 pub use events::{GuestEvent, LifecycleChange};
 pub use guest::{Guest, GuestDisk};
+pub use resize::Resized;
 pub use secret::{SECRET_USAGE_PREFIX, SecretRecord, SecretUsage};
 
 use crate::model::{DiskSpec, GuestUuid, Secret, VolumeId};
@@ -126,12 +127,11 @@ impl Libvirt {
         detach::detach(&self.connection, guest, volume, &progress).await
     }
 
-    /// Makes the running guest see that a volume's device has grown to this size. Returns what it is given then, in bytes;
-    /// `None` where no running guest has the disk: whoever starts it sees the new size.
+    /// Makes the running guest see that a volume's device has grown to this size, bytes.
     ///
     /// # Errors
     /// libvirt's and QEMU's refusals, as for a size that the device does not have.
-    pub async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> Result<Option<u64>, LibvirtError> {
+    pub async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> Result<Resized, LibvirtError> {
         resize::resize(&self.connection, guest, volume, size_bytes).await
     }
 

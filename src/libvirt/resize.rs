@@ -13,13 +13,25 @@ use crate::model::{GuestUuid, VolumeId};
 use std::sync::Arc;
 use virt::{connect::Connect, sys};
 
-/// Tells the guest, and returns what it is given then, in bytes; `None` where no running guest has the disk.
+/// What a guest was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resized {
+    /// It is given this size now, bytes.
+    Seen(u64),
+    /// No running guest has the disk: whoever starts it sees the size of the device.
+    NobodyToTell,
+    /// The guest may only read the disk, and libvirt tells no such guest: it sees the size when it is started, or given the disk,
+    /// again.
+    ReadOnly,
+}
+
+/// Tells the guest.
 pub(super) async fn resize(
     connection: &Arc<Connection>,
     guest: GuestUuid,
     volume: VolumeId,
     size_bytes: u64,
-) -> Result<Option<u64>, LibvirtError> {
+) -> Result<Resized, LibvirtError> {
     let operation = format!("tell guest {guest} that volume {volume} has {size_bytes} bytes");
     // The call may wait for the guest's storage, as a hot-plug may.
     let call = Call::new(operation, Some(guest), connection.config.attach_timeout_s);
@@ -34,17 +46,19 @@ fn tell(
     volume: VolumeId,
     size_bytes: u64,
     operation: &str,
-) -> Result<Option<u64>, LibvirtError> {
-    let Some(domain) = guest::by_uuid(connect, guest)? else { return Ok(None) };
-    let Some(live) = Sides::read(&domain)?.live else { return Ok(None) };
-    let Some(disk) = live.disk_of(volume) else { return Ok(None) };
+) -> Result<Resized, LibvirtError> {
+    let Some(domain) = guest::by_uuid(connect, guest)? else { return Ok(Resized::NobodyToTell) };
+    let Some(live) = Sides::read(&domain)?.live else { return Ok(Resized::NobodyToTell) };
+    let Some(disk) = live.disk_of(volume) else { return Ok(Resized::NobodyToTell) };
     let capacity = |what: &str| {
         let operation = format!("{what} the size of disk {} of guest {guest}", disk.target);
         domain.block_info(&disk.target, 0).map(|info| info.capacity).map_err(failed(operation))
     };
     if capacity("read")? == size_bytes {
-        return Ok(Some(size_bytes));
+        return Ok(Resized::Seen(size_bytes));
     }
-    domain.block_resize(&disk.target, size_bytes, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES).map_err(failed(operation))?;
-    capacity("read back").map(Some)
+    match domain.block_resize(&disk.target, size_bytes, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES).map_err(failed(operation)) {
+        Err(LibvirtError::Call { source, .. }) if source.says_read_only() => Ok(Resized::ReadOnly),
+        told => told.and_then(|()| capacity("read back")).map(Resized::Seen),
+    }
 }

@@ -56,9 +56,8 @@ pub fn two_guests_share_a_volume<M: Machine>(site: &Site<'_, M>, one: &Guest<'_>
         let (disk, _) = first.expect_disk(&volume[..20], SOON);
         let extended = site.json(&format!("volume show {volume}"))["volume"]["size_gib"].as_u64().unwrap() + 1;
         site.bowline(&format!("extend {volume} {extended}")).ok();
-        for (guest, disk) in [(first, &disk), (last, &read_only)] {
-            guest.expect_line(&format!("= {disk} {}", extended * (2 << 20)), SOON);
-        }
+        // libvirt tells no guest of a size that may only read.
+        first.expect_line(&format!("= {disk} {}", extended * (2 << 20)), SOON);
         site.bowline(&format!("detach {volume} {}", first.name())).ok();
         assert_eq!(last.read(&read_only, 4096, text.len()), text, "{context}: the other's disk, again");
         site.bowline(&format!("detach {volume}")).ok();

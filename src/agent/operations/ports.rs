@@ -130,7 +130,7 @@ pub trait HypervisorPort: Send + Sync {
     /// Takes a volume's disk away; returns once the guest has let go.
     async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()>;
     /// Makes a running guest see the size of a volume's device. Returns the size that the guest is given now, bytes; `None`
-    /// where no running guest has the disk, so that there is nobody to be told.
+    /// where no running guest has the disk, or it may only read it: then it cannot be told and sees the size the next time.
     async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>>;
     /// Holds a password or key for QEMU, in memory only.
     async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()>;
