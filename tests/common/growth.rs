@@ -137,7 +137,11 @@ pub fn killed_at_every_boundary_an_extend_is_finished<M: Machine>(site: &Site<'_
             site.start_agent("");
             let operations = site.json("operations --all");
             let last = operations["operations"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
-            assert_eq!((last["kind"].as_str(), last["state"].as_str()), (Some("extend"), Some("succeeded")), "{at}: {operations}");
+            assert_eq!(
+                (last["kind"].as_str(), last["state"].as_str()),
+                (Some("extend"), Some("succeeded")),
+                "{at}: {operations}"
+            );
             assert_size(site, guest, &volume, &disk, size_gib, &at);
         }
     }

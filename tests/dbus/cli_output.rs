@@ -83,7 +83,10 @@ async fn an_extend_reaches_the_agent_and_is_told_as_the_volumes() {
     assert_eq!(stage.agent.requests().len(), 1, "a dry run is none");
     assert_eq!(stage.bowline(&["extend", "one", "0"]).await.code, 2);
     let failed = stage.bowline(&["extend", "fail-unavailable", "7"]).await;
-    assert!(failed.stderr.starts_with(&format!("error: extend of volume {} failed", volume_id("fail-unavailable"))), "{failed:?}");
+    assert!(
+        failed.stderr.starts_with(&format!("error: extend of volume {} failed", volume_id("fail-unavailable"))),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Extending and sharing in a compute node: the kernel is the initiator, with one session for all guests.
 
-use crate::common::{Guest, Node, Machine, Services, Site, growth, sharing};
+use crate::common::{Guest, Machine, Node, Services, Site, growth, sharing};
 
 /// A look at the service every second, as no production site would have it.
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"kernel\"\ndevice_timeout_s = 5\nlogin_timeout_s = 5\n[libvirt]\n\

@@ -48,7 +48,9 @@ pub enum Refusal {
         status: VolumeStatus,
     },
     /// The volume would not grow.
-    #[error("Invalid input received: New size for extend must be greater than current size. (current: {size_gib}, extended: {asked_gib}).")]
+    #[error(
+        "Invalid input received: New size for extend must be greater than current size. (current: {size_gib}, extended: {asked_gib})."
+    )]
     NotLarger {
         /// What it has, GiB.
         size_gib: u64,

@@ -7,8 +7,8 @@ use super::error::{ManagerError, chain};
 use super::exports;
 use super::manager::{Manager, Parts};
 use super::worker::{Job, Queued};
-use crate::domain::{Volume, VolumeStatus};
 use crate::domain::volume::GIB;
+use crate::domain::{Volume, VolumeStatus};
 use crate::store::StoreError;
 
 impl Manager {

@@ -3,8 +3,7 @@
 use super::{
     Shared,
     executor::{self, RetryPolicy, Run},
-    growth_watch,
-    plan,
+    growth_watch, plan,
     ports::{ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
     reconnect, recovery,
     registry::{attachment_view, operation_view},
@@ -116,7 +115,11 @@ impl Agent {
             Request::Attach(request) => {
                 let (volume, guest) =
                     tokio::join!(shared.volumes.find_volume(&request.volume), shared.hypervisor.guest(&request.guest));
-                let (volume, guest) = (volume?, guest?);
+                let (mut volume, guest) = (volume?, guest?);
+                // Another guest's operation is at it: what that makes of the status is judged when this one's turn has come.
+                if volume.multiattach && self.is_at_work(volume.id) {
+                    "in-use".clone_into(&mut volume.status);
+                }
                 let attached = shared.registry.attachment(volume.id, guest.uuid);
                 plan::plan_attach(request, &volume, &guest, attached.as_ref(), shared.default_bus)
             }
@@ -131,6 +134,12 @@ impl Agent {
                 plan::plan_extend(request.size_gib, &volume, &shared.registry.attachments_of(volume.id))
             }
         }
+    }
+
+    /// An operation of this agent has the volume, or waits for it.
+    fn is_at_work(&self, volume: VolumeId) -> bool {
+        let records = self.shared.registry.records();
+        records.iter().any(|record| record.task.volume() == volume && is_unfinished(record))
     }
 
     /// A detach needs the service only for a name: an id that is attached here is known here.
@@ -331,7 +340,8 @@ impl Agent {
                 (Task::Extend(task), Request::Extend(request)) => task.size_gib == request.size_gib,
                 _ => true,
             };
-            size_fits && guest.is_none_or(|guest| record.task.guest_name() == guest || record.task.guest().to_string() == *guest)
+            size_fits
+                && guest.is_none_or(|guest| record.task.guest_name() == guest || record.task.guest().to_string() == *guest)
         };
         let records = self.shared.registry.records();
         records

@@ -123,10 +123,8 @@ pub(super) fn refresh(shared: &Shared, record: &mut OperationRecord) {
     let attached = shared.registry.attachments_of(task.volume);
     let now = Task::Extend(plan::extend_task(task.volume, task.size_gib, task.ask_service, &attached));
     if now != record.task {
-        record.steps = plan::steps(&now)
-            .into_iter()
-            .map(|step| StepRecord { step, state: StepState::Pending, duration_us: 0 })
-            .collect();
+        record.steps =
+            plan::steps(&now).into_iter().map(|step| StepRecord { step, state: StepState::Pending, duration_us: 0 }).collect();
         record.task = now;
     }
 }

@@ -61,11 +61,8 @@ impl Registry {
     pub(super) fn put_operation(&self, record: &OperationRecord) -> CancellationToken {
         let cancel = {
             let mut state = self.state();
-            let entry = state
-                .operations
-                .entry(record.id)
-                .and_modify(|entry| entry.record = record.clone())
-                .or_insert_with(|| Entry {
+            let entry =
+                state.operations.entry(record.id).and_modify(|entry| entry.record = record.clone()).or_insert_with(|| Entry {
                     record: record.clone(),
                     cancel: CancellationToken::new(),
                     abandon: CancellationToken::new(),

@@ -69,7 +69,10 @@ fn an_extend_struck_at_any_call_ends_with_equal_layers_or_with_nothing_extended(
                 }
             };
             world.assert_sizes(size_gib, &context);
-            assert!(world.state.lock().unwrap().names.iter().filter(|call| **call == "extend_volume").count() <= 2, "{context}");
+            assert!(
+                world.state.lock().unwrap().names.iter().filter(|call| **call == "extend_volume").count() <= 2,
+                "{context}"
+            );
             // And it can be detached, or extended again.
             let view = live(&world, dir.path(), Some(extend(5))).unwrap();
             assert_eq!(view.state, OperationState::Succeeded, "{context}: {view:?}");
