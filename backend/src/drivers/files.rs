@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(driver.size_bytes(id).await.unwrap(), has);
         }
         let mut head = [0; 5];
-        std::io::Read::read_exact(&mut File::open(driver.path(id)).unwrap(), &mut head).unwrap();
+        io::Read::read_exact(&mut File::open(driver.path(id)).unwrap(), &mut head).unwrap();
         assert_eq!(&head, b"kept\0");
     }
 

@@ -90,7 +90,7 @@ async fn a_journal_of_an_older_version_is_read_and_marked_as_this_one_once_it_is
     }
     {
         let database = Database::open(dir.path(), &file).unwrap();
-        assert_eq!(database.read().unwrap().operations, [kept.clone()]);
+        assert_eq!(database.read().unwrap().operations, std::slice::from_ref(&kept));
         database.write([Change::DropOperation(kept.id)].iter()).unwrap();
     }
     let database = redb::Database::create(&file).unwrap();

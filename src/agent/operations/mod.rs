@@ -8,6 +8,7 @@
 mod abandon;
 pub mod adapters;
 mod agent;
+mod ending;
 mod executor;
 mod extend;
 mod faults;
