@@ -21,6 +21,10 @@ pub trait AgentApi: Send + Sync + 'static {
     /// Asks an operation to stop. It ends `Cancelled` once it is undone; a step that is under way is finished first.
     async fn cancel(&self, operation: OperationId) -> Result<(), ApiError>;
 
+    /// Gives up an operation that is stuck. Returns once it is `Abandoned`: nothing of it is tried any more, its failure tells
+    /// what is left behind, and other operations on its volume go on.
+    async fn abandon(&self, operation: OperationId) -> Result<(), ApiError>;
+
     /// Operations that are not finished, and the latest finished ones, oldest first.
     fn operations(&self) -> Vec<OperationView>;
 
@@ -54,14 +58,17 @@ pub enum Request {
     Attach(AttachRequest),
     /// Detach a volume from a guest.
     Detach(DetachRequest),
+    /// Extend a volume, and what guests of this host have of it.
+    Extend(ExtendRequest),
 }
 
 impl Request {
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
             Self::Detach(_) => "detach",
+            Self::Extend(_) => "extend",
         }
     }
 }
@@ -93,16 +100,25 @@ pub struct DetachRequest {
     pub guest: Option<String>,
 }
 
+/// Extend a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendRequest {
+    /// Volume id, or its unique name.
+    pub volume: String,
+    /// Size it is to have, GiB.
+    pub size_gib: u64,
+}
+
 /// What an operation would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub kind: String,
     /// The volume.
     pub volume: VolumeId,
-    /// The guest.
+    /// The guest. Of an extend the first of those that have the volume, nil where none has it.
     pub guest: GuestUuid,
-    /// The guest's name.
+    /// The guest's name. Of an extend all their names.
     pub guest_name: String,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
@@ -122,7 +138,7 @@ pub struct PlannedStep {
 /// ```text
 /// Queued -> Running -> Succeeded
 ///              |  \--> Unwinding -> Failed | Cancelled | Stuck
-///              \-----> Stuck
+///              \-----> Stuck -> Abandoned
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,6 +158,8 @@ pub enum OperationState {
     /// Could be neither finished nor undone yet; `failure` says what is left and what to do. The agent goes on trying by
     /// itself, ever more seldom, and at every start.
     Stuck,
+    /// Given up by an operator while it was stuck; `failure` says what is left behind. Nothing of it is tried any more.
+    Abandoned,
 }
 
 impl OperationState {
@@ -155,12 +173,13 @@ impl OperationState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Stuck => "stuck",
+            Self::Abandoned => "abandoned",
         }
     }
 
     /// What whoever waits for the operation can take as its end.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Stuck)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Stuck | Self::Abandoned)
     }
 }
 
@@ -226,13 +245,13 @@ pub struct Failure {
 pub struct OperationView {
     /// Id.
     pub id: OperationId,
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub kind: String,
     /// The volume.
     pub volume: VolumeId,
-    /// The guest.
+    /// The guest. Of an extend the first of those that have the volume, nil where none has it.
     pub guest: GuestUuid,
-    /// The guest's name.
+    /// The guest's name. Of an extend all their names.
     pub guest_name: String,
     /// Where it stands.
     pub state: OperationState,

@@ -159,6 +159,10 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let watchdog = tokio::spawn(feed_watchdog());
     let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, left > 0));
     let status_line = tokio::spawn(tell_status(agent.clone()));
+    let watching = {
+        let agent = agent.clone();
+        tokio::spawn(async move { agent.watch().await })
+    };
 
     let lost_bus = tokio::select! {
         _ = terminate.recv() => false,
@@ -168,6 +172,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     reconnecting.abort();
     status_line.abort();
+    watching.abort();
     agent.finish(STOP_PATIENCE).await;
     served.close().await;
     watchdog.abort();

@@ -51,10 +51,20 @@ pub enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Extend a volume; guests of this host that have it see the new size
+    Extend(ExtendArgs),
     /// Cancel an operation: it is undone
     Cancel {
         /// Id of the operation
         operation: String,
+    },
+    /// Give up an operation that is stuck: what it left stays behind
+    Abandon {
+        /// Id of the operation
+        operation: String,
+        /// Do it; without this, only what is known of it is shown
+        #[arg(long)]
+        yes: bool,
     },
     /// Create, list, show and delete volumes
     Volume {
@@ -88,6 +98,9 @@ pub enum VolumeCommand {
         /// Volume type [default: the service's]
         #[arg(long = "type", value_name = "TYPE")]
         volume_type: Option<String>,
+        /// Several guests may have it at once (Cinder wants a volume type for that instead)
+        #[arg(long)]
+        multiattach: bool,
     },
     /// List volumes
     List,
@@ -137,6 +150,19 @@ pub struct DetachArgs {
     pub volume: String,
     /// Name or UUID of the guest [default: the only one on this host that has the volume]
     pub guest: Option<String>,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline extend`.
+#[derive(Debug, Args)]
+pub struct ExtendArgs {
+    /// Id or unique name of the volume
+    pub volume: String,
+    /// Size it is to have, in GiB; it can never be shrunk again
+    #[arg(value_name = "SIZE_GIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub size_gib: u64,
     /// How to wait.
     #[command(flatten)]
     pub wait: WaitArgs,

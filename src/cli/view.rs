@@ -15,7 +15,7 @@ pub type Dict = HashMap<String, OwnedVariant>;
 pub struct Operation {
     /// UUID.
     pub id: String,
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub kind: String,
     /// UUID of the volume.
     pub volume: String,
@@ -85,7 +85,7 @@ impl Operation {
 
     /// Nothing more will happen.
     pub fn is_final(&self) -> bool {
-        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled" | "stuck")
+        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled" | "stuck" | "abandoned")
     }
 
     /// It did what it was asked.
@@ -98,7 +98,7 @@ impl Operation {
         match (self.state.as_str(), &self.error) {
             (_, Some(error)) => ErrorKind::from_word(&error.kind),
             ("cancelled", None) => ErrorKind::Cancelled,
-            ("stuck", None) => ErrorKind::Stuck,
+            ("stuck" | "abandoned", None) => ErrorKind::Stuck,
             _ => ErrorKind::Internal,
         }
     }
@@ -108,9 +108,9 @@ impl Operation {
         self.error.as_ref().map_or("the agent gave no reason", |error| &error.message)
     }
 
-    /// `to` or `from` the guest.
-    pub fn preposition(&self) -> &'static str {
-        if self.kind == "detach" { "from" } else { "to" }
+    /// Volume and guest, as a sentence about the operation names them. An extend is the volume's, whoever has it.
+    pub fn object(&self) -> String {
+        object(&self.kind, &self.volume, &self.guest_name)
     }
 
     /// How it ended, as an error message says it.
@@ -118,6 +118,7 @@ impl Operation {
         match self.state.as_str() {
             "cancelled" => "was cancelled",
             "stuck" => "is stuck",
+            "abandoned" => "was given up",
             _ => "failed",
         }
     }
@@ -247,7 +248,7 @@ impl Volume {
 /// A plan.
 #[derive(Debug, Serialize)]
 pub struct Plan {
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub kind: String,
     /// UUID of the volume.
     pub volume: String,
@@ -266,6 +267,15 @@ pub struct PlannedStep {
     pub name: String,
     /// What it will do.
     pub description: String,
+}
+
+/// `volume X`, and for whom.
+pub fn object(kind: &str, volume: &str, guest_name: &str) -> String {
+    match kind {
+        "detach" => format!("volume {volume} from guest {guest_name}"),
+        "extend" => format!("volume {volume}"),
+        _ => format!("volume {volume} to guest {guest_name}"),
+    }
 }
 
 struct Reader {

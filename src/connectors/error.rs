@@ -144,6 +144,18 @@ pub enum ConnectorError {
         /// Bytes the volume should have.
         wanted: u64,
     },
+    /// The volume was extended and the target does not show it yet.
+    #[error("{path} shows volume {volume} with {found_bytes} bytes still, instead of {wanted_gib} GiB")]
+    StillSmall {
+        /// The volume.
+        volume: VolumeId,
+        /// The path.
+        path: IscsiPath,
+        /// What the target shows.
+        found_bytes: u64,
+        /// The volume's size in the service, GiB.
+        wanted_gib: u64,
+    },
     /// Something on the host holds the device.
     #[error("{device} is in use on this host (mounted, or claimed by device mapper): it is not removed")]
     DeviceInUse {
@@ -260,7 +272,7 @@ impl ConnectorError {
         match self {
             Self::UnsupportedProtocol { .. } | Self::NoKernelInitiator { .. } => ErrorKind::Unsupported,
             Self::BadConnectionInfo { .. } => ErrorKind::InvalidInput,
-            Self::PortalUnreachable { .. } | Self::SessionDown { .. } => ErrorKind::Unavailable,
+            Self::PortalUnreachable { .. } | Self::SessionDown { .. } | Self::StillSmall { .. } => ErrorKind::Unavailable,
             Self::LoginRefused { .. } | Self::MutualChap { .. } => ErrorKind::AuthenticationFailed,
             Self::AccountsFile { .. } | Self::Iface { .. } => ErrorKind::InvalidInput,
             Self::TargetNotShown { .. } => ErrorKind::NotFound,

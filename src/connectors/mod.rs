@@ -286,8 +286,8 @@ impl Connectors {
             ConnectedDevice::File(file) => {
                 self.inner.nfs.grow(file, identity, size_gib).await?.ok_or(ConnectorError::NotConnected { volume })
             }
-            ConnectedDevice::IscsiNetwork(_) => {
-                Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+            ConnectedDevice::IscsiNetwork(network) => {
+                self.inner.iscsi.grow_network(volume, network, identity, iscsi_only(info)?, size_gib).await
             }
         }
     }

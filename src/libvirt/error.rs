@@ -297,6 +297,11 @@ impl LibvirtMessage {
         ["Volume is not in LUKS format", "LUKS version", "LUKS header"].iter().any(|words| self.message.contains(words))
     }
 
+    /// libvirt tells no guest of the size of a disk that it may only read.
+    pub(super) fn says_read_only(&self) -> bool {
+        self.is(ErrorNumber::OperationUnsupported) && self.message.contains("readonly disk")
+    }
+
     /// QEMU has been asked already and still waits for the guest. libvirt hands QEMU's sentence on under a general
     /// number, so the words have to do; Nova reads the same ones.
     pub(super) fn unplug_underway(&self) -> bool {

@@ -17,6 +17,7 @@ mod events;
 mod ffi;
 mod guest;
 mod iothreads;
+mod resize;
 #[cfg(test)]
 mod samples;
 mod secret;
@@ -28,6 +29,7 @@ pub use detach::DetachProgress;
 pub use error::{LibvirtError, LibvirtMessage};
 pub use events::{GuestEvent, LifecycleChange};
 pub use guest::{Guest, GuestDisk};
+pub use resize::Resized;
 pub use secret::{SECRET_USAGE_PREFIX, SecretRecord, SecretUsage};
 
 use crate::model::{DiskSpec, GuestUuid, Secret, VolumeId};
@@ -124,6 +126,14 @@ impl Libvirt {
         progress: impl Fn(DetachProgress) + Send + Sync,
     ) -> Result<Outcome, LibvirtError> {
         detach::detach(&self.connection, guest, volume, &progress).await
+    }
+
+    /// Makes the running guest see that a volume's device has grown to this size, bytes.
+    ///
+    /// # Errors
+    /// libvirt's and QEMU's refusals, as for a size that the device does not have.
+    pub async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> Result<Resized, LibvirtError> {
+        resize::resize(&self.connection, guest, volume, size_bytes).await
     }
 
     /// Defines a secret, ephemeral and private, and sets its value; the same UUID again sets the value anew.

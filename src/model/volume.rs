@@ -47,6 +47,8 @@ pub struct NewVolume {
     pub size_gib: u64,
     /// Volume type; `None` takes the service's default.
     pub volume_type: Option<String>,
+    /// Several guests may have it at once. Cinder itself takes this from the volume type alone.
+    pub multiattach: bool,
 }
 
 /// Where an attachment stands in the service.

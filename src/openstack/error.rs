@@ -26,6 +26,13 @@ pub enum Operation {
     CreateVolume(String),
     /// `DELETE /volumes/{id}`.
     DeleteVolume(VolumeId),
+    /// `POST /volumes/{id}/action` with `os-extend`.
+    ExtendVolume {
+        /// Which volume.
+        volume: VolumeId,
+        /// The size it is to have, GiB.
+        size_gib: u64,
+    },
     /// `POST /attachments`.
     CreateAttachment {
         /// For which volume.
@@ -75,6 +82,7 @@ impl fmt::Display for Operation {
             Self::ListVolumes => f.write_str("list volumes"),
             Self::CreateVolume(name) => write!(f, "create volume {name:?}"),
             Self::DeleteVolume(id) => write!(f, "delete volume {id}"),
+            Self::ExtendVolume { volume, size_gib } => write!(f, "extend volume {volume} to {size_gib} GiB"),
             Self::CreateAttachment { volume, guest } => write!(f, "create an attachment of volume {volume} for guest {guest}"),
             Self::UpdateAttachment(id) => write!(f, "give attachment {id} this host's connector"),
             Self::CompleteAttachment(id) => write!(f, "complete attachment {id}"),

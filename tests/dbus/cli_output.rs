@@ -2,7 +2,7 @@
 
 use super::support::{Bus, HELD, Policy, Stage, bowline, run, volume_id};
 use bowline::{
-    agent::api::{AttachRequest, Request},
+    agent::api::{AttachRequest, ExtendRequest, Request},
     model::{DiskBus, DiskWishes},
 };
 use serde_json::json;
@@ -86,6 +86,42 @@ async fn json_has_the_documented_shapes() {
 
     let detached = stage.bowline(&["detach", "one", "guest", "--json"]).await.json();
     assert_eq!((&detached["operation"]["kind"], detached.get("attachment")), (&json!("detach"), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extend_reaches_the_agent_and_is_told_as_the_volumes() {
+    let stage = Stage::new().await;
+    let ran = stage.bowline(&["extend", "one", "7"]).await;
+    let told = format!("extended volume {} in 113.0 ms, seen by guest guest\n", volume_id("one"));
+    assert!(ran.code == 0 && ran.stdout.ends_with(&told), "{ran:?}");
+    assert_eq!(stage.agent.requests(), [Request::Extend(ExtendRequest { volume: "one".into(), size_gib: 7 })]);
+    let plan = stage.bowline(&["extend", "one", "7", "--dry-run"]).await;
+    assert!(plan.stdout.starts_with(&format!("would extend volume {} (", volume_id("one"))), "{plan:?}");
+    assert_eq!(stage.agent.requests().len(), 1, "a dry run is none");
+    assert_eq!(stage.bowline(&["extend", "one", "0"]).await.code, 2);
+    let failed = stage.bowline(&["extend", "fail-unavailable", "7"]).await;
+    assert!(
+        failed.stderr.starts_with(&format!("error: extend of volume {} failed", volume_id("fail-unavailable"))),
+        "{failed:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn giving_up_wants_to_be_meant_and_tells_what_is_left() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.bowline(&["detach", "fail-stuck"]).await.code, 13);
+    let operations = stage.bowline(&["operations", "--json"]).await.json();
+    let id = operations["operations"][0]["id"].as_str().unwrap().to_owned();
+    let unmeant = stage.bowline(&["abandon", &id]).await;
+    assert_eq!(unmeant.code, 2, "{unmeant:?}");
+    assert!(unmeant.stderr.contains("the target said stuck") && unmeant.stderr.contains("--yes"), "{unmeant:?}");
+    let meant = stage.bowline(&["abandon", &id, "--yes"]).await;
+    assert_eq!(meant.code, 0, "{meant:?}");
+    assert!(meant.stdout.contains("left behind: a session") && meant.stdout.contains("by hand: log out"), "{meant:?}");
+    assert_eq!(stage.bowline(&["show", &id, "--json"]).await.json()["operation"]["state"], "abandoned");
+    assert_eq!(stage.bowline(&["operations", "--json"]).await.json()["operations"], json!([]), "nobody is at it");
+    assert_eq!(stage.bowline(&["abandon", &id, "--yes"]).await.code, 4);
+    assert_eq!(stage.bowline(&["abandon", "not-an-id", "--yes"]).await.code, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,5 +7,6 @@ mod attach;
 mod guest_side;
 #[path = "../common/mod.rs"]
 mod common;
+mod extend;
 mod rbd;
 mod rig;

@@ -5,6 +5,7 @@
 mod attach;
 #[path = "../common/mod.rs"]
 mod common;
+mod extend;
 mod install;
 mod iscsi;
 mod krbd;

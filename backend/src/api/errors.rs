@@ -93,6 +93,8 @@ impl From<Refusal> for ApiError {
             | Refusal::MetadataKeyNotFound => Self::NotFound(text),
             Refusal::NotReservable { .. }
             | Refusal::NotDeletable
+            | Refusal::NotExtendable { .. }
+            | Refusal::NotLarger { .. }
             | Refusal::ConnectorLacks(_)
             | Refusal::AttachedElsewhere(_)
             | Refusal::AttachmentGoing(_)

@@ -7,12 +7,13 @@
 //! microversion.rs  which answer a client understands
 //! project.rs       paths with a project id are the paths without it
 //! versions.rs      discovery
-//! volumes.rs, metadata.rs, attachments.rs, types.rs, limits.rs   thin handlers
+//! volumes.rs, actions.rs, metadata.rs, attachments.rs, types.rs, limits.rs   thin handlers
 //! path.rs, query.rs, body.rs   what clients send, checked
 //! views.rs         what they get
 //! errors.rs        what they get instead
 //! ```
 
+mod actions;
 mod attachments;
 mod auth;
 mod body;

@@ -21,6 +21,19 @@ pub fn delete_volume(volume: &Volume, attachments: &[Attachment]) -> Result<(), 
     if attachments.is_empty() && volume.status.may_become(VolumeStatus::Deleting) { Ok(()) } else { Err(Refusal::NotDeletable) }
 }
 
+/// Whether the volume may be extended to this size. `attached`: the client knows that volumes in use can be.
+pub fn extend(volume: &Volume, asked_gib: u64, attached: bool) -> Result<(), Refusal> {
+    let fits = volume.status == VolumeStatus::Available || (attached && volume.status == VolumeStatus::InUse);
+    if !fits {
+        let wanted = if attached { "available or in-use" } else { "available" };
+        return Err(Refusal::NotExtendable { volume_id: volume.id, wanted, status: volume.status });
+    }
+    if asked_gib <= volume.size_gib {
+        return Err(Refusal::NotLarger { size_gib: volume.size_gib, asked_gib });
+    }
+    Ok(())
+}
+
 /// What an update with a connector means for an attachment.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ConnectorUpdate {
@@ -117,9 +130,19 @@ mod tests {
     fn a_volume_is_deleted_from_rest_and_never_while_held() {
         use VolumeStatus::*;
         for status in VolumeStatus::ALL.iter().copied() {
-            let at_rest = matches!(status, Available | Error | ErrorDeleting);
+            let at_rest = matches!(status, Available | Error | ErrorDeleting | ErrorExtending);
             assert_eq!(delete_volume(&volume(status, false), &[]).is_ok(), at_rest, "{status}");
             assert!(delete_volume(&volume(status, false), &[attachment(AttachStatus::Reserved)]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_volume_is_extended_from_rest_or_from_use_where_the_client_knows_and_only_to_more() {
+        use VolumeStatus::*;
+        for status in VolumeStatus::ALL.iter().copied() {
+            assert_eq!(extend(&volume(status, false), 2, true).is_ok(), matches!(status, Available | InUse), "{status}");
+            assert_eq!(extend(&volume(status, false), 2, false).is_ok(), status == Available, "{status}");
+            assert!(extend(&volume(status, false), 1, true).is_err());
         }
     }
 

@@ -2,7 +2,9 @@
 //! an operator who opens the database reads what the API says.
 //!
 //! ```text
-//! volume:      creating ──▶ available ◀──────────────┐
+//! volume:      available or in-use ──▶ extending ──▶ what its attachments make of it, or error_extending
+//!
+//!              creating ──▶ available ◀──────────────┐
 //!                 │            │  ▲                  │
 //!                 ▼            ▼  └── reserved ──┐   │
 //!               error       deleting     │       │   │
@@ -64,6 +66,10 @@ pub enum VolumeStatus {
     Error,
     /// Its storage could not be removed.
     ErrorDeleting,
+    /// Accepted for extension; its storage is being enlarged.
+    Extending,
+    /// Its storage could not be enlarged.
+    ErrorExtending,
 }
 
 words!(VolumeStatus {
@@ -76,6 +82,8 @@ words!(VolumeStatus {
     Deleting => "deleting",
     Error => "error",
     ErrorDeleting => "error_deleting",
+    Extending => "extending",
+    ErrorExtending => "error_extending",
 });
 
 impl VolumeStatus {
@@ -85,12 +93,13 @@ impl VolumeStatus {
         matches!(
             (self, next),
             (Creating, Available | Error)
-                | (Available, Reserved | Attaching | Deleting)
+                | (Available, Reserved | Attaching | Deleting | Extending)
                 | (Reserved, Attaching | Available | InUse | Detaching)
                 | (Attaching, InUse | Available | Reserved | Detaching)
-                | (InUse, Detaching | Available | Attaching | Reserved)
+                | (InUse, Detaching | Available | Attaching | Reserved | Extending)
+                | (Extending, Available | InUse | ErrorExtending)
                 | (Detaching, Available | InUse | Attaching | Reserved)
-                | (Error | ErrorDeleting, Deleting)
+                | (Error | ErrorDeleting | ErrorExtending, Deleting)
                 | (Deleting, ErrorDeleting)
         )
     }

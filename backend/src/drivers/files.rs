@@ -34,6 +34,26 @@ impl VolumeDriver for FilesDriver {
         blocking(id, path.clone(), "make", move || create(&directory, &path, id, size_bytes))
     }
 
+    fn extend(&self, id: Uuid, size_bytes: u64) -> BoxFuture<'_, Result<(), DriverError>> {
+        let path = self.path(id);
+        blocking(id, path.clone(), "enlarge", move || {
+            let enlarged = OpenOptions::new().write(true).open(&path).and_then(|file| {
+                if file.metadata()?.len() < size_bytes {
+                    file.set_len(size_bytes)?;
+                }
+                file.sync_all()
+            });
+            enlarged.map_err(file_error(id, "enlarge", &path))
+        })
+    }
+
+    fn size_bytes(&self, id: Uuid) -> BoxFuture<'_, Result<u64, DriverError>> {
+        let path = self.path(id);
+        blocking(id, path.clone(), "look at", move || {
+            fs::metadata(&path).map(|found| found.len()).map_err(file_error(id, "look at", &path))
+        })
+    }
+
     fn delete(&self, id: Uuid) -> BoxFuture<'_, Result<(), DriverError>> {
         let path = self.path(id);
         let directory = self.directory.clone();
@@ -86,12 +106,12 @@ fn file_error(volume_id: Uuid, operation: &'static str, path: &Path) -> impl FnO
 }
 
 /// File systems may block for long, so this happens off the runtime's threads.
-fn blocking<'a>(
+fn blocking<'a, T: Send + 'static>(
     id: Uuid,
     path: PathBuf,
     operation: &'static str,
-    work: impl FnOnce() -> Result<(), DriverError> + Send + 'static,
-) -> BoxFuture<'a, Result<(), DriverError>> {
+    work: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
+) -> BoxFuture<'a, Result<T, DriverError>> {
     tokio::task::spawn_blocking(work)
         .map(move |joined| joined.unwrap_or_else(|error| Err(file_error(id, operation, &path)(io::Error::other(error)))))
         .boxed()
@@ -119,6 +139,21 @@ mod tests {
             driver.delete(id).await.unwrap();
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_enlarged_volume_keeps_its_bytes_and_is_never_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let driver = FilesDriver::new(dir.path().into());
+        let id = Uuid::new_v4();
+        fs::write(driver.path(id), b"kept").unwrap();
+        for (wanted, has) in [(GIB, GIB), (GIB, GIB), (512, GIB)] {
+            driver.extend(id, wanted).await.unwrap();
+            assert_eq!(driver.size_bytes(id).await.unwrap(), has);
+        }
+        let mut head = [0; 5];
+        io::Read::read_exact(&mut File::open(driver.path(id)).unwrap(), &mut head).unwrap();
+        assert_eq!(&head, b"kept\0");
     }
 
     #[tokio::test]

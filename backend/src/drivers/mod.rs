@@ -14,6 +14,13 @@ pub trait VolumeDriver: Send + Sync {
     /// Makes a volume of `size_bytes`, all zeros. Where it exists already with that size, nothing happens.
     fn create(&self, id: Uuid, size_bytes: u64) -> BoxFuture<'_, Result<(), DriverError>>;
 
+    /// Enlarges a volume to `size_bytes`; what is added is all zeros. Where it has that size or more, nothing happens: what
+    /// somebody may have written is never cut off.
+    fn extend(&self, id: Uuid, size_bytes: u64) -> BoxFuture<'_, Result<(), DriverError>>;
+
+    /// The size it has now, bytes.
+    fn size_bytes(&self, id: Uuid) -> BoxFuture<'_, Result<u64, DriverError>>;
+
     /// Removes a volume. Where there is none, nothing happens.
     fn delete(&self, id: Uuid) -> BoxFuture<'_, Result<(), DriverError>>;
 

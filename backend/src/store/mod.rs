@@ -14,6 +14,7 @@
 
 mod attachments;
 mod error;
+mod extend;
 mod page;
 mod rows;
 mod service;

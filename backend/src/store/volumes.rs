@@ -58,7 +58,7 @@ impl Store {
     /// Volumes whose work was accepted and not finished when the service last stopped.
     pub async fn unfinished_volumes(&self) -> Result<Vec<Volume>, StoreError> {
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {VOLUME_COLUMNS} FROM volumes WHERE status IN ('creating', 'deleting') ORDER BY seq"
+            "SELECT {VOLUME_COLUMNS} FROM volumes WHERE status IN ('creating', 'deleting', 'extending') ORDER BY seq"
         )))
         .fetch_all(&self.readers)
         .await

@@ -4,6 +4,7 @@
 //! manager.rs          the parts together; volumes: accept, change, delete
 //! worker.rs           the work behind a 202, and taking it up again after a crash
 //! attach.rs           attachments: reserve, tell the host, complete, let go
+//! extend.rs           a larger volume, also while hosts have it
 //! exports.rs          what hosts may see, rebuilt whenever the target daemon begins anew
 //! connection_info.rs  what a host is told
 //! locks.rs            one thing at a time per volume
@@ -13,6 +14,7 @@ mod attach;
 mod connection_info;
 mod error;
 mod exports;
+mod extend;
 mod locks;
 mod manager;
 mod worker;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::error::{ManagerError, chain};
 use super::exports;
+use super::extend;
 use super::manager::Parts;
 use crate::domain::{Refusal, Volume, VolumeStatus};
 use crate::store::StoreError;
@@ -29,12 +30,18 @@ pub(super) enum Job {
     Create(Uuid),
     /// Remove a volume's storage.
     Delete(Uuid),
+    /// Enlarge a volume's storage.
+    Extend(Uuid),
 }
 
 impl Job {
     /// The job that an unfinished volume waits for.
     pub(super) fn of(volume: &Volume) -> Self {
-        if volume.status == VolumeStatus::Deleting { Self::Delete(volume.id) } else { Self::Create(volume.id) }
+        match volume.status {
+            VolumeStatus::Deleting => Self::Delete(volume.id),
+            VolumeStatus::Extending => Self::Extend(volume.id),
+            _ => Self::Create(volume.id),
+        }
     }
 }
 
@@ -86,6 +93,7 @@ async fn perform(parts: &Parts, job: Job) -> Result<(), StoreError> {
     match job {
         Job::Create(id) => create(parts, id).await,
         Job::Delete(id) => delete(parts, id).await,
+        Job::Extend(id) => extend::extend(parts, id).await,
     }
 }
 
@@ -131,7 +139,7 @@ async fn remove_storage(parts: &Parts, volume: &Volume) -> Result<(), ManagerErr
 }
 
 /// The volume, where the job is still to be done.
-async fn in_status(parts: &Parts, id: Uuid, status: VolumeStatus) -> Result<Option<Volume>, StoreError> {
+pub(super) async fn in_status(parts: &Parts, id: Uuid, status: VolumeStatus) -> Result<Option<Volume>, StoreError> {
     match parts.store.volume(id).await {
         Ok(volume) if volume.status == status => Ok(Some(volume)),
         Ok(volume) => {

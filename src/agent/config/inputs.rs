@@ -84,7 +84,7 @@ section!(
 );
 section!(
     /// `[volumes]`: waits on the volume service.
-    Volumes { create_timeout_s: u64, delete_timeout_s: u64 }
+    Volumes { create_timeout_s: u64, delete_timeout_s: u64, extend_timeout_s: u64, watch_interval_s: u64 }
 );
 section!(
     /// `[paths]`

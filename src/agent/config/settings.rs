@@ -141,6 +141,10 @@ pub struct VolumeSettings {
     pub create_timeout_s: u64,
     /// Seconds for a deleted volume to be gone.
     pub delete_timeout_s: u64,
+    /// Seconds for the service to extend a volume.
+    pub extend_timeout_s: u64,
+    /// Seconds between looks at what size the service has for attached volumes; 0 looks never.
+    pub watch_interval_s: u64,
 }
 
 /// `[paths]`
@@ -267,6 +271,11 @@ impl Settings {
             volumes: VolumeSettings {
                 create_timeout_s: seconds("volumes.create_timeout_s", volumes.create_timeout_s, 300)?,
                 delete_timeout_s: seconds("volumes.delete_timeout_s", volumes.delete_timeout_s, 300)?,
+                extend_timeout_s: seconds("volumes.extend_timeout_s", volumes.extend_timeout_s, 240)?,
+                watch_interval_s: match volumes.watch_interval_s {
+                    Some(0) => 0,
+                    given => seconds("volumes.watch_interval_s", given, 60)?,
+                },
             },
             paths: PathSettings {
                 state_dir: absolute("paths.state_dir", paths.state_dir, "/var/lib/bowline")?,

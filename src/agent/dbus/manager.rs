@@ -5,7 +5,8 @@ use super::{
     error::MethodError,
     names::{attachment_path, operation_path},
     objects::Objects,
-    options::{Options, attach_request, detach_request},
+    operation::guest_text,
+    options::{Options, attach_request, detach_request, extend_plan_request, extend_request},
 };
 use crate::{
     agent::api::{AgentApi, Request},
@@ -82,9 +83,28 @@ impl Manager {
         self.submit(connection, Request::Detach(detach_request(volume, guest, options)?)).await
     }
 
-    /// What an Attach or Detach (kind "attach" or "detach") with these arguments would do now; touches nothing.
+    /// Takes up the extension of a volume to a size in GiB and returns its Operation1 object at once.
     ///
-    /// Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
+    /// The service extends it first, which can never be taken back; then this host and all its guests that have the volume are
+    /// made to see the new size. A size that the service has already makes them see it. There are no options yet. polkit
+    /// action: org.bowline.agent1.manage-volumes.
+    #[zbus(out_args("operation"))]
+    async fn extend(
+        &self,
+        volume: String,
+        size_gib: u64,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::ManageVolumes).await?;
+        self.submit(connection, Request::Extend(extend_request(volume, size_gib, options)?)).await
+    }
+
+    /// What an Attach, Detach or Extend (kind "attach", "detach" or "extend") with these arguments would do now; touches
+    /// nothing.
+    ///
+    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
     /// polkit action: org.bowline.agent1.list.
     #[zbus(out_args("plan"))]
     async fn plan(
@@ -100,11 +120,12 @@ impl Manager {
         let request = match kind.as_str() {
             "attach" => Request::Attach(attach_request(volume, guest, options)?),
             "detach" => Request::Detach(detach_request(volume, guest, options)?),
-            _ => return Err(MethodError::invalid("the kind of a plan must be \"attach\" or \"detach\"")),
+            "extend" => Request::Extend(extend_plan_request(volume, &guest, options)?),
+            _ => return Err(MethodError::invalid("the kind of a plan must be \"attach\", \"detach\" or \"extend\"")),
         };
         let plan = self.api.dry_run(request).await?;
         let steps = plan.steps.into_iter().map(|step| (step.name, step.description)).collect();
-        Ok(((plan.kind, plan.volume.to_string(), plan.guest.to_string(), plan.guest_name, steps),))
+        Ok(((plan.kind, plan.volume.to_string(), guest_text(plan.guest), plan.guest_name, steps),))
     }
 
     /// The operations that have not ended, and the latest that have, oldest first.

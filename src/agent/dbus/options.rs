@@ -2,7 +2,7 @@
 //! disk writable.
 
 use super::error::MethodError;
-use crate::agent::api::{AttachRequest, DetachRequest};
+use crate::agent::api::{AttachRequest, DetachRequest, ExtendRequest};
 use crate::model::DiskWishes;
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
@@ -77,12 +77,35 @@ pub fn detach_request(volume: String, guest: String, options: Options) -> Result
     Ok(DetachRequest { volume, guest })
 }
 
-/// The option of `Create`.
-pub fn volume_type(options: Options) -> Result<Option<String>, MethodError> {
+/// Arguments of `Extend`.
+pub fn extend_request(volume: String, size_gib: u64, options: Options) -> Result<ExtendRequest, MethodError> {
+    let volume = designation("volume", volume)?;
+    Taker::new(options).finish()?;
+    if size_gib == 0 {
+        return Err(MethodError::invalid("the size is 0 GiB: a volume has at least 1"));
+    }
+    Ok(ExtendRequest { volume, size_gib })
+}
+
+/// Arguments of `Plan` for an extend: its size is an option there.
+pub fn extend_plan_request(volume: String, guest: &str, options: Options) -> Result<ExtendRequest, MethodError> {
+    if !guest.is_empty() {
+        return Err(MethodError::invalid("an extend is for all guests that have the volume: leave the guest empty"));
+    }
+    let mut taker = Taker::new(options);
+    let size_gib: Option<u64> = taker.take("size-gib", "a number (t)")?;
+    taker.finish()?;
+    let size_gib = size_gib.ok_or_else(|| MethodError::invalid("option \"size-gib\" is missing: the size to extend to"))?;
+    extend_request(volume, size_gib, Options::new())
+}
+
+/// Options of `Create`: the volume type, and whether several guests may have the volume.
+pub fn volume_options(options: Options) -> Result<(Option<String>, bool), MethodError> {
     let mut taker = Taker::new(options);
     let volume_type = taker.take("type", "a string (s)")?;
+    let multiattach: Option<bool> = taker.take("multiattach", "a boolean (b)")?;
     taker.finish()?;
-    Ok(volume_type)
+    Ok((volume_type, multiattach.unwrap_or(false)))
 }
 
 /// A name or id as a caller gives it: something, and not a novel.
@@ -135,6 +158,21 @@ mod tests {
         }
         let error = detach_request("v".into(), String::new(), options([("force", true.into())])).unwrap_err();
         assert!(error.message.contains("\"force\""), "{}", error.message);
+    }
+
+    #[test]
+    fn the_plan_of_an_extend_wants_a_size_and_no_guest() {
+        let size = || options([("size-gib", 3_u64.into())]);
+        assert_eq!(extend_plan_request("v".into(), "", size()).unwrap(), ExtendRequest { volume: "v".into(), size_gib: 3 });
+        for (error, word) in [
+            (extend_plan_request("v".into(), "g", size()), "guest"),
+            (extend_plan_request("v".into(), "", Options::new()), "size-gib"),
+            (extend_request("v".into(), 0, Options::new()), "0 GiB"),
+            (extend_request("v".into(), 1, size()), "size-gib"),
+        ] {
+            let error = error.unwrap_err();
+            assert!(error.kind == ErrorKind::InvalidInput && error.message.contains(word), "{}", error.message);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod database;
 mod records;
 
-pub use records::{AttachTask, AttachmentRecord, DetachTask, Facts, OperationRecord, Step, StepRecord, Task};
+pub use records::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Facts, OperationRecord, Step, StepRecord, Task};
 
 use crate::model::{ErrorKind, GuestUuid, OperationId, VolumeId};
 use database::Database;
@@ -16,8 +16,9 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// Version of what is written. An agent that finds a higher one refuses to start and leaves the file alone.
-pub const FORMAT: u32 = 1;
+/// Version of what is written. An agent that finds a higher one refuses to start and leaves the file alone; a lower one is read,
+/// and marked as this one by the first write. 2 has extends and abandoned operations.
+pub const FORMAT: u32 = 2;
 
 /// The journal cannot be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]

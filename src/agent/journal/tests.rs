@@ -72,6 +72,33 @@ fn bytes_that_are_no_journal_are_refused_and_kept() {
     assert_eq!(std::fs::read(&file).unwrap(), b"not a journal at all");
 }
 
+#[tokio::test]
+async fn a_journal_of_an_older_version_is_read_and_marked_as_this_one_once_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("journal.redb");
+    let definition: redb::TableDefinition<'_, &str, u32> = redb::TableDefinition::new("meta");
+    let kept = operation();
+    {
+        let database = Database::open(dir.path(), &file).unwrap();
+        database.write([Change::PutOperation(Box::new(kept.clone()))].iter()).unwrap();
+    }
+    {
+        let database = redb::Database::create(&file).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(definition).unwrap().insert("format", FORMAT - 1).unwrap();
+        transaction.commit().unwrap();
+    }
+    {
+        let database = Database::open(dir.path(), &file).unwrap();
+        assert_eq!(database.read().unwrap().operations, std::slice::from_ref(&kept));
+        database.write([Change::DropOperation(kept.id)].iter()).unwrap();
+    }
+    let database = redb::Database::create(&file).unwrap();
+    let transaction = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let format = transaction.open_table(definition).unwrap().get("format").unwrap().unwrap().value();
+    assert_eq!(format, FORMAT, "an older agent must not believe that it can read this");
+}
+
 #[test]
 fn a_journal_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,11 +5,15 @@
 //! for what an earlier life left. What they need of the world is in [`ports`]; the real parts stand behind it in
 //! [`adapters`].
 
+mod abandon;
 pub mod adapters;
 mod agent;
 mod disk;
+mod ending;
 mod executor;
+mod extend;
 mod faults;
+mod growth_watch;
 mod locks;
 mod plan;
 pub mod ports;
@@ -54,6 +58,9 @@ pub(super) struct Shared {
     retry: executor::RetryPolicy,
     create_timeout: Duration,
     delete_timeout: Duration,
+    extend_timeout: Duration,
+    /// Between looks at the sizes that the service has; `None` looks never.
+    watch_interval: Option<Duration>,
 }
 
 impl Shared {
@@ -74,6 +81,8 @@ impl Shared {
             retry,
             create_timeout: Duration::from_secs(settings.volumes.create_timeout_s),
             delete_timeout: Duration::from_secs(settings.volumes.delete_timeout_s),
+            extend_timeout: Duration::from_secs(settings.volumes.extend_timeout_s),
+            watch_interval: Some(settings.volumes.watch_interval_s).filter(|s| *s > 0).map(Duration::from_secs),
         }
     }
 
@@ -109,7 +118,11 @@ impl Shared {
                 let message = format!("volume {} is not attached to guest {} any more", task.volume, task.guest_name);
                 return Err(ApiError::new(ErrorKind::NotFound, message));
             }
-            Task::Attach(_) | Task::Detach(_) => {}
+            Task::Extend(task) if asks_others && task.ask_service => {
+                let volume = self.volumes.volume(task.volume).await?;
+                plan::plan_extend(task.size_gib, &volume, &self.registry.attachments_of(task.volume))?;
+            }
+            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => {}
         }
         Ok(())
     }

@@ -52,6 +52,10 @@ pub trait VolumeServicePort: Send + Sync {
     async fn create_volume(&self, volume: &NewVolume) -> PortResult<Volume>;
     /// Waits until it is available.
     async fn wait_available(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume>;
+    /// Asks for a larger volume; it may not be so yet.
+    async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> PortResult<()>;
+    /// Waits until it is not being extended any more; its size tells what became of it.
+    async fn wait_extended(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume>;
     /// Asks to delete it; it may not be gone yet.
     async fn delete_volume(&self, id: VolumeId) -> PortResult<()>;
     /// Waits until it is gone.
@@ -99,6 +103,16 @@ pub trait ConnectorPort: Send + Sync {
     /// Connects a device again that is absent, in the way it was connected before.
     async fn reconnect(&self, volume: VolumeId, info: &ConnectionInfo, before: &ConnectedDevice)
     -> PortResult<ConnectedDevice>;
+    /// Makes every layer of this host see the size that the volume has now in the service, and checks that they agree.
+    /// Returns the size in bytes.
+    async fn grow(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+        size_gib: u64,
+    ) -> PortResult<u64>;
     /// Undoes a connect of which only the intent is known, whatever it got to.
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()>;
 }
@@ -124,6 +138,9 @@ pub trait HypervisorPort: Send + Sync {
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String>;
     /// Takes a volume's disk away; returns once the guest has let go.
     async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()>;
+    /// Makes a running guest see the size of a volume's device. Returns the size that the guest is given now, bytes; `None`
+    /// where no running guest has the disk, or it may only read it: then it cannot be told and sees the size the next time.
+    async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>>;
     /// Holds a password or key for QEMU, in memory only.
     async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()>;
     /// Forgets it. One that is gone is fine.

@@ -17,6 +17,8 @@ const EVENT_BACKLOG: usize = 1024;
 struct Entry {
     record: OperationRecord,
     cancel: CancellationToken,
+    /// Cancelled by an operator who gives it up.
+    abandon: CancellationToken,
     /// It has gone too far to be cancelled.
     committed: bool,
 }
@@ -59,11 +61,13 @@ impl Registry {
     pub(super) fn put_operation(&self, record: &OperationRecord) -> CancellationToken {
         let cancel = {
             let mut state = self.state();
-            let entry = state
-                .operations
-                .entry(record.id)
-                .and_modify(|entry| entry.record = record.clone())
-                .or_insert_with(|| Entry { record: record.clone(), cancel: CancellationToken::new(), committed: false });
+            let entry =
+                state.operations.entry(record.id).and_modify(|entry| entry.record = record.clone()).or_insert_with(|| Entry {
+                    record: record.clone(),
+                    cancel: CancellationToken::new(),
+                    abandon: CancellationToken::new(),
+                    committed: false,
+                });
             entry.cancel.clone()
         };
         self.tell(AgentEvent::Operation(record.id));
@@ -104,6 +108,11 @@ impl Registry {
         }
     }
 
+    /// The token by which an operation learns that it was given up.
+    pub(super) fn abandonment(&self, id: OperationId) -> CancellationToken {
+        self.state().operations.get(&id).map(|entry| entry.abandon.clone()).unwrap_or_default()
+    }
+
     /// From here on it cannot be cancelled. `false`: a cancellation was asked for before.
     pub(super) fn commit_to(&self, id: OperationId) -> bool {
         match self.state().operations.get_mut(&id) {
@@ -129,6 +138,11 @@ impl Registry {
 
     pub(super) fn attachments(&self) -> Vec<AttachmentRecord> {
         self.state().attachments.values().cloned().collect()
+    }
+
+    /// Who of this host's guests has the volume.
+    pub(super) fn attachments_of(&self, volume: VolumeId) -> Vec<AttachmentRecord> {
+        self.state().attachments.values().filter(|record| record.volume == volume).cloned().collect()
     }
 
     /// Another guest of this host has the volume, so the connection must stay.

@@ -1,7 +1,7 @@
 //! Each step: what it does, and how it is undone. Every one can be run twice, and undone from wherever it got to.
 
 use super::{
-    Shared, disk,
+    Shared, disk, extend,
     locks::Key,
     ports::{PortError, PortResult},
 };
@@ -36,7 +36,7 @@ impl Context {
     }
 }
 
-fn missing(what: &str) -> PortError {
+pub(super) fn missing(what: &str) -> PortError {
     PortError::new(ErrorKind::Internal, format!("the operation's record lacks {what}"))
 }
 
@@ -95,6 +95,7 @@ pub(super) async fn perform(
     match task {
         Task::Attach(task) => attach_step(shared, task, facts, context, step).await,
         Task::Detach(task) => detach_step(shared, task, facts, step).await,
+        Task::Extend(task) => extend::extend_step(shared, task, facts, step).await,
     }
 }
 
@@ -159,7 +160,7 @@ async fn attach_step(
             facts.target = Some(attached?);
         }
         Step::CompleteAttachment => shared.volumes.complete_attachment(attachment()?).await?,
-        Step::DetachDisk | Step::DisconnectVolume | Step::DeleteAttachment => return Err(missing("a step of an attach")),
+        other => return Err(missing(other.name())),
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod disconnect;
 mod discovery;
 mod fresh;
 mod grow;
+mod grow_network;
 mod health;
 mod identity;
 mod iface;

@@ -251,6 +251,7 @@ mod tests {
     fn info(serial: Option<&str>) -> IscsiConnection {
         IscsiConnection {
             paths: vec![],
+            discovery: None,
             chap: None,
             read_only: false,
             discard: false,

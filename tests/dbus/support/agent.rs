@@ -144,7 +144,7 @@ impl FakeAgent {
             let id = attachment.id;
             self.state().attachments.push(attachment);
             self.tell(AgentEvent::Attachment(id));
-        } else {
+        } else if view.kind == "detach" {
             let gone: Vec<_> = self.attachments().into_iter().filter(|entry| entry.volume == view.volume).collect();
             self.state().attachments.retain(|entry| entry.volume != view.volume);
             gone.into_iter().for_each(|entry| self.tell(AgentEvent::AttachmentGone(entry.id)));
@@ -218,6 +218,23 @@ impl AgentApi for FakeAgent {
         }
     }
 
+    async fn abandon(&self, operation: OperationId) -> Result<(), ApiError> {
+        match self.operation(operation) {
+            None => Err(ApiError::new(ErrorKind::NotFound, "no such operation")),
+            Some(view) if view.state != OperationState::Stuck => {
+                Err(ApiError::new(ErrorKind::Conflict, "only what is stuck can be given up"))
+            }
+            Some(_) => {
+                self.change(operation, |view| {
+                    view.state = OperationState::Abandoned;
+                    let (kind, message) = (ErrorKind::Stuck, "left behind: a session".to_owned());
+                    view.failure = Some(Failure { kind, message, remedy: "log out by hand".into() });
+                });
+                Ok(())
+            }
+        }
+    }
+
     fn operations(&self) -> Vec<OperationView> {
         self.state().operations.clone()
     }
@@ -259,6 +276,7 @@ fn volume_of(request: &Request) -> Result<String, ApiError> {
     let volume = match request {
         Request::Attach(request) => request.volume.clone(),
         Request::Detach(request) => request.volume.clone(),
+        Request::Extend(request) => request.volume.clone(),
     };
     match volume.strip_prefix("refuse-") {
         Some(kind) => Err(ApiError::new(ErrorKind::from_word(kind), format!("refused as {kind}"))),

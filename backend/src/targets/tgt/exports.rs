@@ -16,6 +16,7 @@ use super::accounts;
 use super::client::Client;
 use super::daemon::Daemon;
 use super::error::{TgtError, TgtRefusal};
+use super::grow;
 use super::protocol::{Mode, Operation, Request};
 use super::sessions;
 use crate::targets::{Access, Export, LUN, Target, TargetError};
@@ -97,6 +98,11 @@ impl TgtTarget {
         if everybody { delete_target(&client, tid).await } else { Ok(()) }
     }
 
+    async fn grow_one(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
+        let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
+        grow::grow(&client, export).await
+    }
+
     async fn remove_target(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
         let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
         end_sessions(&client, export, None).await?;
@@ -154,6 +160,10 @@ impl Target for TgtTarget {
 
     fn revoke<'a>(&'a self, export: &'a Export, access: &'a Access) -> BoxFuture<'a, Result<(), TargetError>> {
         self.revoke_one(export, access).map(|done| named(export, done)).boxed()
+    }
+
+    fn grow<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {
+        self.grow_one(export).map(|done| named(export, done)).boxed()
     }
 
     fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {

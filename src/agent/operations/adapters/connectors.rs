@@ -80,6 +80,17 @@ impl ConnectorPort for HostConnectors {
         Ok(self.0.reconnect(volume, info, before).await?)
     }
 
+    async fn grow(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+        size_gib: u64,
+    ) -> PortResult<u64> {
+        Ok(self.0.grow(volume, device, identity, info, size_gib).await?)
+    }
+
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()> {
         self.0.undo(volume, intent).await?;
         Ok(())

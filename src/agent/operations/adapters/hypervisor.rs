@@ -2,7 +2,7 @@
 
 use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult};
 use super::chain;
-use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, SecretUsage};
+use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, Resized, SecretUsage};
 use crate::model::{DiskSpec, GuestUuid, Secret, SecretKind, VolumeId};
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -50,6 +50,17 @@ impl HypervisorPort for Hypervisor {
         let tell = |progress: DetachProgress| tracing::debug!(%guest, %volume, ?progress, "detaching");
         self.0.detach_disk(guest, volume, tell).await?;
         Ok(())
+    }
+
+    async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>> {
+        Ok(match self.0.resize_disk(guest, volume, size_bytes).await? {
+            Resized::Seen(size_bytes) => Some(size_bytes),
+            Resized::NobodyToTell => None,
+            Resized::ReadOnly => {
+                tracing::info!(%guest, %volume, "may only read the disk: sees the new size when it gets it the next time");
+                None
+            }
+        })
     }
 
     async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()> {

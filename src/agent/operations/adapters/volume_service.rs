@@ -43,6 +43,14 @@ impl VolumeServicePort for CloudVolumes {
         Ok(self.0.wait_volume_status(id, "available", Instant::now() + deadline).await?)
     }
 
+    async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> PortResult<()> {
+        Ok(self.0.extend_volume(id, size_gib).await?)
+    }
+
+    async fn wait_extended(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume> {
+        Ok(self.0.wait_volume_extended(id, Instant::now() + deadline).await?)
+    }
+
     async fn delete_volume(&self, id: VolumeId) -> PortResult<()> {
         Ok(self.0.delete_volume(id).await?)
     }

@@ -33,6 +33,10 @@ pub struct State {
     pub connected: BTreeSet<VolumeId>,
     pub guests: BTreeMap<GuestUuid, GuestFacts>,
     pub secrets: BTreeSet<Uuid>,
+    /// What the host has seen of each volume's size, bytes.
+    pub host_bytes: BTreeMap<VolumeId, u64>,
+    /// What each running guest is given, bytes.
+    pub guest_bytes: BTreeMap<(GuestUuid, VolumeId), u64>,
     /// Calls that change something, so far.
     pub calls: usize,
     pub names: Vec<&'static str>,
@@ -128,6 +132,19 @@ impl World {
         result
     }
 
+    /// Every layer has this size: the service, the host if it is connected, every guest that has the disk.
+    pub fn assert_sizes(&self, size_gib: u64, context: &str) {
+        let state = self.state.lock().unwrap();
+        assert!(state.crimes.is_empty(), "{context}: {:?}", state.crimes);
+        assert_eq!(state.volumes[&volume_id()].size_gib, size_gib, "{context}: the service");
+        if state.connected.contains(&volume_id()) {
+            assert_eq!(state.host_bytes[&volume_id()], size_gib * GIB, "{context}: the host");
+        }
+        for (guest, bytes) in &state.guest_bytes {
+            assert_eq!(*bytes, size_gib * GIB, "{context}: guest {guest:?}");
+        }
+    }
+
     /// What must hold when nothing is under way.
     pub fn assert_clean(&self, attached: bool, context: &str) {
         let state = self.state.lock().unwrap();
@@ -167,7 +184,18 @@ impl State {
         Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection, traits })
     }
 
-    fn set_volume(&mut self, id: VolumeId, status: &str) {
+    /// A volume's status is what its attachments make of it.
+    fn settle(&mut self, id: VolumeId) {
+        let has = |status| self.attachments.values().any(|entry| entry.0 == id && entry.2 == status);
+        let status = if has(AttachmentStatus::Attached) {
+            "in-use"
+        } else if has(AttachmentStatus::Attaching) {
+            "attaching"
+        } else if has(AttachmentStatus::Reserved) {
+            "reserved"
+        } else {
+            "available"
+        };
         if let Some(volume) = self.volumes.get_mut(&id) {
             volume.status = status.into();
         }
@@ -193,6 +221,20 @@ impl VolumeServicePort for World {
     async fn wait_available(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
         VolumeServicePort::volume(self, id).await
     }
+    async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> PortResult<()> {
+        self.change("extend_volume", |state| {
+            let volume = state.volumes.get_mut(&id).ok_or_else(|| not_found("volume"))?;
+            if size_gib <= volume.size_gib {
+                return Err(PortError::new(ErrorKind::InvalidInput, "the new size must be greater"));
+            }
+            volume.size_gib = size_gib;
+            Ok(())
+        })
+        .await
+    }
+    async fn wait_extended(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
+        VolumeServicePort::volume(self, id).await
+    }
     async fn delete_volume(&self, _id: VolumeId) -> PortResult<()> {
         Ok(())
     }
@@ -201,12 +243,13 @@ impl VolumeServicePort for World {
     }
     async fn create_attachment(&self, volume: VolumeId, guest: GuestUuid, _read_only: bool) -> PortResult<Attachment> {
         self.change("create_attachment", |state| {
-            if state.volumes[&volume].status != "available" {
+            let found = &state.volumes[&volume];
+            if found.status != "available" && !found.multiattach {
                 return Err(PortError::new(ErrorKind::Conflict, "volume is not available"));
             }
             let id = AttachmentId(Uuid::new_v4());
             state.attachments.insert(id, (volume, guest, AttachmentStatus::Reserved));
-            state.set_volume(volume, "reserved");
+            state.settle(volume);
             state.attachment(id)
         })
         .await
@@ -216,7 +259,7 @@ impl VolumeServicePort for World {
             let entry = state.attachments.get_mut(&id).ok_or_else(|| not_found("attachment"))?;
             entry.2 = AttachmentStatus::Attaching;
             let volume = entry.0;
-            state.set_volume(volume, "attaching");
+            state.settle(volume);
             state.attachment(id)
         })
         .await
@@ -238,7 +281,7 @@ impl VolumeServicePort for World {
             let entry = state.attachments.get_mut(&id).ok_or_else(|| not_found("attachment"))?;
             entry.2 = AttachmentStatus::Attached;
             let volume = entry.0;
-            state.set_volume(volume, "in-use");
+            state.settle(volume);
             Ok(())
         })
         .await
@@ -249,10 +292,11 @@ impl VolumeServicePort for World {
             if state.guests.get(&guest).is_some_and(|guest| guest.disk(volume).is_some()) {
                 state.crimes.push("an attachment was deleted while the guest had the disk".into());
             }
-            if state.connected.contains(&volume) {
+            let last = state.attachments.values().all(|(other, ..)| *other != volume);
+            if last && state.connected.contains(&volume) {
                 state.crimes.push("an attachment was deleted while the host was connected".into());
             }
-            state.set_volume(volume, "available");
+            state.settle(volume);
             Ok(())
         })
         .await
@@ -296,7 +340,10 @@ impl ConnectorPort for World {
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice> {
         self.change("connect", |state| {
             let ConnectionInfo::Iscsi(iscsi) = info else { return Err(not_found("connector")) };
-            state.connected.insert(volume);
+            if state.connected.insert(volume) {
+                let bytes = state.volumes[&volume].size_gib * GIB;
+                state.host_bytes.insert(volume, bytes);
+            }
             Ok(ConnectedDevice::IscsiNetwork(IscsiNetworkDevice {
                 path: iscsi.paths[0].clone(),
                 initiator: "iqn.1993-08.org.debian:01:x".into(),
@@ -310,14 +357,14 @@ impl ConnectorPort for World {
     }
     async fn observe(
         &self,
-        _volume: VolumeId,
+        volume: VolumeId,
         _device: &ConnectedDevice,
         _info: &ConnectionInfo,
     ) -> PortResult<ObservedIdentity> {
         self.change("observe", |state| {
             let serial = if state.wrong_serial { "wrong" } else { "right" };
             let identity = DeviceIdentity { serial: Some(serial.into()), wwids: vec![] };
-            Ok(ObservedIdentity { identity, size_bytes: GIB })
+            Ok(ObservedIdentity { identity, size_bytes: state.host_bytes[&volume] })
         })
         .await
     }
@@ -351,6 +398,24 @@ impl ConnectorPort for World {
     ) -> PortResult<ConnectedDevice> {
         ConnectorPort::connect(self, volume, info).await
     }
+    async fn grow(
+        &self,
+        volume: VolumeId,
+        _device: &ConnectedDevice,
+        _identity: &DeviceIdentity,
+        _info: &ConnectionInfo,
+        _size_gib: u64,
+    ) -> PortResult<u64> {
+        self.change("grow", |state| {
+            if !state.connected.contains(&volume) {
+                state.crimes.push("what is not connected was grown".into());
+            }
+            let bytes = state.volumes[&volume].size_gib * GIB;
+            state.host_bytes.insert(volume, bytes);
+            Ok(bytes)
+        })
+        .await
+    }
     async fn undo_connect(&self, volume: VolumeId, _intent: &ConnectIntent) -> PortResult<()> {
         self.change("undo_connect", |state| {
             state.connected.remove(&volume);
@@ -380,8 +445,10 @@ impl HypervisorPort for World {
             {
                 state.crimes.push("a guest was given ciphertext".into());
             }
+            let bytes = state.host_bytes[&disk.volume];
             let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
             if facts.disk(disk.volume).is_none() {
+                state.guest_bytes.insert((guest, disk.volume), bytes);
                 let target = disk.target.clone();
                 facts.disks.push(GuestDiskFacts { target, volume: Some(disk.volume), live: true, defined: true });
             }
@@ -393,7 +460,19 @@ impl HypervisorPort for World {
         self.change("detach_disk", |state| {
             let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
             facts.disks.retain(|disk| disk.volume != Some(volume));
+            state.guest_bytes.remove(&(guest, volume));
             Ok(())
+        })
+        .await
+    }
+    async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>> {
+        self.change("resize_disk", |state| {
+            if state.host_bytes[&volume] != size_bytes {
+                state.crimes.push("a guest was told of a size that the device has not".into());
+            }
+            let Some(bytes) = state.guest_bytes.get_mut(&(guest, volume)) else { return Ok(None) };
+            *bytes = size_bytes;
+            Ok(Some(size_bytes))
         })
         .await
     }
