@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A room, and the rooms of `crate::` it may name. A room is known by its longest matching folder.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("src/model", &["model"]),
     ("src/openstack", &["model", "openstack"]),
     ("src/connectors", &["model", "connectors"]),
@@ -26,10 +26,12 @@ const ROOMS: [(&str, &[&str]); 11] = [
             "bootsource",
             "agent::api",
             "agent::config",
+            "agent::health",
             "agent::journal",
             "agent::operations",
         ],
     ),
+    ("src/agent/health", &["model", "agent::api", "agent::health"]),
     ("src/agent/dbus", &["model", "agent::api", "agent::dbus"]),
     ("src/agent/api.rs", &["model"]),
     ("src/cli", &["model", "cli"]),

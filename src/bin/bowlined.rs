@@ -6,6 +6,7 @@ use bowline::{
         api::{AgentApi, OperationState},
         config::{self, Initiator, Settings},
         dbus,
+        health::{self, Pace},
         journal::Journal,
         memory,
         operations::{
@@ -13,8 +14,9 @@ use bowline::{
             adapters::{CloudVolumes, HostConnectors, Hypervisor},
         },
     },
-    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, NfsConfig},
+    connectors::{Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, NfsConfig},
     libvirt::{GuestEvent, Libvirt, LibvirtConfig},
+    model::GuestUuid,
     openstack::{CloudConfig, HttpOptions, VolumeService},
 };
 use clap::Parser;
@@ -22,7 +24,10 @@ use sd_notify::NotifyState;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc,
+    },
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -38,6 +43,9 @@ const IDLE: Duration = Duration::from_secs(2);
 /// First and last pause before what could not be connected again is tried once more.
 const FIRST_RECONNECT: Duration = Duration::from_secs(2);
 const LAST_RECONNECT: Duration = Duration::from_secs(60);
+
+/// I/O errors of guests that wait to be looked at.
+const IO_ERRORS_KEPT: usize = 64;
 
 /// Threads of the runtime. The agent waits far more than it computes; libvirt's blocking calls have threads of their own.
 const WORKER_THREADS: usize = 2;
@@ -124,6 +132,8 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let connectors = Connectors::new(connectors_config(settings))?;
     let libvirt = Libvirt::start(libvirt_config(settings))?;
     let guest_events = libvirt.events();
+    let host_events = HostEvents::start(ConnectorsConfig::default().sysfs).context("cannot listen to this host's events")?;
+    let sources = health::Sources { host: host_events.subscribe(), io_errors: io_errors(libvirt.events()) };
     let parts = Parts {
         volumes: Arc::new(CloudVolumes(volumes)),
         connectors: Arc::new(HostConnectors(connectors)),
@@ -153,6 +163,11 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let watchdog = tokio::spawn(feed_watchdog());
     let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, left > 0));
     let status_line = tokio::spawn(tell_status(agent.clone()));
+    let pace = Pace {
+        interval: Duration::from_secs(settings.health.interval_s),
+        limit: Duration::from_secs(settings.health.look_timeout_s),
+    };
+    let watching = tokio::spawn(health::watch(agent.clone(), sources, pace));
 
     let lost_bus = tokio::select! {
         _ = terminate.recv() => false,
@@ -160,6 +175,8 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         () = served.closed() => true,
     };
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    watching.abort();
+    drop(host_events);
     reconnecting.abort();
     status_line.abort();
     agent.finish(STOP_PATIENCE).await;
@@ -217,6 +234,24 @@ async fn keep_connected(agent: Arc<Agent>, mut guest_events: broadcast::Receiver
         }
         incomplete = agent.reconnect().await > 0;
     }
+}
+
+/// Of all that libvirt tells, what QEMU could not do. One that is lost because nobody was fast enough to read it is followed by
+/// others: a guest that cannot reach its disk goes on trying.
+fn io_errors(mut events: broadcast::Receiver<GuestEvent>) -> mpsc::Receiver<(GuestUuid, String, String)> {
+    let (sender, receiver) = mpsc::channel(IO_ERRORS_KEPT);
+    tokio::spawn(async move {
+        loop {
+            match events.recv().await {
+                Ok(GuestEvent::IoError { guest, alias, reason }) => {
+                    let _ = sender.try_send((guest, alias, reason));
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+    receiver
 }
 
 fn connectors_config(settings: &Settings) -> ConnectorsConfig {

@@ -40,7 +40,10 @@ JSON:
   ATTACHMENT  {\"id\", \"volume\", \"guest\", \"guest_name\",
                \"target\", \"protocol\", \"initiator\", \"device\",
                \"serial\" or null, \"wwids\": [TEXT],
-               \"size_bytes\", \"attached_at\"}
+               \"size_bytes\", \"attached_at\", \"health\":
+               {\"state\", \"since\" or null, \"faults\":
+               [{\"part\", \"problem\", \"since\"}]} or null}
+    state     healthy, degraded, lost or unknown
   VOLUME      {\"id\", \"name\", \"size_gib\", \"status\",
                \"type\" or null, \"bootable\", \"multiattach\",
                \"encrypted\", \"created_at\", \"attachments\":

@@ -18,10 +18,11 @@ mod properties;
 mod rbd;
 mod reach;
 mod udev;
+mod watch;
 
 use crate::model::{
-    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Health, Initiator, IscsiConnection,
-    ObservedIdentity, RbdConnection, Secret, SecretKind, VolumeId,
+    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Fault, FileDevice, Health, Initiator,
+    IscsiConnection, ObservedIdentity, RbdConnection, Secret, SecretKind, VolumeId,
 };
 use std::{path::PathBuf, sync::Arc};
 
@@ -30,6 +31,7 @@ pub use error::ConnectorError;
 pub use iscsi::{InitiatorChoice, IscsiConfig, ProbeError};
 pub use nfs::{NfsConfig, NfsError};
 pub use rbd::{RbdConfig, RbdError};
+pub use watch::HostEvents;
 
 /// Settings of the connectors.
 #[derive(Debug, Clone)]
@@ -251,8 +253,12 @@ impl Connectors {
         device: &ConnectedDevice,
         identity: &DeviceIdentity,
     ) -> Result<Health, ConnectorError> {
-        let _ = (volume, device, identity);
-        Ok(Health::Healthy)
+        match device {
+            ConnectedDevice::Block(block) => self.inner.iscsi.block_health(volume, block, identity),
+            ConnectedDevice::IscsiNetwork(network) => Ok(self.inner.iscsi.network_health(network).await),
+            ConnectedDevice::RbdNetwork(_) => Ok(Health::Healthy),
+            ConnectedDevice::File(file) => Ok(file_health(file, self.inner.nfs.observe(file).await)),
+        }
     }
 
     /// Undoes a connect that did not come to its end, or whose device was not journalled. Removes only what that connect made.
@@ -270,6 +276,16 @@ fn iscsi_only(info: &ConnectionInfo) -> Result<&IscsiConnection, ConnectorError>
         ConnectionInfo::Iscsi(connection) => Ok(connection),
         other => Err(ConnectorError::UnsupportedProtocol { protocol: other.protocol().to_owned() }),
     }
+}
+
+/// A file's part is its export: that is what an operator can look at.
+fn file_health(file: &FileDevice, observed: Result<Option<ObservedIdentity>, NfsError>) -> Health {
+    let problem = match observed {
+        Ok(Some(_)) => return Health::Healthy,
+        Ok(None) => "it is not mounted any more".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Health::Lost(vec![Fault { part: file.export.to_string(), problem }])
 }
 
 fn rbd_only(info: Option<&ConnectionInfo>) -> Option<&RbdConnection> {

@@ -8,6 +8,7 @@ mod device;
 mod disk;
 mod error_kind;
 mod health;
+mod host_event;
 mod ids;
 mod secret;
 mod volume;
@@ -24,6 +25,7 @@ pub use device::{
 pub use disk::{DiskAuth, DiskBus, DiskSource, DiskSpec, disk_alias};
 pub use error_kind::ErrorKind;
 pub use health::{Fault, Health};
+pub use host_event::HostEvent;
 pub use ids::{AttachmentId, GuestUuid, IdError, OperationId, VolumeId};
 pub use secret::Secret;
 pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment};

@@ -5,6 +5,7 @@
 mod attach;
 #[path = "../common/mod.rs"]
 mod common;
+mod health;
 mod install;
 mod nfs;
 mod rbd;

@@ -6,7 +6,7 @@ use super::{
     plan,
     ports::{ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
     reconnect, recovery,
-    registry::{attachment_view, operation_view},
+    registry::operation_view,
 };
 use crate::agent::api::{
     AgentApi, AgentEvent, ApiError, AttachmentView, DetachRequest, OperationState, OperationView, Plan, Request,
@@ -35,7 +35,7 @@ pub struct Parts {
 
 /// The agent.
 pub struct Agent {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Held from looking for an equal request until the new one is in the registry.
     submitting: Mutex<()>,
     running: TaskTracker,
@@ -221,7 +221,7 @@ impl AgentApi for Agent {
     }
 
     fn attachments(&self) -> Vec<AttachmentView> {
-        self.shared.registry.attachments().into_iter().map(attachment_view).collect()
+        self.shared.registry.attachment_views()
     }
 
     fn events(&self) -> broadcast::Receiver<AgentEvent> {

@@ -9,6 +9,7 @@ pub mod adapters;
 mod agent;
 mod executor;
 mod faults;
+mod health;
 mod locks;
 mod plan;
 pub mod ports;

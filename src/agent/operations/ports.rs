@@ -5,7 +5,7 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, NewVolume, ObservedIdentity, Secret, SecretKind, Volume, VolumeId,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, NewVolume, ObservedIdentity, Secret, SecretKind, Volume, VolumeId,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -92,6 +92,28 @@ pub trait ConnectorPort: Send + Sync {
     -> PortResult<ConnectedDevice>;
     /// Undoes a connect of which only the intent is known, whatever it got to.
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()>;
+
+    /// How the device's ways to its storage are doing. Changes nothing; the caller bounds it.
+    async fn health(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Health>;
+
+    /// Whether [`ConnectorPort::repair`] knows anything to do for such a device.
+    fn is_repairable(&self, device: &ConnectedDevice) -> bool {
+        let _ = device;
+        false
+    }
+
+    /// Mends what of the device's ways is broken and can be mended without harm, such as logging in again to a path that is
+    /// missing. `false`: there was nothing to do. Called under the volume's lock.
+    async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+    ) -> PortResult<bool> {
+        let _ = (volume, device, identity, info);
+        Ok(false)
+    }
 }
 
 /// What the host has of a device.

@@ -8,12 +8,14 @@
 //! | `connect`, `scan` | the way in |
 //! | `disconnect`, `device` | the way out |
 //! | `own_name` | which device is ours |
+//! | `health` | what of a volume's paths works |
 //! | `identity` | SCSI pages 0x80 and 0x83 |
 //! | `probe` | a small initiator that asks a target who its LUN is, for volumes the kernel does not see |
 
 mod connect;
 mod device;
 mod disconnect;
+mod health;
 mod identity;
 mod login;
 mod node_record;

@@ -295,6 +295,7 @@ fn attachment(operation: &OperationView) -> AttachmentView {
         identity: DeviceIdentity { serial: Some("S1".into()), wwids: vec!["naa.6001405".into()] },
         size_bytes: 2 << 30,
         attached_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_001),
+        health: HealthView::default(),
     }
 }
 

@@ -4,8 +4,8 @@ use super::super::ports::{ConnectorPort, PortError, PortResult, Presence};
 use super::chain;
 use crate::connectors::{ConnectorError, Connectors, DeviceState};
 use crate::model::{
-    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, ObservedIdentity, Secret, SecretKind,
-    VolumeId,
+    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Health, ObservedIdentity, Secret,
+    SecretKind, VolumeId,
 };
 use async_trait::async_trait;
 
@@ -70,6 +70,10 @@ impl ConnectorPort for HostConnectors {
         before: &ConnectedDevice,
     ) -> PortResult<ConnectedDevice> {
         Ok(self.0.reconnect(volume, info, before).await?)
+    }
+
+    async fn health(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Health> {
+        Ok(self.0.health(volume, device, identity).await?)
     }
 
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()> {

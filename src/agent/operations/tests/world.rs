@@ -273,6 +273,9 @@ impl ConnectorPort for World {
             mountpoint: None,
         })
     }
+    async fn health(&self, _volume: VolumeId, _device: &ConnectedDevice, _identity: &DeviceIdentity) -> PortResult<Health> {
+        Ok(Health::Healthy)
+    }
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
         let ConnectionInfo::Iscsi(iscsi) = info else { return Err(not_found("connector")) };
         Ok(ConnectIntent::Iscsi { initiator: Initiator::Qemu, paths: iscsi.paths.clone() })
