@@ -8,12 +8,13 @@ use std::{
 };
 
 /// A room, and the rooms of `crate::` it may name. A room is known by its longest matching folder.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("src/model", &["model"]),
     ("src/openstack", &["model", "openstack"]),
     ("src/connectors", &["model", "connectors"]),
     ("src/libvirt", &["model", "libvirt"]),
     ("src/bootsource", &["model", "bootsource"]),
+    ("src/doctor", &["model", "doctor"]),
     ("src/agent/config", &["model", "agent::config"]),
     ("src/agent/journal", &["model", "agent::api", "agent::journal"]),
     (
@@ -24,6 +25,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "connectors",
             "libvirt",
             "bootsource",
+            "doctor",
             "agent::api",
             "agent::config",
             "agent::health",
@@ -34,7 +36,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("src/agent/health", &["model", "agent::api", "agent::health"]),
     ("src/agent/dbus", &["model", "agent::api", "agent::dbus"]),
     ("src/agent/api.rs", &["model"]),
-    ("src/cli", &["model", "cli"]),
+    ("src/cli", &["model", "doctor", "cli"]),
 ];
 
 /// A crate, and the folders its types may be named in.

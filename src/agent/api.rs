@@ -1,7 +1,7 @@
 //! What the agent can be asked, free of any bus: the D-Bus objects are a thin coat over this trait.
 
 use crate::model::{
-    AttachmentId, DeviceIdentity, DiskBus, ErrorKind, GuestUuid, Health, NewVolume, OperationId, Volume, VolumeId,
+    AttachmentId, DeviceIdentity, DiskBus, ErrorKind, Finding, GuestUuid, Health, NewVolume, OperationId, Volume, VolumeId,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub trait AgentApi: Send + Sync + 'static {
 
     /// Deletes a volume and waits until it is gone.
     async fn delete_volume(&self, name_or_id: &str) -> Result<(), ApiError>;
+
+    /// Looks at all that attaching needs here. Changes nothing.
+    async fn examine(&self) -> Vec<Finding>;
 }
 
 /// A request for an operation.

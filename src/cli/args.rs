@@ -56,6 +56,11 @@ pub enum Command {
         /// Id of the operation
         operation: String,
     },
+    /// Tell what this host can do, and what mends what it cannot
+    #[command(
+        after_help = "Ends with 1 when something that is set up, or attached, cannot work. Run it as root to see everything."
+    )]
+    Doctor,
     /// Create, list, show and delete volumes
     Volume {
         /// What to do with them.

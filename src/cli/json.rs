@@ -18,6 +18,7 @@ JSON:
                       {\"volume\": VOLUME}
   operations          {\"operations\": [OPERATION]}
   cancel              {\"cancelling\": ID}
+  doctor              {\"findings\": [FINDING]}
   volume create       {\"volume\": VOLUME}
   volume list         {\"volumes\": [VOLUME]}
   volume show         {\"volume\": VOLUME}
@@ -44,6 +45,9 @@ JSON:
                {\"state\", \"since\" or null, \"faults\":
                [{\"part\", \"problem\", \"since\"}]} or null}
     state     healthy, degraded, lost or unknown
+  FINDING     {\"area\", \"check\", \"verdict\", \"message\",
+               \"remedy\"}
+    verdict   ok, unknown, warning or failure
   VOLUME      {\"id\", \"name\", \"size_gib\", \"status\",
                \"type\" or null, \"bootable\", \"multiattach\",
                \"encrypted\", \"created_at\", \"attachments\":

@@ -7,6 +7,7 @@ mod connector_properties;
 mod device;
 mod disk;
 mod error_kind;
+mod finding;
 mod health;
 mod host_event;
 mod ids;
@@ -24,6 +25,7 @@ pub use device::{
 };
 pub use disk::{DiskAuth, DiskBus, DiskSource, DiskSpec, disk_alias};
 pub use error_kind::ErrorKind;
+pub use finding::{Finding, Verdict};
 pub use health::{Fault, Health};
 pub use host_event::HostEvent;
 pub use ids::{AttachmentId, GuestUuid, IdError, OperationId, VolumeId};

@@ -9,9 +9,9 @@ const SOON: Duration = Duration::from_secs(30);
 /// Looks are so far apart that what comes sooner came by an event.
 const SLOW: &str = "[iscsi]\ninitiator = \"kernel\"\n[health]\ninterval_s = 600";
 
-/// From now on, what properties of attachments change to is kept.
+/// From now on, every signal of the agent is kept.
 fn listen(node: &Node) {
-    node.ok("rm -f /run/told; dbus-monitor --system \"type='signal',interface='org.freedesktop.DBus.Properties',arg0='org.bowline.Attachment1'\" >/run/told 2>&1 &
+    node.ok("rm -f /run/told; dbus-monitor --system \"type='signal',path_namespace='/org/bowline'\" >/run/told 2>&1 &
         wait-for-line /run/told 'NameLost|NameAcquired'");
 }
 

@@ -89,6 +89,17 @@ pub enum Initiator {
     Qemu,
 }
 
+impl Initiator {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kernel => "kernel",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
 /// A whole fragment.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -9,8 +9,8 @@ mod settings;
 
 pub use inputs::Initiator;
 pub use settings::{
-    CloudSettings, GuestSettings, HealthSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings, OperationSettings,
-    PathSettings, Settings, VolumeSettings,
+    CloudSettings, GuestSettings, HealthSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings,
+    OperationSettings, PathSettings, Settings, VolumeSettings,
 };
 
 use std::{

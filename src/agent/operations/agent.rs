@@ -1,7 +1,7 @@
 //! The agent as the bus sees it.
 
 use super::{
-    Shared,
+    Shared, examine,
     executor::{self, RetryPolicy, Run},
     plan,
     ports::{ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
@@ -13,7 +13,7 @@ use crate::agent::api::{
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
-use crate::model::{ErrorKind, NewVolume, OperationId, Volume, VolumeId};
+use crate::model::{ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, broadcast};
@@ -245,6 +245,10 @@ impl AgentApi for Agent {
         let volume = self.shared.volumes.find_volume(name_or_id).await?;
         self.shared.volumes.delete_volume(volume.id).await?;
         Ok(self.shared.volumes.wait_gone(volume.id, self.shared.delete_timeout).await?)
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        examine::examine(&self.shared).await
     }
 }
 

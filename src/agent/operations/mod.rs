@@ -7,6 +7,7 @@
 
 pub mod adapters;
 mod agent;
+mod examine;
 mod executor;
 mod faults;
 mod health;
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     retry: executor::RetryPolicy,
     create_timeout: Duration,
     delete_timeout: Duration,
+    setup: examine::Setup,
 }
 
 impl Shared {
@@ -72,6 +74,11 @@ impl Shared {
             retry,
             create_timeout: Duration::from_secs(settings.volumes.create_timeout_s),
             delete_timeout: Duration::from_secs(settings.volumes.delete_timeout_s),
+            setup: examine::Setup {
+                initiator: settings.iscsi.initiator.as_str(),
+                initiator_name_file: settings.iscsi.initiator_name_file.clone(),
+                state_dir: settings.paths.state_dir.clone(),
+            },
         }
     }
 

@@ -5,7 +5,8 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, NewVolume, ObservedIdentity, Secret, SecretKind, Volume, VolumeId,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, NewVolume, ObservedIdentity, Secret, SecretKind, Volume,
+    VolumeId,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -67,6 +68,9 @@ pub trait VolumeServicePort: Send + Sync {
     async fn complete_attachment(&self, id: AttachmentId) -> PortResult<()>;
     /// Deletes it. One that is gone is fine.
     async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()>;
+
+    /// Whether the service can be asked at all, for whoever examines the host.
+    async fn examine(&self) -> PortResult<ServiceFacts>;
 }
 
 /// The connectors of this host. Every call can be made twice.
@@ -141,6 +145,33 @@ pub trait HypervisorPort: Send + Sync {
     async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()>;
     /// Forgets it. One that is gone is fine.
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()>;
+
+    /// Whether the hypervisor can be asked at all, for whoever examines the host.
+    async fn examine(&self) -> PortResult<HypervisorFacts>;
+}
+
+/// The volume service, as it answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// This host's clock minus the service's, seconds.
+    pub skew_s: Option<i64>,
+    /// Roles of the service user, where a Keystone tells.
+    pub service_roles: Option<Vec<String>>,
+    /// A service user is set up.
+    pub has_service_user: bool,
+    /// Tokens come from a Keystone.
+    pub has_keystone: bool,
+}
+
+/// The hypervisor, as it answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HypervisorFacts {
+    /// libvirt's version: `major * 1_000_000 + minor * 1_000 + release`.
+    pub version: u32,
+    /// The hypervisor's own, the same way.
+    pub hypervisor_version: u32,
+    /// The secrets of Bowline's that it holds.
+    pub secrets: Vec<Uuid>,
 }
 
 /// A guest as planning sees it.

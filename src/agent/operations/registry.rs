@@ -38,10 +38,7 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn new(attachments: Vec<AttachmentRecord>) -> Self {
         let attachments = attachments.into_iter().map(|record| ((record.volume, record.guest), record)).collect();
-        Self {
-            state: Mutex::new(State { attachments, ..State::default() }),
-            events: broadcast::channel(EVENT_BACKLOG).0,
-        }
+        Self { state: Mutex::new(State { attachments, ..State::default() }), events: broadcast::channel(EVENT_BACKLOG).0 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -9,7 +9,7 @@
 use async_trait::async_trait;
 use bowline::{
     agent::api::*,
-    model::{AttachmentId, DeviceIdentity, ErrorKind, GuestUuid, NewVolume, OperationId, Volume, VolumeId},
+    model::{AttachmentId, DeviceIdentity, ErrorKind, Finding, GuestUuid, NewVolume, OperationId, Verdict, Volume, VolumeId},
 };
 use std::{
     sync::{
@@ -252,6 +252,13 @@ impl AgentApi for FakeAgent {
 
     async fn delete_volume(&self, name_or_id: &str) -> Result<(), ApiError> {
         self.volume(name_or_id).await.map(|_| ())
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        vec![
+            Finding::ok("agent", "bowlined", "running"),
+            Finding::new("cloud", "volume service", Verdict::Failure, "it is away", "start it"),
+        ]
     }
 }
 

@@ -1,6 +1,6 @@
 //! The volume service over HTTP.
 
-use super::super::ports::{PortError, PortResult, VolumeServicePort};
+use super::super::ports::{PortError, PortResult, ServiceFacts, VolumeServicePort};
 use super::chain;
 use crate::model::{Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Volume, VolumeId};
 use crate::openstack::{OpenstackError, VolumeService};
@@ -70,5 +70,15 @@ impl VolumeServicePort for CloudVolumes {
     async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()> {
         self.0.delete_attachment(id).await?;
         Ok(())
+    }
+
+    async fn examine(&self) -> PortResult<ServiceFacts> {
+        let facts = self.0.examine().await?;
+        Ok(ServiceFacts {
+            skew_s: facts.skew_s,
+            service_roles: facts.service_roles,
+            has_service_user: facts.has_service_user,
+            has_keystone: facts.has_keystone,
+        })
     }
 }
