@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A room, and the rooms of `crate::` it may name. A room is known by its longest matching folder.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("src/model", &["model"]),
     ("src/openstack", &["model", "openstack"]),
     ("src/connectors", &["model", "connectors"]),
@@ -34,15 +34,18 @@ const ROOMS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("src/agent/health", &["model", "agent::api", "agent::health"]),
+    ("src/agent/metrics", &["model", "agent::api", "agent::metrics"]),
     ("src/agent/dbus", &["model", "agent::api", "agent::dbus"]),
     ("src/agent/api.rs", &["model"]),
     ("src/cli", &["model", "doctor", "cli"]),
 ];
 
 /// A crate, and the folders its types may be named in.
-const OWNERS: [(&str, &[&str]); 9] = [
+const OWNERS: [(&str, &[&str]); 11] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
     ("reqwest", &["src/openstack", "backend/tests", "backend/src/testing"]),
+    ("prometheus_client", &["src/agent/metrics"]),
+    ("hyper", &["src/agent/metrics"]),
     ("virt", &["src/libvirt"]),
     ("quick_xml", &["src/libvirt"]),
     ("udev", &["src/connectors"]),

@@ -1,5 +1,5 @@
 //! The agent: what it is asked ([`dbus`]), what it does about it ([`operations`]), what it remembers ([`journal`]), how it
-//! looks after what is attached ([`health`]) and how it is set up ([`config`]).
+//! looks after what is attached ([`health`]), what it counts ([`metrics`]) and how it is set up ([`config`]).
 
 pub mod api;
 pub mod config;
@@ -7,4 +7,5 @@ pub mod dbus;
 pub mod health;
 pub mod journal;
 pub mod memory;
+pub mod metrics;
 pub mod operations;

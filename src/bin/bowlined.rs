@@ -4,17 +4,18 @@ use anyhow::Context as _;
 use bowline::{
     agent::{
         api::{AgentApi, OperationState},
-        config::{self, Initiator, Settings},
+        config::{self, Initiator, MetricsListen, Settings},
         dbus,
         health::{self, Pace},
         journal::Journal,
         memory,
+        metrics::{self, Metrics, Readings},
         operations::{
             Agent, Parts,
             adapters::{CloudVolumes, HostConnectors, Hypervisor},
         },
     },
-    connectors::{Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, NfsConfig},
+    connectors::{self, Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, NfsConfig},
     libvirt::{GuestEvent, Libvirt, LibvirtConfig},
     model::GuestUuid,
     openstack::{CloudConfig, HttpOptions, VolumeService},
@@ -123,6 +124,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let mut interrupt = signal(SignalKind::interrupt())?;
     status("opening the journal");
     let (journal, contents) = Journal::open(&settings.paths.state_dir)?;
+    let journal_file = journal.path().to_owned();
     let http = HttpOptions {
         connect_timeout_s: settings.cloud.connect_timeout_s,
         request_timeout_s: settings.cloud.request_timeout_s,
@@ -169,12 +171,15 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     };
     let watching = tokio::spawn(health::watch(agent.clone(), sources, pace));
 
+    let measuring = measure(&agent, journal_file, settings.metrics.as_ref()).await?;
+
     let lost_bus = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
         () = served.closed() => true,
     };
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    measuring.iter().for_each(tokio::task::JoinHandle::abort);
     watching.abort();
     drop(host_events);
     reconnecting.abort();
@@ -234,6 +239,25 @@ async fn keep_connected(agent: Arc<Agent>, mut guest_events: broadcast::Receiver
         }
         incomplete = agent.reconnect().await > 0;
     }
+}
+
+/// Counts, and serves what was counted, where the settings ask for it.
+async fn measure(
+    agent: &Arc<Agent>,
+    journal: PathBuf,
+    listen: Option<&MetricsListen>,
+) -> anyhow::Result<Vec<tokio::task::JoinHandle<()>>> {
+    let Some(listen) = listen else { return Ok(vec![]) };
+    let retries = agent.clone();
+    let readings =
+        Readings { retries: Box::new(move || retries.retries()), commands: Box::new(connectors::commands_started), journal };
+    let metrics = Arc::new(Metrics::new(agent.clone(), readings));
+    let listen = match listen {
+        MetricsListen::Tcp(address) => metrics::Listen::Tcp(*address),
+        MetricsListen::Unix(path) => metrics::Listen::Unix(path.clone()),
+    };
+    let serving = metrics::serve(metrics.clone(), &listen).await?;
+    Ok(vec![serving, tokio::spawn(async move { metrics.follow().await })])
 }
 
 /// Of all that libvirt tells, what QEMU could not do. One that is lost because nobody was fast enough to read it is followed by

@@ -26,7 +26,7 @@ use crate::model::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-pub use command::CommandError;
+pub use command::{CommandError, commands_started};
 pub use error::ConnectorError;
 pub use iscsi::{InitiatorChoice, IscsiConfig, ProbeError};
 pub use nfs::{NfsConfig, NfsError};

@@ -68,3 +68,87 @@ fn a_target_that_falls_silent_or_dies_is_told_and_its_return_too() {
     site.bowline(&format!("detach {volume}")).ok();
     site.assert_nothing_left("g1", &volume, "after its target came back");
 }
+
+/// Finds the finding of a check in `bowline --json doctor`.
+fn finding(site: &Site<'_, Node>, area: &str, check: &str) -> serde_json::Value {
+    let said = site.machine.exec("bowline --json doctor 2>/dev/null").stdout;
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    let all = report["findings"].as_array().unwrap();
+    let found = all.iter().find(|finding| finding["area"] == area && finding["check"] == check);
+    found.unwrap_or_else(|| panic!("no {area}/{check} in {report}")).clone()
+}
+
+#[track_caller]
+fn is(finding: &serde_json::Value, verdict: &str, remedy: &str) {
+    assert_eq!((finding["verdict"].as_str(), finding["remedy"].as_str()), (Some(verdict), Some(remedy)), "{finding}");
+}
+
+#[test]
+fn the_doctor_names_what_is_missing_and_what_mends_it() {
+    let node = Node::with_bowline("doctor");
+    node.ok("systemctl start iscsid.socket");
+    let site = Site::start(&node, Services::Systemd, SLOW);
+
+    let report = site.bowline("doctor");
+    assert_eq!(report.status, 0, "{report:?}");
+    for line in [
+        "ok       open-iscsi: iscsiadm is installed",
+        "ok       iscsid: its socket is there",
+        "ok       kernel module iscsi_tcp",
+        "ok       nfs-common",
+        "ok       kernel module nfs",
+        "ok       ceph-common",
+        "ok       QEMU's RBD driver: installed",
+        "ok       QEMU's iSCSI driver: installed",
+        "ok       bus policy: installed",
+        "ok       polkit actions: installed",
+        "ok       journal: /var/lib/bowline can be written to",
+        "ok       connection: libvirt 9.",
+        "ok       volume service: it answers",
+        "ok       clock: agrees",
+        "ok       forgotten secrets: none",
+    ] {
+        assert!(report.stdout.contains(line), "no {line:?} in\n{}", report.stdout);
+    }
+    assert!(!report.stdout.contains("FAILURE"), "{}", report.stdout);
+
+    node.ok("systemctl stop iscsid.socket iscsid.service");
+    is(&finding(&site, "iscsi", "iscsid"), "failure", "systemctl enable --now iscsid.socket");
+    let failed = site.bowline("doctor");
+    assert_eq!(failed.status, 1, "{failed:?}");
+    node.ok("systemctl start iscsid.socket");
+
+    node.ok("mv /sbin/mount.nfs /sbin/hidden; mv /usr/bin/rbd /usr/bin/hidden");
+    is(&finding(&site, "nfs", "nfs-common"), "warning", "apt-get install nfs-common");
+    is(&finding(&site, "rbd", "ceph-common"), "warning", "apt-get install ceph-common");
+    node.ok("mv /sbin/hidden /sbin/mount.nfs; mv /usr/bin/hidden /usr/bin/rbd");
+
+    node.ok("f=$(find /usr/lib -path '*qemu/block-rbd.so'); mv $f $f.hidden");
+    is(&finding(&site, "rbd", "QEMU's RBD driver"), "warning", "apt-get install qemu-block-extra");
+    node.ok("touch -d '2 months ago' /etc/iscsi/initiatorname.iscsi; touch /etc/machine-id");
+    assert!(finding(&site, "iscsi", "initiator name")["message"].as_str().unwrap().contains("looks like a copy"));
+
+    node.ok("systemctl start multipathd");
+    assert_eq!(finding(&site, "multipath", "multipathd")["verdict"], "ok");
+    assert_eq!(finding(&site, "multipath", "find_multipaths")["verdict"], "ok");
+    node.ok("systemctl stop multipathd.socket multipathd");
+    is(&finding(&site, "multipath", "multipathd"), "warning", "systemctl enable --now multipathd");
+
+    let secret =
+        "<secret ephemeral='yes' private='yes'><usage type='iscsi'><target>bowline forgotten</target></usage></secret>";
+    node.write("/run/secret.xml", secret);
+    node.ok("virsh -q secret-define /run/secret.xml");
+    assert_eq!(finding(&site, "libvirt", "forgotten secrets")["verdict"], "warning");
+
+    site.stop_service();
+    assert_eq!(finding(&site, "cloud", "volume service")["verdict"], "failure");
+    site.start_service();
+
+    // Without the agent the host is looked at all the same, and that the agent is away is said.
+    site.stop_agent();
+    assert_eq!(site.bowline("doctor").status, 1);
+    let away = finding(&site, "agent", "bowlined");
+    assert_eq!(away["verdict"], "failure");
+    assert!(away["remedy"].as_str().unwrap().contains("systemctl start bowlined"), "{away}");
+    assert_eq!(finding(&site, "iscsi", "open-iscsi")["verdict"], "ok");
+}

@@ -15,7 +15,10 @@ use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
 use crate::model::{ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
 use async_trait::async_trait;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::sync::{Mutex, broadcast};
 use tokio_util::task::TaskTracker;
 
@@ -69,6 +72,11 @@ impl Agent {
         if !self.shared.quiet_within(patience).await {
             tracing::warn!("stopping with operations under way: the next start goes on with them");
         }
+    }
+
+    /// How often a step failed and was left for another try, since the start.
+    pub fn retries(&self) -> u64 {
+        self.shared.retries.load(Ordering::Relaxed)
     }
 
     async fn task(&self, request: &Request) -> Result<Task, ApiError> {

@@ -26,7 +26,7 @@ use crate::agent::journal::{AttachmentRecord, Change, Facts, OperationRecord, St
 use crate::model::{ErrorKind, GuestUuid, VolumeId};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::sync::OwnedMutexGuard;
@@ -338,6 +338,7 @@ impl Run {
     /// too long, and waited out until the next try.
     async fn trouble(&mut self, error: &PortError, step: Step, since: Instant, delays: &mut impl Iterator<Item = Duration>) {
         tracing::warn!(operation = %self.record.id, step = step.name(), %error, "will be tried again");
+        self.shared.retries.fetch_add(1, Ordering::Relaxed);
         let stuck = self.record.state == OperationState::Stuck;
         if stuck || !error.is_passing() || since.elapsed() >= self.shared.retry.patience {
             let left = remedy::left_behind(step, &self.record);

@@ -32,7 +32,7 @@ use locks::Locks;
 use ports::{ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
 use registry::Registry;
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
@@ -55,6 +55,8 @@ pub(super) struct Shared {
     create_timeout: Duration,
     delete_timeout: Duration,
     setup: examine::Setup,
+    /// Failures that were left for another try, since the start.
+    retries: AtomicU64,
 }
 
 impl Shared {
@@ -79,6 +81,7 @@ impl Shared {
                 initiator_name_file: settings.iscsi.initiator_name_file.clone(),
                 state_dir: settings.paths.state_dir.clone(),
             },
+            retries: AtomicU64::new(0),
         }
     }
 
