@@ -219,11 +219,6 @@ mod tests {
         let events = HostEvents::start("/sys".into()).unwrap();
         let mut receiver = events.subscribe();
         drop(events);
-        loop {
-            match receiver.blocking_recv() {
-                Err(broadcast::error::RecvError::Closed) => return,
-                Ok(_) | Err(_) => {}
-            }
-        }
+        while !matches!(receiver.blocking_recv(), Err(broadcast::error::RecvError::Closed)) {}
     }
 }

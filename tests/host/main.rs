@@ -6,4 +6,5 @@
 mod attach;
 #[path = "../common/mod.rs"]
 mod common;
+mod health;
 mod rig;

@@ -128,7 +128,7 @@ fn the_doctor_names_what_is_missing_and_what_mends_it() {
     node.ok("touch -d '2 months ago' /etc/iscsi/initiatorname.iscsi; touch /etc/machine-id");
     assert!(finding(&site, "iscsi", "initiator name")["message"].as_str().unwrap().contains("looks like a copy"));
 
-    node.ok("systemctl start multipathd");
+    node.ok("systemctl -q unmask multipathd.service multipathd.socket && modprobe dm_multipath && systemctl start multipathd");
     assert_eq!(finding(&site, "multipath", "multipathd")["verdict"], "ok");
     assert_eq!(finding(&site, "multipath", "find_multipaths")["verdict"], "ok");
     node.ok("systemctl stop multipathd.socket multipathd");
@@ -151,4 +151,47 @@ fn the_doctor_names_what_is_missing_and_what_mends_it() {
     assert_eq!(away["verdict"], "failure");
     assert!(away["remedy"].as_str().unwrap().contains("systemctl start bowlined"), "{away}");
     assert_eq!(finding(&site, "iscsi", "open-iscsi")["verdict"], "ok");
+}
+
+/// A look at a file of a dead server hangs; it is given up in its time, and holds up nobody.
+#[test]
+fn a_dead_nfs_server_is_told_and_its_return_too() {
+    let node = Node::with_bowline("health-nfs");
+    node.ok("nfs-up; mkdir -p /etc/bowline/bowlined.d
+        setsid nfs-service 127.0.0.1:/ /srv/nfs >/run/nfs-service.log 2>&1 </dev/null &
+        wait-for-line /run/nfs-service.log ready:");
+    node.write("/etc/bowline/bowlined.d/10-cloud.toml", "[cloud]\nfile = \"/var/lib/bowline-backend/clouds.yaml\"");
+    let fragment = "[health]\ninterval_s = 5\nlook_timeout_s = 3\n[metrics]\nlisten = \"unix:/run/bowline/metrics.sock\"";
+    node.write("/etc/bowline/bowlined.d/20-test.toml", fragment);
+    let site = Site::at(&node, Services::Systemd);
+    site.start_agent("");
+    let guest = node.persistent_guest("g1");
+    let made = site.json("volume create watched --size 1 --type raw");
+    let volume = made["volume"]["id"].as_str().unwrap().to_owned();
+    listen(&node);
+    site.bowline(&format!("attach {volume} g1")).ok();
+    told(&node, "healthy", 30);
+    guest.expect_disk(&volume[..20], SOON);
+
+    listen(&node);
+    node.ok("nfs-down");
+    // The client believes what it knows of a file for up to a minute (acregmax), so no look at the file can see it sooner.
+    told(&node, "lost", 90);
+    let lost = health(&site, &volume);
+    assert!(lost["faults"][0]["problem"].as_str().unwrap().contains("did not answer"), "{lost}");
+    let page = node.ok("curl -sS --max-time 5 --unix-socket /run/bowline/metrics.sock http://agent/metrics");
+    for line in [
+        "bowline_attachments{protocol=\"nfs\",initiator=\"kernel\",health=\"lost\"} 1",
+        "bowline_operations_total{kind=\"attach\",outcome=\"succeeded\",error_kind=\"\"} 1",
+        "bowline_commands_total{program=\"stat\"}",
+    ] {
+        assert!(page.contains(line), "no {line} in\n{page}");
+    }
+    assert!(!page.contains(&volume) && !page.contains("g1"), "{page}");
+
+    listen(&node);
+    node.ok("nfs-up");
+    told(&node, "healthy", 60);
+    site.bowline(&format!("detach {volume}")).ok();
+    site.assert_nothing_attached("g1", &volume, "after its server came back");
 }

@@ -101,6 +101,18 @@ impl FakeAgent {
         }
     }
 
+    /// A volume's storage goes away.
+    pub fn lose(&self, volume: &str) {
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_002);
+        let fault = FaultView { part: "10.0.0.1:3260".into(), problem: "it does not answer".into(), since };
+        let mut state = self.state();
+        let attachment = state.attachments.iter_mut().find(|entry| entry.volume == volume_id(volume)).unwrap();
+        attachment.health = HealthView { state: HealthState::Lost, since, faults: vec![fault] };
+        let id = attachment.id;
+        drop(state);
+        self.tell(AgentEvent::Attachment(id));
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
