@@ -47,7 +47,7 @@ fn find_multipaths(facts: &Facts) -> Finding {
         Ok(value) if value == "strict" => {
             let remedy =
                 "set find_multipaths to \"on\" in the defaults section of /etc/multipath.conf, then: multipathd reconfigure";
-            let message = "\"strict\": a volume that this host has not seen before gets no map";
+            let message = "\"strict\": a volume that this host has not seen before gets no map by itself";
             Finding::new(AREA, CHECK, Verdict::Warning, message, remedy)
         }
         Ok(value) => Finding::ok(AREA, CHECK, value),

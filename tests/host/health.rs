@@ -39,12 +39,11 @@ fn failed_io_of_a_guest_and_a_dead_target_are_told() {
     told("healthy");
 
     listen();
-    host.ok("kill -9 $(pgrep -x tgtd)");
+    site.stop_service();
     told("lost");
     let found = site.json("list")["attachments"][0]["health"].clone();
     assert!(found["faults"][0]["problem"].as_str().unwrap().contains("refused"), "{found}");
     listen();
-    site.stop_service();
     site.start_service();
     told("healthy");
     site.bowline(&format!("detach {volume}")).ok();

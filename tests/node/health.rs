@@ -130,6 +130,12 @@ fn the_doctor_names_what_is_missing_and_what_mends_it() {
 
     node.ok("systemctl -q unmask multipathd.service multipathd.socket && modprobe dm_multipath && systemctl start multipathd");
     assert_eq!(finding(&site, "multipath", "multipathd")["verdict"], "ok");
+    // Debian's default.
+    let strict = finding(&site, "multipath", "find_multipaths");
+    assert_eq!(strict["verdict"], "warning", "{strict}");
+    assert!(strict["remedy"].as_str().unwrap().contains("multipathd reconfigure"), "{strict}");
+    node.write("/etc/multipath.conf", "defaults {\n find_multipaths on\n}");
+    node.ok("systemctl restart multipathd");
     assert_eq!(finding(&site, "multipath", "find_multipaths")["verdict"], "ok");
     node.ok("systemctl stop multipathd.socket multipathd");
     is(&finding(&site, "multipath", "multipathd"), "warning", "systemctl enable --now multipathd");
