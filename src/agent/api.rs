@@ -1,7 +1,8 @@
 //! What the agent can be asked, free of any bus: the D-Bus objects are a thin coat over this trait.
 
 use crate::model::{
-    AttachmentId, DeviceIdentity, DiskBus, DiskWishes, ErrorKind, GuestUuid, NewVolume, OperationId, Volume, VolumeId,
+    AttachmentId, DeviceIdentity, DiskBus, DiskWishes, ErrorKind, Finding, GuestUuid, Health, NewVolume, OperationId, Volume,
+    VolumeId,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub trait AgentApi: Send + Sync + 'static {
 
     /// Deletes a volume and waits until it is gone.
     async fn delete_volume(&self, name_or_id: &str) -> Result<(), ApiError>;
+
+    /// Looks at all that attaching needs here. Changes nothing.
+    async fn examine(&self) -> Vec<Finding>;
 }
 
 /// A request for an operation.
@@ -294,6 +298,79 @@ pub struct AttachmentView {
     pub encryption: String,
     /// When it was attached.
     pub attached_at: SystemTime,
+    /// How it is doing.
+    pub health: HealthView,
+}
+
+/// How an attachment's ways to its storage are doing, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthView {
+    /// In one word.
+    pub state: HealthState,
+    /// Since when it is so.
+    pub since: SystemTime,
+    /// What is wrong; empty where it is healthy or unknown.
+    pub faults: Vec<FaultView>,
+}
+
+impl Default for HealthView {
+    /// Not looked at yet.
+    fn default() -> Self {
+        Self { state: HealthState::Unknown, since: SystemTime::UNIX_EPOCH, faults: vec![] }
+    }
+}
+
+/// Health in one word.
+///
+/// ```text
+/// Unknown --first look--> Healthy <--> Degraded <--> Lost      (and Healthy <--> Lost)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HealthState {
+    /// Not looked at yet.
+    Unknown,
+    /// All of it works.
+    Healthy,
+    /// I/O gets through, but not all is as it was connected.
+    Degraded,
+    /// Nothing gets through.
+    Lost,
+}
+
+impl HealthState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Healthy, Self::Degraded, Self::Lost];
+
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl From<&Health> for HealthState {
+    fn from(health: &Health) -> Self {
+        match health {
+            Health::Healthy => Self::Healthy,
+            Health::Degraded(_) => Self::Degraded,
+            Health::Lost(_) => Self::Lost,
+        }
+    }
+}
+
+/// One part of an attachment that does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultView {
+    /// Which part: a path, a mount, a monitor.
+    pub part: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// Since when this part has been broken.
+    pub since: SystemTime,
 }
 
 /// Something changed.

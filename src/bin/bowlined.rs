@@ -4,18 +4,22 @@ use anyhow::Context as _;
 use bowline::{
     agent::{
         api::{AgentApi, OperationState},
-        config::{self, Initiator, Multipath, RbdClient, Settings},
+        config::{self, Initiator, MetricsListen, Multipath, RbdClient, Settings},
         dbus,
+        health::{self, Pace},
         journal::Journal,
         memory,
+        metrics::{self, Metrics, Readings},
         operations::{
             Agent, Parts,
             adapters::{CloudVolumes, HostConnectors, Hypervisor},
         },
     },
-    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig},
+    connectors::{
+        self, Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig,
+    },
     libvirt::{GuestEvent, Libvirt, LibvirtConfig},
-    model,
+    model::{self, GuestUuid},
     openstack::{CloudConfig, HttpOptions, KeyManager, VolumeService},
 };
 use clap::Parser;
@@ -23,7 +27,10 @@ use sd_notify::NotifyState;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc,
+    },
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -39,6 +46,9 @@ const IDLE: Duration = Duration::from_secs(2);
 /// First and last pause before what could not be connected again is tried once more.
 const FIRST_RECONNECT: Duration = Duration::from_secs(2);
 const LAST_RECONNECT: Duration = Duration::from_secs(60);
+
+/// I/O errors of guests that wait to be looked at.
+const IO_ERRORS_KEPT: usize = 64;
 
 /// Threads of the runtime. The agent waits far more than it computes; libvirt's blocking calls have threads of their own.
 const WORKER_THREADS: usize = 2;
@@ -120,6 +130,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let mut interrupt = signal(SignalKind::interrupt())?;
     status("opening the journal");
     let (journal, contents) = Journal::open(&settings.paths.state_dir)?;
+    let journal_file = journal.path().to_owned();
     let http = HttpOptions {
         connect_timeout_s: settings.cloud.connect_timeout_s,
         request_timeout_s: settings.cloud.request_timeout_s,
@@ -130,6 +141,8 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let connectors = Connectors::new(connectors_config(settings))?;
     let libvirt = Libvirt::start(libvirt_config(settings))?;
     let guest_events = libvirt.events();
+    let host_events = HostEvents::start(ConnectorsConfig::default().sysfs).context("cannot listen to this host's events")?;
+    let sources = health::Sources { host: host_events.subscribe(), io_errors: io_errors(libvirt.events()) };
     let parts = Parts {
         volumes: Arc::new(CloudVolumes(volumes, keys)),
         connectors: Arc::new(HostConnectors(connectors)),
@@ -159,10 +172,17 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let watchdog = tokio::spawn(feed_watchdog());
     let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, left > 0));
     let status_line = tokio::spawn(tell_status(agent.clone()));
-    let watching = {
+    let watching_sizes = {
         let agent = agent.clone();
         tokio::spawn(async move { agent.watch().await })
     };
+    let pace = Pace {
+        interval: Duration::from_secs(settings.health.interval_s),
+        limit: Duration::from_secs(settings.health.look_timeout_s),
+    };
+    let watching = tokio::spawn(health::watch(agent.clone(), sources, pace));
+
+    let measuring = measure(&agent, journal_file, settings.metrics.as_ref()).await?;
 
     let lost_bus = tokio::select! {
         _ = terminate.recv() => false,
@@ -170,9 +190,12 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         () = served.closed() => true,
     };
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    measuring.iter().for_each(tokio::task::JoinHandle::abort);
+    watching.abort();
+    drop(host_events);
     reconnecting.abort();
     status_line.abort();
-    watching.abort();
+    watching_sizes.abort();
     agent.finish(STOP_PATIENCE).await;
     served.close().await;
     watchdog.abort();
@@ -228,6 +251,43 @@ async fn keep_connected(agent: Arc<Agent>, mut guest_events: broadcast::Receiver
         }
         incomplete = agent.reconnect().await > 0;
     }
+}
+
+/// Counts, and serves what was counted, where the settings ask for it.
+async fn measure(
+    agent: &Arc<Agent>,
+    journal: PathBuf,
+    listen: Option<&MetricsListen>,
+) -> anyhow::Result<Vec<tokio::task::JoinHandle<()>>> {
+    let Some(listen) = listen else { return Ok(vec![]) };
+    let retries = agent.clone();
+    let readings =
+        Readings { retries: Box::new(move || retries.retries()), commands: Box::new(connectors::commands_started), journal };
+    let metrics = Arc::new(Metrics::new(agent.clone(), readings));
+    let listen = match listen {
+        MetricsListen::Tcp(address) => metrics::Listen::Tcp(*address),
+        MetricsListen::Unix(path) => metrics::Listen::Unix(path.clone()),
+    };
+    let serving = metrics::serve(metrics.clone(), &listen).await?;
+    Ok(vec![serving, tokio::spawn(async move { metrics.follow().await })])
+}
+
+/// Of all that libvirt tells, what QEMU could not do. One that is lost because nobody was fast enough to read it is followed by
+/// others: a guest that cannot reach its disk goes on trying.
+fn io_errors(mut events: broadcast::Receiver<GuestEvent>) -> mpsc::Receiver<(GuestUuid, String, String)> {
+    let (sender, receiver) = mpsc::channel(IO_ERRORS_KEPT);
+    tokio::spawn(async move {
+        loop {
+            match events.recv().await {
+                Ok(GuestEvent::IoError { guest, alias, reason }) => {
+                    let _ = sender.try_send((guest, alias, reason));
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+    receiver
 }
 
 fn connectors_config(settings: &Settings) -> ConnectorsConfig {

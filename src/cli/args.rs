@@ -66,6 +66,11 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Tell what this host can do, and what mends what it cannot
+    #[command(
+        after_help = "Ends with 1 when something that is set up, or attached, cannot work. Run it as root to see everything."
+    )]
+    Doctor,
     /// Create, list, show and delete volumes
     Volume {
         /// What to do with them.

@@ -4,6 +4,7 @@ use super::{
     error::CliError,
     view::{Attachment, Dict, Operation, Plan, PlannedStep, Volume},
 };
+use crate::model::{Finding, Verdict};
 use serde::Serialize;
 use std::collections::HashMap;
 use zbus::{
@@ -120,6 +121,20 @@ impl Client {
         operations.sort_by(|a, b| (a.created_us, &a.id).cmp(&(b.created_us, &b.id)));
         attachments.sort_by(|a, b| (&a.guest_name, &a.target, &a.id).cmp(&(&b.guest_name, &b.target, &b.id)));
         Ok((operations, attachments))
+    }
+
+    /// What the agent finds of the host.
+    pub async fn examine(&self) -> Result<Vec<Finding>, CliError> {
+        type Wire = (String, String, String, String, String);
+        let found: Vec<Wire> = self.call(ROOT, MANAGER, "Examine", &()).await?;
+        let read = |(area, check, verdict, message, remedy): Wire| Finding {
+            area,
+            check,
+            verdict: Verdict::from_word(&verdict),
+            message,
+            remedy,
+        };
+        Ok(found.into_iter().map(read).collect())
     }
 
     /// All volumes.

@@ -34,7 +34,7 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
         Command::Cancel { operation } => cancel(client, output, &operation).await,
         Command::Abandon { operation, yes } => abandon(client, output, &operation, yes).await,
         Command::Volume { command } => volume(client, output, command).await,
-        Command::Completion { .. } | Command::Man { .. } => Ok(()),
+        Command::Completion { .. } | Command::Man { .. } | Command::Doctor => Ok(()),
     }
 }
 

@@ -105,6 +105,12 @@ pub enum CliError {
         /// The bus's words.
         reason: String,
     },
+    /// The examination found what cannot work.
+    #[error("{failures} of what was looked at cannot work")]
+    Unwell {
+        /// How many.
+        failures: usize,
+    },
     /// A file could not be written.
     #[error("cannot write {path}: {reason}")]
     WriteFile {
@@ -136,7 +142,9 @@ impl CliError {
             Self::WaitTimeout { .. } => ErrorKind::Timeout,
             Self::Protocol { .. } => ErrorKind::Internal,
             Self::Version { .. } => ErrorKind::Unsupported,
-            Self::WriteFile { .. } | Self::Output(_) | Self::ClosedPipe | Self::Interrupted { .. } => return None,
+            Self::Unwell { .. } | Self::WriteFile { .. } | Self::Output(_) | Self::ClosedPipe | Self::Interrupted { .. } => {
+                return None;
+            }
         })
     }
 

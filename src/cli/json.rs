@@ -19,6 +19,7 @@ JSON:
   operations          {\"operations\": [OPERATION]}
   cancel              {\"cancelling\": ID}
   abandon             {\"operation\": OPERATION}
+  doctor              {\"findings\": [FINDING]}
   volume create       {\"volume\": VOLUME}
   volume list         {\"volumes\": [VOLUME]}
   volume show         {\"volume\": VOLUME}
@@ -43,7 +44,13 @@ JSON:
                \"target\", \"protocol\", \"initiator\", \"device\",
                \"serial\" or null, \"wwids\": [TEXT],
                \"size_bytes\", \"tag\" or null,
-               \"encryption\" or null, \"attached_at\"}
+               \"encryption\" or null, \"attached_at\", \"health\":
+               {\"state\", \"since\" or null, \"faults\":
+               [{\"part\", \"problem\", \"since\"}]} or null}
+    state     healthy, degraded, lost or unknown
+  FINDING     {\"area\", \"check\", \"verdict\", \"message\",
+               \"remedy\"}
+    verdict   ok, unknown, warning or failure
   VOLUME      {\"id\", \"name\", \"size_gib\", \"status\",
                \"type\" or null, \"bootable\", \"multiattach\",
                \"encrypted\", \"created_at\", \"attachments\":

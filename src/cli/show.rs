@@ -18,16 +18,17 @@ pub fn attachments(attachments: &[Attachment]) -> String {
                 size(a.size_bytes),
                 format!("{}/{}", a.protocol, a.initiator),
                 device.to_owned(),
+                a.health.as_ref().map_or_else(|| "-".to_owned(), |health| health.state.clone()),
                 a.id.clone(),
             ]
         })
         .collect();
-    table(["GUEST", "TARGET", "VOLUME", "SIZE", "VIA", "DEVICE", "ATTACHMENT"], &rows)
+    table(["GUEST", "TARGET", "VOLUME", "SIZE", "VIA", "DEVICE", "HEALTH", "ATTACHMENT"], &rows)
 }
 
 /// One attachment.
 pub fn attachment(a: &Attachment) -> String {
-    fields(&[
+    let mut pairs = vec![
         ("attachment", a.id.clone()),
         ("volume", a.volume.clone()),
         ("guest", format!("{} ({})", a.guest_name, a.guest)),
@@ -41,7 +42,13 @@ pub fn attachment(a: &Attachment) -> String {
         ("tag", a.tag.clone().unwrap_or_default()),
         ("encryption", a.encryption.clone().unwrap_or_default()),
         ("attached", a.attached_at.clone()),
-    ])
+    ];
+    if let Some(health) = &a.health {
+        let since = health.since.as_ref().map(|since| format!(", since {since}")).unwrap_or_default();
+        pairs.push(("health", format!("{}{since}", health.state)));
+        pairs.extend(health.faults.iter().map(|f| ("fault", format!("{}: {}, since {}", f.part, f.problem, f.since))));
+    }
+    fields(&pairs)
 }
 
 /// All operations.

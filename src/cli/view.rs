@@ -160,6 +160,47 @@ pub struct Attachment {
     pub encryption: Option<String>,
     /// RFC 3339.
     pub attached_at: String,
+    /// How it is doing; `None` from an agent that does not say.
+    pub health: Option<Health>,
+}
+
+/// How an attachment is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// `healthy`, `degraded`, `lost` or `unknown`.
+    pub state: String,
+    /// RFC 3339; `None` while unknown.
+    pub since: Option<String>,
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// A part that does not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Which.
+    pub part: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// RFC 3339.
+    pub since: String,
+}
+
+impl Health {
+    /// Reads the properties that an Attachment1 has of it.
+    fn read(reader: &mut Reader) -> Result<Option<Self>, CliError> {
+        if !reader.dict.contains_key("Health") {
+            return Ok(None);
+        }
+        let since_us: u64 = reader.take("HealthSince")?;
+        let faults: Vec<(String, String, u64)> = reader.take("Faults")?;
+        let fault = |(part, problem, since_us)| Fault { part, problem, since: timestamp(since_us) };
+        Ok(Some(Self {
+            state: reader.take("Health")?,
+            since: (since_us > 0).then(|| timestamp(since_us)),
+            faults: faults.into_iter().map(fault).collect(),
+        }))
+    }
 }
 
 impl Attachment {
@@ -181,6 +222,7 @@ impl Attachment {
             tag: some(reader.take("Tag")?),
             encryption: some(reader.take("Encryption")?),
             attached_at: timestamp(reader.take("AttachedAt")?),
+            health: Health::read(&mut reader)?,
         })
     }
 }

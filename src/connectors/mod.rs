@@ -20,6 +20,7 @@ mod properties;
 mod rbd;
 mod reach;
 mod udev;
+mod watch;
 
 use crate::model::{
     ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Health, Initiator, IscsiConnection,
@@ -27,11 +28,12 @@ use crate::model::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-pub use command::CommandError;
+pub use command::{CommandError, commands_started};
 pub use error::ConnectorError;
 pub use iscsi::{InitiatorChoice, IscsiConfig, MultipathChoice, MultipathError, ProbeError};
 pub use nfs::{NfsConfig, NfsError};
 pub use rbd::{RbdConfig, RbdError};
+pub use watch::HostEvents;
 
 /// Settings of the connectors.
 #[derive(Debug, Clone)]
@@ -304,7 +306,7 @@ impl Connectors {
             ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.health(network).await),
             ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.health_block(volume, block, identity).await?),
             ConnectedDevice::File(file) => Ok(self.inner.nfs.health(file).await),
-            ConnectedDevice::IscsiNetwork(_) => Ok(Health::Healthy),
+            ConnectedDevice::IscsiNetwork(network) => Ok(self.inner.iscsi.network_health(network).await),
         }
     }
 

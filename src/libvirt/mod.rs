@@ -163,6 +163,18 @@ impl Libvirt {
         self.connection.read(self.call("list secrets"), secret::list).await
     }
 
+    /// libvirt's own version and the hypervisor's, each as `major * 1_000_000 + minor * 1_000 + release`.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached.
+    pub async fn versions(&self) -> Result<(u32, u32), LibvirtError> {
+        let ask = |connect: &virt::connect::Connect| {
+            let libvirt = connect.lib_version().map_err(failed("read libvirt's version"))?;
+            Ok((libvirt, connect.hyp_version().map_err(failed("read the hypervisor's version"))?))
+        };
+        self.connection.read(self.call("read versions"), ask).await
+    }
+
     fn call(&self, operation: impl Into<String>) -> Call {
         Call::new(operation, None, self.connection.config.call_timeout_s)
     }

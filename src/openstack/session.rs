@@ -34,6 +34,8 @@ pub(super) struct Access {
     pub(super) token: Option<HeaderValue>,
     /// The volume service, or the key manager; `None` for a session that is only asked for tokens.
     pub(super) endpoint: Option<Url>,
+    /// Roles of the token, where a Keystone told.
+    pub(super) roles: Option<Vec<String>>,
     renew_at: Option<Instant>,
 }
 
@@ -132,7 +134,12 @@ impl Session {
         self.warn_if_exposed(endpoint.as_ref());
         let renew_at = Instant::now() + grant.lifetime.saturating_sub(MARGIN.min(grant.lifetime / MARGIN_DIVISOR));
         tracing::debug!(role = self.role, lifetime_s = grant.lifetime.as_secs(), "Keystone granted a token");
-        Ok(Access { token: Some(header(operation, &grant.token)?), endpoint, renew_at: Some(renew_at) })
+        Ok(Access {
+            token: Some(header(operation, &grant.token)?),
+            endpoint,
+            roles: Some(grant.roles),
+            renew_at: Some(renew_at),
+        })
     }
 
     fn fixed(&self, token: Option<&Secret>, address: &str) -> Result<Access, OpenstackError> {
@@ -148,7 +155,7 @@ impl Session {
         self.warn_if_exposed(Some(&endpoint));
         let operation = Operation::Authenticate { role: self.role };
         let token = token.map(|token| header(&operation, token)).transpose()?;
-        Ok(Access { token, endpoint: Some(endpoint), renew_at: None })
+        Ok(Access { token, endpoint: Some(endpoint), roles: None, renew_at: None })
     }
 
     fn warn_if_exposed(&self, url: Option<&Url>) {

@@ -216,3 +216,21 @@ fn without_escapes(text: &str) -> String {
     let rest = parts.map(|part| part.split_once(|letter: char| letter.is_ascii_alphabetic()).map_or(part, |(_, rest)| rest));
     first + &rest.collect::<String>()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tells_what_the_agent_found_and_fails_with_it() {
+    let stage = Stage::new().await;
+    let ran = stage.bowline(&["doctor"]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let found = "cloud\n  FAILURE  volume service: it is away\n           mend it with: start it";
+    assert!(ran.stdout.contains(found) && ran.stdout.contains("  ok       bowlined: running"), "{ran:?}");
+    assert!(ran.stderr.contains(" cannot work"), "{ran:?}");
+
+    let bus = Bus::start(Policy::Open);
+    let ran = run(bowline(&bus, &["doctor", "--json"])).await;
+    assert_eq!(ran.code, 1, "without an agent: {ran:?}");
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let away = report["findings"].as_array().unwrap().iter().find(|found| found["check"] == "bowlined").unwrap();
+    assert_eq!(away["verdict"], "failure");
+    assert!(away["remedy"].as_str().unwrap().contains("systemctl start bowlined"), "{away}");
+}

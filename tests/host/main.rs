@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attach;
-mod guest_side;
 #[path = "../common/mod.rs"]
 mod common;
 mod extend;
+mod guest_side;
+mod health;
 mod rbd;
 mod rig;

@@ -6,6 +6,7 @@ mod attach;
 #[path = "../common/mod.rs"]
 mod common;
 mod extend;
+mod health;
 mod install;
 mod iscsi;
 mod krbd;

@@ -91,6 +91,14 @@ section!(
     Paths { state_dir: PathBuf, run_dir: PathBuf }
 );
 section!(
+    /// `[health]`: looking after what is attached.
+    Health { interval_s: u64, look_timeout_s: u64 }
+);
+section!(
+    /// `[metrics]`
+    Metrics { listen: String }
+);
+section!(
     /// `[bus]`
     Bus { address: String }
 );
@@ -105,6 +113,17 @@ pub enum Initiator {
     Kernel,
     /// QEMU's own.
     Qemu,
+}
+
+impl Initiator {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kernel => "kernel",
+            Self::Qemu => "qemu",
+        }
+    }
 }
 
 /// `iscsi.multipath`.
@@ -145,6 +164,8 @@ pub(super) struct Inputs {
     pub(super) volumes: Volumes,
     pub(super) paths: Paths,
     pub(super) bus: Bus,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
 }
 
 impl Inputs {
@@ -162,5 +183,7 @@ impl Inputs {
         self.volumes.merge(later.volumes);
         self.paths.merge(later.paths);
         self.bus.merge(later.bus);
+        self.health.merge(later.health);
+        self.metrics.merge(later.metrics);
     }
 }

@@ -11,8 +11,8 @@ mod settings;
 pub use guest::{GuestSettings, KeyManagerSettings};
 pub use inputs::{Initiator, Multipath, RbdClient};
 pub use settings::{
-    CloudSettings, IscsiSettings, LibvirtSettings, NfsSettings, OperationSettings, PathSettings, RbdSettings, Settings,
-    VolumeSettings,
+    CloudSettings, HealthSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings, OperationSettings, PathSettings,
+    RbdSettings, Settings, VolumeSettings,
 };
 
 use std::{

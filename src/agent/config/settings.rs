@@ -38,6 +38,39 @@ pub struct Settings {
     pub paths: PathSettings,
     /// `bus.address`: a D-Bus address; `None` takes the system bus.
     pub bus_address: Option<String>,
+    /// Health.
+    pub health: HealthSettings,
+    /// `metrics.listen`; `None` serves none.
+    pub metrics: Option<MetricsListen>,
+}
+
+/// `[health]`
+#[derive(Debug, Clone)]
+pub struct HealthSettings {
+    /// Seconds between looks at what tells no event.
+    pub interval_s: u64,
+    /// Seconds for one look at one attachment; what has not answered by then counts as lost.
+    pub look_timeout_s: u64,
+}
+
+/// `metrics.listen`: where metrics are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// HTTP at this address and port.
+    Tcp(std::net::SocketAddr),
+    /// HTTP at a Unix socket.
+    Unix(PathBuf),
+}
+
+impl MetricsListen {
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(absolute("metrics.listen", Some(path.into()), path)?));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            ("metrics.listen", format!("{text:?} is neither ADDRESS:PORT, such as 127.0.0.1:9848, nor unix:/PATH"))
+        })
+    }
 }
 
 /// `[cloud]`
@@ -202,7 +235,22 @@ impl Settings {
     }
 
     fn of(inputs: Inputs) -> Result<Self, Refusal> {
-        let Inputs { cloud, host, iscsi, nfs, rbd, libvirt, guest, key_manager, operations, volumes, paths, bus } = inputs;
+        let Inputs {
+            cloud,
+            host,
+            iscsi,
+            nfs,
+            rbd,
+            libvirt,
+            guest,
+            key_manager,
+            operations,
+            volumes,
+            paths,
+            bus,
+            health,
+            metrics,
+        } = inputs;
         Ok(Self {
             cloud: CloudSettings {
                 name: not_empty("cloud.name", cloud.name)?.unwrap_or_else(|| "bowline".into()),
@@ -282,6 +330,12 @@ impl Settings {
                 run_dir: absolute("paths.run_dir", paths.run_dir, "/run/bowline")?,
             },
             bus_address: not_empty("bus.address", bus.address)?,
+            health: HealthSettings {
+                // A look reads a few files of sysfs, or starts one process for a file on NFS.
+                interval_s: seconds("health.interval_s", health.interval_s, 30)?,
+                look_timeout_s: seconds("health.look_timeout_s", health.look_timeout_s, 10)?,
+            },
+            metrics: metrics.listen.as_deref().map(MetricsListen::parse).transpose()?,
         })
     }
 }

@@ -10,13 +10,16 @@ use super::{
 };
 use crate::{
     agent::api::{AgentApi, Request},
-    model::ErrorKind,
+    model::{ErrorKind, Finding},
 };
 use std::sync::Arc;
 use zbus::{Connection, OwnedObjectPath, interface, message::Header};
 
 /// A plan on the wire: kind, volume, guest, guest's name, and each step's name and description.
 type WirePlan = (String, String, String, String, Vec<(String, String)>);
+
+/// A finding on the wire: area, check, verdict, message, remedy.
+type WireFinding = (String, String, String, String, String);
 
 /// The object.
 pub struct Manager {
@@ -151,6 +154,21 @@ impl Manager {
     ) -> Result<Vec<OwnedObjectPath>, MethodError> {
         self.authority.check(connection, &header, Action::List).await?;
         Ok(self.api.attachments().into_iter().map(|view| attachment_path(view.id)).collect())
+    }
+
+    /// Looks at all that attaching needs on this host and tells what is missing; changes nothing.
+    ///
+    /// For each finding: the area, such as "iscsi" or "cloud"; what was looked at; the verdict "ok", "unknown" (the agent
+    /// cannot see it), "warning" or "failure"; what was found; and what mends it. polkit action: org.bowline.agent1.list.
+    #[zbus(out_args("findings"))]
+    async fn examine(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<WireFinding>, MethodError> {
+        self.authority.check(connection, &header, Action::List).await?;
+        let wire = |found: Finding| (found.area, found.check, found.verdict.as_str().to_owned(), found.message, found.remedy);
+        Ok(self.api.examine().await.into_iter().map(wire).collect())
     }
 
     /// Version of the agent.

@@ -1,21 +1,24 @@
 //! The agent as the bus sees it.
 
 use super::{
-    Shared,
+    Shared, examine,
     executor::{self, RetryPolicy, Run},
     growth_watch, plan,
     ports::{ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
     reconnect, recovery,
-    registry::{attachment_view, operation_view},
+    registry::operation_view,
 };
 use crate::agent::api::{
     AgentApi, AgentEvent, ApiError, AttachmentView, DetachRequest, OperationState, OperationView, Plan, Request,
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
-use crate::model::{ErrorKind, NewVolume, OperationId, Volume, VolumeId};
+use crate::model::{ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
 use async_trait::async_trait;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::sync::{Mutex, broadcast};
 use tokio_util::task::TaskTracker;
 
@@ -35,7 +38,7 @@ pub struct Parts {
 
 /// The agent.
 pub struct Agent {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Held from looking for an equal request until the new one is in the registry.
     submitting: Mutex<()>,
     running: TaskTracker,
@@ -107,6 +110,11 @@ impl Agent {
         if !self.shared.quiet_within(patience).await {
             tracing::warn!("stopping with operations under way: the next start goes on with them");
         }
+    }
+
+    /// How often a step failed and was left for another try, since the start.
+    pub fn retries(&self) -> u64 {
+        self.shared.retries.load(Ordering::Relaxed)
     }
 
     async fn task(&self, request: &Request) -> Result<Task, ApiError> {
@@ -295,7 +303,7 @@ impl AgentApi for Agent {
     }
 
     fn attachments(&self) -> Vec<AttachmentView> {
-        self.shared.registry.attachments().into_iter().map(attachment_view).collect()
+        self.shared.registry.attachment_views()
     }
 
     fn events(&self) -> broadcast::Receiver<AgentEvent> {
@@ -319,6 +327,10 @@ impl AgentApi for Agent {
         let volume = self.shared.volumes.find_volume(name_or_id).await?;
         self.shared.volumes.delete_volume(volume.id).await?;
         Ok(self.shared.volumes.wait_gone(volume.id, self.shared.delete_timeout).await?)
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        examine::examine(&self.shared).await
     }
 }
 

@@ -31,7 +31,7 @@ use crate::agent::journal::{Change, Facts, OperationRecord, Step, Task};
 use crate::model::{ErrorKind, GuestUuid, VolumeId};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::sync::OwnedMutexGuard;
@@ -375,6 +375,7 @@ impl Run {
         delays: &mut impl Iterator<Item = Duration>,
     ) -> Result<(), Abandoned> {
         tracing::warn!(operation = %self.record.id, step = step.name(), %error, "will be tried again");
+        self.shared.retries.fetch_add(1, Ordering::Relaxed);
         let stuck = self.record.state == OperationState::Stuck;
         if stuck || !error.is_passing() || since.elapsed() >= self.shared.retry.patience {
             let left = remedy::left_behind(step, &self.record);

@@ -10,10 +10,12 @@ pub mod adapters;
 mod agent;
 mod disk;
 mod ending;
+mod examine;
 mod executor;
 mod extend;
 mod faults;
 mod growth_watch;
+mod health;
 mod locks;
 mod plan;
 pub mod ports;
@@ -35,7 +37,7 @@ use locks::Locks;
 use ports::{ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
 use registry::Registry;
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
@@ -61,6 +63,9 @@ pub(super) struct Shared {
     extend_timeout: Duration,
     /// Between looks at the sizes that the service has; `None` looks never.
     watch_interval: Option<Duration>,
+    setup: examine::Setup,
+    /// Failures that were left for another try, since the start.
+    retries: AtomicU64,
 }
 
 impl Shared {
@@ -83,6 +88,12 @@ impl Shared {
             delete_timeout: Duration::from_secs(settings.volumes.delete_timeout_s),
             extend_timeout: Duration::from_secs(settings.volumes.extend_timeout_s),
             watch_interval: Some(settings.volumes.watch_interval_s).filter(|s| *s > 0).map(Duration::from_secs),
+            setup: examine::Setup {
+                initiator: settings.iscsi.initiator.as_str(),
+                initiator_name_file: settings.iscsi.initiator_name_file.clone(),
+                state_dir: settings.paths.state_dir.clone(),
+            },
+            retries: AtomicU64::new(0),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, NewVolume, ObservedIdentity, Secret, SecretKind, Volume,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, NewVolume, ObservedIdentity, Secret, SecretKind, Volume,
     VolumeEncryption, VolumeId,
 };
 use async_trait::async_trait;
@@ -76,6 +76,9 @@ pub trait VolumeServicePort: Send + Sync {
     async fn encryption(&self, volume: VolumeId) -> PortResult<Option<VolumeEncryption>>;
     /// The passphrase that a key of the key manager makes.
     async fn passphrase(&self, key: Uuid) -> PortResult<Secret>;
+
+    /// Whether the service can be asked at all, for whoever examines the host.
+    async fn examine(&self) -> PortResult<ServiceFacts>;
 }
 
 /// The connectors of this host. Every call can be made twice.
@@ -115,6 +118,28 @@ pub trait ConnectorPort: Send + Sync {
     ) -> PortResult<u64>;
     /// Undoes a connect of which only the intent is known, whatever it got to.
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()>;
+
+    /// How the device's ways to its storage are doing. Changes nothing; the caller bounds it.
+    async fn health(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Health>;
+
+    /// Whether [`ConnectorPort::repair`] knows anything to do for such a device.
+    fn is_repairable(&self, device: &ConnectedDevice) -> bool {
+        let _ = device;
+        false
+    }
+
+    /// Mends what of the device's ways is broken and can be mended without harm, such as logging in again to a path that is
+    /// missing. Returns the device as it is then. Called under the volume's lock.
+    async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+    ) -> PortResult<ConnectedDevice> {
+        let _ = (volume, identity, info);
+        Ok(device.clone())
+    }
 }
 
 /// What the host has of a device.
@@ -145,6 +170,33 @@ pub trait HypervisorPort: Send + Sync {
     async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()>;
     /// Forgets it. One that is gone is fine.
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()>;
+
+    /// Whether the hypervisor can be asked at all, for whoever examines the host.
+    async fn examine(&self) -> PortResult<HypervisorFacts>;
+}
+
+/// The volume service, as it answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// This host's clock minus the service's, seconds.
+    pub skew_s: Option<i64>,
+    /// Roles of the service user, where a Keystone tells.
+    pub service_roles: Option<Vec<String>>,
+    /// A service user is set up.
+    pub has_service_user: bool,
+    /// Tokens come from a Keystone.
+    pub has_keystone: bool,
+}
+
+/// The hypervisor, as it answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HypervisorFacts {
+    /// libvirt's version: `major * 1_000_000 + minor * 1_000 + release`.
+    pub version: u32,
+    /// The hypervisor's own, the same way.
+    pub hypervisor_version: u32,
+    /// The secrets of Bowline's that it holds.
+    pub secrets: Vec<Uuid>,
 }
 
 /// A guest as planning sees it.

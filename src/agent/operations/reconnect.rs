@@ -73,12 +73,17 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
     let Some(verified) = bring_back(shared, record, &info, size_gib).await? else { return Ok(false) };
     let (device, observed) = (verified.device().clone(), verified.observed().clone());
     if observed != record.observed || device != record.device {
-        let anew = AttachmentRecord { device, observed, ..record.clone() };
-        let change = vec![Change::PutAttachment(Box::new(anew.clone()))];
-        shared.journal.commit(change).await.map_err(|error| PortError::new(error.kind(), error.to_string()))?;
-        shared.registry.put_attachment(anew);
+        put_anew(shared, AttachmentRecord { device, observed, ..record.clone() }).await?;
     }
     Ok(true)
+}
+
+/// Journals what has become of an attachment.
+pub(super) async fn put_anew(shared: &Shared, record: AttachmentRecord) -> PortResult<()> {
+    let change = vec![Change::PutAttachment(Box::new(record.clone()))];
+    shared.journal.commit(change).await.map_err(|error| PortError::new(error.kind(), error.to_string()))?;
+    shared.registry.put_attachment(record);
+    Ok(())
 }
 
 async fn presence(shared: &Shared, record: &AttachmentRecord) -> PortResult<Presence> {

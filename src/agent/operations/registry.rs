@@ -1,8 +1,8 @@
 //! What the agent knows now: operations and attachments as last journalled, and who is told of changes.
 
-use crate::agent::api::{AgentEvent, AttachmentView, OperationView, StepView};
+use crate::agent::api::{AgentEvent, AttachmentView, HealthView, OperationView, StepView};
 use crate::agent::journal::{AttachmentRecord, OperationRecord};
-use crate::model::{GuestUuid, OperationId, VolumeId};
+use crate::model::{AttachmentId, GuestUuid, OperationId, VolumeId};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -27,6 +27,8 @@ struct Entry {
 struct State {
     operations: HashMap<OperationId, Entry>,
     attachments: BTreeMap<(VolumeId, GuestUuid), AttachmentRecord>,
+    /// Known by looking, so never journalled.
+    health: HashMap<AttachmentId, HealthView>,
 }
 
 /// The agent's knowledge. The lock is never held across an await.
@@ -38,10 +40,7 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn new(attachments: Vec<AttachmentRecord>) -> Self {
         let attachments = attachments.into_iter().map(|record| ((record.volume, record.guest), record)).collect();
-        Self {
-            state: Mutex::new(State { operations: HashMap::new(), attachments }),
-            events: broadcast::channel(EVENT_BACKLOG).0,
-        }
+        Self { state: Mutex::new(State { attachments, ..State::default() }), events: broadcast::channel(EVENT_BACKLOG).0 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,6 +88,7 @@ impl Registry {
     pub(super) fn forget_attachment(&self, volume: VolumeId, guest: GuestUuid) {
         let gone = self.state().attachments.remove(&(volume, guest));
         if let Some(record) = gone {
+            self.state().health.remove(&record.id);
             self.tell(AgentEvent::AttachmentGone(record.id));
         }
     }
@@ -145,6 +145,25 @@ impl Registry {
         self.state().attachments.values().filter(|record| record.volume == volume).cloned().collect()
     }
 
+    /// All attachments as an operator sees them.
+    pub(super) fn attachment_views(&self) -> Vec<AttachmentView> {
+        let state = self.state();
+        let health = |id| state.health.get(&id).cloned().unwrap_or_default();
+        state.attachments.values().map(|record| attachment_view(record.clone(), health(record.id))).collect()
+    }
+
+    /// Takes in how an attachment is doing. One that is gone meanwhile is left gone.
+    pub(super) fn put_health(&self, id: AttachmentId, health: HealthView) {
+        {
+            let mut state = self.state();
+            if !state.attachments.values().any(|record| record.id == id) {
+                return;
+            }
+            state.health.insert(id, health);
+        }
+        self.tell(AgentEvent::Attachment(id));
+    }
+
     /// Another guest of this host has the volume, so the connection must stay.
     pub(super) fn is_shared(&self, volume: VolumeId, but: GuestUuid) -> bool {
         self.state().attachments.keys().any(|(other, guest)| *other == volume && *guest != but)
@@ -176,7 +195,7 @@ pub(super) fn operation_view(record: OperationRecord) -> OperationView {
 }
 
 /// An attachment as an operator sees it.
-pub(super) fn attachment_view(record: AttachmentRecord) -> AttachmentView {
+fn attachment_view(record: AttachmentRecord, health: HealthView) -> AttachmentView {
     AttachmentView {
         id: record.id,
         volume: record.volume,
@@ -191,5 +210,6 @@ pub(super) fn attachment_view(record: AttachmentRecord) -> AttachmentView {
         tag: record.wishes.tag.unwrap_or_default(),
         encryption: record.encryption.map(|encryption| encryption.version.as_str().to_owned()).unwrap_or_default(),
         attached_at: time(record.attached_at_us),
+        health,
     }
 }

@@ -88,8 +88,7 @@ impl KernelInitiator {
                 (Ok(Some((_, observed))), None) => seen = Some(observed),
                 (Ok(Some((_, observed))), Some(first)) if first.identity == observed.identity => {}
                 (Ok(Some((path, observed))), Some(first)) => {
-                    let (path, expected, found) =
-                        (path.clone(), Box::new(first.identity.clone()), Box::new(observed.identity));
+                    let (path, expected, found) = (path.clone(), Box::new(first.identity.clone()), Box::new(observed.identity));
                     return Err(MultipathError::PathsDisagree { volume, path, expected, found }.into());
                 }
                 (Err(error @ ConnectorError::LunChanged { .. }), _) => return Err(error),

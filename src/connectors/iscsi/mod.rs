@@ -36,10 +36,12 @@ mod scan;
 mod sessions;
 mod support;
 
-use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, own_name::OwnNames, udev::UdevMonitor};
+use super::{
+    ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, own_name::OwnNames, udev::UdevMonitor,
+};
 use crate::model::{
-    BlockDevice, ConnectedDevice, DeviceIdentity, Health, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath,
-    ObservedIdentity, VolumeId,
+    BlockDevice, ConnectedDevice, DeviceIdentity, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
+    VolumeId,
 };
 use disconnect::Reason;
 use serde::{Deserialize, Serialize};
@@ -254,15 +256,6 @@ impl Iscsi {
         size_gib: u64,
     ) -> Result<u64, ConnectorError> {
         self.kernel()?.grow(volume, device, identity, size_gib).await
-    }
-
-    pub(super) async fn health(
-        &self,
-        volume: VolumeId,
-        device: &BlockDevice,
-        identity: &DeviceIdentity,
-    ) -> Result<Health, ConnectorError> {
-        self.kernel()?.health(volume, device, identity).await
     }
 
     /// Connects what is missing of the device's paths.

@@ -9,7 +9,7 @@
 use async_trait::async_trait;
 use bowline::{
     agent::api::*,
-    model::{AttachmentId, DeviceIdentity, ErrorKind, GuestUuid, NewVolume, OperationId, Volume, VolumeId},
+    model::{AttachmentId, DeviceIdentity, ErrorKind, Finding, GuestUuid, NewVolume, OperationId, Verdict, Volume, VolumeId},
 };
 use std::{
     sync::{
@@ -99,6 +99,18 @@ impl FakeAgent {
             self.state().operations.push(view);
             self.tell(AgentEvent::Operation(id));
         }
+    }
+
+    /// A volume's storage goes away.
+    pub fn lose(&self, volume: &str) {
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_002);
+        let fault = FaultView { part: "10.0.0.1:3260".into(), problem: "it does not answer".into(), since };
+        let mut state = self.state();
+        let attachment = state.attachments.iter_mut().find(|entry| entry.volume == volume_id(volume)).unwrap();
+        attachment.health = HealthView { state: HealthState::Lost, since, faults: vec![fault] };
+        let id = attachment.id;
+        drop(state);
+        self.tell(AgentEvent::Attachment(id));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -270,6 +282,13 @@ impl AgentApi for FakeAgent {
     async fn delete_volume(&self, name_or_id: &str) -> Result<(), ApiError> {
         self.volume(name_or_id).await.map(|_| ())
     }
+
+    async fn examine(&self) -> Vec<Finding> {
+        vec![
+            Finding::ok("agent", "bowlined", "running"),
+            Finding::new("cloud", "volume service", Verdict::Failure, "it is away", "start it"),
+        ]
+    }
 }
 
 fn volume_of(request: &Request) -> Result<String, ApiError> {
@@ -315,6 +334,7 @@ fn attachment(operation: &OperationView) -> AttachmentView {
         tag: String::new(),
         encryption: String::new(),
         attached_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_001),
+        health: HealthView::default(),
     }
 }
 

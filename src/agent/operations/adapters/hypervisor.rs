@@ -1,6 +1,6 @@
 //! This host's libvirt.
 
-use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult};
+use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult};
 use super::chain;
 use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, Resized, SecretUsage};
 use crate::model::{DiskSpec, GuestUuid, Secret, SecretKind, VolumeId};
@@ -77,5 +77,11 @@ impl HypervisorPort for Hypervisor {
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()> {
         self.0.undefine_secret(secret).await?;
         Ok(())
+    }
+
+    async fn examine(&self) -> PortResult<HypervisorFacts> {
+        let (version, hypervisor_version) = self.0.versions().await?;
+        let secrets = self.0.secrets().await?.into_iter().map(|record| record.uuid).collect();
+        Ok(HypervisorFacts { version, hypervisor_version, secrets })
     }
 }

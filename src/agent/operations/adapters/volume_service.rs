@@ -1,6 +1,6 @@
 //! The volume service over HTTP.
 
-use super::super::ports::{PortError, PortResult, VolumeServicePort};
+use super::super::ports::{PortError, PortResult, ServiceFacts, VolumeServicePort};
 use super::chain;
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Secret, Volume, VolumeEncryption,
@@ -90,5 +90,15 @@ impl VolumeServicePort for CloudVolumes {
 
     async fn passphrase(&self, key: Uuid) -> PortResult<Secret> {
         Ok(self.1.passphrase(key).await?)
+    }
+
+    async fn examine(&self) -> PortResult<ServiceFacts> {
+        let facts = self.0.examine().await?;
+        Ok(ServiceFacts {
+            skew_s: facts.skew_s,
+            service_roles: facts.service_roles,
+            has_service_user: facts.has_service_user,
+            has_keystone: facts.has_keystone,
+        })
     }
 }

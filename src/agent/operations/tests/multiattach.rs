@@ -1,11 +1,18 @@
 //! Two guests of one host with one volume, on the simulated world: the last to leave disconnects, whatever strikes.
 
-use crate::model::DiskWishes;
 use super::*;
 use crate::agent::api::ExtendRequest;
+use crate::model::DiskWishes;
 
 fn attach_to(guest: &str, read_only: bool) -> Request {
-    Request::Attach(AttachRequest { volume: "data".into(), guest: guest.into(), bus: None, target: None, read_only, wishes: DiskWishes::default() })
+    Request::Attach(AttachRequest {
+        volume: "data".into(),
+        guest: guest.into(),
+        bus: None,
+        target: None,
+        read_only,
+        wishes: DiskWishes::default(),
+    })
 }
 
 fn detach_from(guest: &str) -> Request {

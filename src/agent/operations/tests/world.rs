@@ -2,7 +2,8 @@
 //! any call, and which watch that nothing forbidden ever happens.
 
 use super::super::ports::{
-    ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult, Presence, VolumeServicePort,
+    ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Presence, ServiceFacts,
+    VolumeServicePort,
 };
 use crate::model::*;
 use async_trait::async_trait;
@@ -204,6 +205,9 @@ impl State {
 
 #[async_trait]
 impl VolumeServicePort for World {
+    async fn examine(&self) -> PortResult<ServiceFacts> {
+        Ok(ServiceFacts { skew_s: Some(0), service_roles: None, has_service_user: false, has_keystone: false })
+    }
     async fn volume(&self, id: VolumeId) -> PortResult<Volume> {
         self.state.lock().unwrap().volumes.get(&id).cloned().ok_or_else(|| not_found("volume"))
     }
@@ -333,6 +337,10 @@ impl ConnectorPort for World {
         Ok(())
     }
 
+    async fn health(&self, _volume: VolumeId, _device: &ConnectedDevice, _identity: &DeviceIdentity) -> PortResult<Health> {
+        Ok(Health::Healthy)
+    }
+
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
         let ConnectionInfo::Iscsi(iscsi) = info else { return Err(not_found("connector")) };
         Ok(ConnectIntent::Iscsi { initiator: Initiator::Qemu, paths: iscsi.paths.clone() })
@@ -427,6 +435,10 @@ impl ConnectorPort for World {
 
 #[async_trait]
 impl HypervisorPort for World {
+    async fn examine(&self) -> PortResult<HypervisorFacts> {
+        let secrets = self.state.lock().unwrap().secrets.iter().copied().collect();
+        Ok(HypervisorFacts { version: 9_000_000, hypervisor_version: 7_002_000, secrets })
+    }
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts> {
         let state = self.state.lock().unwrap();
         if state.hypervisor_away {
