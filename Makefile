@@ -21,9 +21,9 @@ $(2); \
 echo "== $(1): $$((SECONDS - started)) s"
 endef
 
-.PHONY: all build release test test-unit test-host test-node test-openstack demo demo-node bench lint deny doc \
+.PHONY: all build release test test-unit test-host test-node test-openstack demo demo-node bench bench-connect fuzz lint deny doc \
 	install install-programs install-system install-docs clean clean-rig help \
-	need-root dependencies dependencies-run dependencies-node dependencies-openstack
+	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side
 # Cargo uses all processors by itself, and what comes first below is to come first.
 .NOTPARALLEL:
 
@@ -88,8 +88,19 @@ demo-node: need-root dependencies-node release ## the same with the kernel's ini
 	@scripts/demo-node
 
 bench: need-root ## one JSON object of times and sizes on stdout
-	@$(MAKE) --no-print-directory dependencies-node release >&2
+	@$(MAKE) --no-print-directory dependencies-node release connect-side >&2
 	@scripts/bench
+
+bench-connect: need-root ## its part beside os-brick alone
+	@$(MAKE) --no-print-directory dependencies-node connect-side >&2
+	@scripts/bench-connect
+
+connect-side: dependencies
+	$(CARGO) build --locked --release --features fuzzing --example connect_side
+
+# SECONDS for each target; TARGETS to name some.
+fuzz: dependencies-run ## the fuzz targets: libFuzzer with a nightly toolchain and cargo-fuzz, else mutations
+	@scripts/fuzz $(or $(SECONDS),60) $(TARGETS)
 
 doc: dependencies ## the API documentation
 	$(CARGO) doc --locked --workspace --no-deps

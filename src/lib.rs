@@ -8,6 +8,9 @@ pub mod agent;
 pub mod bootsource;
 pub mod cli;
 pub mod connectors;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod libvirt;
 pub mod model;
 pub mod openstack;

@@ -4,6 +4,9 @@
 //! connection is made anew as soon as the daemon is back. Everything here knows guests, disks and secrets, and nothing
 //! of the journal, the queue or the volume service. No type of the `virt` crate leaves this folder.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod attach;
 mod attach_plan;
 mod config;

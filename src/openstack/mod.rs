@@ -22,6 +22,10 @@ mod volume_service;
 mod volumes;
 mod wire;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod behaviour_tests;
 #[cfg(test)]

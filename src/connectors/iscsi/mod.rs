@@ -11,6 +11,9 @@
 //! | `identity` | SCSI pages 0x80 and 0x83 |
 //! | `probe` | a small initiator that asks a target who its LUN is, for volumes the kernel does not see |
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod connect;
 mod device;
 mod disconnect;

@@ -18,6 +18,9 @@
 //! too. The options of the first volume hold until the last one is gone. `hard`, NFS's default, is left as it is: with `soft`
 //! a server that pauses would become I/O errors in guests.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod error;
 mod file;
 mod mounter;

@@ -68,7 +68,7 @@ pub(super) async fn ask(question: &Question<'_>, limit: Duration) -> Result<Obse
 
 /// Pool, namespace and image are given one by one, so that no name is taken apart. Each value follows its option and is a
 /// plain name or an address, which cannot be an option itself.
-fn arguments(question: &Question<'_>, monitors: &str) -> Vec<String> {
+pub(super) fn arguments(question: &Question<'_>, monitors: &str) -> Vec<String> {
     let image = question.image;
     let mut arguments = vec!["--cluster", question.cluster, "-m", monitors];
     if let Some(user) = question.user {
@@ -97,7 +97,7 @@ fn own_words(stderr: &str) -> String {
     if own.is_empty() { stderr.to_owned() } else { own.join("; ") }
 }
 
-fn identity(image: &RbdImage, said: &str) -> Result<ObservedIdentity, RbdError> {
+pub(super) fn identity(image: &RbdImage, said: &str) -> Result<ObservedIdentity, RbdError> {
     let bad = |problem: String| RbdError::Answer { image: image.to_string(), problem };
     let info: Info = serde_json::from_str(said).map_err(|error| bad(error.to_string()))?;
     if info.name != image.name {

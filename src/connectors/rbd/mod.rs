@@ -15,6 +15,9 @@
 //!                                                        so the image is looked at with what ceph.conf names for the user
 //! ```
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod error;
 mod info;
 mod keyring;
