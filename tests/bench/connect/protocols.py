@@ -15,6 +15,12 @@ def run(*command):
     return done.stdout.strip()
 
 
+def start(*command):
+    """Runs a command that leaves services behind: they would hold the pipe that its words come by."""
+    if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=LIMIT_S).returncode != 0:
+        raise RuntimeError(f'{" ".join(command)} failed')
+
+
 def mark(volume):
     return f'this is {volume["name"]}.'.encode()
 
@@ -121,7 +127,7 @@ class Nfs:
     name = 'nfs'
 
     def prepare(self, count):
-        run('nfs-up', '/srv/bench')
+        start('nfs-up', '/srv/bench')
         self.volumes = []
         for number in range(count):
             id = str(uuid.uuid5(uuid.NAMESPACE_OID, f'nfs {number}'))
@@ -152,7 +158,7 @@ class Nfs:
         return [fields[1] for fields in mounts if fields[2].startswith('nfs') and fields[2] != 'nfsd']
 
     def tear_down(self):
-        run('nfs-down')
+        start('nfs-down')
 
 
 class Rbd:
@@ -161,7 +167,7 @@ class Rbd:
     name = 'rbd'
 
     def prepare(self, count):
-        run('ceph-up')
+        start('ceph-up')
         run('modprobe', 'rbd', 'single_major=Y')
         Path('/etc/ceph/ceph.client.cinder.keyring').write_text(Path('/root/cinder.keyring').read_text())
         key = Path('/root/cinder.key').read_text()
