@@ -1,8 +1,8 @@
 //! Runs every target over its corpus and over mutations of it, without libFuzzer: no coverage guides it, so it finds what is near
 //! the corpus. It is what the ordinary tests run; `make fuzz` takes libFuzzer where there is a nightly toolchain.
 //!
-//! `FUZZ_SECONDS` is the time of each target; without it each has a fixed number of mutations. `FUZZ_TARGETS` names some. A failing input is written to
-//! `target/fuzz-failure-NAME`.
+//! `FUZZ_SECONDS` is the time of each target; without it each has a fixed number of mutations. `FUZZ_TARGETS` names some. A failing
+//! input is written to `target/fuzz-failure-NAME`.
 
 use super::{TARGETS, Target};
 use std::{

@@ -98,7 +98,9 @@ fn without_a_service_user_cinder_s_refusal_is_told(cloud: &Cloud, guest: &Guest<
     site.start_agent("");
     site.bowline(&format!("detach {volume} g1 --no-wait")).ok();
     guest.expect_gone(&disk, SOON);
-    site.machine.ok("timeout 60 bash -c 'until bowline --json operations --all | grep -q configure.a.service.user; do sleep 0.2; done'");
+    site.machine.ok(
+        "timeout 60 bash -c 'until bowline --json operations --all | grep -q configure.a.service.user; do sleep 0.2; done'",
+    );
     // With one, what is left is done.
     let site = cloud.agent_as("tenant");
     cloud.assert_nothing_left(&site, Backend::Ceph, &volume, "after the service user was set");
