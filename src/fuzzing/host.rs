@@ -79,7 +79,7 @@ pub(super) fn journal(data: &[u8]) {
     let mut bytes = GOOD.with(|good| good.get_or_init(make).clone());
     let mut rest = data;
     while let [high, middle, low, length, after @ ..] = rest {
-        let at = (usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low)) % bytes.len().max(1);
+        let at = ((usize::from(*high) << 16) | (usize::from(*middle) << 8) | usize::from(*low)) % bytes.len().max(1);
         let (new, after) = after.split_at(usize::from(*length).min(after.len()));
         rest = after;
         if *length == 0 {

@@ -272,14 +272,12 @@ impl Uevents {
 
     fn next(&self) -> Result<String> {
         let mut buffer = vec![0; 1 << 16];
-        loop {
-            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(length) => return Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned()),
-                // Some were lost in a burst: whoever waits looks again.
-                Err(nix::errno::Errno::ENOBUFS | nix::errno::Errno::EINTR) => return Ok(String::new()),
-                Err(nix::errno::Errno::EAGAIN) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-                Err(error) => return Err(error.into()),
-            }
+        match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Ok(length) => return Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned()),
+            // Some were lost in a burst: whoever waits looks again.
+            Err(nix::errno::Errno::ENOBUFS | nix::errno::Errno::EINTR) => return Ok(String::new()),
+            Err(nix::errno::Errno::EAGAIN) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            Err(error) => return Err(error.into()),
         }
     }
 }
