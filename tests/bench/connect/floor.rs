@@ -273,11 +273,11 @@ impl Uevents {
     fn next(&self) -> Result<String> {
         let mut buffer = vec![0; 1 << 16];
         match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(length) => return Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned()),
+            Ok(length) => Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned()),
             // Some were lost in a burst: whoever waits looks again.
-            Err(nix::errno::Errno::ENOBUFS | nix::errno::Errno::EINTR) => return Ok(String::new()),
-            Err(nix::errno::Errno::EAGAIN) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-            Err(error) => return Err(error.into()),
+            Err(nix::errno::Errno::ENOBUFS | nix::errno::Errno::EINTR) => Ok(String::new()),
+            Err(nix::errno::Errno::EAGAIN) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            Err(error) => Err(error.into()),
         }
     }
 }
