@@ -9,6 +9,9 @@ pub mod bootsource;
 pub mod cli;
 pub mod connectors;
 pub mod doctor;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod libvirt;
 pub mod model;
 pub mod openstack;

@@ -11,6 +11,9 @@
 
 mod command;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod iscsi;
 mod locks;

@@ -15,6 +15,9 @@ mod error;
 mod event_loop;
 mod events;
 mod ffi;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest;
 mod iothreads;
 mod resize;

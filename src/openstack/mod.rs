@@ -26,6 +26,10 @@ mod volume_service;
 mod volumes;
 mod wire;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod behaviour_tests;
 #[cfg(test)]

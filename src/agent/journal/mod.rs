@@ -4,6 +4,9 @@
 //! and only then answers: operations that run side by side share the cost of the disk.
 
 mod database;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod records;
 
 pub use records::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Facts, OperationRecord, Step, StepRecord, Task};
@@ -120,8 +123,7 @@ impl Journal {
     /// Opens the journal in this folder, making both where they are missing (0700 and 0600), and reads it.
     pub fn open(state_dir: &Path) -> Result<(Self, Contents), JournalError> {
         let path = state_dir.join("journal.redb");
-        let database = Database::open(state_dir, &path)?;
-        let contents = database.read()?;
+        let (database, contents) = Database::load(state_dir, &path)?;
         let (commits, waiting) = mpsc::unbounded_channel();
         std::thread::Builder::new()
             .name("journal".into())

@@ -99,6 +99,22 @@ async fn a_journal_of_an_older_version_is_read_and_marked_as_this_one_once_it_is
     assert_eq!(format, FORMAT, "an older agent must not believe that it can read this");
 }
 
+/// redb trusts its pages, and panics where their bytes make no sense.
+#[test]
+fn a_journal_with_a_damaged_page_is_told_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("journal.redb");
+    fuzzing::make(dir.path(), &file).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    for (at, byte) in [(4096, 1), (4097, 0xff), (8192, 2), (8194, 0xff), (8195, 0xff), (12288, 1)] {
+        bytes[at] = byte;
+    }
+    std::fs::write(&file, &bytes).unwrap();
+    let error = Journal::open(dir.path()).err().unwrap();
+    assert!(matches!(error, JournalError::Damaged { .. }) && error.to_string().contains("journal.redb"), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap().len(), bytes.len());
+}
+
 #[test]
 fn a_journal_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();

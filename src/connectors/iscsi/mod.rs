@@ -21,6 +21,9 @@ mod device;
 mod disconnect;
 mod discovery;
 mod fresh;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grow;
 mod grow_network;
 mod health;

@@ -21,6 +21,9 @@
 
 mod error;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod mounter;
 mod mountinfo;
 mod options;

@@ -23,7 +23,7 @@ pub(super) async fn ask(access: &Access<'_>, limit: Duration) -> Result<Observed
     parse(access.image, &access.run("look at", &["--format", "json", "info"], limit).await?)
 }
 
-fn parse(image: &RbdImage, said: &str) -> Result<ObservedIdentity, RbdError> {
+pub(super) fn parse(image: &RbdImage, said: &str) -> Result<ObservedIdentity, RbdError> {
     let bad = |problem: String| RbdError::Answer { image: image.to_string(), problem };
     let info: Info = serde_json::from_str(said).map_err(|error| bad(error.to_string()))?;
     if info.name != image.name {

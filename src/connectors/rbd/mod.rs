@@ -23,6 +23,9 @@
 
 mod config;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod holders;
 mod info;
 mod kernel;

@@ -71,7 +71,7 @@ impl Access<'_> {
 
     /// Pool, namespace and image are given one by one, so that no name is taken apart. Each value follows its option and is a
     /// plain name, an absolute path or an address, which cannot be an option itself.
-    fn arguments(&self, verb: &[&str]) -> Vec<String> {
+    pub(super) fn arguments(&self, verb: &[&str]) -> Vec<String> {
         let monitors = self.monitors();
         let conf = self.conf_file.map(|file| file.display().to_string());
         let mut arguments = vec!["--cluster", self.cluster];
