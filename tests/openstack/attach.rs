@@ -47,6 +47,7 @@ fn a_volume_comes_and_goes_and_keeps_what_was_written(
     assert_ne!(cloud.users(backend, &volume), "", "the guest should have it open");
     guest.write(&disk, 5000, "written by the guest");
     assert_eq!(cloud.stored(backend, &volume, 5000, 20), "written by the guest");
+    it_grows_under_the_guest(cloud, site, guest, &volume, &disk);
 
     site.bowline(&format!("detach {volume} g1")).ok();
     guest.expect_gone(&disk, SOON);
@@ -61,6 +62,18 @@ fn a_volume_comes_and_goes_and_keeps_what_was_written(
     site.bowline(&format!("volume delete {volume}")).ok();
     let all = cloud.cinder("/volumes?all_tenants=1");
     assert_eq!(all["volumes"].as_array().map(Vec::len), Some(0), "{all}");
+}
+
+/// Cinder, which has nobody but the agent to tell the guest, and the guest agree on the size.
+fn it_grows_under_the_guest(cloud: &Cloud, site: &Site<'_, HostRig>, guest: &Guest<'_>, volume: &str, disk: &str) {
+    const GIB: u64 = 1 << 30;
+    let done = site.json(&format!("extend {volume} 2"));
+    assert_eq!(done["operation"]["state"], "succeeded", "{done}");
+    guest.expect_line(&format!("= {disk} {}", 2 * GIB / 512), SOON);
+    let shown = cloud.cinder(&format!("/volumes/{volume}"));
+    assert_eq!((shown["volume"]["size"].as_u64(), shown["volume"]["status"].as_str()), (Some(2), Some("in-use")), "{shown}");
+    assert_eq!(guest.read(disk, 5000, 20), "written.by.the.guest");
+    guest.write(disk, 2 * GIB - 8192, "in the new part");
 }
 
 /// The agent dies at a boundary where Cinder knows more than the journal, or less.
