@@ -45,7 +45,7 @@ const OWNERS: [(&str, &[&str]); 11] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
     ("reqwest", &["src/openstack", "backend/tests", "backend/src/testing"]),
     ("prometheus_client", &["src/agent/metrics"]),
-    ("hyper", &["src/agent/metrics"]),
+    ("hyper", &["src/agent/metrics", "backend/src/api"]),
     ("virt", &["src/libvirt"]),
     ("quick_xml", &["src/libvirt"]),
     ("udev", &["src/connectors"]),

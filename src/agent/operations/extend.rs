@@ -9,12 +9,14 @@
 //! settled by the size it has then.
 
 use super::{
-    Shared, plan,
+    Shared,
+    locks::Key,
+    plan,
     ports::{PortError, PortResult},
     reconnect, steps,
 };
+use crate::agent::api::StepState;
 use crate::agent::journal::{AttachmentRecord, ExtendTask, Facts, OperationRecord, Step, StepRecord, Task};
-use crate::agent::{api::StepState, operations::locks::Key};
 use crate::model::{ConnectedDevice, ErrorKind, GIB, Volume, VolumeId};
 
 /// Does a step of an extend. The volume's lock is held.
