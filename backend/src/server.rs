@@ -186,7 +186,7 @@ impl Server {
     /// Answers and works until `stop`, then finishes what was begun.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServerError> {
         let Self { api, host, store, stopping, work, mut running, _state_dir } = self;
-        info!("{}", ready_line(api.as_ref().map(|api| api.address), host.as_ref().map(|(host, _)| host.portal())));
+        info!("{}", ready_line(api.as_ref().map(|api| api.address), host.as_ref().map(|(host, _)| host.portals())));
         let status = match &api {
             Some(api) => format!("Listening on {}", api.address),
             None => "Working".to_owned(),
@@ -269,7 +269,8 @@ async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), 
     } else {
         Daemon::adopt(tgt.control_socket.clone()).await
     };
-    let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, tgt.portal.to_string()));
+    let portals = [&tgt.portal].into_iter().chain(&tgt.extra_portals).map(ToString::to_string).collect();
+    let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals));
     match start_host(common, daemon.clone()).await {
         Ok(host) => Ok((host, daemon)),
         Err(error) => {
@@ -332,8 +333,8 @@ async fn serve(api: Api, stop: impl Future<Output = ()> + Send + 'static) -> Res
     }
 }
 
-fn ready_line(address: Option<SocketAddr>, portal: Option<&str>) -> String {
-    match (address, portal) {
+fn ready_line(address: Option<SocketAddr>, portals: Option<&[String]>) -> String {
+    match (address, portals.map(|portals| portals.join(", "))) {
         (Some(address), Some(portal)) => format!("ready: volumes at http://{address}/v3, iSCSI at {portal}"),
         (Some(address), None) => format!("ready: volumes at http://{address}/v3, their hosts elsewhere"),
         (None, Some(portal)) => format!("ready: iSCSI at {portal}"),

@@ -18,6 +18,18 @@ impl Accept {
         .await
     }
 
+    /// Accepts the extension of a volume; it is done afterwards. `attached`: one that is in use may be extended.
+    pub async fn extend_volume(&self, id: Uuid, size_gib: u64, attached: bool, by: Asker) -> Result<(), AcceptError> {
+        self.run(move |accept| {
+            Box::pin(async move {
+                let operation = accept.store.begin_extend(id, size_gib, attached, by, &accept.limits).await?;
+                accept.send(&operation).await;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Accepts the deletion of a volume; its storage is removed afterwards.
     pub async fn delete_volume(&self, id: Uuid, by: Asker) -> Result<(), AcceptError> {
         self.run(move |accept| {

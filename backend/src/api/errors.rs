@@ -116,6 +116,8 @@ impl From<Refusal> for ApiError {
             Refusal::OverQuota { .. } => Self::OverQuota(text),
             Refusal::NotReservable { .. }
             | Refusal::NotDeletable
+            | Refusal::NotExtendable { .. }
+            | Refusal::NotLarger { .. }
             | Refusal::NotSnapshotable { .. }
             | Refusal::SnapshotNotDeletable
             | Refusal::SourceNotReady { .. }

@@ -26,6 +26,8 @@ impl Microversion {
     pub const ATTACHMENTS: Self = Self(27);
     /// Names can be searched in part: `name~`.
     pub const LIKE_FILTER: Self = Self(34);
+    /// A volume in use can be extended.
+    pub const EXTEND_IN_USE: Self = Self(42);
     /// An attachment can be completed.
     pub const COMPLETE: Self = Self(44);
     /// Lists can tell how many there are in all.

@@ -8,13 +8,14 @@
 //! microversion.rs  which answer a client understands
 //! project.rs       paths with a project id are the paths without it
 //! versions.rs      discovery
-//! volumes.rs, metadata.rs, snapshots.rs, attachments.rs, types.rs, limits.rs, messages.rs, operations.rs, services.rs,
+//! volumes.rs, actions.rs, metadata.rs, snapshots.rs, attachments.rs, types.rs, limits.rs, messages.rs, operations.rs, services.rs,
 //! availability_zones.rs   thin handlers, a file a resource
 //! path.rs, query.rs, body.rs   what clients send, checked
 //! views.rs         what they get
 //! errors.rs        what they get instead
 //! ```
 
+mod actions;
 mod attachments;
 mod auth;
 mod availability_zones;

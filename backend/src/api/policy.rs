@@ -15,6 +15,7 @@ pub(super) const VOLUME_LIST: Action = Action::read("volume:get_all");
 pub(super) const VOLUME_CREATE: Action = Action::write("volume:create");
 pub(super) const VOLUME_UPDATE: Action = Action::write("volume:update");
 pub(super) const VOLUME_DELETE: Action = Action::write("volume:delete");
+pub(super) const VOLUME_EXTEND: Action = Action::write("volume:extend");
 pub(super) const METADATA_GET: Action = Action::read("volume:get_volume_metadata");
 pub(super) const METADATA_CHANGE: Action = Action::write("volume:update_volume_metadata");
 pub(super) const SNAPSHOT_GET: Action = Action::read("volume:get_snapshot");

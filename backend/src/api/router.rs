@@ -11,8 +11,8 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, attachments, auth, availability_zones, errors, limits, messages, metadata, microversion, operations, project,
-    request_id, services, snapshots, types, versions, volumes,
+    AppState, actions, attachments, auth, availability_zones, errors, limits, messages, metadata, microversion, operations,
+    project, request_id, services, snapshots, types, versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
@@ -34,6 +34,7 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/volumes/detail", get(volumes::list_detail))
         .route("/v3/volumes/summary", get(volumes::summary))
         .route("/v3/volumes/{id}", get(volumes::show).put(volumes::update).delete(volumes::delete))
+        .route("/v3/volumes/{id}/action", post(actions::volume))
         .route("/v3/volumes/{id}/metadata", get(metadata::list).post(metadata::merge).put(metadata::replace))
         .route("/v3/volumes/{id}/metadata/{key}", get(metadata::show).put(metadata::set).delete(metadata::delete))
         .route("/v3/attachments", get(attachments::list).post(attachments::create))

@@ -22,6 +22,8 @@ pub enum OperationKind {
     VolumeCreate,
     /// Remove a volume's storage and forget it.
     VolumeDelete,
+    /// Make a volume larger.
+    VolumeExtend,
     /// Keep a volume's bytes as they are.
     SnapshotCreate,
     /// Remove a snapshot.
@@ -35,6 +37,7 @@ pub enum OperationKind {
 words!(OperationKind {
     VolumeCreate => "volume:create",
     VolumeDelete => "volume:delete",
+    VolumeExtend => "volume:extend",
     SnapshotCreate => "snapshot:create",
     SnapshotDelete => "snapshot:delete",
     AttachmentConnect => "attachment:connect",

@@ -23,6 +23,19 @@ pub fn delete_volume(volume: &Volume, attachments: &[Attachment], snapshots: i64
     if idle && volume.status.may_become(VolumeStatus::Deleting) { Ok(()) } else { Err(Refusal::NotDeletable) }
 }
 
+/// Whether the volume may be extended to this size. `attached`: the client knows that volumes in use can be.
+pub fn extend(volume: &Volume, asked_gib: u64, attached: bool) -> Result<(), Refusal> {
+    let fits = volume.status == VolumeStatus::Available || (attached && volume.status == VolumeStatus::InUse);
+    if !fits {
+        let wanted = if attached { "available or in-use" } else { "available" };
+        return Err(Refusal::NotExtendable { volume_id: volume.id, wanted, status: volume.status });
+    }
+    if asked_gib <= volume.size_gib {
+        return Err(Refusal::NotLarger { size_gib: volume.size_gib, asked_gib });
+    }
+    Ok(())
+}
+
 /// Whether a snapshot may be made of the volume; `force` also while it is in use.
 pub fn snapshot(volume: &Volume, force: bool) -> Result<(), Refusal> {
     use VolumeStatus::*;
@@ -172,6 +185,16 @@ mod tests {
             assert_eq!(delete_volume(&volume(status, false), &[], 0).is_ok(), at_rest, "{status}");
             assert!(delete_volume(&volume(status, false), &[attachment(AttachStatus::Reserved)], 0).is_err());
             assert!(delete_volume(&volume(status, false), &[], 1).is_err(), "a snapshot lives on it");
+        }
+    }
+
+    #[test]
+    fn a_volume_is_extended_from_rest_or_from_use_where_the_client_knows_and_only_to_more() {
+        use VolumeStatus::*;
+        for status in VolumeStatus::ALL.iter().copied() {
+            assert_eq!(extend(&volume(status, false), 2, true).is_ok(), matches!(status, Available | InUse), "{status}");
+            assert_eq!(extend(&volume(status, false), 2, false).is_ok(), status == Available, "{status}");
+            assert!(extend(&volume(status, false), 1, true).is_err());
         }
     }
 

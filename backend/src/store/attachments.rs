@@ -309,7 +309,7 @@ async fn name_host(tx: &mut Session, volume_id: Uuid, id: Uuid, connector: &Conn
 /// Gives the volume the status its attachments now make of it.
 async fn settle(tx: &mut Session, mut volume: Volume) -> Result<Volume, StoreError> {
     let status = rules::status_held_by(&of_volume(tx, volume.id).await?);
-    if volume.status.may_become(status) {
+    if volume.status.follows_attachments() && volume.status.may_become(status) {
         volumes::set_status(tx, volume.id, status).await?;
         volume.status = status;
     }

@@ -6,6 +6,7 @@
 //! ```text
 //! engine/         the two engines behind one face
 //! volumes.rs      volumes: make, read, change, forget
+//! extend.rs       volumes: a larger size
 //! page.rs         one page of volumes: filters, order, marker
 //! attachments.rs  attachments, and what they make of their volume's status
 //! snapshots.rs    snapshots
@@ -23,6 +24,7 @@
 mod attachments;
 mod engine;
 mod error;
+mod extend;
 mod messages;
 mod operations;
 mod page;
@@ -42,6 +44,7 @@ use engine::{Engine, Session};
 
 pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use error::StoreError;
+pub use extend::Extension;
 pub use operations::{Ending, OperationFilter};
 pub use page::{SortDirection, SortKey, VolumePage};
 pub use placement::{Candidates, Choice};

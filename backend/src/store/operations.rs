@@ -220,6 +220,12 @@ pub(super) async fn end(tx: &mut Session, operation: &Operation, ending: Ending)
     Ok(())
 }
 
+/// Whether an operation has not ended; it stays so until the transaction ends.
+pub(super) async fn lock_unended(tx: &mut Session, id: Uuid) -> Result<bool, StoreError> {
+    let query = Sql::new("SELECT state FROM operations WHERE state IN ('queued', 'running') AND id = ?").bind(id);
+    Ok(tx.optional("read an operation", query.for_update()).await?.is_some())
+}
+
 /// Reads an operation and keeps others from changing it until the transaction ends; none where it is not queued in `queue`.
 pub(super) async fn lock_queued(tx: &mut Session, id: Uuid, queue: &str) -> Result<Option<Operation>, StoreError> {
     let query = Sql::new("SELECT * FROM operations").filter("id = ", id).filter("queue = ", queue).filter("state = ", "queued");

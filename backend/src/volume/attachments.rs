@@ -26,7 +26,7 @@ impl Parts {
         }
         let volume = self.store.volume(volume_id).await?;
         let replaced = operation.request.get("replaces").cloned().and_then(|value| serde_json::from_value(value).ok());
-        match self.show_to(&volume, replaced).await {
+        match self.show_to(&volume, &attachment, replaced).await {
             Ok(connection) => {
                 self.store.end_connect(operation, &connection).await?;
                 info!(volume = %volume.id, attachment = %attachment.id, "shown to its host");
@@ -47,9 +47,14 @@ impl Parts {
         }
     }
 
-    async fn show_to(&self, volume: &Volume, replaced: Option<Replaced>) -> Result<Map<String, Value>, VolumeError> {
+    async fn show_to(
+        &self,
+        volume: &Volume,
+        attachment: &Attachment,
+        replaced: Option<Replaced>,
+    ) -> Result<Map<String, Value>, VolumeError> {
         let attachments = self.store.attachments_of(&[volume.id]).await?;
-        let Some(export) = exports::of(self, volume, &attachments)? else { return connection(self, volume) };
+        let Some(export) = exports::of(self, volume, &attachments)? else { return connection(self, volume, attachment) };
         if let Some(Replaced { initiator, username }) = replaced {
             let chap = ChapAccount { username, password: Secret::new(String::new()) };
             let access = Access { initiator, chap };
@@ -58,7 +63,7 @@ impl Parts {
             }
         }
         self.target.export(&export).await?;
-        connection(self, volume)
+        connection(self, volume, attachment)
     }
 
     /// Takes a volume away from the host of an attachment, and forgets the attachment.
@@ -74,10 +79,13 @@ impl Parts {
     }
 }
 
-/// What hosts are told of a volume, but for secrets.
-pub(super) fn connection(parts: &Parts, volume: &Volume) -> Result<Map<String, Value>, VolumeError> {
+/// What the host of an attachment is told of its volume, but for secrets.
+pub(super) fn connection(parts: &Parts, volume: &Volume, attachment: &Attachment) -> Result<Map<String, Value>, VolumeError> {
     Ok(match parts.driver(&volume.host)?.reach(&stored(volume)) {
-        Reach::Local(_) => connection_info::iscsi(volume, parts.target.portal()),
+        Reach::Local(_) => {
+            let multipath = attachment.connector.as_ref().is_some_and(|connector| connector.flag("multipath"));
+            connection_info::iscsi(volume, parts.target.portals(), multipath)
+        }
         Reach::Direct(info) => info,
     })
 }

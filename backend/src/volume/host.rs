@@ -72,8 +72,8 @@ impl VolumeHost {
     }
 
     /// Where hosts connect to.
-    pub fn portal(&self) -> &str {
-        self.parts.target.portal()
+    pub fn portals(&self) -> &[String] {
+        self.parts.target.portals()
     }
 }
 
@@ -85,6 +85,7 @@ impl Work for VolumeHost {
             let done = match operation.kind {
                 OperationKind::VolumeCreate => parts.create_volume(&operation).await,
                 OperationKind::VolumeDelete => parts.delete_volume(&operation).await,
+                OperationKind::VolumeExtend => parts.extend_volume(&operation).await,
                 OperationKind::SnapshotCreate => parts.create_snapshot(&operation).await,
                 OperationKind::SnapshotDelete => parts.delete_snapshot(&operation).await,
                 OperationKind::AttachmentConnect => parts.connect(&operation).await,
