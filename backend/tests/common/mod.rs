@@ -82,6 +82,23 @@ impl Service {
         }
     }
 
+    /// A statement in its database, in the words of its engine.
+    pub async fn execute(&self, sqlite: &str, postgres: &str) {
+        use sqlx::Connection as _;
+        let text = |text: &str| sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()));
+        match &self.database {
+            Some(url) => {
+                let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+                text(postgres).execute(&mut connection).await.unwrap();
+            }
+            None => {
+                let url = format!("sqlite://{}", self.state.path().join("volumes.db").display());
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                text(sqlite).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
+
     pub fn command(&self) -> Command {
         let config = self.state.path().with_extension("toml");
         let database = self.database.as_ref().map(|url| format!("[database]\nurl = \"{url}\"\n")).unwrap_or_default();
