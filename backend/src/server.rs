@@ -146,7 +146,7 @@ impl Server {
         let bus: Arc<dyn Bus> = if config.bus.url.is_empty() {
             Arc::new(LocalBus::default())
         } else {
-            Arc::new(RabbitBus::connect(&config.bus.url).await?)
+            Arc::new(RabbitBus::connect(&config.bus.url, Duration::from_secs(config.bus.connect_timeout_s)).await?)
         };
         let (stopping, stopped) = watch::channel(false);
         let (work, running) = mpsc::channel(1);
@@ -163,9 +163,7 @@ impl Server {
             store.heartbeat("cinder-scheduler", &name, &config.availability_zone, &[]).await?;
             let zone = config.availability_zone.clone();
             tokio::spawn(keep_scheduler_alive(store.clone(), name, zone, common.stopping.clone()));
-            common
-                .run(SCHEDULER_QUEUE, Arc::new(Scheduler::new(store.clone(), common.owner.clone())), SCHEDULER_AT_ONCE)
-                .await?;
+            common.run(SCHEDULER_QUEUE, Arc::new(Scheduler::new(store.clone())), SCHEDULER_AT_ONCE).await?;
         }
         if let Some((host, _)) = &host {
             for backend in host.backends() {

@@ -54,6 +54,15 @@ impl Store {
         find(&mut self.read().await?, id).await
     }
 
+    /// The same, where there may be none.
+    pub async fn operation_if_any(&self, id: Uuid) -> Result<Option<Operation>, StoreError> {
+        match self.operation(id).await {
+            Ok(operation) => Ok(Some(operation)),
+            Err(StoreError::Refused(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lists operations, newest first.
     pub async fn operations(&self, filter: &OperationFilter) -> Result<Vec<Operation>, StoreError> {
         let mut query = Sql::new("SELECT * FROM operations WHERE 1 = 1");

@@ -152,17 +152,8 @@ impl Store {
 
     /// Forgets a volume whose storage is gone, and gives back what it took of quota and pool; ends the operation.
     pub async fn forget_volume(&self, operation: &Operation) -> Result<(), StoreError> {
-        let id = operation.object_id;
         let mut tx = self.begin().await?;
-        if let Some(volume) = find_locked(&mut tx, id).await?.filter(|volume| volume.status == VolumeStatus::Deleting) {
-            tx.execute("forget a volume", Sql::new("DELETE FROM volumes").filter("id = ", id)).await?;
-            let type_name = volume.volume_type.as_deref().unwrap_or_default();
-            if volume.consumes_quota {
-                quotas::release(&mut tx, &volume.project_id, &quotas::of_volume(type_name, volume.size_gib, -1)).await?;
-            }
-            quotas::release_pool(&mut tx, &volume.host, volume.size_gib).await?;
-        }
-        operations::end(&mut tx, operation, operations::Ending::done()).await?;
+        forget(&mut tx, operation).await?;
         tx.commit().await
     }
 
@@ -226,6 +217,20 @@ pub(super) async fn find(session: &mut Session, id: Uuid) -> Result<Volume, Stor
         Some(row) => rows::volume(&row),
         None => Err(Refusal::VolumeNotFound(id.to_string()).into()),
     }
+}
+
+/// The same within a transaction.
+pub(super) async fn forget(tx: &mut Session, operation: &Operation) -> Result<(), StoreError> {
+    let id = operation.object_id;
+    if let Some(volume) = find_locked(tx, id).await?.filter(|volume| volume.status == VolumeStatus::Deleting) {
+        tx.execute("forget a volume", Sql::new("DELETE FROM volumes").filter("id = ", id)).await?;
+        let type_name = volume.volume_type.as_deref().unwrap_or_default();
+        if volume.consumes_quota {
+            quotas::release(tx, &volume.project_id, &quotas::of_volume(type_name, volume.size_gib, -1)).await?;
+        }
+        quotas::release_pool(tx, &volume.host, volume.size_gib).await?;
+    }
+    operations::end(tx, operation, operations::Ending::done()).await
 }
 
 /// Reads one volume and keeps others from changing it until the transaction ends.

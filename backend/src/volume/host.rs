@@ -81,7 +81,9 @@ impl Work for VolumeHost {
     fn perform<'a>(&'a self, queue: &'a str, operation_id: Uuid) -> BoxFuture<'a, Result<Next, StoreError>> {
         Box::pin(async move {
             let parts = &self.parts;
-            let Some(operation) = parts.store.claim(operation_id, queue, &parts.owner).await? else { return Ok(Next::Nothing) };
+            let Some(operation) = parts.store.claim(operation_id, queue, &parts.owner).await? else {
+                return Ok(Next::without_work(parts.store.operation_if_any(operation_id).await?.as_ref(), queue));
+            };
             let done = match operation.kind {
                 OperationKind::VolumeCreate => parts.create_volume(&operation).await,
                 OperationKind::VolumeDelete => parts.delete_volume(&operation).await,

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
+pub mod apart;
 pub mod postgres;
+pub mod rabbitmq;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -31,6 +33,8 @@ pub struct Service {
     pub largest_file_bytes: Option<u64>,
     /// So many open files are allowed.
     pub open_files: Option<u64>,
+    /// `serve`, or one of the roles apart.
+    pub role: &'static str,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
     http: reqwest::Client,
@@ -39,7 +43,7 @@ pub struct Service {
 /// Enough for a machine that is also building.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -67,6 +71,7 @@ impl Service {
             tgt: String::new(),
             largest_file_bytes: None,
             open_files: None,
+            role: "serve",
             process: None,
             log: Arc::default(),
             http: reqwest::Client::new(),
@@ -120,7 +125,7 @@ impl Service {
             command.args(["-c", &script, program]);
             command
         };
-        command.arg("serve").arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
+        command.arg(self.role).arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
         command.env("BOWLINE_LOG", "trace");
         command
     }
@@ -134,14 +139,15 @@ impl Service {
         let log = self.log.clone();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("ready: volumes at ") {
-                    let _ = ready.send(rest.split_once(',').unwrap().0.to_owned());
+                if let Some((_, rest)) = line.split_once("INFO ready") {
+                    let _ =
+                        ready.send(rest.strip_prefix(": volumes at ").map(|rest| rest.split(',').next().unwrap().to_owned()));
                 }
                 log.lock().unwrap().push_str(&(line + "\n"));
             }
         });
         match is_ready.recv_timeout(READY_WITHIN) {
-            Ok(url) => self.url = url,
+            Ok(url) => self.url = url.unwrap_or_default(),
             Err(_) => panic!("not ready:\n{}", self.log()),
         }
     }

@@ -1,8 +1,11 @@
 //! The bus over RabbitMQ. Queues are durable and named as the field names them; messages are persistent and confirmed by the
 //! broker before they count as sent; a worker acknowledges after the work. What nothing can be made of goes to `bowline.dead`.
 //!
-//! A connection that is lost is made anew; meanwhile operations wait in the database, whence they are sent again.
+//! A connection (link.rs) that is lost is made anew; meanwhile operations wait in the database, whence they are sent again.
 
+mod link;
+
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,23 +13,18 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use lapin::message::Delivery as Message;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
-use tokio::sync::{Mutex, broadcast, mpsc};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Confirmation};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Bus, BusError, Delivery, ENDED_REMEMBERED, Receipt};
-use crate::secret::Secret;
-
-/// Where messages go that nothing can be made of.
-const DEAD_QUEUE: &str = "bowline.dead";
-
-/// Where ends are announced to everybody.
-const ENDED_EXCHANGE: &str = "bowline.ended";
+use super::{Bus, BusError, Delivery, ENDED_REMEMBERED, Receipt, SOME_MISSED};
+use link::{ANSWER_WITHIN, DEAD_QUEUE, ENDED_EXCHANGE, Link, Links, declare};
 
 /// AMQP's mark of a message that outlives the broker.
 const PERSISTENT: u8 = 2;
@@ -35,6 +33,9 @@ const PERSISTENT: u8 = 2;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// While the process starts, somebody waits for it.
+const LONGEST_PAUSE_AT_START: Duration = Duration::from_secs(2);
+
 /// The bus. Cheap to clone.
 #[derive(Clone)]
 pub struct RabbitBus {
@@ -42,57 +43,45 @@ pub struct RabbitBus {
 }
 
 struct Inner {
-    /// Holds a password.
-    url: Secret,
-    link: Mutex<Option<Link>>,
+    links: Links,
     ended: broadcast::Sender<Uuid>,
-}
-
-/// A connection and its channel for publishing.
-#[derive(Clone)]
-struct Link {
-    connection: Arc<Connection>,
-    publisher: Channel,
+    restored: watch::Sender<u64>,
 }
 
 impl RabbitBus {
-    /// Connects to a broker, `amqp://user:password@host:port/vhost`.
-    pub async fn connect(url: &str) -> Result<Self, BusError> {
-        let (ended, _) = broadcast::channel(ENDED_REMEMBERED);
-        let bus = Self { inner: Arc::new(Inner { url: Secret::new(url.to_owned()), link: Mutex::default(), ended }) };
-        bus.link().await?;
+    /// Connects to a broker, `amqp://user:password@host:port/vhost`. One that is not there yet is waited for, at most `within`; one
+    /// that refuses is not.
+    pub async fn connect(url: &str, within: Duration) -> Result<Self, BusError> {
+        let inner =
+            Inner { links: Links::new(url)?, ended: broadcast::channel(ENDED_REMEMBERED).0, restored: watch::channel(0).0 };
+        let bus = Self { inner: Arc::new(inner) };
+        let deadline = Instant::now() + within;
+        let mut pause = SHORTEST_PAUSE;
+        while let Err(error) = bus.inner.links.get().await {
+            if matches!(error, BusError::Refused { .. }) {
+                return Err(error);
+            }
+            if Instant::now() + pause > deadline {
+                return Err(BusError::NotThere {
+                    broker: bus.inner.links.broker().to_owned(),
+                    within,
+                    source: Box::new(error),
+                });
+            }
+            warn!("{}; again in {} ms", crate::volume::chain(&error), pause.as_millis());
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE_AT_START);
+        }
         let listener = bus.clone();
         tokio::spawn(async move { listener.keep_listening().await });
         Ok(bus)
     }
 
-    /// The connection there is, or a new one.
-    async fn link(&self) -> Result<Link, BusError> {
-        let mut link = self.inner.link.lock().await;
-        if let Some(link) = link.as_ref().filter(|link| link.publisher.status().connected()) {
-            return Ok(link.clone());
-        }
-        let properties = ConnectionProperties::default().with_connection_name("bowline-backend".into());
-        let connection = Connection::connect(self.inner.url.reveal(), properties).await.map_err(broker("connect"))?;
-        let publisher = connection.create_channel().await.map_err(broker("open a channel"))?;
-        publisher.confirm_select(ConfirmSelectOptions::default()).await.map_err(broker("ask for confirmations"))?;
-        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        publisher
-            .queue_declare(DEAD_QUEUE.into(), durable, FieldTable::default())
-            .await
-            .map_err(broker("declare the dead-letter queue"))?;
-        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        publisher
-            .exchange_declare(ENDED_EXCHANGE.into(), ExchangeKind::Fanout, options, FieldTable::default())
-            .await
-            .map_err(broker("declare an exchange"))?;
-        let made = Link { connection: Arc::new(connection), publisher };
-        *link = Some(made.clone());
-        Ok(made)
+    async fn send(&self, exchange: &str, key: &str, operation_id: Uuid) -> Result<(), BusError> {
+        answered("publish", self.send_by(&self.inner.links.get().await?, exchange, key, operation_id)).await
     }
 
-    async fn send(&self, exchange: &str, key: &str, operation_id: Uuid) -> Result<(), BusError> {
-        let link = self.link().await?;
+    async fn send_by(&self, link: &Link, exchange: &str, key: &str, operation_id: Uuid) -> Result<(), BusError> {
         if exchange.is_empty() {
             declare(&link.publisher, key).await?;
         }
@@ -127,7 +116,7 @@ impl RabbitBus {
     }
 
     async fn listen(&self) -> Result<(), BusError> {
-        let link = self.link().await?;
+        let link = self.inner.links.get().await?;
         let channel = link.connection.create_channel().await.map_err(broker("open a channel"))?;
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         let queue = channel.queue_declare("".into(), own, FieldTable::default()).await.map_err(broker("declare a queue"))?;
@@ -139,6 +128,9 @@ impl RabbitBus {
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let mut consumer =
             channel.basic_consume(name, "".into(), options, FieldTable::default()).await.map_err(broker("consume"))?;
+        self.inner.restored.send_modify(|times| *times += 1);
+        // What ended meanwhile was not heard of: whoever waits looks for itself.
+        let _ = self.inner.ended.send(SOME_MISSED);
         while let Some(delivery) = consumer.next().await {
             let delivery = delivery.map_err(broker("consume"))?;
             if let Some(id) = id_of(&delivery.data) {
@@ -168,7 +160,7 @@ impl RabbitBus {
     }
 
     async fn hand_out(&self, queue: &str, at_once: u16, sender: &mpsc::Sender<Delivery>) -> Result<(), BusError> {
-        let link = self.link().await?;
+        let link = self.inner.links.get().await?;
         let channel = link.connection.create_channel().await.map_err(broker("open a channel"))?;
         channel.basic_qos(at_once, BasicQosOptions::default()).await.map_err(broker("limit what is handed out"))?;
         declare(&channel, queue).await?;
@@ -216,16 +208,10 @@ impl Bus for RabbitBus {
     fn ended(&self) -> broadcast::Receiver<Uuid> {
         self.inner.ended.subscribe()
     }
-}
 
-/// Makes sure a queue is there, with its way out for dead letters.
-async fn declare(channel: &Channel, queue: &str) -> Result<(), BusError> {
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
-    arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(DEAD_QUEUE.into()));
-    channel.queue_declare(queue.into(), durable, arguments).await.map_err(broker("declare a queue"))?;
-    Ok(())
+    fn restored(&self) -> watch::Receiver<u64> {
+        self.inner.restored.subscribe()
+    }
 }
 
 pub(super) async fn ack(message: &Message) -> Result<(), BusError> {
@@ -239,6 +225,11 @@ pub(super) async fn bury(message: &Message) -> Result<(), BusError> {
 
 fn id_of(data: &[u8]) -> Option<Uuid> {
     std::str::from_utf8(data).ok().and_then(|text| Uuid::parse_str(text).ok())
+}
+
+/// Waits for the broker's answer, and not for ever.
+async fn answered<T>(operation: &'static str, asked: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
+    tokio::time::timeout(ANSWER_WITHIN, asked).await.unwrap_or(Err(BusError::Silent { operation, within: ANSWER_WITHIN }))
 }
 
 fn broker(operation: &'static str) -> impl FnOnce(lapin::Error) -> BusError {
