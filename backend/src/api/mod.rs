@@ -11,6 +11,7 @@
 //! volumes.rs, actions.rs, metadata.rs, snapshots.rs, attachments.rs, types.rs, limits.rs, messages.rs, operations.rs, services.rs,
 //! availability_zones.rs   thin handlers, a file a resource
 //! path.rs, query.rs, body.rs   what clients send, checked
+//! health.rs        whether it can do its work
 //! views.rs         what they get
 //! errors.rs        what they get instead
 //! ```
@@ -21,6 +22,7 @@ mod auth;
 mod availability_zones;
 mod body;
 mod errors;
+mod health;
 mod limits;
 mod messages;
 mod metadata;

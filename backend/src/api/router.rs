@@ -11,8 +11,8 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, actions, attachments, auth, availability_zones, errors, limits, messages, metadata, microversion, operations,
-    project, request_id, services, snapshots, types, versions, volumes,
+    AppState, actions, attachments, auth, availability_zones, errors, health, limits, messages, metadata, microversion,
+    operations, project, request_id, services, snapshots, types, versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
@@ -25,6 +25,7 @@ pub(super) type Routes = BoxCloneSyncService<Request<Body>, Response<Body>, Infa
 pub(super) fn routes(state: AppState) -> Routes {
     let router = Router::new()
         .route("/", get(versions::choices))
+        .route("/healthz", get(health::show))
         .route("/v3", get(versions::v3))
         .route("/v3/", get(versions::v3))
         .route("/v3/limits", get(limits::show))

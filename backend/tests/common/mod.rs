@@ -193,8 +193,11 @@ impl Service {
 
     /// A request with nothing but what is given.
     pub async fn bare(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
-        let url =
-            if path.starts_with("/v3") || path == "/" { self.url.replace("/v3", path) } else { format!("{}{path}", self.url) };
+        let url = if path.starts_with("/v3") || path == "/" || path == "/healthz" {
+            self.url.replace("/v3", path)
+        } else {
+            format!("{}{path}", self.url)
+        };
         let mut request = self.http.request(method, url);
         for (name, value) in headers {
             request = request.header(*name, *value);
