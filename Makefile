@@ -68,7 +68,8 @@ test: need-root dependencies-node build lint deny ## all tests: unit, host, Open
 
 test-unit: need-root dependencies-run build ## tests that need no rig
 	$(call stage,unit and integration tests,$(CARGO) test --locked --lib --bins --test imports --test dbus; \
-	$(CARGO) test --locked --package bowline-backend)
+	$(CARGO) test --locked --package bowline-backend; \
+	BOWLINE_TEST_DATABASE=postgres $(CARGO) test --locked --package bowline-backend --tests)
 
 test-host: need-root dependencies-node build ## tests on this machine's libvirtd and QEMU, isolated
 	$(call stage,host tests,$(CARGO) test --locked --test host -- --test-threads=$(TEST_THREADS))

@@ -92,3 +92,23 @@ async fn an_accepted_extension_outlives_a_kill() {
         assert_eq!(std::fs::metadata(path_of(&service, &volume)).unwrap().len(), size << 30);
     }
 }
+
+#[tokio::test]
+async fn a_disk_that_is_full_leaves_the_old_size_and_gives_the_quota_back() {
+    let mut service = Service::prepare();
+    service.settings = "quota = { gigabytes = 10 }".into();
+    service.largest_file_bytes = Some(3 << 30);
+    service.start_again();
+    let volume = service.volume(json!({})).await;
+    let refused = service.post(&action(&volume), to(11)).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{refused:?}");
+    let words = "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 10G, \
+                 quota is 10G and 1G has been consumed.";
+    assert_eq!(refused.body["overLimit"]["message"], words);
+    assert_eq!(service.post(&action(&volume), to(9)).await.status, StatusCode::ACCEPTED);
+    service.wait_status(&volume, "error_extending").await;
+    assert_eq!(service.get(&format!("/volumes/{volume}")).await.body["volume"]["size"], 1);
+    assert_eq!(service.store().await.usage_drift().await.unwrap(), []);
+    service.delete(&format!("/volumes/{volume}")).await;
+    service.wait_status(&volume, "gone").await;
+}

@@ -9,32 +9,45 @@ use super::body::{Body, Fields};
 use super::errors::ApiError;
 use super::microversion::Microversion;
 use super::path::Path;
-use super::query::volume_id;
+use super::policy::{self, Context};
 
 /// `POST /v3/volumes/{id}/action`
 pub(super) async fn volume(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     Path(id): Path<String>,
     Body(mut map): Body,
 ) -> Result<StatusCode, ApiError> {
-    let id = volume_id(&id)?;
     let action = match map.keys().next() {
         Some(action) if map.len() == 1 => action.clone(),
         _ => return Err(ApiError::BadRequest("There is no such action: one key names the action".into())),
     };
-    match (action.as_str(), map.remove(&action)) {
-        ("os-extend", Some(Value::Object(fields))) => {
-            let mut fields = Fields::from(Body(fields));
-            let size_gib = fields.size("new_size")?;
-            fields.finish(version)?;
-            let Some(size_gib) = size_gib else {
-                let message = "Invalid input for field/attribute os-extend. 'new_size' is a required property";
-                return Err(ApiError::BadRequest(message.into()));
-            };
-            state.manager.extend_volume(id, size_gib, version >= Microversion::EXTEND_IN_USE).await?;
-            Ok(StatusCode::ACCEPTED)
-        }
+    let fields = match map.remove(&action) {
+        Some(Value::Object(fields)) => Fields::from(Body(fields)),
+        _ => Fields::from(Body(map)),
+    };
+    match action.as_str() {
+        "os-extend" => extend(&state, &context, version, &id, fields).await,
         _ => Err(ApiError::BadRequest(format!("There is no such action: {action}"))),
     }
+}
+
+async fn extend(
+    state: &AppState,
+    context: &Context,
+    version: Microversion,
+    id: &str,
+    mut fields: Fields,
+) -> Result<StatusCode, ApiError> {
+    let size_gib = fields.size("new_size")?;
+    fields.finish(version)?;
+    let Some(size_gib) = size_gib else {
+        let message = "Invalid input for field/attribute os-extend. 'new_size' is a required property";
+        return Err(ApiError::BadRequest(message.into()));
+    };
+    let volume = policy::volume(state, context, id, policy::VOLUME_EXTEND).await?;
+    let attached = version >= Microversion::EXTEND_IN_USE;
+    state.accept.extend_volume(volume.id, size_gib, attached, context.asker()).await?;
+    Ok(StatusCode::ACCEPTED)
 }

@@ -36,6 +36,16 @@ impl Microversion {
     pub const SHARED_TARGETS: Self = Self(48);
     /// Unknown fields are refused.
     pub const STRICT_BODIES: Self = Self(53);
+    /// Snapshots tell their group.
+    pub const GROUP_SNAPSHOT_ID: Self = Self(14);
+    /// Snapshots tell who made them.
+    pub const SNAPSHOT_USER: Self = Self(41);
+    /// Volumes tell their type's id.
+    pub const VOLUME_TYPE_ID: Self = Self(63);
+    /// A snapshot is made of a volume in use without being forced.
+    pub const SNAPSHOT_ALWAYS_FORCED: Self = Self(66);
+    /// Volumes and snapshots tell whether a quota pays for them.
+    pub const CONSUMES_QUOTA: Self = Self(65);
     /// Attachments have a mode.
     pub const ATTACH_MODE: Self = Self(54);
 }

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::errors::ApiError;
 use super::microversion::Microversion;
+use super::policy::Context;
 use crate::domain::Refusal;
-use crate::store::{AttachmentFilter, SortDirection, SortKey, VolumePage};
+use crate::store::{AttachmentFilter, SnapshotFilter, SortDirection, SortKey, VolumePage};
 
 /// No page is longer, whatever is asked.
 pub(super) const LARGEST_PAGE: u32 = 1000;
@@ -36,9 +37,41 @@ impl Pairs {
         same.chain([format!("marker={last}").as_str()]).collect::<Vec<_>>().join("&")
     }
 
+    /// Whether all projects' things are asked for.
+    pub(super) fn all_projects(&self) -> Result<bool, ApiError> {
+        match self.0.iter().find(|(key, _)| key == "all_tenants" || key == "all_projects") {
+            Some((key, value)) => boolean(key, value),
+            None => Ok(false),
+        }
+    }
+
+    /// A page of snapshots.
+    pub(super) fn snapshots(&self, context: &Context) -> Result<SnapshotFilter, ApiError> {
+        let project_id = context.listed_project(self.all_projects()?);
+        let mut filter = SnapshotFilter { project_id, limit: LARGEST_PAGE, ..SnapshotFilter::default() };
+        let mut unknown = Vec::new();
+        for (key, value) in &self.0 {
+            match key.as_str() {
+                "volume_id" => filter.volume_id = Some(value.to_ascii_lowercase()),
+                "name" | "display_name" => filter.name = Some(value.clone()),
+                "status" => filter.status = Some(value.to_ascii_lowercase()),
+                "marker" => filter.marker = Some(snapshot_id(value)?),
+                "offset" => filter.offset = number("offset", value)?,
+                "limit" => filter.limit = limit(value)?,
+                "project_id" if context.is_admin() => filter.project_id = Some(value.replace('-', "")),
+                // There is one order: these choose nothing.
+                "all_tenants" | "all_projects" | "project_id" | "sort" | "sort_key" | "sort_dir" => {}
+                _ => unknown.push(key.clone()),
+            }
+        }
+        refuse_unknown(&unknown)?;
+        Ok(filter)
+    }
+
     /// A page of volumes, and whether the whole count is wanted too.
-    pub(super) fn volumes(&self, version: Microversion) -> Result<(VolumePage, bool), ApiError> {
+    pub(super) fn volumes(&self, version: Microversion, context: &Context) -> Result<(VolumePage, bool), ApiError> {
         let mut page = VolumePage {
+            project_id: context.listed_project(self.all_projects()?),
             name: None,
             name_contains: None,
             status: None,
@@ -72,7 +105,7 @@ impl Pairs {
                 "sort_key" => page.sort_key = sort_key(value)?,
                 "sort_dir" => page.sort_direction = sort_direction(value)?,
                 "with_count" if version >= Microversion::WITH_COUNT => with_count = boolean("with_count", value)?,
-                // There is one project, so these choose nothing.
+                "project_id" if context.is_admin() => page.project_id = Some(value.replace('-', "")),
                 "all_tenants" | "all_projects" | "project_id" => {}
                 _ => unknown.push(key.clone()),
             }
@@ -82,8 +115,9 @@ impl Pairs {
     }
 
     /// A page of attachments.
-    pub(super) fn attachments(&self) -> Result<AttachmentFilter, ApiError> {
-        let mut filter = AttachmentFilter { limit: LARGEST_PAGE, ..AttachmentFilter::default() };
+    pub(super) fn attachments(&self, context: &Context) -> Result<AttachmentFilter, ApiError> {
+        let project_id = context.listed_project(self.all_projects()?);
+        let mut filter = AttachmentFilter { project_id, limit: LARGEST_PAGE, ..AttachmentFilter::default() };
         let mut unknown = Vec::new();
         for (key, value) in &self.0 {
             match key.as_str() {
@@ -93,7 +127,8 @@ impl Pairs {
                 "marker" => filter.marker = Some(attachment_id(value)?),
                 "offset" => filter.offset = number("offset", value)?,
                 "limit" => filter.limit = limit(value)?,
-                // One order and one project: these choose nothing.
+                "project_id" if context.is_admin() => filter.project_id = Some(value.replace('-', "")),
+                // There is one order: these choose nothing.
                 "all_tenants" | "all_projects" | "project_id" | "sort" | "sort_key" | "sort_dir" => {}
                 _ => unknown.push(key.clone()),
             }
@@ -106,6 +141,11 @@ impl Pairs {
 /// A volume's id from a path or a query; what is no id names no volume.
 pub(super) fn volume_id(text: &str) -> Result<Uuid, ApiError> {
     Uuid::parse_str(text).map_err(|_| Refusal::VolumeNotFound(text.to_owned()).into())
+}
+
+/// A snapshot's id from a path or a query.
+pub(super) fn snapshot_id(text: &str) -> Result<Uuid, ApiError> {
+    Uuid::parse_str(text).map_err(|_| Refusal::SnapshotNotFound(text.to_owned()).into())
 }
 
 /// An attachment's id from a path or a query.

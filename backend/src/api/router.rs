@@ -5,13 +5,14 @@ use std::convert::Infallible;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Request, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Router, middleware};
 use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, actions, attachments, auth, errors, limits, metadata, microversion, project, request_id, types, versions, volumes,
+    AppState, actions, attachments, auth, availability_zones, errors, health, limits, messages, metadata, microversion,
+    operations, project, request_id, services, snapshots, types, versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
@@ -22,9 +23,9 @@ pub(super) type Routes = BoxCloneSyncService<Request<Body>, Response<Body>, Infa
 
 /// Every path, with what each request passes on its way there.
 pub(super) fn routes(state: AppState) -> Routes {
-    let identity = state.identity.clone();
     let router = Router::new()
         .route("/", get(versions::choices))
+        .route("/healthz", get(health::show))
         .route("/v3", get(versions::v3))
         .route("/v3/", get(versions::v3))
         .route("/v3/limits", get(limits::show))
@@ -41,6 +42,17 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/attachments/detail", get(attachments::list_detail))
         .route("/v3/attachments/{id}", get(attachments::show).put(attachments::update).delete(attachments::delete))
         .route("/v3/attachments/{id}/action", post(attachments::action))
+        .route("/v3/snapshots", get(snapshots::list).post(snapshots::create))
+        .route("/v3/snapshots/detail", get(snapshots::list_detail))
+        .route("/v3/snapshots/{id}", get(snapshots::show).delete(snapshots::delete))
+        .route("/v3/messages", get(messages::list))
+        .route("/v3/messages/{id}", get(messages::show).delete(messages::delete))
+        .route("/v3/os-availability-zone", get(availability_zones::list))
+        .route("/v3/os-services", get(services::list))
+        .route("/v3/os-services/{action}", put(services::update))
+        .route("/v3/scheduler-stats/get_pools", get(services::pools))
+        .route("/v3/operations", get(operations::list))
+        .route("/v3/operations/{id}", get(operations::show))
         .fallback(errors::no_such_path)
         .method_not_allowed_fallback(errors::no_such_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -49,5 +61,5 @@ pub(super) fn routes(state: AppState) -> Routes {
         .layer(middleware::from_fn(request_id::attach))
         .with_state(state);
     // Before routing, for it decides the route.
-    BoxCloneSyncService::new(router.map_request(move |request| project::strip(request, &identity.project_id)))
+    BoxCloneSyncService::new(router.map_request(project::strip))
 }

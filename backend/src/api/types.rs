@@ -1,4 +1,4 @@
-//! Volume types over HTTP. There is one: what the one storage driver makes.
+//! Volume types over HTTP.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,29 +7,42 @@ use serde_json::{Value, json};
 use super::AppState;
 use super::errors::ApiError;
 use super::path::Path;
-use crate::domain::Refusal;
+use super::policy::{self, Context, allow};
+use crate::domain::VolumeType;
 
 /// `GET /v3/types`
-pub(super) async fn list(State(state): State<AppState>) -> Json<Value> {
-    Json(json!({ "volume_types": [view(&state)] }))
+pub(super) async fn list(State(state): State<AppState>, context: Context) -> Result<Json<Value>, ApiError> {
+    allow(&context, policy::TYPE_GET)?;
+    let types = state.store.volume_types(seen_by(&context)).await?;
+    let list: Vec<Value> = types.iter().map(view).collect();
+    Ok(Json(json!({ "volume_types": list })))
 }
 
 /// `GET /v3/types/{id}`, or by its name; `default` is the one a volume gets that asks for none.
-pub(super) async fn show(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    if id == state.identity.type_id || id == state.volume_type || id == "default" {
-        return Ok(Json(json!({ "volume_type": view(&state) })));
-    }
-    Err(Refusal::VolumeTypeNotFound(id).into())
+pub(super) async fn show(
+    State(state): State<AppState>,
+    context: Context,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    allow(&context, policy::TYPE_GET)?;
+    let wanted = if id == "default" { &state.identity.type_id } else { &id };
+    let found = state.store.volume_type(wanted, seen_by(&context)).await?;
+    Ok(Json(json!({ "volume_type": view(&found) })))
 }
 
-fn view(state: &AppState) -> Value {
+/// Whose eyes a type must be open to; an administrator sees all.
+pub(super) fn seen_by(context: &Context) -> Option<&str> {
+    (!context.is_admin()).then_some(context.project_id.as_str())
+}
+
+fn view(volume_type: &VolumeType) -> Value {
     json!({
-        "id": state.identity.type_id,
-        "name": state.volume_type,
-        "description": "Sparse files over iSCSI",
-        "is_public": true,
-        "os-volume-type-access:is_public": true,
-        "extra_specs": {},
-        "qos_specs_id": null,
+        "id": volume_type.id,
+        "name": volume_type.name,
+        "description": volume_type.description,
+        "is_public": volume_type.is_public,
+        "os-volume-type-access:is_public": volume_type.is_public,
+        "extra_specs": volume_type.extra_specs,
+        "qos_specs_id": volume_type.qos_specs_id,
     })
 }

@@ -2,7 +2,8 @@
 
 use super::attachment::{Attachment, Connector};
 use super::refusal::Refusal;
-use super::statuses::{AttachStatus, VolumeStatus};
+use super::snapshot::Snapshot;
+use super::statuses::{AttachStatus, SnapshotStatus, VolumeStatus};
 use super::volume::Volume;
 
 /// Whether a new attachment may take hold of the volume.
@@ -17,8 +18,9 @@ pub fn reserve(volume: &Volume) -> Result<(), Refusal> {
 }
 
 /// Whether the volume may be deleted.
-pub fn delete_volume(volume: &Volume, attachments: &[Attachment]) -> Result<(), Refusal> {
-    if attachments.is_empty() && volume.status.may_become(VolumeStatus::Deleting) { Ok(()) } else { Err(Refusal::NotDeletable) }
+pub fn delete_volume(volume: &Volume, attachments: &[Attachment], snapshots: i64) -> Result<(), Refusal> {
+    let idle = attachments.is_empty() && snapshots == 0 && volume.migration_status.is_none();
+    if idle && volume.status.may_become(VolumeStatus::Deleting) { Ok(()) } else { Err(Refusal::NotDeletable) }
 }
 
 /// Whether the volume may be extended to this size. `attached`: the client knows that volumes in use can be.
@@ -32,6 +34,36 @@ pub fn extend(volume: &Volume, asked_gib: u64, attached: bool) -> Result<(), Ref
         return Err(Refusal::NotLarger { size_gib: volume.size_gib, asked_gib });
     }
     Ok(())
+}
+
+/// Whether a snapshot may be made of the volume; `force` also while it is in use.
+pub fn snapshot(volume: &Volume, force: bool) -> Result<(), Refusal> {
+    use VolumeStatus::*;
+    match volume.status {
+        Available => Ok(()),
+        InUse if force => Ok(()),
+        status => Err(Refusal::NotSnapshotable { volume_id: volume.id, status }),
+    }
+}
+
+/// Whether the snapshot may be deleted.
+pub fn delete_snapshot(snapshot: &Snapshot) -> Result<(), Refusal> {
+    use SnapshotStatus::*;
+    match snapshot.status {
+        Available | Error | ErrorDeleting => Ok(()),
+        _ => Err(Refusal::SnapshotNotDeletable),
+    }
+}
+
+/// The size of a volume made from another or from a snapshot: at least its source's, which is also what it is when nobody says.
+pub fn size_from_source(source_gib: u64, asked_gib: Option<u64>, source: &'static str) -> Result<u64, Refusal> {
+    match asked_gib {
+        Some(asked) if asked < source_gib => {
+            Err(Refusal::SmallerThanSource { asked_gib: asked, source_gib, source_kind: source })
+        }
+        Some(asked) => Ok(asked),
+        None => Ok(source_gib),
+    }
 }
 
 /// What an update with a connector means for an attachment.
@@ -99,6 +131,23 @@ mod tests {
             metadata: Default::default(),
             created_at_us: 0,
             updated_at_us: None,
+            project_id: "p".into(),
+            user_id: "u".into(),
+            host: "here@files#files".into(),
+            volume_type_id: None,
+            volume_type: None,
+            bootable: false,
+            readonly: false,
+            encryption_key_id: None,
+            image_metadata: None,
+            snapshot_id: None,
+            source_volume_id: None,
+            image_id: None,
+            group_id: None,
+            migration_status: None,
+            name_id: None,
+            provider: None,
+            consumes_quota: true,
         }
     }
 
@@ -109,7 +158,9 @@ mod tests {
             instance_id: None,
             status,
             mode: AttachMode::Rw,
+            project_id: "p".into(),
             connector: None,
+            connection: None,
             chap: None,
             created_at_us: 0,
             attached_at_us: None,
@@ -130,9 +181,10 @@ mod tests {
     fn a_volume_is_deleted_from_rest_and_never_while_held() {
         use VolumeStatus::*;
         for status in VolumeStatus::ALL.iter().copied() {
-            let at_rest = matches!(status, Available | Error | ErrorDeleting | ErrorExtending);
-            assert_eq!(delete_volume(&volume(status, false), &[]).is_ok(), at_rest, "{status}");
-            assert!(delete_volume(&volume(status, false), &[attachment(AttachStatus::Reserved)]).is_err());
+            let at_rest = matches!(status, Available | Error | ErrorDeleting | ErrorExtending | ErrorRestoring);
+            assert_eq!(delete_volume(&volume(status, false), &[], 0).is_ok(), at_rest, "{status}");
+            assert!(delete_volume(&volume(status, false), &[attachment(AttachStatus::Reserved)], 0).is_err());
+            assert!(delete_volume(&volume(status, false), &[], 1).is_err(), "a snapshot lives on it");
         }
     }
 
