@@ -90,7 +90,7 @@ async fn restore_one(parts: &Parts, volume_id: Uuid) -> Result<bool, VolumeError
     }
     shown?;
     // The portal may be another than the one that was told.
-    let connection = attachments::connection(parts, &volume)?;
+    let connection = attachments::connection(parts, &volume).await?;
     for attachment in stay.iter().filter(|one| one.connector.is_some() && one.connection.as_ref() != Some(&connection)) {
         parts.store.set_connection(attachment.id, &connection).await?;
     }
