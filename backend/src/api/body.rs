@@ -202,6 +202,10 @@ impl Fields {
 }
 
 fn check_text(field: &str, text: String) -> Result<String, ApiError> {
+    if text.contains('\0') {
+        // PostgreSQL has no text with it.
+        return Err(ApiError::BadRequest(format!("Invalid input for field/attribute {field}. It has a NUL character in it")));
+    }
     if text.chars().count() > LONGEST_TEXT {
         return Err(ApiError::BadRequest(format!(
             "Invalid input for field/attribute {field}. It is longer than {LONGEST_TEXT} characters"

@@ -22,9 +22,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Pairs {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Query(pairs) = Query::from_request_parts(parts, state)
+        let Query(pairs): Query<Vec<(String, String)>> = Query::from_request_parts(parts, state)
             .await
             .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;
+        if pairs.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
+            return Err(ApiError::BadRequest("The query string cannot be read: it has a NUL character in it".into()));
+        }
         Ok(Self(pairs, parts.uri.query().unwrap_or_default().to_owned()))
     }
 }
