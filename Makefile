@@ -67,7 +67,7 @@ test-unit: need-root dependencies-run build ## tests that need no rig
 	$(call stage,unit and integration tests,$(CARGO) test --locked --lib --bins --test imports --test dbus; \
 	$(CARGO) test --locked --package bowline-backend; \
 	BOWLINE_TEST_DATABASE=postgres $(CARGO) test --locked --package bowline-backend --test volumes --test attachments \
-	  --test actions --test types --test bad_input)
+	  --test actions --test types --test lists --test wire --test bad_input)
 
 test-clients: need-root dependencies-run build ## the stock clients, from PyPI, against the volume service
 	$(call stage,stock clients,backend/tests/clients/run $(TARGET)/debug/bowline-backend)
