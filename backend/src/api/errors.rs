@@ -111,8 +111,9 @@ impl From<Refusal> for ApiError {
             | Refusal::MessageNotFound(_)
             | Refusal::OperationNotFound(_)
             | Refusal::ServiceNotFound(_)
+            | Refusal::NotFound(_)
             | Refusal::MetadataKeyNotFound => Self::NotFound(text),
-            Refusal::VolumeTypeExists(_) => Self::Conflict(text),
+            Refusal::VolumeTypeExists(_) | Refusal::Conflict(_) => Self::Conflict(text),
             Refusal::OverQuota { .. } => Self::OverQuota(text),
             Refusal::NotReservable { .. }
             | Refusal::NotDeletable

@@ -36,6 +36,27 @@ pub(super) const OPERATION_GET: Action = Action::read("bowline:operation_get");
 pub(super) const SERVICE_LIST: Action = Action::admin("volume_extension:services:index");
 pub(super) const SERVICE_UPDATE: Action = Action::admin("volume_extension:services:update");
 pub(super) const POOL_LIST: Action = Action::admin("scheduler_extension:scheduler_stats:get_pools");
+pub(super) const TYPE_MANAGE: Action = Action::admin("volume_extension:types_manage");
+pub(super) const TYPE_ACCESS: Action = Action::admin("volume_extension:volume_type_access");
+pub(super) const EXTRA_SPECS_GET: Action = Action::read("volume_extension:types_extra_specs:index");
+pub(super) const EXTRA_SPECS_CHANGE: Action = Action::admin("volume_extension:types_extra_specs:update");
+pub(super) const TYPE_ENCRYPTION: Action = Action::admin("volume_extension:volume_type_encryption:get");
+pub(super) const DEFAULT_TYPE: Action = Action::admin("volume_extension:default_set_or_update");
+pub(super) const QOS: Action = Action::admin("volume_extension:qos_specs_manage");
+pub(super) const QUOTA_GET: Action = Action::read("volume_extension:quotas:show");
+pub(super) const QUOTA_CHANGE: Action = Action::admin("volume_extension:quotas:update");
+pub(super) const QUOTA_CLASS: Action = Action::admin("volume_extension:quota_classes:get");
+pub(super) const TRANSFER_GET: Action = Action::read("volume:get_transfer");
+pub(super) const TRANSFER_CREATE: Action = Action::write("volume:create_transfer");
+pub(super) const TRANSFER_ACCEPT: Action = Action::write("volume:accept_transfer");
+pub(super) const TRANSFER_DELETE: Action = Action::write("volume:delete_transfer");
+pub(super) const SNAPSHOT_UPDATE: Action = Action::write("volume:update_snapshot");
+pub(super) const SNAPSHOT_METADATA_GET: Action = Action::read("volume:get_snapshot_metadata");
+pub(super) const SNAPSHOT_METADATA_CHANGE: Action = Action::write("volume:update_snapshot_metadata");
+pub(super) const SNAPSHOT_RESET: Action = Action::admin("volume_extension:snapshot_admin_actions:reset_status");
+pub(super) const SNAPSHOT_FORCE_DELETE: Action = Action::admin("volume_extension:snapshot_admin_actions:force_delete");
+pub(super) const ENCRYPTION_GET: Action = Action::read("volume_extension:volume_encryption_metadata");
+pub(super) const NOTHING_MORE: Action = Action::read("volume:get_all");
 
 /// Who asks.
 pub(super) struct Context(pub(super) auth::Context);

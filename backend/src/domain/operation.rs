@@ -32,6 +32,10 @@ pub enum OperationKind {
     AttachmentConnect,
     /// Take a volume away from the host of an attachment and forget it.
     AttachmentDelete,
+    /// Take a volume away from the host of an attachment that stays.
+    AttachmentRevoke,
+    /// Give a volume the bytes of its latest snapshot again.
+    VolumeRevert,
 }
 
 words!(OperationKind {
@@ -42,6 +46,8 @@ words!(OperationKind {
     SnapshotDelete => "snapshot:delete",
     AttachmentConnect => "attachment:connect",
     AttachmentDelete => "attachment:delete",
+    AttachmentRevoke => "attachment:revoke",
+    VolumeRevert => "volume:revert",
 });
 
 impl OperationKind {

@@ -133,6 +133,12 @@ pub enum Refusal {
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// There is no such thing, in the field's words for it.
+    #[error("{0}")]
+    NotFound(String),
+    /// Something else stands in the way.
+    #[error("{0}")]
+    Conflict(String),
 }
 
 /// The field's sentences for a quota that is used up: one for things that are counted, one for what is measured in GiB.

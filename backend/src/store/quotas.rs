@@ -87,6 +87,22 @@ pub(super) async fn charge(
     Ok(())
 }
 
+/// Refuses a volume that is larger than each of the project's may be.
+pub(super) async fn check_size(
+    tx: &mut Session,
+    project_id: &str,
+    size_gib: u64,
+    configured: &Limits,
+) -> Result<(), StoreError> {
+    const RESOURCE: &str = "per_volume_gigabytes";
+    let limit = limits_of(tx, project_id, configured).await?.get(RESOURCE).copied().unwrap_or(-1);
+    let requested = i64::try_from(size_gib).unwrap_or(i64::MAX);
+    if limit >= 0 && requested > limit {
+        return Err(Refusal::OverQuota { resource: RESOURCE.into(), requested, in_use: 0, limit }.into());
+    }
+    Ok(())
+}
+
 /// Gives back what was charged.
 pub(super) async fn release(tx: &mut Session, project_id: &str, changes: &[(String, i64)]) -> Result<(), StoreError> {
     for (resource, delta) in changes {

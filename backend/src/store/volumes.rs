@@ -45,6 +45,7 @@ impl Store {
             new.size_gib = rules::size_from_source(source.size_gib, asked, source.kind)?;
             bootable = source.bootable;
         }
+        quotas::check_size(&mut tx, &new.project_id, new.size_gib, limits).await?;
         quotas::charge(&mut tx, &new.project_id, &quotas::of_volume(&new.volume_type.name, new.size_gib, 1), limits).await?;
         let insert = Sql::insert(
             "volumes",
@@ -167,6 +168,24 @@ impl Store {
             Some(row) => Ok((row.int("volumes")?, row.int("gib")?)),
             None => Ok((0, 0)),
         }
+    }
+
+    /// Every value that each metadata key has: in the volumes of a project, or in all.
+    pub async fn volume_metadata_values(
+        &self,
+        project_id: Option<&str>,
+    ) -> Result<BTreeMap<String, std::collections::BTreeSet<String>>, StoreError> {
+        let mut query = Sql::new("SELECT DISTINCT metadata FROM volumes");
+        if let Some(project) = project_id {
+            query = query.filter("project_id = ", project);
+        }
+        let mut values: BTreeMap<String, std::collections::BTreeSet<String>> = BTreeMap::new();
+        for row in self.read().await?.all("read the volumes' metadata", query).await? {
+            for (key, value) in row.json::<BTreeMap<String, String>>("metadata")? {
+                values.entry(key).or_default().insert(value);
+            }
+        }
+        Ok(values)
     }
 
     /// Gives volumes that were made before there was a choice of places to this one.

@@ -92,6 +92,8 @@ impl Work for VolumeHost {
                 OperationKind::SnapshotDelete => parts.delete_snapshot(&operation).await,
                 OperationKind::AttachmentConnect => parts.connect(&operation).await,
                 OperationKind::AttachmentDelete => parts.disconnect(&operation).await,
+                OperationKind::AttachmentRevoke => parts.revoke(&operation).await,
+                OperationKind::VolumeRevert => parts.revert(&operation).await,
             };
             match done {
                 Ok(next) => Ok(next),

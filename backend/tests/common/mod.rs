@@ -330,3 +330,30 @@ pub fn mode_of(path: &Path) -> u32 {
 pub fn path_of(service: &Service, volume: &str) -> PathBuf {
     service.state.path().join("volumes").join(format!("volume-{volume}"))
 }
+
+/// The token of a new user with one role in a project.
+pub async fn token(store: &bowline_backend::store::Store, project_id: &str, role: &str) -> String {
+    use bowline_backend::auth::TokenDigest;
+    use bowline_backend::store::TokenOwner;
+    let token = format!("token-of-{role}-of-{project_id}");
+    let user_id = format!("{role}-of-{project_id}");
+    store.insert_user(&user_id, &user_id).await.unwrap();
+    let owner = TokenOwner { user_id, project_id: Some(project_id.to_owned()), roles: role.to_owned(), expires_at_us: None };
+    store.insert_token(&TokenDigest::of(token.as_bytes()).hex(), &owner).await.unwrap();
+    token
+}
+
+/// Waits until a snapshot has a status.
+pub async fn wait_snapshot(service: &Service, id: &str, status: &str) {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let shown = service.get(&format!("/snapshots/{id}")).await;
+        let is =
+            if shown.status == StatusCode::NOT_FOUND { "gone" } else { shown.body["snapshot"]["status"].as_str().unwrap() };
+        if is == status {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{id} is {is}, not {status}:\n{}", service.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
