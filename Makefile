@@ -21,9 +21,9 @@ $(2); \
 echo "== $(1): $$((SECONDS - started)) s"
 endef
 
-.PHONY: all build release test test-unit test-host test-node demo demo-node bench lint deny doc \
+.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-connect fuzz lint deny doc \
 	install install-programs install-system install-docs clean clean-rig help \
-	need-root dependencies dependencies-run dependencies-node
+	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side
 # Cargo uses all processors by itself, and what comes first below is to come first.
 .NOTPARALLEL:
 
@@ -45,6 +45,9 @@ dependencies-run:
 dependencies-node:
 	@scripts/install-deps build run node
 
+dependencies-openstack:
+	@scripts/install-deps build run node openstack
+
 build: dependencies ## debug binaries
 	$(call stage,build,$(CARGO) build --locked --workspace --bins)
 
@@ -60,16 +63,22 @@ deny: ## licences, bans and sources of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then echo '== deny'; $(CARGO) deny check licenses bans sources; \
 	else echo '== deny: NOT CHECKED, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
 
-test: need-root dependencies-node build lint deny ## all tests: unit, host, node
-	@$(MAKE) --no-print-directory test-unit test-host test-node
+test: need-root dependencies-node build lint deny ## all tests: unit, clients, host, OpenStack, node
+	@$(MAKE) --no-print-directory test-unit test-clients test-host test-openstack test-node
 
 test-unit: need-root dependencies-run build ## tests that need no rig
 	$(call stage,unit and integration tests,$(CARGO) test --locked --lib --bins --test imports --test dbus; \
 	$(CARGO) test --locked --package bowline-backend; \
-	BOWLINE_TEST_DATABASE=postgres $(CARGO) test --locked --package bowline-backend --test volumes --test attachments)
+	BOWLINE_TEST_DATABASE=postgres $(CARGO) test --locked --package bowline-backend --tests)
+
+test-clients: need-root dependencies-run build ## the stock clients, from PyPI, against the volume service
+	$(call stage,stock clients,backend/tests/clients/run $(TARGET)/debug/bowline-backend)
 
 test-host: need-root dependencies-node build ## tests on this machine's libvirtd and QEMU, isolated
 	$(call stage,host tests,$(CARGO) test --locked --test host -- --test-threads=$(TEST_THREADS))
+
+test-openstack: need-root dependencies-openstack build ## tests beside a real Keystone and Cinder, isolated
+	$(call stage,OpenStack tests,$(CARGO) test --locked --test openstack -- --nocapture)
 
 test-node: need-root dependencies-node build ## tests in whole compute nodes
 	$(call stage,node image,tests/node/image/build >/dev/null)
@@ -83,8 +92,19 @@ demo-node: need-root dependencies-node release ## the same with the kernel's ini
 	@scripts/demo-node
 
 bench: need-root ## one JSON object of times and sizes on stdout
-	@$(MAKE) --no-print-directory dependencies-node release >&2
+	@$(MAKE) --no-print-directory dependencies-node release connect-side >&2
 	@scripts/bench
+
+bench-connect: need-root ## its part beside os-brick alone
+	@$(MAKE) --no-print-directory dependencies-node connect-side >&2
+	@scripts/bench-connect
+
+connect-side: dependencies
+	$(CARGO) build --locked --release --features fuzzing --example connect_side
+
+# SECONDS for each target; TARGETS to name some.
+fuzz: dependencies-run ## the fuzz targets: libFuzzer with a nightly toolchain and cargo-fuzz, else mutations
+	@scripts/fuzz $(or $(SECONDS),60) $(TARGETS)
 
 doc: dependencies ## the API documentation
 	$(CARGO) doc --locked --workspace --no-deps

@@ -2,12 +2,16 @@
 //!
 //! The parts and who may know whom are told in ARCHITECTURE.md; `tests/imports.rs` holds the edges:
 //! `model` <- { `openstack`, `connectors`, `libvirt`, `bootsource` } <- `agent::operations` <- `agent::dbus` <- the binaries.
-//! `cli` is a D-Bus client and knows only `model`.
+//! `doctor` knows only `model`; `cli` is a D-Bus client and knows `model` and `doctor`.
 
 pub mod agent;
 pub mod bootsource;
 pub mod cli;
 pub mod connectors;
+pub mod doctor;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod libvirt;
 pub mod model;
 pub mod openstack;

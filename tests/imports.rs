@@ -8,12 +8,13 @@ use std::{
 };
 
 /// A room, and the rooms of `crate::` it may name. A room is known by its longest matching folder.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("src/model", &["model"]),
     ("src/openstack", &["model", "openstack"]),
     ("src/connectors", &["model", "connectors"]),
     ("src/libvirt", &["model", "libvirt"]),
     ("src/bootsource", &["model", "bootsource"]),
+    ("src/doctor", &["model", "doctor"]),
     ("src/agent/config", &["model", "agent::config"]),
     ("src/agent/journal", &["model", "agent::api", "agent::journal"]),
     (
@@ -24,21 +25,27 @@ const ROOMS: [(&str, &[&str]); 11] = [
             "connectors",
             "libvirt",
             "bootsource",
+            "doctor",
             "agent::api",
             "agent::config",
+            "agent::health",
             "agent::journal",
             "agent::operations",
         ],
     ),
+    ("src/agent/health", &["model", "agent::api", "agent::health"]),
+    ("src/agent/metrics", &["model", "agent::api", "agent::metrics"]),
     ("src/agent/dbus", &["model", "agent::api", "agent::dbus"]),
     ("src/agent/api.rs", &["model"]),
-    ("src/cli", &["model", "cli"]),
+    ("src/cli", &["model", "doctor", "cli"]),
 ];
 
 /// A crate, and the folders its types may be named in.
-const OWNERS: [(&str, &[&str]); 10] = [
+const OWNERS: [(&str, &[&str]); 12] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
     ("reqwest", &["src/openstack", "backend/src/auth", "backend/tests", "backend/src/testing"]),
+    ("prometheus_client", &["src/agent/metrics"]),
+    ("hyper", &["src/agent/metrics", "backend/src/api"]),
     ("virt", &["src/libvirt"]),
     ("quick_xml", &["src/libvirt"]),
     ("udev", &["src/connectors"]),

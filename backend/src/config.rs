@@ -107,17 +107,28 @@ impl fmt::Debug for Database {
 }
 
 /// The `[bus]` table.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BusConfig {
     /// `amqp://user:password@host:port/vhost`; within the process where it is empty.
     pub url: String,
+    /// How long a broker that is not there yet is waited for at the start.
+    pub connect_timeout_s: u64,
+}
+
+impl Default for BusConfig {
+    fn default() -> Self {
+        Self { url: String::new(), connect_timeout_s: 60 }
+    }
 }
 
 /// The URL may hold a password.
 impl fmt::Debug for BusConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BusConfig").field("is_broker", &!self.url.is_empty()).finish()
+        f.debug_struct("BusConfig")
+            .field("is_broker", &!self.url.is_empty())
+            .field("connect_timeout_s", &self.connect_timeout_s)
+            .finish()
     }
 }
 
@@ -177,6 +188,8 @@ pub struct Tgt {
     pub program: PathBuf,
     /// Where hosts connect to. Our own tgtd listens there.
     pub portal: SocketAddr,
+    /// Further addresses of the same, on other networks: hosts that want several paths are told of all.
+    pub extra_portals: Vec<SocketAddr>,
     /// The control socket of a tgtd that somebody else runs.
     pub control_socket: PathBuf,
 }
@@ -206,6 +219,7 @@ impl Default for Tgt {
             manage: true,
             program: PathBuf::from("tgtd"),
             portal: SocketAddr::from(([127, 0, 0, 1], 3260)),
+            extra_portals: Vec::new(),
             control_socket: PathBuf::from("/var/run/tgtd/socket.0"),
         }
     }
@@ -250,11 +264,15 @@ impl Config {
     /// Refuses what cannot work before anything is started.
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key, problem| Err(ConfigError::Value { key, problem });
-        if self.targets.tgt.portal.ip().is_unspecified() {
-            return wrong("targets.tgt.portal", "is told to hosts, so it must be an address they can reach, not all addresses");
-        }
-        if self.targets.tgt.portal.port() == 0 {
-            return wrong("targets.tgt.portal", "is told to hosts, so its port must not be 0");
+        let tgt = &self.targets.tgt;
+        let portals = tgt.extra_portals.iter().map(|portal| ("targets.tgt.extra_portals", portal));
+        for (key, portal) in [("targets.tgt.portal", &tgt.portal)].into_iter().chain(portals) {
+            if portal.ip().is_unspecified() {
+                return wrong(key, "is told to hosts, so it must be an address they can reach, not all addresses");
+            }
+            if portal.port() == 0 {
+                return wrong(key, "is told to hosts, so its port must not be 0");
+            }
         }
         if !self.state_dir.is_absolute() {
             return wrong("state_dir", "must be an absolute path, for tgtd is told paths in it");
@@ -334,5 +352,7 @@ mod tests {
     fn a_portal_must_be_reachable() {
         let config: Config = toml::from_str("[targets.tgt]\nportal = \"0.0.0.0:3260\"").unwrap();
         assert!(config.check().is_err());
+        let config: Config = toml::from_str("[targets.tgt]\nextra_portals = [\"10.0.0.1:3260\", \"10.0.0.2:0\"]").unwrap();
+        assert!(config.check().unwrap_err().to_string().contains("extra_portals"));
     }
 }

@@ -158,7 +158,7 @@ impl Server {
         let bus: Arc<dyn Bus> = if config.bus.url.is_empty() {
             Arc::new(LocalBus::default())
         } else {
-            Arc::new(RabbitBus::connect(&config.bus.url).await?)
+            Arc::new(RabbitBus::connect(&config.bus.url, Duration::from_secs(config.bus.connect_timeout_s)).await?)
         };
         let (stopping, stopped) = watch::channel(false);
         let (work, running) = mpsc::channel(1);
@@ -175,9 +175,7 @@ impl Server {
             store.heartbeat("cinder-scheduler", &name, &config.availability_zone, &[]).await?;
             let zone = config.availability_zone.clone();
             tokio::spawn(keep_scheduler_alive(store.clone(), name, zone, common.stopping.clone()));
-            common
-                .run(SCHEDULER_QUEUE, Arc::new(Scheduler::new(store.clone(), common.owner.clone())), SCHEDULER_AT_ONCE)
-                .await?;
+            common.run(SCHEDULER_QUEUE, Arc::new(Scheduler::new(store.clone())), SCHEDULER_AT_ONCE).await?;
         }
         if let Some((host, _)) = &host {
             for backend in host.backends() {
@@ -198,7 +196,7 @@ impl Server {
     /// Answers and works until `stop`, then finishes what was begun.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServerError> {
         let Self { api, host, store, stopping, work, mut running, _state_dir } = self;
-        info!("{}", ready_line(api.as_ref().map(|api| api.address), host.as_ref().map(|(host, _)| host.portal())));
+        info!("{}", ready_line(api.as_ref().map(|api| api.address), host.as_ref().map(|(host, _)| host.portals())));
         let status = match &api {
             Some(api) => format!("Listening on {}", api.address),
             None => "Working".to_owned(),
@@ -336,7 +334,8 @@ async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), 
     } else {
         Daemon::adopt(tgt.control_socket.clone()).await
     };
-    let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, tgt.portal.to_string()));
+    let portals = [&tgt.portal].into_iter().chain(&tgt.extra_portals).map(ToString::to_string).collect();
+    let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals));
     let images = open_images(common, "volume")?;
     match start_host(common, daemon.clone(), images).await {
         Ok(host) => Ok((host, daemon)),
@@ -402,8 +401,8 @@ async fn serve(api: Api, stop: impl Future<Output = ()> + Send + 'static) -> Res
     }
 }
 
-fn ready_line(address: Option<SocketAddr>, portal: Option<&str>) -> String {
-    match (address, portal) {
+fn ready_line(address: Option<SocketAddr>, portals: Option<&[String]>) -> String {
+    match (address, portals.map(|portals| portals.join(", "))) {
         (Some(address), Some(portal)) => format!("ready: volumes at http://{address}/v3, iSCSI at {portal}"),
         (Some(address), None) => format!("ready: volumes at http://{address}/v3, their hosts elsewhere"),
         (None, Some(portal)) => format!("ready: iSCSI at {portal}"),

@@ -151,8 +151,8 @@ impl StateDir {
     }
 
     /// Writes what stock clients need to find and use this service, where it is not there already. Where it cannot be written
-    /// (the disk is full) and an older one is there, the service does without. With a password, `bowline` logs in with it, as
-    /// clients of a whole cloud do; without, where users are known elsewhere, it brings the token.
+    /// (the disk is full) and an older one is there, the service does without. `bowline` brings the token. With a password,
+    /// `bowline-password` beside it logs in, as clients of a whole cloud do; there is none where users are known elsewhere.
     pub fn write_clouds_yaml(
         &self,
         listen: SocketAddr,
@@ -170,10 +170,10 @@ impl StateDir {
              \x20   volume_api_version: 3\n",
             token = token.reveal(),
         );
-        let clouds = match password {
-            None => format!("\x20 bowline:\n{by_token}"),
+        let by_password = match password {
+            None => String::new(),
             Some(password) => format!(
-                "\x20 bowline:\n\
+                "\x20 bowline-password:\n\
                  \x20   auth_type: password\n\
                  \x20   auth:\n\
                  \x20     auth_url: {origin}/identity/v3\n\
@@ -184,15 +184,14 @@ impl StateDir {
                  \x20     project_domain_id: default\n\
                  \x20   region_name: RegionOne\n\
                  \x20   identity_api_version: 3\n\
-                 \x20   volume_api_version: 3\n\
-                 \x20 bowline-token:\n{by_token}",
+                 \x20   volume_api_version: 3\n",
                 password = password.reveal(),
             ),
         };
         let text = format!(
             "# Written by bowline-backend at each start. Whoever can read this file can do everything with its volumes.\n\
              # OS_CLIENT_CONFIG_FILE={path} openstack --os-cloud bowline volume list\n\
-             clouds:\n{clouds}",
+             clouds:\n\x20 bowline:\n{by_token}{by_password}",
             path = self.path.join("clouds.yaml").display(),
         );
         let path = self.path.join("clouds.yaml");

@@ -9,7 +9,7 @@ use std::path::Path;
 use bowline_backend::domain::{
     Asker, NewSnapshot, NewVolume, OperationState, Refusal, SnapshotStatus, Source, VolumeStatus, VolumeType,
 };
-use bowline_backend::store::{Choice, Ending, Limits, Store, StoreError};
+use bowline_backend::store::{Choice, Ending, Extension, Limits, Store, StoreError};
 use uuid::Uuid;
 
 /// Both engines, each with an empty database.
@@ -99,7 +99,7 @@ async fn whatever_happens_usage_is_the_sum() {
         let (mut volumes, mut snapshots, mut refused) = (Vec::<Uuid>::new(), Vec::<Uuid>::new(), 0);
         for step in 0..250 {
             let project = ["a", "b"][dice.roll(2)];
-            match dice.roll(5) {
+            match dice.roll(6) {
                 0 | 1 => {
                     let size = dice.roll(9) as u64 + 1;
                     match store
@@ -138,10 +138,37 @@ async fn whatever_happens_usage_is_the_sum() {
                             snapshots.push(made.id);
                         }
                         Err(StoreError::Refused(Refusal::OverQuota { .. })) => refused += 1,
+                        Err(StoreError::Refused(Refusal::NotSnapshotable { .. })) => {}
                         Err(other) => panic!("{engine} step {step}: {other}"),
                     }
                 }
                 3 if !volumes.is_empty() => {
+                    let id = volumes[dice.roll(volumes.len())];
+                    let old = store.volume(id).await.unwrap().size_gib;
+                    let new = old + dice.roll(4) as u64;
+                    match store.begin_extend(id, new, false, asker(project), &limits).await {
+                        Ok(operation) => {
+                            assert_eq!(store.volume(id).await.unwrap().size_gib, old, "{engine}: the old size meanwhile");
+                            let extension = Extension::of(&operation).unwrap();
+                            let (has, ending) = match dice.roll(3) {
+                                0 => (0, Ending::failed("no room")),
+                                _ => (new, Ending::done()),
+                            };
+                            let failed = ending.cause.is_some();
+                            for _ in 0..2 {
+                                store.end_extend(&operation, &extension, has, ending.clone()).await.unwrap();
+                            }
+                            let ended = store.volume(id).await.unwrap();
+                            let expected =
+                                if failed { (old, VolumeStatus::ErrorExtending) } else { (new, VolumeStatus::Available) };
+                            assert_eq!((ended.size_gib, ended.status), expected, "{engine} step {step}");
+                        }
+                        Err(StoreError::Refused(Refusal::OverQuota { .. })) => refused += 1,
+                        Err(StoreError::Refused(Refusal::NotLarger { .. } | Refusal::NotExtendable { .. })) => {}
+                        Err(other) => panic!("{engine} step {step}: {other}"),
+                    }
+                }
+                4 if !volumes.is_empty() => {
                     let at = dice.roll(volumes.len());
                     match store.begin_delete(volumes[at], asker(project)).await {
                         Ok((_, operation)) => {

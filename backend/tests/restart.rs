@@ -10,7 +10,6 @@ use bowline_backend::domain::{Asker, NewVolume, Source, VolumeStatus};
 use bowline_backend::store::Limits;
 use common::{Service, log_in, path_of};
 use serde_json::json;
-use sqlx::Connection as _;
 
 const NODE_A: &str = "iqn.2016-04.com.open-iscsi:node-a";
 
@@ -93,12 +92,15 @@ async fn a_volume_whose_file_is_missing_keeps_no_other_from_its_host() {
 async fn work_whose_end_could_not_be_recorded_is_done_again_without_a_restart() {
     let service = Service::start();
     let doomed = service.volume(json!({})).await;
-    let database = format!("sqlite://{}", service.state.path().join("volumes.db").display());
-    let mut database = sqlx::SqliteConnection::connect(&database).await.unwrap();
-    for (name, change) in [("ends", "UPDATE OF status ON volumes WHEN OLD.status = 'creating'"), ("goes", "DELETE ON volumes")]
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no room'; END$$";
+    service.execute("SELECT 1", refuse).await;
+    for (name, event, condition) in
+        [("ends", "UPDATE OF status ON volumes", "WHEN (OLD.status = 'creating')"), ("goes", "DELETE ON volumes", "")]
     {
-        let trouble = format!("CREATE TRIGGER {name} BEFORE {change} BEGIN SELECT RAISE(ABORT, 'no room'); END");
-        sqlx::query(sqlx::AssertSqlSafe(trouble)).execute(&mut database).await.unwrap();
+        let sqlite = format!("CREATE TRIGGER {name} BEFORE {event} {condition} BEGIN SELECT RAISE(ABORT, 'no room'); END");
+        let row = "FOR EACH ROW";
+        let postgres = format!("CREATE TRIGGER {name} BEFORE {event} {row} {condition} EXECUTE FUNCTION refuse()");
+        service.execute(&sqlite, &postgres).await;
     }
     let made = service.post("/volumes", json!({ "volume": { "size": 1 } })).await;
     assert_eq!(made.status, 202);
@@ -110,8 +112,7 @@ async fn work_whose_end_could_not_be_recorded_is_done_again_without_a_restart() 
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(service.get(&format!("/volumes/{id}")).await.body["volume"]["status"], "creating");
-    sqlx::query("DROP TRIGGER ends").execute(&mut database).await.unwrap();
-    sqlx::query("DROP TRIGGER goes").execute(&mut database).await.unwrap();
+    service.execute("DROP TRIGGER ends; DROP TRIGGER goes", "DROP TRIGGER ends ON volumes; DROP TRIGGER goes ON volumes").await;
     service.wait_status(id, "available").await;
     service.wait_status(&doomed, "gone").await;
 }

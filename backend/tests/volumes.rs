@@ -153,9 +153,9 @@ async fn what_is_wrong_is_said_in_the_fields_words() {
     assert_eq!(service.ask(Method::PATCH, "/volumes", "3.54", None).await.status, StatusCode::METHOD_NOT_ALLOWED);
 
     let newer = service.ask(Method::GET, "/volumes", "3.999", None).await;
-    newer.is_error(406, "computeFault", "Version 3.999 is not supported by the API. Minimum is 3.0 and maximum is 3.54.");
+    newer.is_error(406, "computeFault", "Version 3.999 is not supported by the API. Minimum is 3.0 and maximum is 3.71.");
     assert_eq!(newer.header("openstack-api-version"), "volume 3.999");
-    assert_eq!(service.ask(Method::GET, "/volumes", "latest", None).await.header("openstack-api-version"), "volume 3.54");
+    assert_eq!(service.ask(Method::GET, "/volumes", "latest", None).await.header("openstack-api-version"), "volume 3.71");
     assert_eq!(service.get("/volumes").await.body, json!({ "volumes": [] }), "nothing was made");
 }
 

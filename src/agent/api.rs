@@ -1,6 +1,9 @@
 //! What the agent can be asked, free of any bus: the D-Bus objects are a thin coat over this trait.
 
-use crate::model::{AttachmentId, DeviceIdentity, DiskBus, ErrorKind, GuestUuid, NewVolume, OperationId, Volume, VolumeId};
+use crate::model::{
+    AttachmentId, DeviceIdentity, DiskBus, DiskWishes, ErrorKind, Finding, GuestUuid, Health, NewVolume, OperationId, Volume,
+    VolumeId,
+};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{fmt, time::SystemTime};
@@ -18,6 +21,10 @@ pub trait AgentApi: Send + Sync + 'static {
 
     /// Asks an operation to stop. It ends `Cancelled` once it is undone; a step that is under way is finished first.
     async fn cancel(&self, operation: OperationId) -> Result<(), ApiError>;
+
+    /// Gives up an operation that is stuck. Returns once it is `Abandoned`: nothing of it is tried any more, its failure tells
+    /// what is left behind, and other operations on its volume go on.
+    async fn abandon(&self, operation: OperationId) -> Result<(), ApiError>;
 
     /// Operations that are not finished, and the latest finished ones, oldest first.
     fn operations(&self) -> Vec<OperationView>;
@@ -42,6 +49,9 @@ pub trait AgentApi: Send + Sync + 'static {
 
     /// Deletes a volume and waits until it is gone.
     async fn delete_volume(&self, name_or_id: &str) -> Result<(), ApiError>;
+
+    /// Looks at all that attaching needs here. Changes nothing.
+    async fn examine(&self) -> Vec<Finding>;
 }
 
 /// A request for an operation.
@@ -52,14 +62,17 @@ pub enum Request {
     Attach(AttachRequest),
     /// Detach a volume from a guest.
     Detach(DetachRequest),
+    /// Extend a volume, and what guests of this host have of it.
+    Extend(ExtendRequest),
 }
 
 impl Request {
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
             Self::Detach(_) => "detach",
+            Self::Extend(_) => "extend",
         }
     }
 }
@@ -77,6 +90,9 @@ pub struct AttachRequest {
     pub target: Option<String>,
     /// The guest may only read.
     pub read_only: bool,
+    /// What else is asked for the disk.
+    #[serde(default)]
+    pub wishes: DiskWishes,
 }
 
 /// Detach a volume from a guest.
@@ -88,16 +104,25 @@ pub struct DetachRequest {
     pub guest: Option<String>,
 }
 
+/// Extend a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendRequest {
+    /// Volume id, or its unique name.
+    pub volume: String,
+    /// Size it is to have, GiB.
+    pub size_gib: u64,
+}
+
 /// What an operation would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub kind: String,
     /// The volume.
     pub volume: VolumeId,
-    /// The guest.
+    /// The guest. Of an extend the first of those that have the volume, nil where none has it.
     pub guest: GuestUuid,
-    /// The guest's name.
+    /// The guest's name. Of an extend all their names.
     pub guest_name: String,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
@@ -117,7 +142,7 @@ pub struct PlannedStep {
 /// ```text
 /// Queued -> Running -> Succeeded
 ///              |  \--> Unwinding -> Failed | Cancelled | Stuck
-///              \-----> Stuck
+///              \-----> Stuck -> Abandoned
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -137,6 +162,8 @@ pub enum OperationState {
     /// Could be neither finished nor undone yet; `failure` says what is left and what to do. The agent goes on trying by
     /// itself, ever more seldom, and at every start.
     Stuck,
+    /// Given up by an operator while it was stuck; `failure` says what is left behind. Nothing of it is tried any more.
+    Abandoned,
 }
 
 impl OperationState {
@@ -150,12 +177,13 @@ impl OperationState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Stuck => "stuck",
+            Self::Abandoned => "abandoned",
         }
     }
 
     /// What whoever waits for the operation can take as its end.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Stuck)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Stuck | Self::Abandoned)
     }
 }
 
@@ -221,13 +249,13 @@ pub struct Failure {
 pub struct OperationView {
     /// Id.
     pub id: OperationId,
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub kind: String,
     /// The volume.
     pub volume: VolumeId,
-    /// The guest.
+    /// The guest. Of an extend the first of those that have the volume, nil where none has it.
     pub guest: GuestUuid,
-    /// The guest's name.
+    /// The guest's name. Of an extend all their names.
     pub guest_name: String,
     /// Where it stands.
     pub state: OperationState,
@@ -264,8 +292,85 @@ pub struct AttachmentView {
     pub identity: DeviceIdentity,
     /// Capacity in bytes, as read from the device.
     pub size_bytes: u64,
+    /// What the disk is for, as the request named it; empty if it did not.
+    pub tag: String,
+    /// How QEMU decrypts it: `luks`, `luks2`, or empty.
+    pub encryption: String,
     /// When it was attached.
     pub attached_at: SystemTime,
+    /// How it is doing.
+    pub health: HealthView,
+}
+
+/// How an attachment's ways to its storage are doing, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthView {
+    /// In one word.
+    pub state: HealthState,
+    /// Since when it is so.
+    pub since: SystemTime,
+    /// What is wrong; empty where it is healthy or unknown.
+    pub faults: Vec<FaultView>,
+}
+
+impl Default for HealthView {
+    /// Not looked at yet.
+    fn default() -> Self {
+        Self { state: HealthState::Unknown, since: SystemTime::UNIX_EPOCH, faults: vec![] }
+    }
+}
+
+/// Health in one word.
+///
+/// ```text
+/// Unknown --first look--> Healthy <--> Degraded <--> Lost      (and Healthy <--> Lost)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HealthState {
+    /// Not looked at yet.
+    Unknown,
+    /// All of it works.
+    Healthy,
+    /// I/O gets through, but not all is as it was connected.
+    Degraded,
+    /// Nothing gets through.
+    Lost,
+}
+
+impl HealthState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Healthy, Self::Degraded, Self::Lost];
+
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl From<&Health> for HealthState {
+    fn from(health: &Health) -> Self {
+        match health {
+            Health::Healthy => Self::Healthy,
+            Health::Degraded(_) => Self::Degraded,
+            Health::Lost(_) => Self::Lost,
+        }
+    }
+}
+
+/// One part of an attachment that does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultView {
+    /// Which part: a path, a mount, a monitor.
+    pub part: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// Since when this part has been broken.
+    pub since: SystemTime,
 }
 
 /// Something changed.

@@ -4,25 +4,33 @@ use anyhow::Context as _;
 use bowline::{
     agent::{
         api::{AgentApi, OperationState},
-        config::{self, Initiator, Settings},
+        config::{self, Initiator, MetricsListen, Multipath, RbdClient, Settings},
         dbus,
+        health::{self, Pace},
         journal::Journal,
         memory,
+        metrics::{self, Metrics, Readings},
         operations::{
             Agent, Parts,
             adapters::{CloudVolumes, HostConnectors, Hypervisor},
         },
     },
-    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, NfsConfig},
+    connectors::{
+        self, Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig,
+    },
     libvirt::{GuestEvent, Libvirt, LibvirtConfig},
-    openstack::{CloudConfig, HttpOptions, VolumeService},
+    model::{self, GuestUuid},
+    openstack::{CloudConfig, HttpOptions, KeyManager, VolumeService},
 };
 use clap::Parser;
 use sd_notify::NotifyState;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc,
+    },
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -38,6 +46,9 @@ const IDLE: Duration = Duration::from_secs(2);
 /// First and last pause before what could not be connected again is tried once more.
 const FIRST_RECONNECT: Duration = Duration::from_secs(2);
 const LAST_RECONNECT: Duration = Duration::from_secs(60);
+
+/// I/O errors of guests that wait to be looked at.
+const IO_ERRORS_KEPT: usize = 64;
 
 /// Threads of the runtime. The agent waits far more than it computes; libvirt's blocking calls have threads of their own.
 const WORKER_THREADS: usize = 2;
@@ -93,6 +104,10 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let cloud = &settings.cloud;
     let user = CloudConfig::load(cloud.file.as_deref(), &cloud.name)?;
     let service = cloud.service_name.as_deref().map(|name| CloudConfig::load(cloud.file.as_deref(), name)).transpose()?;
+    let keys = match settings.key_manager.cloud.as_deref() {
+        Some(name) => CloudConfig::load(cloud.file.as_deref(), name)?,
+        None => user.clone(),
+    };
     if arguments.check_config {
         println!("the configuration is fine");
         return Ok(());
@@ -103,29 +118,33 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(run(&settings, user, service));
+    let result = runtime.block_on(run(&settings, user, service, keys));
     // A call that hangs in libvirt holds its thread; the process need not wait for it.
     runtime.shutdown_timeout(THREADS_PATIENCE);
     result
 }
 
-async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig>) -> anyhow::Result<()> {
+async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig>, keys: CloudConfig) -> anyhow::Result<()> {
     // Caught from the first moment on, so that a stop during recovery is a clean one too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     status("opening the journal");
     let (journal, contents) = Journal::open(&settings.paths.state_dir)?;
+    let journal_file = journal.path().to_owned();
     let http = HttpOptions {
         connect_timeout_s: settings.cloud.connect_timeout_s,
         request_timeout_s: settings.cloud.request_timeout_s,
         ..HttpOptions::default()
     };
+    let keys = KeyManager::new(keys, settings.key_manager.endpoint.as_deref(), http.clone())?;
     let volumes = VolumeService::new(user, service, http)?;
     let connectors = Connectors::new(connectors_config(settings))?;
     let libvirt = Libvirt::start(libvirt_config(settings))?;
     let guest_events = libvirt.events();
+    let host_events = HostEvents::start(ConnectorsConfig::default().sysfs).context("cannot listen to this host's events")?;
+    let sources = health::Sources { host: host_events.subscribe(), io_errors: io_errors(libvirt.events()) };
     let parts = Parts {
-        volumes: Arc::new(CloudVolumes(volumes)),
+        volumes: Arc::new(CloudVolumes(volumes, keys)),
         connectors: Arc::new(HostConnectors(connectors)),
         hypervisor: Arc::new(Hypervisor(libvirt)),
         journal,
@@ -153,6 +172,17 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let watchdog = tokio::spawn(feed_watchdog());
     let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, left > 0));
     let status_line = tokio::spawn(tell_status(agent.clone()));
+    let watching_sizes = {
+        let agent = agent.clone();
+        tokio::spawn(async move { agent.watch().await })
+    };
+    let pace = Pace {
+        interval: Duration::from_secs(settings.health.interval_s),
+        limit: Duration::from_secs(settings.health.look_timeout_s),
+    };
+    let watching = tokio::spawn(health::watch(agent.clone(), sources, pace));
+
+    let measuring = measure(&agent, journal_file, settings.metrics.as_ref()).await?;
 
     let lost_bus = tokio::select! {
         _ = terminate.recv() => false,
@@ -160,8 +190,12 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         () = served.closed() => true,
     };
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    measuring.iter().for_each(tokio::task::JoinHandle::abort);
+    watching.abort();
+    drop(host_events);
     reconnecting.abort();
     status_line.abort();
+    watching_sizes.abort();
     agent.finish(STOP_PATIENCE).await;
     served.close().await;
     watchdog.abort();
@@ -219,6 +253,43 @@ async fn keep_connected(agent: Arc<Agent>, mut guest_events: broadcast::Receiver
     }
 }
 
+/// Counts, and serves what was counted, where the settings ask for it.
+async fn measure(
+    agent: &Arc<Agent>,
+    journal: PathBuf,
+    listen: Option<&MetricsListen>,
+) -> anyhow::Result<Vec<tokio::task::JoinHandle<()>>> {
+    let Some(listen) = listen else { return Ok(vec![]) };
+    let retries = agent.clone();
+    let readings =
+        Readings { retries: Box::new(move || retries.retries()), commands: Box::new(connectors::commands_started), journal };
+    let metrics = Arc::new(Metrics::new(agent.clone(), readings));
+    let listen = match listen {
+        MetricsListen::Tcp(address) => metrics::Listen::Tcp(*address),
+        MetricsListen::Unix(path) => metrics::Listen::Unix(path.clone()),
+    };
+    let serving = metrics::serve(metrics.clone(), &listen).await?;
+    Ok(vec![serving, tokio::spawn(async move { metrics.follow().await })])
+}
+
+/// Of all that libvirt tells, what QEMU could not do. One that is lost because nobody was fast enough to read it is followed by
+/// others: a guest that cannot reach its disk goes on trying.
+fn io_errors(mut events: broadcast::Receiver<GuestEvent>) -> mpsc::Receiver<(GuestUuid, String, String)> {
+    let (sender, receiver) = mpsc::channel(IO_ERRORS_KEPT);
+    tokio::spawn(async move {
+        loop {
+            match events.recv().await {
+                Ok(GuestEvent::IoError { guest, alias, reason }) => {
+                    let _ = sender.try_send((guest, alias, reason));
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+    receiver
+}
+
 fn connectors_config(settings: &Settings) -> ConnectorsConfig {
     let iscsi = &settings.iscsi;
     ConnectorsConfig {
@@ -228,17 +299,43 @@ fn connectors_config(settings: &Settings) -> ConnectorsConfig {
                 Initiator::Kernel => InitiatorChoice::Kernel,
                 Initiator::Qemu => InitiatorChoice::Qemu,
             },
+            multipath: match iscsi.multipath {
+                Multipath::Off => MultipathChoice::Off,
+                Multipath::Preferred => MultipathChoice::Preferred,
+                Multipath::Required => MultipathChoice::Required,
+            },
             login_timeout_s: iscsi.login_timeout_s,
             device_timeout_s: iscsi.device_timeout_s,
             logout_timeout_s: iscsi.logout_timeout_s,
             initiator_name_file: iscsi.initiator_name_file.clone(),
+            iface: iscsi.iface.clone(),
+            target_accounts_file: iscsi.target_accounts_file.clone(),
             ..IscsiConfig::default()
         },
         nfs: NfsConfig { mount_options: settings.nfs.mount_options.clone(), mount_timeout_s: settings.nfs.mount_timeout_s },
+        rbd: rbd_config(settings),
         my_ip: settings.my_ip.clone(),
         host: settings.host_name.clone(),
         run_dir: settings.paths.run_dir.clone(),
         ..ConnectorsConfig::default()
+    }
+}
+
+fn rbd_config(settings: &Settings) -> RbdConfig {
+    let rbd = &settings.rbd;
+    RbdConfig {
+        client: match rbd.client {
+            RbdClient::Qemu => model::Initiator::Qemu,
+            RbdClient::Kernel => model::Initiator::Kernel,
+        },
+        conf_file: rbd.conf_file.clone(),
+        user: rbd.user.clone(),
+        keyring_file: rbd.keyring_file.clone(),
+        map_options: rbd.map_options.clone(),
+        allow_open_elsewhere: rbd.allow_open_elsewhere,
+        info_timeout_s: rbd.info_timeout_s,
+        map_timeout_s: rbd.map_timeout_s,
+        ..RbdConfig::default()
     }
 }
 

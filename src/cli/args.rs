@@ -51,11 +51,26 @@ pub enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Extend a volume; guests of this host that have it see the new size
+    Extend(ExtendArgs),
     /// Cancel an operation: it is undone
     Cancel {
         /// Id of the operation
         operation: String,
     },
+    /// Give up an operation that is stuck: what it left stays behind
+    Abandon {
+        /// Id of the operation
+        operation: String,
+        /// Do it; without this, only what is known of it is shown
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Tell what this host can do, and what mends what it cannot
+    #[command(
+        after_help = "Ends with 1 when something that is set up, or attached, cannot work. Run it as root to see everything."
+    )]
+    Doctor,
     /// Create, list, show and delete volumes
     Volume {
         /// What to do with them.
@@ -88,6 +103,9 @@ pub enum VolumeCommand {
         /// Volume type [default: the service's]
         #[arg(long = "type", value_name = "TYPE")]
         volume_type: Option<String>,
+        /// Several guests may have it at once (Cinder wants a volume type for that instead)
+        #[arg(long)]
+        multiattach: bool,
     },
     /// List volumes
     List,
@@ -119,6 +137,12 @@ pub struct AttachArgs {
     /// The guest may only read
     #[arg(long)]
     pub read_only: bool,
+    /// What the disk is for; shown with the attachment
+    #[arg(long, value_name = "WORD")]
+    pub tag: Option<String>,
+    /// Its place among the devices that the guest boots from, counted from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub boot_order: Option<u32>,
     /// How to wait.
     #[command(flatten)]
     pub wait: WaitArgs,
@@ -131,6 +155,19 @@ pub struct DetachArgs {
     pub volume: String,
     /// Name or UUID of the guest [default: the only one on this host that has the volume]
     pub guest: Option<String>,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline extend`.
+#[derive(Debug, Args)]
+pub struct ExtendArgs {
+    /// Id or unique name of the volume
+    pub volume: String,
+    /// Size it is to have, in GiB; it can never be shrunk again
+    #[arg(value_name = "SIZE_GIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub size_gib: u64,
     /// How to wait.
     #[command(flatten)]
     pub wait: WaitArgs,

@@ -4,6 +4,7 @@ use super::{
     error::CliError,
     view::{Attachment, Dict, Operation, Plan, PlannedStep, Volume},
 };
+use crate::model::{Finding, Verdict};
 use serde::Serialize;
 use std::collections::HashMap;
 use zbus::{
@@ -65,15 +66,27 @@ impl Client {
         proxy.call_with_flags(method, flags, body).await.map_err(fault)?.ok_or(CliError::Vanished)
     }
 
-    /// Attaches or detaches: the operation's path.
+    /// Attaches, detaches or extends: the operation's path.
     pub async fn submit(&self, request: &Request) -> Result<OwnedObjectPath, CliError> {
-        self.call(ROOT, MANAGER, request.method(), &(&request.volume, &request.guest, &request.options)).await
+        let (volume, options) = (&request.volume, &request.options);
+        if request.kind == "extend" {
+            return self.call(ROOT, MANAGER, request.method(), &(volume, request.size_gib, options)).await;
+        }
+        self.call(ROOT, MANAGER, request.method(), &(volume, &request.guest, options)).await
     }
 
     /// What [`Client::submit`] would do.
     pub async fn plan(&self, request: &Request) -> Result<Plan, CliError> {
         type Wire = (String, String, String, String, Vec<(String, String)>);
-        let body = (request.kind, &request.volume, &request.guest, &request.options);
+        let mut options = HashMap::new();
+        for (key, value) in &request.options {
+            options.insert(*key, value);
+        }
+        let size = Variant::from(request.size_gib);
+        if request.kind == "extend" {
+            options.insert("size-gib", &size);
+        }
+        let body = (request.kind, &request.volume, &request.guest, &options);
         let ((kind, volume, guest, guest_name, steps),): (Wire,) = self.call(ROOT, MANAGER, "Plan", &body).await?;
         let steps = steps.into_iter().map(|(name, description)| PlannedStep { name, description }).collect();
         Ok(Plan { kind, volume, guest, guest_name, steps })
@@ -87,6 +100,11 @@ impl Client {
     /// Asks the operation at a path to stop.
     pub async fn cancel(&self, path: &str) -> Result<(), CliError> {
         self.call(path, OPERATION, "Cancel", &()).await
+    }
+
+    /// Gives up the stuck operation at a path; returns when that is done.
+    pub async fn abandon(&self, path: &str) -> Result<(), CliError> {
+        self.call(path, OPERATION, "Abandon", &()).await
     }
 
     /// All operations and attachments, by time.
@@ -105,6 +123,20 @@ impl Client {
         Ok((operations, attachments))
     }
 
+    /// What the agent finds of the host.
+    pub async fn examine(&self) -> Result<Vec<Finding>, CliError> {
+        type Wire = (String, String, String, String, String);
+        let found: Vec<Wire> = self.call(ROOT, MANAGER, "Examine", &()).await?;
+        let read = |(area, check, verdict, message, remedy): Wire| Finding {
+            area,
+            check,
+            verdict: Verdict::from_word(&verdict),
+            message,
+            remedy,
+        };
+        Ok(found.into_iter().map(read).collect())
+    }
+
     /// All volumes.
     pub async fn volumes(&self) -> Result<Vec<Volume>, CliError> {
         let volumes: Vec<Dict> = self.call(ROOT, VOLUMES, "List", &()).await?;
@@ -117,8 +149,18 @@ impl Client {
     }
 
     /// Makes a volume.
-    pub async fn create_volume(&self, name: &str, size_gib: u64, volume_type: Option<&str>) -> Result<Volume, CliError> {
-        let options: HashMap<&str, Variant<'_>> = volume_type.map(|word| ("type", Variant::from(word))).into_iter().collect();
+    pub async fn create_volume(
+        &self,
+        name: &str,
+        size_gib: u64,
+        volume_type: Option<&str>,
+        multiattach: bool,
+    ) -> Result<Volume, CliError> {
+        let mut options: HashMap<&str, Variant<'_>> =
+            volume_type.map(|word| ("type", Variant::from(word))).into_iter().collect();
+        if multiattach {
+            options.insert("multiattach", true.into());
+        }
         Volume::read(self.call(ROOT, VOLUMES, "Create", &(name, size_gib, options)).await?)
     }
 
@@ -128,22 +170,28 @@ impl Client {
     }
 }
 
-/// An attach or a detach.
+/// An attach, a detach or an extend.
 #[derive(Debug)]
 pub struct Request {
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub kind: &'static str,
     /// Id or name.
     pub volume: String,
     /// Name or UUID; empty for the only one.
     pub guest: String,
+    /// Of an extend, GiB.
+    pub size_gib: u64,
     /// Options of the method.
     pub options: HashMap<&'static str, Variant<'static>>,
 }
 
 impl Request {
     fn method(&self) -> &'static str {
-        if self.kind == "detach" { "Detach" } else { "Attach" }
+        match self.kind {
+            "detach" => "Detach",
+            "extend" => "Extend",
+            _ => "Attach",
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands that talk to the agent.
 
 use super::{
-    args::{AttachArgs, Command, DetachArgs, VolumeCommand, WaitArgs},
+    args::{AttachArgs, Command, DetachArgs, ExtendArgs, VolumeCommand, WaitArgs},
     client::{Client, Request, operation_path},
     error::CliError,
     follow::follow,
@@ -19,6 +19,7 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
     match command {
         Command::Attach(args) => operate(client, output, &attach_request(&args), &args.wait).await,
         Command::Detach(args) => operate(client, output, &detach_request(&args), &args.wait).await,
+        Command::Extend(args) => operate(client, output, &extend_request(&args), &args.wait).await,
         Command::List => {
             let (_, attachments) = client.all().await?;
             print(output, || show::attachments(&attachments), &json!({ "attachments": attachments }))
@@ -31,8 +32,9 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
             print(output, || show::operations(&operations), &json!({ "operations": operations }))
         }
         Command::Cancel { operation } => cancel(client, output, &operation).await,
+        Command::Abandon { operation, yes } => abandon(client, output, &operation, yes).await,
         Command::Volume { command } => volume(client, output, command).await,
-        Command::Completion { .. } | Command::Man { .. } => Ok(()),
+        Command::Completion { .. } | Command::Man { .. } | Command::Doctor => Ok(()),
     }
 }
 
@@ -43,12 +45,19 @@ fn attach_request(args: &AttachArgs) -> Request {
     if args.read_only {
         options.insert("read-only", true.into());
     }
-    Request { kind: "attach", volume: args.volume.clone(), guest: args.guest.clone(), options }
+    options.extend(args.tag.clone().map(|tag| ("tag", tag.into())));
+    options.extend(args.boot_order.map(|order| ("boot-order", order.into())));
+    Request { kind: "attach", volume: args.volume.clone(), guest: args.guest.clone(), size_gib: 0, options }
 }
 
 fn detach_request(args: &DetachArgs) -> Request {
     let guest = args.guest.clone().unwrap_or_default();
-    Request { kind: "detach", volume: args.volume.clone(), guest, options: HashMap::new() }
+    Request { kind: "detach", volume: args.volume.clone(), guest, size_gib: 0, options: HashMap::new() }
+}
+
+fn extend_request(args: &ExtendArgs) -> Request {
+    let (volume, size_gib) = (args.volume.clone(), args.size_gib);
+    Request { kind: "extend", volume, guest: String::new(), size_gib, options: HashMap::new() }
 }
 
 async fn operate(client: &Client, output: Output, request: &Request, wait: &WaitArgs) -> Result<(), CliError> {
@@ -112,10 +121,27 @@ async fn cancel(client: &Client, output: Output, id: &str) -> Result<(), CliErro
     print(output, || format!("asked operation {id} to stop; it ends once it is undone"), &json!({ "cancelling": id }))
 }
 
+/// Without `yes` it tells what would be given up, and refuses.
+async fn abandon(client: &Client, output: Output, id: &str, yes: bool) -> Result<(), CliError> {
+    let unknown = || CliError::NoSuchObject { what: "operation", id: id.to_owned() };
+    let named = |error| match error {
+        CliError::NoSuchObject { .. } => unknown(),
+        other => other,
+    };
+    let path = operation_path(id).ok_or_else(unknown)?;
+    if !yes {
+        let operation = client.operation(&path).await.map_err(named)?;
+        return Err(CliError::NotConfirmed { operation: Box::new(operation) });
+    }
+    client.abandon(&path).await.map_err(named)?;
+    let operation = client.operation(&path).await.map_err(named)?;
+    print(output, || show::abandoned(&operation), &json!({ "operation": operation }))
+}
+
 async fn volume(client: &Client, output: Output, command: VolumeCommand) -> Result<(), CliError> {
     match command {
-        VolumeCommand::Create { name, size, volume_type } => {
-            let volume = client.create_volume(&name, size, volume_type.as_deref()).await?;
+        VolumeCommand::Create { name, size, volume_type, multiattach } => {
+            let volume = client.create_volume(&name, size, volume_type.as_deref(), multiattach).await?;
             print(output, || show::volume(&volume), &json!({ "volume": volume }))
         }
         VolumeCommand::List => {

@@ -61,8 +61,14 @@ pub enum CliError {
         id: String,
     },
     /// An operation ended otherwise than it should.
-    #[error("{} of volume {} {} guest {} {}: {}", .0.kind, .0.volume, .0.preposition(), .0.guest_name, .0.ending(), .0.error_message())]
+    #[error("{} of {} {}: {}", .0.kind, .0.object(), .0.ending(), .0.error_message())]
     Operation(Box<Operation>),
+    /// Giving up wants to be meant.
+    #[error("not given up: {} of {} is {}: {}", .operation.kind, .operation.object(), .operation.state, .operation.error_message())]
+    NotConfirmed {
+        /// What would be given up.
+        operation: Box<Operation>,
+    },
     /// The time given for waiting is over.
     #[error("operation {operation} has not ended within {timeout_s} s; it goes on")]
     WaitTimeout {
@@ -99,6 +105,12 @@ pub enum CliError {
         /// The bus's words.
         reason: String,
     },
+    /// The examination found what cannot work.
+    #[error("{failures} of what was looked at cannot work")]
+    Unwell {
+        /// How many.
+        failures: usize,
+    },
     /// A file could not be written.
     #[error("cannot write {path}: {reason}")]
     WriteFile {
@@ -124,12 +136,15 @@ impl CliError {
             }
             Self::BusDenied { .. } => ErrorKind::PermissionDenied,
             Self::Refused { kind, .. } => *kind,
+            Self::NotConfirmed { .. } => ErrorKind::InvalidInput,
             Self::NoSuchObject { .. } => ErrorKind::NotFound,
             Self::Operation(operation) => operation.error_kind(),
             Self::WaitTimeout { .. } => ErrorKind::Timeout,
             Self::Protocol { .. } => ErrorKind::Internal,
             Self::Version { .. } => ErrorKind::Unsupported,
-            Self::WriteFile { .. } | Self::Output(_) | Self::ClosedPipe | Self::Interrupted { .. } => return None,
+            Self::Unwell { .. } | Self::WriteFile { .. } | Self::Output(_) | Self::ClosedPipe | Self::Interrupted { .. } => {
+                return None;
+            }
         })
     }
 
@@ -161,6 +176,10 @@ impl CliError {
             Self::WaitTimeout { operation, .. } | Self::Interrupted { operation } => {
                 format!("see it with: bowline show {operation}; stop it with: bowline cancel {operation}")
             }
+            Self::NotConfirmed { operation } => format!(
+                "give it up only if that can never be mended: what it left stays behind; bowline abandon {} --yes",
+                operation.id
+            ),
             Self::Operation(operation) => operation.error.as_ref().map(|error| error.remedy.clone()).unwrap_or_default(),
             _ => String::new(),
         }

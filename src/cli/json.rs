@@ -10,7 +10,7 @@ pub const SHAPES: &str = "\
 JSON:
   attach              {\"operation\": OPERATION,
                        \"attachment\": ATTACHMENT or null}
-  detach              {\"operation\": OPERATION}
+  detach, extend      {\"operation\": OPERATION}
   --dry-run           {\"plan\": PLAN}
   list                {\"attachments\": [ATTACHMENT]}
   show                {\"attachment\": ATTACHMENT},
@@ -18,6 +18,8 @@ JSON:
                       {\"volume\": VOLUME}
   operations          {\"operations\": [OPERATION]}
   cancel              {\"cancelling\": ID}
+  abandon             {\"operation\": OPERATION}
+  doctor              {\"findings\": [FINDING]}
   volume create       {\"volume\": VOLUME}
   volume list         {\"volumes\": [VOLUME]}
   volume show         {\"volume\": VOLUME}
@@ -30,9 +32,10 @@ JSON:
                \"state\", \"steps\": [STEP], \"created_at\",
                \"duration_us\", \"error\": null or
                {\"kind\", \"message\", \"remedy\"}}
-    kind      attach or detach
+    kind      attach, detach or extend
+    guest     empty for an extend of what no guest has
     state     queued, running, unwinding, succeeded, failed,
-              cancelled or stuck
+              cancelled, stuck or abandoned
   STEP        {\"name\", \"state\", \"duration_us\"}
     state     pending, started, succeeded, failed or undone
   PLAN        {\"kind\", \"volume\", \"guest\", \"guest_name\",
@@ -40,7 +43,14 @@ JSON:
   ATTACHMENT  {\"id\", \"volume\", \"guest\", \"guest_name\",
                \"target\", \"protocol\", \"initiator\", \"device\",
                \"serial\" or null, \"wwids\": [TEXT],
-               \"size_bytes\", \"attached_at\"}
+               \"size_bytes\", \"tag\" or null,
+               \"encryption\" or null, \"attached_at\", \"health\":
+               {\"state\", \"since\" or null, \"faults\":
+               [{\"part\", \"problem\", \"since\"}]} or null}
+    state     healthy, degraded, lost or unknown
+  FINDING     {\"area\", \"check\", \"verdict\", \"message\",
+               \"remedy\"}
+    verdict   ok, unknown, warning or failure
   VOLUME      {\"id\", \"name\", \"size_gib\", \"status\",
                \"type\" or null, \"bootable\", \"multiattach\",
                \"encrypted\", \"created_at\", \"attachments\":

@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod commands;
+mod doctor;
 mod error;
 mod follow;
 mod generate;
@@ -50,7 +51,12 @@ fn run(cli: Cli, output: Output) -> Result<(), CliError> {
                 .map_err(|error| CliError::BusLost { reason: format!("cannot start: {error}") })?;
             runtime.block_on(async {
                 let interactive = io::stdin().is_terminal() && io::stderr().is_terminal();
-                let client = Client::connect(cli.bus_address.as_deref(), interactive).await?;
+                let client = Client::connect(cli.bus_address.as_deref(), interactive).await;
+                if let Command::Doctor = command {
+                    // It is wanted most where there is no agent, or no bus.
+                    return doctor::run(client, output).await;
+                }
+                let client = client?;
                 commands::run(&client, output, command).await
             })
         }

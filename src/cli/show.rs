@@ -2,7 +2,7 @@
 
 use super::{
     output::{duration, fields, size, table},
-    view::{Attachment, Operation, Plan, Volume},
+    view::{Attachment, Operation, Plan, Volume, object},
 };
 
 /// All attachments.
@@ -18,16 +18,17 @@ pub fn attachments(attachments: &[Attachment]) -> String {
                 size(a.size_bytes),
                 format!("{}/{}", a.protocol, a.initiator),
                 device.to_owned(),
+                a.health.as_ref().map_or_else(|| "-".to_owned(), |health| health.state.clone()),
                 a.id.clone(),
             ]
         })
         .collect();
-    table(["GUEST", "TARGET", "VOLUME", "SIZE", "VIA", "DEVICE", "ATTACHMENT"], &rows)
+    table(["GUEST", "TARGET", "VOLUME", "SIZE", "VIA", "DEVICE", "HEALTH", "ATTACHMENT"], &rows)
 }
 
 /// One attachment.
 pub fn attachment(a: &Attachment) -> String {
-    fields(&[
+    let mut pairs = vec![
         ("attachment", a.id.clone()),
         ("volume", a.volume.clone()),
         ("guest", format!("{} ({})", a.guest_name, a.guest)),
@@ -38,8 +39,16 @@ pub fn attachment(a: &Attachment) -> String {
         ("serial", a.serial.clone().unwrap_or_default()),
         ("wwids", a.wwids.join(", ")),
         ("size", format!("{} ({} bytes)", size(a.size_bytes), a.size_bytes)),
+        ("tag", a.tag.clone().unwrap_or_default()),
+        ("encryption", a.encryption.clone().unwrap_or_default()),
         ("attached", a.attached_at.clone()),
-    ])
+    ];
+    if let Some(health) = &a.health {
+        let since = health.since.as_ref().map(|since| format!(", since {since}")).unwrap_or_default();
+        pairs.push(("health", format!("{}{since}", health.state)));
+        pairs.extend(health.faults.iter().map(|f| ("fault", format!("{}: {}, since {}", f.part, f.problem, f.since))));
+    }
+    fields(&pairs)
 }
 
 /// All operations.
@@ -61,7 +70,7 @@ pub fn operation(o: &Operation) -> String {
         ("kind", o.kind.clone()),
         ("state", o.state.clone()),
         ("volume", o.volume.clone()),
-        ("guest", format!("{} ({})", o.guest_name, o.guest)),
+        ("guest", if o.guest.is_empty() { "none".to_owned() } else { format!("{} ({})", o.guest_name, o.guest) }),
         ("created", o.created_at.clone()),
     ];
     if o.duration_us != 0 {
@@ -116,8 +125,8 @@ pub fn volume(v: &Volume) -> String {
 
 /// What would be done.
 pub fn plan(plan: &Plan) -> String {
-    let direction = if plan.kind == "detach" { "from" } else { "to" };
-    let head = format!("would {} volume {} {direction} guest {} ({}):", plan.kind, plan.volume, plan.guest_name, plan.guest);
+    let whose = if plan.guest.is_empty() { String::new() } else { format!(" ({})", plan.guest) };
+    let head = format!("would {} {}{whose}:", plan.kind, object(&plan.kind, &plan.volume, &plan.guest_name));
     plan.steps.iter().fold(head, |text, step| format!("{text}\n  {:<20}{}", step.name, step.description))
 }
 
@@ -128,11 +137,25 @@ pub fn success(operation: &Operation, attachment: Option<&Attachment>) -> String
     if operation.kind == "detach" {
         return format!("detached volume {volume} from guest {guest_name} in {took}");
     }
+    if operation.kind == "extend" {
+        let seen = if guest_name.is_empty() { String::new() } else { format!(", seen by guest {guest_name}") };
+        return format!("extended volume {volume} in {took}{seen}");
+    }
     let Some(attachment) = attachment else { return format!("attached volume {volume} to guest {guest_name} in {took}") };
     let mut about = vec![size(attachment.size_bytes), format!("{}/{}", attachment.protocol, attachment.initiator)];
     about.extend(Some(attachment.device.clone()).filter(|device| !device.is_empty()));
     about.extend(attachment.serial.as_ref().map(|serial| format!("serial {serial}")));
     format!("attached volume {volume} to guest {guest_name} as {} in {took}\n  {}", attachment.target, about.join(", "))
+}
+
+/// What was given up, what it left, and how that is cleaned up.
+pub fn abandoned(operation: &Operation) -> String {
+    let mut lines = vec![format!("gave up the {} of {}", operation.kind, operation.object())];
+    if let Some(error) = &operation.error {
+        lines.push(format!("  {}", error.message));
+        lines.extend(Some(&error.remedy).filter(|remedy| !remedy.is_empty()).map(|remedy| format!("  by hand: {remedy}")));
+    }
+    lines.join("\n")
 }
 
 /// What to say below the error of an operation that did not.

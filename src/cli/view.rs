@@ -15,7 +15,7 @@ pub type Dict = HashMap<String, OwnedVariant>;
 pub struct Operation {
     /// UUID.
     pub id: String,
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub kind: String,
     /// UUID of the volume.
     pub volume: String,
@@ -85,7 +85,7 @@ impl Operation {
 
     /// Nothing more will happen.
     pub fn is_final(&self) -> bool {
-        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled" | "stuck")
+        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled" | "stuck" | "abandoned")
     }
 
     /// It did what it was asked.
@@ -98,7 +98,7 @@ impl Operation {
         match (self.state.as_str(), &self.error) {
             (_, Some(error)) => ErrorKind::from_word(&error.kind),
             ("cancelled", None) => ErrorKind::Cancelled,
-            ("stuck", None) => ErrorKind::Stuck,
+            ("stuck" | "abandoned", None) => ErrorKind::Stuck,
             _ => ErrorKind::Internal,
         }
     }
@@ -108,9 +108,9 @@ impl Operation {
         self.error.as_ref().map_or("the agent gave no reason", |error| &error.message)
     }
 
-    /// `to` or `from` the guest.
-    pub fn preposition(&self) -> &'static str {
-        if self.kind == "detach" { "from" } else { "to" }
+    /// Volume and guest, as a sentence about the operation names them. An extend is the volume's, whoever has it.
+    pub fn object(&self) -> String {
+        object(&self.kind, &self.volume, &self.guest_name)
     }
 
     /// How it ended, as an error message says it.
@@ -118,6 +118,7 @@ impl Operation {
         match self.state.as_str() {
             "cancelled" => "was cancelled",
             "stuck" => "is stuck",
+            "abandoned" => "was given up",
             _ => "failed",
         }
     }
@@ -153,8 +154,53 @@ pub struct Attachment {
     pub wwids: Vec<String>,
     /// Bytes.
     pub size_bytes: u64,
+    /// What the disk is for.
+    pub tag: Option<String>,
+    /// `luks` or `luks2`.
+    pub encryption: Option<String>,
     /// RFC 3339.
     pub attached_at: String,
+    /// How it is doing; `None` from an agent that does not say.
+    pub health: Option<Health>,
+}
+
+/// How an attachment is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// `healthy`, `degraded`, `lost` or `unknown`.
+    pub state: String,
+    /// RFC 3339; `None` while unknown.
+    pub since: Option<String>,
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// A part that does not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Which.
+    pub part: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// RFC 3339.
+    pub since: String,
+}
+
+impl Health {
+    /// Reads the properties that an Attachment1 has of it.
+    fn read(reader: &mut Reader) -> Result<Option<Self>, CliError> {
+        if !reader.dict.contains_key("Health") {
+            return Ok(None);
+        }
+        let since_us: u64 = reader.take("HealthSince")?;
+        let faults: Vec<(String, String, u64)> = reader.take("Faults")?;
+        let fault = |(part, problem, since_us)| Fault { part, problem, since: timestamp(since_us) };
+        Ok(Some(Self {
+            state: reader.take("Health")?,
+            since: (since_us > 0).then(|| timestamp(since_us)),
+            faults: faults.into_iter().map(fault).collect(),
+        }))
+    }
 }
 
 impl Attachment {
@@ -173,7 +219,10 @@ impl Attachment {
             serial: some(reader.take("Serial")?),
             wwids: reader.take("Wwids")?,
             size_bytes: reader.take("SizeBytes")?,
+            tag: some(reader.take("Tag")?),
+            encryption: some(reader.take("Encryption")?),
             attached_at: timestamp(reader.take("AttachedAt")?),
+            health: Health::read(&mut reader)?,
         })
     }
 }
@@ -241,7 +290,7 @@ impl Volume {
 /// A plan.
 #[derive(Debug, Serialize)]
 pub struct Plan {
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub kind: String,
     /// UUID of the volume.
     pub volume: String,
@@ -260,6 +309,15 @@ pub struct PlannedStep {
     pub name: String,
     /// What it will do.
     pub description: String,
+}
+
+/// `volume X`, and for whom.
+pub fn object(kind: &str, volume: &str, guest_name: &str) -> String {
+    match kind {
+        "detach" => format!("volume {volume} from guest {guest_name}"),
+        "extend" => format!("volume {volume}"),
+        _ => format!("volume {volume} to guest {guest_name}"),
+    }
 }
 
 struct Reader {

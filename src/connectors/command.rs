@@ -8,7 +8,14 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use std::{ffi::OsStr, io, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    io,
+    process::Stdio,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::Command,
@@ -20,6 +27,14 @@ const CAPTURE_LIMIT_BYTES: u64 = 16 * 1024;
 
 /// How long a killed child may take to be reaped. Only one hung in an uninterruptible system call takes longer.
 const REAP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Commands that were started, by program.
+static STARTED: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+
+/// How many commands this process has started, by program. A handful of programs is all there is.
+pub fn commands_started() -> BTreeMap<String, u64> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// How a command ended by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +99,7 @@ pub(crate) async fn run_with_input<A: AsRef<OsStr>>(
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
+    *STARTED.lock().unwrap_or_else(PoisonError::into_inner).entry(program.to_owned()).or_default() += 1;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let ended = timeout(limit, async {

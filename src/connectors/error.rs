@@ -1,7 +1,7 @@
 //! What can go wrong between connection info and a device.
 
-use super::{command::CommandError, iscsi::ProbeError, nfs::NfsError, rbd::RbdError};
-use crate::model::{DeviceIdentity, ErrorKind, IscsiPath, VolumeId};
+use super::{command::CommandError, iscsi::MultipathError, iscsi::ProbeError, nfs::NfsError, rbd::RbdError};
+use crate::model::{DeviceIdentity, ErrorKind, IscsiPath, Portal, VolumeId};
 use std::{io, path::PathBuf};
 
 /// A failure of the connectors. No text in it holds a secret.
@@ -31,6 +31,14 @@ pub enum ConnectorError {
     BadConnectionInfo {
         /// What is wrong.
         why: String,
+    },
+    /// The start of a device could not be read.
+    #[error("cannot read the start of {}: {problem}", path.display())]
+    UnreadableStart {
+        /// The device or file.
+        path: PathBuf,
+        /// What was said.
+        problem: String,
     },
     /// The portal does not accept connections.
     #[error("cannot reach {path}")]
@@ -122,6 +130,32 @@ pub enum ConnectorError {
         /// What the device says.
         found: Box<DeviceIdentity>,
     },
+    /// The paths do not show the size that the volume was extended to.
+    #[error(
+        "volume {volume} has {smallest} to {largest} bytes on its paths after a rescan, {wanted} or more are wanted on all"
+    )]
+    NotGrown {
+        /// The volume.
+        volume: VolumeId,
+        /// Bytes of the smallest path.
+        smallest: u64,
+        /// Bytes of the largest.
+        largest: u64,
+        /// Bytes the volume should have.
+        wanted: u64,
+    },
+    /// The volume was extended and the target does not show it yet.
+    #[error("{path} shows volume {volume} with {found_bytes} bytes still, instead of {wanted_gib} GiB")]
+    StillSmall {
+        /// The volume.
+        volume: VolumeId,
+        /// The path.
+        path: IscsiPath,
+        /// What the target shows.
+        found_bytes: u64,
+        /// The volume's size in the service, GiB.
+        wanted_gib: u64,
+    },
     /// Something on the host holds the device.
     #[error("{device} is in use on this host (mounted, or claimed by device mapper): it is not removed")]
     DeviceInUse {
@@ -152,6 +186,67 @@ pub enum ConnectorError {
         /// Why.
         source: io::Error,
     },
+    /// A portal could not be asked for its targets.
+    #[error("cannot ask {portal} by which paths the target is reached (SendTargets)")]
+    Discovery {
+        /// The portal.
+        portal: Portal,
+        /// What happened.
+        source: ProbeError,
+    },
+    /// Discovery brought other targets than the one that is meant.
+    #[error("{portal} does not show target {iqn:?} to this host")]
+    TargetNotShown {
+        /// The portal that was asked.
+        portal: Portal,
+        /// The target.
+        iqn: String,
+    },
+    /// Discovery brought no target, or several and none was named.
+    #[error("the connection info names no target, and {portal} shows {count} to this host: which one is meant is not guessed")]
+    TargetUnclear {
+        /// The portal that was asked.
+        portal: Portal,
+        /// How many targets it shows.
+        count: usize,
+    },
+    /// A target must prove itself, and cannot be made to.
+    #[error("target {iqn:?} must prove itself (iscsi.target_accounts_file), but {problem}")]
+    MutualChap {
+        /// The target.
+        iqn: String,
+        /// Why it cannot.
+        problem: &'static str,
+    },
+    /// The file with what targets must prove themselves with cannot be used.
+    #[error("iscsi.target_accounts_file: {file} {why}")]
+    AccountsFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The interface to log in by cannot be used.
+    #[error("iscsi.iface: there is no usable open-iscsi interface {name:?}: {why}")]
+    Iface {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Behind a device is another LUN than when the kernel found it.
+    #[error(
+        "SCSI device {address} was {kernel:?} when the kernel found it, and its target says now that it is {target:?}: the LUN number \
+         was given to another volume; remove the device"
+    )]
+    LunChanged {
+        /// Host:channel:target:LUN.
+        address: String,
+        /// What the kernel remembers.
+        kernel: Box<DeviceIdentity>,
+        /// What the target says.
+        target: Box<DeviceIdentity>,
+    },
     /// The target answered our own initiator in an unexpected way.
     #[error("cannot verify {path}")]
     Probe {
@@ -166,6 +261,9 @@ pub enum ConnectorError {
     /// RBD.
     #[error(transparent)]
     Rbd(#[from] RbdError),
+    /// Several paths to one LUN.
+    #[error(transparent)]
+    Multipath(#[from] MultipathError),
 }
 
 impl ConnectorError {
@@ -174,19 +272,26 @@ impl ConnectorError {
         match self {
             Self::UnsupportedProtocol { .. } | Self::NoKernelInitiator { .. } => ErrorKind::Unsupported,
             Self::BadConnectionInfo { .. } => ErrorKind::InvalidInput,
-            Self::PortalUnreachable { .. } | Self::SessionDown { .. } => ErrorKind::Unavailable,
-            Self::LoginRefused { .. } => ErrorKind::AuthenticationFailed,
-            Self::Iscsiadm { .. } => ErrorKind::Unavailable,
+            Self::PortalUnreachable { .. } | Self::SessionDown { .. } | Self::StillSmall { .. } => ErrorKind::Unavailable,
+            Self::LoginRefused { .. } | Self::MutualChap { .. } => ErrorKind::AuthenticationFailed,
+            Self::AccountsFile { .. } | Self::Iface { .. } => ErrorKind::InvalidInput,
+            Self::TargetNotShown { .. } => ErrorKind::NotFound,
+            Self::TargetUnclear { .. } => ErrorKind::InvalidInput,
+            Self::LunChanged { .. } => ErrorKind::IdentityMismatch,
+            Self::Iscsiadm { .. } | Self::UnreadableStart { .. } => ErrorKind::Unavailable,
             Self::Command { source: CommandError::Timeout { .. }, .. } => ErrorKind::Timeout,
             Self::Command { .. } | Self::System { .. } | Self::NoInitiatorName { .. } => ErrorKind::Internal,
             Self::ForeignRecord { .. } | Self::ForeignDevice { .. } | Self::DeviceInUse { .. } => ErrorKind::Conflict,
-            Self::DeviceMissing { .. } | Self::KernelTimeout { .. } | Self::LoginUnderWay { .. } => ErrorKind::Timeout,
+            Self::DeviceMissing { .. } | Self::KernelTimeout { .. } | Self::LoginUnderWay { .. } | Self::NotGrown { .. } => {
+                ErrorKind::Timeout
+            }
             Self::NotConnected { .. } => ErrorKind::NotFound,
             Self::NotTheVolume { .. } => ErrorKind::IdentityMismatch,
             Self::Flush { .. } => ErrorKind::Unavailable,
-            Self::Probe { source, .. } => source.kind(),
+            Self::Probe { source, .. } | Self::Discovery { source, .. } => source.kind(),
             Self::Nfs(error) => error.kind(),
             Self::Rbd(error) => error.kind(),
+            Self::Multipath(error) => error.kind(),
         }
     }
 

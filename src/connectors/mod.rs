@@ -11,13 +11,19 @@
 
 mod command;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod head;
 mod iscsi;
 mod locks;
 mod nfs;
+mod own_name;
 mod properties;
 mod rbd;
 mod reach;
 mod udev;
+mod watch;
 
 use crate::model::{
     ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Health, Initiator, IscsiConnection,
@@ -25,11 +31,12 @@ use crate::model::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-pub use command::CommandError;
+pub use command::{CommandError, commands_started};
 pub use error::ConnectorError;
-pub use iscsi::{InitiatorChoice, IscsiConfig, ProbeError};
+pub use iscsi::{InitiatorChoice, IscsiConfig, MultipathChoice, MultipathError, ProbeError};
 pub use nfs::{NfsConfig, NfsError};
 pub use rbd::{RbdConfig, RbdError};
+pub use watch::HostEvents;
 
 /// Settings of the connectors.
 #[derive(Debug, Clone)]
@@ -109,7 +116,7 @@ impl Connectors {
     pub fn new(config: ConnectorsConfig) -> Result<Self, ConnectorError> {
         let iscsi = iscsi::Iscsi::new(&config)?;
         let nfs = nfs::Nfs::new(&config.nfs, &config.run_dir)?;
-        let rbd = rbd::Rbd::new(config.rbd.clone());
+        let rbd = rbd::Rbd::new(&config)?;
         Ok(Self { inner: Arc::new(Inner { config, iscsi, nfs, rbd }) })
     }
 
@@ -125,7 +132,20 @@ impl Connectors {
             Err(ConnectorError::NoInitiatorName { .. }) => None,
             Err(error) => return Err(error),
         };
-        properties::read(&self.inner.config, initiator)
+        let (multipath, enforce_multipath) = self.inner.iscsi.wants_multipath().await;
+        Ok(ConnectorProperties { multipath, enforce_multipath, ..properties::read(&self.inner.config, initiator)? })
+    }
+
+    /// Finds out what the info leaves to be asked for: by which paths a target is reached. Touches nothing; a second time it
+    /// does nothing. Before [`Self::intent`], so that what is journalled names every path.
+    pub async fn settle(&self, info: &mut ConnectionInfo) -> Result<(), ConnectorError> {
+        match info {
+            ConnectionInfo::Iscsi(connection) => {
+                let (all_paths, _) = self.inner.iscsi.wants_multipath().await;
+                self.inner.iscsi.settle(connection, all_paths).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What a connect with this info would touch.
@@ -144,7 +164,9 @@ impl Connectors {
     /// Connects a volume. Run twice, it gives the same device. A failure leaves nothing behind that it could remove; what it
     /// could not, [`Self::undo`] tells.
     pub async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> Result<ConnectedDevice, ConnectorError> {
-        self.connect_by(volume, info, self.initiator()).await
+        let ConnectionInfo::Rbd(connection) = info else { return self.connect_by(volume, info, self.initiator(), None).await };
+        self.inner.rbd.admit(connection).await?;
+        self.connect_by(volume, info, self.inner.rbd.client(), None).await
     }
 
     /// Connects a volume again whose device is gone, in the way it was connected before, whatever is chosen for new ones now.
@@ -154,7 +176,7 @@ impl Connectors {
         info: &ConnectionInfo,
         before: &ConnectedDevice,
     ) -> Result<ConnectedDevice, ConnectorError> {
-        self.connect_by(volume, info, before.initiator()).await
+        self.connect_by(volume, info, before.initiator(), Some(before)).await
     }
 
     async fn connect_by(
@@ -162,11 +184,16 @@ impl Connectors {
         volume: VolumeId,
         info: &ConnectionInfo,
         initiator: Initiator,
+        before: Option<&ConnectedDevice>,
     ) -> Result<ConnectedDevice, ConnectorError> {
+        let before = before.and_then(|device| match device {
+            ConnectedDevice::Block(block) => Some(block),
+            _ => None,
+        });
         match info {
             ConnectionInfo::Nfs(connection) => Ok(ConnectedDevice::File(self.inner.nfs.connect(volume, connection).await?)),
-            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.connect(connection)?),
-            other => self.inner.iscsi.connect(volume, iscsi_only(other)?, initiator).await,
+            ConnectionInfo::Rbd(connection) => Ok(self.inner.rbd.connect(volume, connection, initiator).await?),
+            other => self.inner.iscsi.connect(volume, iscsi_only(other)?, initiator, before).await,
         }
     }
 
@@ -179,8 +206,8 @@ impl Connectors {
         }
     }
 
-    /// Asks the device who it is and how large: the kernel's copy of its pages for a block device, the target itself for a network one,
-    /// which takes the credentials in `info`.
+    /// Asks the device who it is and how large. The target itself is asked, with the credentials in `info`: for a block device the kernel's
+    /// copy of its pages must say the same ([`ConnectorError::LunChanged`]), which stands alone where the target does not answer.
     pub async fn observe(
         &self,
         volume: VolumeId,
@@ -189,15 +216,28 @@ impl Connectors {
     ) -> Result<ObservedIdentity, ConnectorError> {
         match device {
             ConnectedDevice::Block(block) => {
-                self.inner.iscsi.observe_block(&block.paths)?.ok_or(ConnectorError::NotConnected { volume })
+                let connection = info.map(iscsi_only).transpose()?;
+                self.inner.iscsi.observe_block(volume, block, connection).await?.ok_or(ConnectorError::NotConnected { volume })
             }
             ConnectedDevice::IscsiNetwork(network) => {
                 let connection = info.map(iscsi_only).transpose()?;
                 self.inner.iscsi.observe_network(network, connection).await
             }
             ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.observe(network, rbd_only(info)).await?),
+            ConnectedDevice::RbdBlock(block) => {
+                self.inner.rbd.observe_block(volume, block)?.ok_or(ConnectorError::NotConnected { volume })
+            }
             ConnectedDevice::File(file) => self.inner.nfs.observe(file).await?.ok_or(ConnectorError::NotConnected { volume }),
         }
+    }
+
+    /// The first bytes of the device; `None` where this host has nothing of it, because QEMU opens it.
+    pub async fn head(&self, device: &ConnectedDevice, bytes: usize) -> Result<Option<Vec<u8>>, ConnectorError> {
+        let Some(path) = device.host_path() else { return Ok(None) };
+        let config = &self.inner.config;
+        let limit_s =
+            if matches!(device, ConnectedDevice::File(_)) { config.nfs.mount_timeout_s } else { config.iscsi.device_timeout_s };
+        Ok(Some(head::read(path, bytes, std::time::Duration::from_secs(limit_s)).await?))
     }
 
     /// What is real of the device now. With the journalled identity, that decides whether it is the one meant; without, whether
@@ -209,8 +249,9 @@ impl Connectors {
         identity: Option<&DeviceIdentity>,
     ) -> Result<DeviceState, ConnectorError> {
         match device {
-            ConnectedDevice::Block(block) => self.inner.iscsi.state(volume, block, identity),
+            ConnectedDevice::Block(block) => self.inner.iscsi.state(volume, block, identity).await,
             ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(DeviceState::Absent),
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.state_block(volume, block, identity)?),
             ConnectedDevice::File(file) => Ok(self.inner.nfs.state(volume, file, identity).await?),
         }
     }
@@ -226,6 +267,7 @@ impl Connectors {
         match device {
             ConnectedDevice::Block(block) => self.inner.iscsi.disconnect(volume, block, identity).await,
             ConnectedDevice::IscsiNetwork(_) | ConnectedDevice::RbdNetwork(_) => Ok(Disconnected::Unchanged),
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.disconnect_block(volume, block, identity).await?),
             ConnectedDevice::File(file) => Ok(self.inner.nfs.release(volume, &file.export, &file.mount_point).await?),
         }
     }
@@ -240,8 +282,19 @@ impl Connectors {
         info: &ConnectionInfo,
         size_gib: u64,
     ) -> Result<u64, ConnectorError> {
-        let _ = (volume, device, identity, size_gib);
-        Err(ConnectorError::UnsupportedProtocol { protocol: info.protocol().to_owned() })
+        match device {
+            ConnectedDevice::Block(block) => self.inner.iscsi.grow(volume, block, identity, size_gib).await,
+            ConnectedDevice::RbdNetwork(network) => {
+                Ok(self.inner.rbd.grow(network, rbd_only(Some(info)), identity, size_gib).await?)
+            }
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.grow_block(volume, block, identity, size_gib).await?),
+            ConnectedDevice::File(file) => {
+                self.inner.nfs.grow(file, identity, size_gib).await?.ok_or(ConnectorError::NotConnected { volume })
+            }
+            ConnectedDevice::IscsiNetwork(network) => {
+                self.inner.iscsi.grow_network(volume, network, identity, iscsi_only(info)?, size_gib).await
+            }
+        }
     }
 
     /// How the device's ways to its storage are doing now. Bounded, and without effect.
@@ -251,15 +304,40 @@ impl Connectors {
         device: &ConnectedDevice,
         identity: &DeviceIdentity,
     ) -> Result<Health, ConnectorError> {
-        let _ = (volume, device, identity);
-        Ok(Health::Healthy)
+        match device {
+            ConnectedDevice::Block(block) => self.inner.iscsi.health(volume, block, identity).await,
+            ConnectedDevice::RbdNetwork(network) => Ok(self.inner.rbd.health(network).await),
+            ConnectedDevice::RbdBlock(block) => Ok(self.inner.rbd.health_block(volume, block, identity).await?),
+            ConnectedDevice::File(file) => Ok(self.inner.nfs.health(file).await),
+            ConnectedDevice::IscsiNetwork(network) => Ok(self.inner.iscsi.network_health(network).await),
+        }
+    }
+
+    /// Connects what is missing of a connected device: paths that were down, or were lost. What works goes on working meanwhile.
+    /// Returns the device as it is then; other paths than before mean that it is to be journalled anew.
+    pub async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+    ) -> Result<ConnectedDevice, ConnectorError> {
+        match device {
+            ConnectedDevice::Block(block) => {
+                self.inner.iscsi.repair(volume, block, identity, iscsi_only(info)?).await.map(ConnectedDevice::Block)
+            }
+            other => Ok(other.clone()),
+        }
     }
 
     /// Undoes a connect that did not come to its end, or whose device was not journalled. Removes only what that connect made.
     pub async fn undo(&self, volume: VolumeId, intent: &ConnectIntent) -> Result<Disconnected, ConnectorError> {
         match intent {
             ConnectIntent::Iscsi { initiator: Initiator::Kernel, paths } => self.inner.iscsi.undo(volume, paths).await,
-            ConnectIntent::Iscsi { initiator: Initiator::Qemu, .. } | ConnectIntent::Rbd { .. } => Ok(Disconnected::Unchanged),
+            ConnectIntent::Iscsi { initiator: Initiator::Qemu, .. } | ConnectIntent::Rbd { initiator: Initiator::Qemu, .. } => {
+                Ok(Disconnected::Unchanged)
+            }
+            ConnectIntent::Rbd { initiator: Initiator::Kernel, image } => Ok(self.inner.rbd.undo_map(volume, image).await?),
             ConnectIntent::Nfs { export, mount_point } => Ok(self.inner.nfs.release(volume, export, mount_point).await?),
         }
     }
@@ -293,6 +371,7 @@ mod tests {
         let path = IscsiPath { portal: "127.0.0.1:1".parse().unwrap(), iqn: iqn.into(), lun: 1 };
         ConnectionInfo::Iscsi(IscsiConnection {
             paths: vec![path],
+            discovery: None,
             chap: None,
             read_only: false,
             discard: false,

@@ -109,6 +109,12 @@ pub(crate) fn is_settled(syspath: &Path) -> bool {
     !udevd_runs() || udev::Device::from_syspath(syspath).is_ok_and(|device| device.is_initialized())
 }
 
+/// What udev's rules have set for the device.
+pub(crate) fn property(syspath: &Path, name: &str) -> Option<String> {
+    let real = std::fs::canonicalize(syspath).ok()?;
+    Some(udev::Device::from_syspath(&real).ok()?.property_value(name)?.to_str()?.to_owned())
+}
+
 fn udevd_runs() -> bool {
     Path::new(UDEVD_CONTROL).exists()
 }

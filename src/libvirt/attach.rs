@@ -6,6 +6,7 @@ use super::{
     connection::{Call, Connection},
     detach, disk_xml,
     error::{LibvirtError, failed},
+    ffi,
     guest::{self, Sides},
 };
 use crate::model::{DiskSource, DiskSpec, GuestUuid, VolumeId};
@@ -58,9 +59,20 @@ async fn attach_once(connection: &Arc<Connection>, guest: GuestUuid, disk: &Disk
     done.map(|()| Attached { outcome: Outcome::Changed, target: plan.target.clone() }).map_err(|error| explain(error, disk))
 }
 
+/// What QEMU says of a LUKS header and its key comes under libvirt's general number: it gets a name of its own here.
+///
 /// Up to 9.0 at least, libvirt splits `POOL/NAMESPACE/IMAGE` at the first slash only, and QEMU looks for an image
 /// `NAMESPACE/IMAGE`, a name no image can have.
 fn explain(error: LibvirtError, disk: &DiskSpec) -> LibvirtError {
+    let error = match error {
+        LibvirtError::Call { source, .. } if disk.encryption.is_some() && source.says_wrong_passphrase() => {
+            return LibvirtError::WrongKey { volume: disk.volume, source };
+        }
+        LibvirtError::Call { source, .. } if disk.encryption.is_some() && source.says_not_luks() => {
+            return LibvirtError::NotLuks { volume: disk.volume, source };
+        }
+        other => other,
+    };
     let DiskSource::Rbd { image, .. } = &disk.source else { return error };
     let Some(namespace) = &image.namespace else { return error };
     match error {
@@ -82,15 +94,22 @@ fn carry_out(domain: &Domain, plan: &AttachPlan, disk: &DiskSpec, operation: &st
             .detach_device_flags(&old, sys::VIR_DOMAIN_AFFECT_CONFIG)
             .map_err(failed(format!("take the old disk {target} out of the guest's definition")))?;
     }
+    for (ids, flag) in
+        [(&plan.iothreads.add_live, sys::VIR_DOMAIN_AFFECT_LIVE), (&plan.iothreads.add_config, sys::VIR_DOMAIN_AFFECT_CONFIG)]
+    {
+        for id in ids {
+            ffi::add_iothread(domain, *id, flag).map_err(failed(format!("give the guest I/O thread {id}")))?;
+        }
+    }
     let controller = plan.address.map_or(0, |address| address.controller);
     let flags = affect(plan.live_controller, plan.config_controller);
     if flags != 0 {
         domain
-            .attach_device_flags(&disk_xml::controller(controller)?, flags)
+            .attach_device_flags(&disk_xml::controller(controller, disk.tuning.queues, plan.iothreads.thread)?, flags)
             .map_err(failed(format!("give the guest virtio-scsi controller {controller}")))?;
     }
     domain
-        .attach_device_flags(&disk_xml::disk(disk, &plan.target, plan.address)?, affect(plan.live, plan.config))
+        .attach_device_flags(&disk_xml::disk(disk, &plan.target, plan.place())?, affect(plan.live, plan.config))
         .map_err(failed(operation))
 }
 
@@ -101,8 +120,8 @@ const fn affect(live: bool, config: bool) -> u32 {
 /// The running guest was given the disk by a call that failed afterwards; it must let go of it.
 struct LeftInGuest(bool);
 
-/// Takes the disk out of the definition again if only that came about, and tells if it is in the running guest. A
-/// controller stays: it harms nobody and the next disk wants it.
+/// Takes the disk out of the definition again if only that came about, and tells if it is in the running guest. A controller
+/// stays, as it does after a detach: a guest answers a request to give one up when it likes, and by then the next disk is on it.
 fn undo(domain: &Domain, plan: &AttachPlan, volume: VolumeId) -> Result<LeftInGuest, LibvirtError> {
     let sides = Sides::read(domain)?;
     if plan.config

@@ -5,8 +5,10 @@ use super::{
     domain_xml::DomainXml,
     error::LibvirtError,
     guest::{DriveAddress, GuestDisk, Sides},
+    iothreads::IoThreadPlan,
 };
 use crate::model::{DiskBus, DiskSpec, GuestUuid};
+use std::collections::HashSet;
 
 /// Units on a virtio-scsi controller that every QEMU takes (LUNs 0 to 255).
 const SCSI_UNITS: u32 = 256;
@@ -28,6 +30,17 @@ pub(super) struct AttachPlan {
     pub(super) live_controller: bool,
     /// The same, into the persistent definition.
     pub(super) config_controller: bool,
+    /// The disk's thread, or its controller's where one is made for it.
+    pub(super) iothreads: IoThreadPlan,
+}
+
+/// Where a disk sits in its guest, beside its target name.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    /// Address, on the SCSI bus.
+    pub(super) address: Option<DriveAddress>,
+    /// I/O thread, of a virtio-blk disk.
+    pub(super) iothread: Option<u32>,
 }
 
 impl AttachPlan {
@@ -56,9 +69,23 @@ impl AttachPlan {
             address: None,
             live_controller: false,
             config_controller: false,
+            iothreads: IoThreadPlan::default(),
         };
-        if spec.bus == DiskBus::Scsi && plan.changes() {
-            plan.place(guest, sides, in_live.or(in_config))?;
+        if !plan.changes() {
+            return Ok(plan);
+        }
+        if let (Some(order), None) = (spec.boot_order, in_live.or(in_config)) {
+            check_boot_order(guest, sides, order)?;
+        }
+        match spec.bus {
+            DiskBus::Virtio => plan.iothreads = IoThreadPlan::new(sides, &spec.tuning),
+            DiskBus::Scsi => {
+                plan.find_address(sides, in_live.or(in_config));
+                // The disk shares its controller's thread, which was chosen when that was made.
+                if plan.live_controller || plan.config_controller {
+                    plan.iothreads = IoThreadPlan::new(sides, &spec.tuning);
+                }
+            }
         }
         Ok(plan)
     }
@@ -67,30 +94,54 @@ impl AttachPlan {
         self.live || self.config
     }
 
-    /// Gives the disk one address for both sides, so that the guest finds it where it was after a restart.
-    fn place(&mut self, guest: GuestUuid, sides: &Sides, other_side: Option<&GuestDisk>) -> Result<(), LibvirtError> {
+    pub(super) fn place(&self) -> Place {
+        let own_thread = self.address.is_none();
+        Place { address: self.address, iothread: self.iothreads.thread.filter(|_| own_thread) }
+    }
+
+    /// Gives the disk one address for both sides, so that the guest finds it where it was after a restart: the first free unit of
+    /// the first virtio-scsi controller that has one, else the first of a new controller.
+    fn find_address(&mut self, sides: &Sides, other_side: Option<&GuestDisk>) {
         let has = |side: &DomainXml, index: u32| side.scsi_controllers.iter().any(|c| c.index == index && c.is_virtio);
         let fits = |side: &DomainXml, index: u32| {
             has(side, index) || side.scsi_controllers.iter().all(|controller| controller.index != index)
         };
-        let given = other_side.and_then(|disk| disk.address);
-        let known = sides.each().flat_map(|side| &side.scsi_controllers).filter(|c| c.is_virtio).map(|c| c.index);
-        let next = sides.each().flat_map(|side| &side.scsi_controllers).map(|c| c.index + 1).max().unwrap_or(0);
-        let controller = given
-            .map(|address| address.controller)
-            .or_else(|| known.into_iter().find(|index| sides.each().all(|side| fits(side, *index))))
-            .unwrap_or(next);
-        let taken = |address: DriveAddress| {
-            sides.each().flat_map(|side| &side.disks).any(|disk| disk.bus == "scsi" && disk.address == Some(address))
+        let taken: HashSet<DriveAddress> = sides
+            .each()
+            .flat_map(|side| &side.disks)
+            .filter(|disk| disk.bus == "scsi")
+            .filter_map(|disk| disk.address)
+            .collect();
+        let mut known: Vec<u32> =
+            sides.each().flat_map(|side| &side.scsi_controllers).filter(|c| c.is_virtio).map(|c| c.index).collect();
+        known.sort_unstable();
+        let next = sides.each().flat_map(|side| &side.scsi_controllers).map(|c| c.index.saturating_add(1)).max().unwrap_or(0);
+        let free = |controller: u32| {
+            (0..SCSI_UNITS).map(|unit| DriveAddress { controller, unit }).find(|address| !taken.contains(address))
         };
-        let address = given
-            .or_else(|| (0..SCSI_UNITS).map(|unit| DriveAddress { controller, unit }).find(|address| !taken(*address)))
-            .ok_or(LibvirtError::NoFreeUnit { guest, controller })?;
+        let address = other_side
+            .and_then(|disk| disk.address)
+            .or_else(|| known.into_iter().filter(|index| sides.each().all(|side| fits(side, *index))).find_map(free))
+            .unwrap_or(DriveAddress { controller: next, unit: 0 });
+        let controller = address.controller;
         self.live_controller = self.live && sides.live.as_ref().is_some_and(|side| !has(side, controller));
         self.config_controller = self.config && sides.config.as_ref().is_some_and(|side| !has(side, controller));
         self.address = Some(address);
-        Ok(())
     }
+}
+
+/// libvirt refuses both, the second only when the guest is started next.
+fn check_boot_order(guest: GuestUuid, sides: &Sides, order: u32) -> Result<(), LibvirtError> {
+    let refuse = |problem| Err(LibvirtError::BootOrder { guest, order, problem });
+    if sides.each().any(|side| side.boots_by_os) {
+        return refuse(
+            "its definition says <os><boot>, beside which no device can have an order; give its devices <boot order> instead",
+        );
+    }
+    if sides.each().any(|side| side.boot_orders.contains(&order)) {
+        return refuse("another device has that place; choose one that is free");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -193,7 +244,28 @@ mod tests {
         let controllers = &[(0, true)];
         let found = plan(side(vec![at(0)], controllers), side(vec![at(1)], controllers), &scsi()).unwrap();
         assert_eq!(found.address, Some(DriveAddress { controller: 0, unit: 2 }));
+        let with_a_hole = || side((0..SCSI_UNITS).filter(|unit| *unit != 77).map(at).collect(), controllers);
+        let found = plan(with_a_hole(), with_a_hole(), &scsi()).unwrap();
+        assert_eq!(found.address, Some(DriveAddress { controller: 0, unit: 77 }));
         let full = || side((0..SCSI_UNITS).map(at).collect(), controllers);
-        assert!(matches!(plan(full(), full(), &scsi()), Err(LibvirtError::NoFreeUnit { controller: 0, .. })));
+        let found = plan(full(), full(), &scsi()).unwrap();
+        assert_eq!(found.address, Some(DriveAddress { controller: 1, unit: 0 }));
+        assert!(found.live_controller && found.config_controller);
+        let second = &[(0, true), (1, true)];
+        let full = || side((0..SCSI_UNITS).map(at).collect(), second);
+        let found = plan(full(), full(), &scsi()).unwrap();
+        assert_eq!((found.address, found.live_controller), (Some(DriveAddress { controller: 1, unit: 0 }), false));
+    }
+
+    #[test]
+    fn a_boot_order_that_libvirt_would_refuse_is_refused_with_the_reason() {
+        let mut spec = samples::block_spec(HERE);
+        spec.boot_order = Some(2);
+        let booting = |boots_by_os, boot_orders| Some(DomainXml { boots_by_os, boot_orders, ..DomainXml::default() });
+        for (side, word) in [(booting(true, vec![]), "<os><boot>"), (booting(false, vec![2]), "another device")] {
+            let error = plan(None, side, &spec).unwrap_err().to_string();
+            assert!(error.contains("number 2") && error.contains(word), "{error}");
+        }
+        assert!(plan(None, booting(false, vec![1]), &spec).is_ok());
     }
 }

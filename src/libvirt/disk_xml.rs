@@ -1,34 +1,42 @@
 //! Writes a disk, and the controller it may need, as libvirt reads them.
 
-use super::{domain_xml::network_source, error::LibvirtError, guest::DriveAddress};
-use crate::model::{DiskAuth, DiskBus, DiskFormat, DiskSource, DiskSpec, Portal, disk_alias};
+use super::{attach_plan::Place, domain_xml::network_source, error::LibvirtError, guest::DriveAddress};
+use crate::model::{
+    DiskAuth, DiskBus, DiskCache, DiskEncryption, DiskFormat, DiskIo, DiskSource, DiskSpec, DiskTuning, LuksVersion, Portal,
+    disk_alias,
+};
 use quick_xml::{Writer, events::BytesText};
 use std::io;
 
 type Xml = Writer<Vec<u8>>;
 
-/// The `<disk>` of a volume at `target`, which may differ from the one in `spec`; `address` is for the SCSI bus.
-pub(super) fn disk(spec: &DiskSpec, target: &str, address: Option<DriveAddress>) -> Result<String, LibvirtError> {
+/// The `<disk>` of a volume at `target`, which may differ from the one in `spec`.
+pub(super) fn disk(spec: &DiskSpec, target: &str, place: Place) -> Result<String, LibvirtError> {
     let kind = match spec.source {
         DiskSource::Block { .. } => "block",
         DiskSource::Iscsi { .. } | DiskSource::Rbd { .. } => "network",
         DiskSource::File { .. } => "file",
     };
     let source = source_name(&spec.source)?;
+    let engine = luks_engine(spec)?;
     build(|xml| {
         xml.create_element("disk").with_attributes([("type", kind), ("device", "disk")]).write_inner_content(|xml| {
-            driver(xml, spec)?;
+            driver(xml, spec, place.iothread)?;
             xml.create_element("alias").with_attribute(("name", disk_alias(spec.volume).as_str())).write_empty()?;
-            write_source(xml, &spec.source, &source)?;
+            write_source(xml, spec, &source, engine)?;
             xml.create_element("target").with_attributes([("dev", target), ("bus", spec.bus.as_str())]).write_empty()?;
             xml.create_element("serial").write_text_content(BytesText::new(&spec.serial()))?;
+            tuning(xml, &spec.tuning)?;
             if spec.read_only {
                 xml.create_element("readonly").write_empty()?;
             }
             if spec.shareable {
                 xml.create_element("shareable").write_empty()?;
             }
-            if let (DiskBus::Scsi, Some(DriveAddress { controller, unit })) = (spec.bus, address) {
+            if let Some(order) = spec.boot_order {
+                xml.create_element("boot").with_attribute(("order", order.to_string().as_str())).write_empty()?;
+            }
+            if let (DiskBus::Scsi, Some(DriveAddress { controller, unit })) = (spec.bus, place.address) {
                 let (controller, unit) = (controller.to_string(), unit.to_string());
                 xml.create_element("address")
                     .with_attributes([("type", "drive"), ("controller", controller.as_str()), ("bus", "0")])
@@ -43,13 +51,55 @@ pub(super) fn disk(spec: &DiskSpec, target: &str, address: Option<DriveAddress>)
 
 /// A virtio-scsi controller. Without one libvirt would give the machine an emulated HBA, which is slow and which many
 /// guests have no driver for.
-pub(super) fn controller(index: u32) -> Result<String, LibvirtError> {
+pub(super) fn controller(index: u32, queues: Option<u16>, iothread: Option<u32>) -> Result<String, LibvirtError> {
+    let driver: Vec<(&str, String)> = [("queues", queues.map(u32::from)), ("iothread", iothread)]
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| (name, value.to_string())))
+        .collect();
     build(|xml| {
-        xml.create_element("controller")
-            .with_attributes([("type", "scsi"), ("index", index.to_string().as_str()), ("model", "virtio-scsi")])
-            .write_empty()?;
+        let element = xml.create_element("controller").with_attributes([
+            ("type", "scsi"),
+            ("index", index.to_string().as_str()),
+            ("model", "virtio-scsi"),
+        ]);
+        if driver.is_empty() {
+            element.write_empty()?;
+        } else {
+            element.write_inner_content(|xml| {
+                let attributes = driver.iter().map(|(name, value)| (*name, value.as_str()));
+                xml.create_element("driver").with_attributes(attributes).write_empty()?;
+                Ok(())
+            })?;
+        }
         Ok(())
     })
+}
+
+/// Who decrypts: QEMU's own driver knows LUKS1 on every disk, and its RBD client knows LUKS2, too.
+fn luks_engine(spec: &DiskSpec) -> Result<Option<&'static str>, LibvirtError> {
+    match (spec.encryption.map(|encryption| encryption.version), &spec.source) {
+        (Some(LuksVersion::Luks2), DiskSource::Rbd { .. }) => Ok(Some("librbd")),
+        (Some(version @ LuksVersion::Luks2), _) => Err(LibvirtError::NoLuks2 { version: version.name() }),
+        _ => Ok(None),
+    }
+}
+
+fn tuning(xml: &mut Xml, tuning: &DiskTuning) -> io::Result<()> {
+    let sizes = [("logical_block_size", tuning.block_sizes.logical), ("physical_block_size", tuning.block_sizes.physical)];
+    let sizes: Vec<_> = sizes.iter().filter_map(|(name, size)| size.map(|size| (*name, size.to_string()))).collect();
+    if !sizes.is_empty() {
+        let attributes = sizes.iter().map(|(name, size)| (*name, size.as_str()));
+        xml.create_element("blockio").with_attributes(attributes).write_empty()?;
+    }
+    if !tuning.iotune.is_empty() {
+        xml.create_element("iotune").write_inner_content(|xml| {
+            for (limit, value) in tuning.iotune.limits() {
+                xml.create_element(limit.key()).write_text_content(BytesText::new(&value.to_string()))?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Just enough of a disk for libvirt to find it in a persistent definition: it compares the target.
@@ -88,31 +138,47 @@ fn source_name(source: &DiskSource) -> Result<String, LibvirtError> {
     }
 }
 
-/// No host cache, since a volume may turn up on another host next. Block devices and files get native AIO; QEMU's own iSCSI
-/// and RBD clients do their I/O themselves and take no such choice. The format is always said: libvirt must never guess it.
-fn driver(xml: &mut Xml, spec: &DiskSpec) -> io::Result<()> {
+/// By default no host cache, since a volume may turn up on another host next; one that guests share never has one. Block devices
+/// and files get native AIO, which QEMU refuses beside a cache; QEMU's own iSCSI and RBD clients do their I/O themselves and take
+/// no such choice. The format is always said: libvirt must never guess it.
+fn driver(xml: &mut Xml, spec: &DiskSpec, iothread: Option<u32>) -> io::Result<()> {
+    let cache = if spec.shareable { DiskCache::None } else { spec.tuning.cache };
+    let io = match spec.tuning.io {
+        DiskIo::Native if cache.is_buffered() => DiskIo::Threads,
+        io => io,
+    };
     let format = match &spec.source {
         DiskSource::File { format, .. } => format.as_str(),
         _ => DiskFormat::Raw.as_str(),
     };
-    let mut element = xml.create_element("driver").with_attributes([("name", "qemu"), ("type", format), ("cache", "none")]);
+    let mut element =
+        xml.create_element("driver").with_attributes([("name", "qemu"), ("type", format), ("cache", cache.as_str())]);
     if matches!(spec.source, DiskSource::Block { .. } | DiskSource::File { .. }) {
-        element = element.with_attribute(("io", "native"));
+        element = element.with_attribute(("io", io.as_str()));
     }
     if spec.discard {
         element = element.with_attribute(("discard", "unmap"));
+    }
+    if let Some(iothread) = iothread {
+        element = element.with_attribute(("iothread", iothread.to_string().as_str()));
+    }
+    // On the SCSI bus they are the controller's.
+    if let (DiskBus::Virtio, Some(queues)) = (spec.bus, spec.tuning.queues) {
+        element = element.with_attribute(("queues", queues.to_string().as_str()));
     }
     element.write_empty()?;
     Ok(())
 }
 
-fn write_source(xml: &mut Xml, source: &DiskSource, name: &str) -> io::Result<()> {
-    match source {
-        DiskSource::Block { .. } => {
-            xml.create_element("source").with_attribute(("dev", name)).write_empty()?;
-        }
-        DiskSource::File { .. } => {
-            xml.create_element("source").with_attribute(("file", name)).write_empty()?;
+fn write_source(xml: &mut Xml, spec: &DiskSpec, name: &str, engine: Option<&str>) -> io::Result<()> {
+    match &spec.source {
+        DiskSource::Block { .. } | DiskSource::File { .. } => {
+            let attribute = if matches!(spec.source, DiskSource::Block { .. }) { "dev" } else { "file" };
+            let element = xml.create_element("source").with_attribute((attribute, name));
+            match spec.encryption {
+                Some(encryption) => element.write_inner_content(|xml| write_encryption(xml, encryption, engine))?,
+                None => element.write_empty()?,
+            };
         }
         DiskSource::Iscsi { path, initiator, auth } => {
             xml.create_element("source").with_attributes([("protocol", "iscsi"), ("name", name)]).write_inner_content(
@@ -123,19 +189,37 @@ fn write_source(xml: &mut Xml, source: &DiskSource, name: &str) -> io::Result<()
                         xml.create_element("iqn").with_attribute(("name", initiator.as_str())).write_empty()?;
                         Ok(())
                     })?;
-                    Ok(())
+                    spec.encryption.map_or(Ok(()), |encryption| write_encryption(xml, encryption, engine))
                 },
             )?;
         }
-        DiskSource::Rbd { monitors, auth, .. } => {
+        DiskSource::Rbd { monitors, auth, conf_file, .. } => {
             xml.create_element("source").with_attributes([("protocol", "rbd"), ("name", name)]).write_inner_content(|xml| {
                 for monitor in monitors {
                     write_host(xml, monitor)?;
                 }
-                write_auth(xml, "ceph", auth.as_ref())
+                if let Some(file) = conf_file {
+                    let file = file.display().to_string();
+                    xml.create_element("config").with_attribute(("file", file.as_str())).write_empty()?;
+                }
+                write_auth(xml, "ceph", auth.as_ref())?;
+                spec.encryption.map_or(Ok(()), |encryption| write_encryption(xml, encryption, engine))
             })?;
         }
     }
+    Ok(())
+}
+
+fn write_encryption(xml: &mut Xml, encryption: DiskEncryption, engine: Option<&str>) -> io::Result<()> {
+    let secret = encryption.secret.hyphenated().to_string();
+    let mut element = xml.create_element("encryption").with_attribute(("format", encryption.version.as_str()));
+    if let Some(engine) = engine {
+        element = element.with_attribute(("engine", engine));
+    }
+    element.write_inner_content(|xml| {
+        xml.create_element("secret").with_attributes([("type", "passphrase"), ("uuid", secret.as_str())]).write_empty()?;
+        Ok(())
+    })?;
     Ok(())
 }
 
@@ -170,14 +254,17 @@ pub(super) fn build(write: impl FnOnce(&mut Xml) -> io::Result<()>) -> Result<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::libvirt::{domain_xml::DomainXml, samples};
+    use crate::{
+        libvirt::{domain_xml::DomainXml, samples},
+        model::{BlockSizes, IoTune},
+    };
 
     #[test]
     fn a_block_disk() {
         let mut spec = samples::block_spec("/run/bowline/a&'b");
         spec.discard = true;
         assert_eq!(
-            disk(&spec, "vdb", None).unwrap(),
+            disk(&spec, "vdb", Place::default()).unwrap(),
             "<disk type=\"block\" device=\"disk\"><driver name=\"qemu\" type=\"raw\" cache=\"none\" io=\"native\" \
              discard=\"unmap\"/><alias name=\"ua-94333fbd-2aab-4a5a-befd-e30c2f7377fd\"/>\
              <source dev=\"/run/bowline/a&amp;&apos;b\"/><target dev=\"vdb\" bus=\"virtio\"/>\
@@ -191,8 +278,9 @@ mod tests {
         spec.bus = DiskBus::Scsi;
         spec.read_only = true;
         spec.shareable = true;
+        let at = Place { address: Some(DriveAddress { controller: 1, unit: 9 }), iothread: None };
         assert_eq!(
-            disk(&spec, "sdb", Some(DriveAddress { controller: 1, unit: 9 })).unwrap(),
+            disk(&spec, "sdb", at).unwrap(),
             "<disk type=\"network\" device=\"disk\"><driver name=\"qemu\" type=\"raw\" cache=\"none\"/>\
              <alias name=\"ua-94333fbd-2aab-4a5a-befd-e30c2f7377fd\"/>\
              <source protocol=\"iscsi\" name=\"iqn.2026-01.org.example:t/1\"><host name=\"::1\" port=\"3260\"/>\
@@ -207,7 +295,7 @@ mod tests {
     fn an_rbd_image_names_every_monitor_and_reads_back_as_it_was_written() {
         let mut spec = samples::rbd_spec(&["10.0.0.1:6789", "[fd00::1]:3300"]);
         spec.discard = true;
-        let xml = disk(&spec, "vdb", None).unwrap();
+        let xml = disk(&spec, "vdb", Place::default()).unwrap();
         assert_eq!(
             xml,
             "<disk type=\"network\" device=\"disk\"><driver name=\"qemu\" type=\"raw\" cache=\"none\" discard=\"unmap\"/>\
@@ -224,9 +312,53 @@ mod tests {
     }
 
     #[test]
+    fn an_encrypted_disk_with_limits_and_all() {
+        let mut spec = samples::block_spec("/run/bowline/a");
+        let qos = [("read_iops_sec".to_owned(), "7".to_owned()), ("write_bytes_sec".to_owned(), "8".to_owned())];
+        spec.tuning = DiskTuning {
+            iotune: IoTune::from_qos(&qos, 1).unwrap(),
+            block_sizes: BlockSizes::checked(Some(4096), Some(4096)).unwrap(),
+            cache: DiskCache::WriteBack,
+            queues: Some(2),
+            ..DiskTuning::default()
+        };
+        spec.encryption = Some(DiskEncryption { version: LuksVersion::Luks1, secret: uuid::Uuid::nil() });
+        spec.boot_order = Some(3);
+        assert_eq!(
+            disk(&spec, "vdb", Place { address: None, iothread: Some(5) }).unwrap(),
+            "<disk type=\"block\" device=\"disk\"><driver name=\"qemu\" type=\"raw\" cache=\"writeback\" io=\"threads\" \
+             iothread=\"5\" queues=\"2\"/><alias name=\"ua-94333fbd-2aab-4a5a-befd-e30c2f7377fd\"/><source dev=\"/run/bowline/a\">\
+             <encryption format=\"luks\"><secret type=\"passphrase\" uuid=\"00000000-0000-0000-0000-000000000000\"/></encryption>\
+             </source><target dev=\"vdb\" bus=\"virtio\"/><serial>94333fbd-2aab-4a5a-befd-e30c2f7377fd</serial>\
+             <blockio logical_block_size=\"4096\" physical_block_size=\"4096\"/>\
+             <iotune><write_bytes_sec>8</write_bytes_sec><read_iops_sec>7</read_iops_sec></iotune><boot order=\"3\"/></disk>"
+        );
+        spec.shareable = true;
+        assert!(disk(&spec, "vdb", Place::default()).unwrap().contains("cache=\"none\" io=\"native\""), "guests share it");
+    }
+
+    #[test]
+    fn luks2_is_left_to_the_rbd_client_and_refused_elsewhere() {
+        let luks2 = Some(DiskEncryption { version: LuksVersion::Luks2, secret: uuid::Uuid::nil() });
+        let mut rbd = samples::rbd_spec(&["10.0.0.1:6789"]);
+        rbd.encryption = luks2;
+        assert!(disk(&rbd, "vdb", Place::default()).unwrap().contains("<encryption format=\"luks2\" engine=\"librbd\">"));
+        let mut block = samples::block_spec("/a");
+        block.encryption = luks2;
+        let error = disk(&block, "vdb", Place::default()).unwrap_err();
+        assert!(matches!(error, LibvirtError::NoLuks2 { .. }) && error.to_string().contains("LUKS1"), "{error}");
+    }
+
+    #[test]
+    fn a_controller_gets_the_queues_and_the_thread() {
+        assert_eq!(controller(2, None, None).unwrap(), "<controller type=\"scsi\" index=\"2\" model=\"virtio-scsi\"/>");
+        assert!(controller(2, Some(4), Some(1)).unwrap().contains("<driver queues=\"4\" iothread=\"1\"/>"));
+    }
+
+    #[test]
     fn a_path_that_libvirt_could_not_take_is_refused() {
         for path in ["relative", "/nul\0byte"] {
-            let error = disk(&samples::block_spec(path), "vdb", None).unwrap_err();
+            let error = disk(&samples::block_spec(path), "vdb", Place::default()).unwrap_err();
             assert!(matches!(error, LibvirtError::DiskXml { .. }), "{error}");
         }
     }

@@ -20,7 +20,18 @@ pub(super) struct DomainXml {
     pub(super) active: bool,
     pub(super) disks: Vec<GuestDisk>,
     pub(super) scsi_controllers: Vec<ScsiController>,
+    /// It boots by `<os><boot>`, beside which no device can have an order.
+    pub(super) boots_by_os: bool,
+    /// Places in the boot order that devices have.
+    pub(super) boot_orders: Vec<u32>,
+    /// Numbers of its I/O threads.
+    pub(super) iothreads: Vec<u32>,
+    /// The thread of each disk or controller that has one.
+    pub(super) iothread_users: Vec<u32>,
 }
+
+/// More I/O threads than any guest has; a bound on what a definition can have the agent count.
+const IOTHREADS_MAX: u32 = 1024;
 
 /// A `<controller type='scsi'>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +48,7 @@ impl DomainXml {
         let mut path: Vec<String> = Vec::new();
         let mut text = String::new();
         let mut disk = DiskParts::default();
+        let mut iothread_count = 0;
         loop {
             match reader.read_event().map_err(unreadable)? {
                 Event::Start(element) => {
@@ -51,11 +63,14 @@ impl DomainXml {
                     None => text.push_str(escape::resolve_xml_entity(&entity).unwrap_or_default()),
                 },
                 Event::End(_) => {
-                    domain.close(&steps(&path), text.trim(), &mut disk);
+                    domain.close(&steps(&path), text.trim(), &mut disk, &mut iothread_count);
                     path.pop();
                     text.clear();
                 }
-                Event::Eof if path.is_empty() && !domain.name.is_empty() => return Ok(domain),
+                Event::Eof if path.is_empty() && !domain.name.is_empty() => {
+                    domain.number_iothreads(iothread_count);
+                    return Ok(domain);
+                }
                 Event::Eof => return Err(LibvirtError::DomainXml { problem: "it ends early or has no name".to_owned() }),
                 _ => {}
             }
@@ -66,6 +81,14 @@ impl DomainXml {
         let attribute = |name: &str| attribute(element, name);
         match path {
             ["domain"] => self.active = attribute("id")?.is_some(),
+            ["domain", "os", "boot"] => self.boots_by_os = true,
+            ["domain", "devices", _, "boot"] => self.boot_orders.push(number(attribute("order")?)),
+            ["domain", "iothreadids", "iothread"] => self.iothreads.push(number(attribute("id")?)),
+            ["domain", "devices", "disk" | "controller", "driver"] => {
+                if let Some(thread) = attribute("iothread")? {
+                    self.iothread_users.push(number(Some(thread)));
+                }
+            }
             ["domain", "devices", "controller"] if attribute("type")?.as_deref() == Some("scsi") => {
                 self.scsi_controllers.push(ScsiController {
                     index: number(attribute("index")?),
@@ -99,14 +122,22 @@ impl DomainXml {
         Ok(())
     }
 
-    fn close(&mut self, path: &[&str], text: &str, disk: &mut DiskParts) {
+    fn close(&mut self, path: &[&str], text: &str, disk: &mut DiskParts, iothread_count: &mut usize) {
         match path {
             ["domain", "name"] => text.clone_into(&mut self.name),
             ["domain", "uuid"] => self.uuid = Uuid::try_parse(text).ok().map(GuestUuid),
+            ["domain", "iothreads"] => *iothread_count = text.parse().unwrap_or_default(),
             ["domain", "devices", "disk", "serial"] => disk.serial = Some(text.to_owned()),
             ["domain", "devices", "disk"] => self.disks.push(std::mem::take(disk).finish()),
             _ => {}
         }
+    }
+
+    /// libvirt writes how many threads there are, and their numbers only where somebody chose them: the others have the lowest
+    /// free ones.
+    fn number_iothreads(&mut self, count: usize) {
+        let free: Vec<u32> = (1..=IOTHREADS_MAX).filter(|id| !self.iothreads.contains(id)).collect();
+        self.iothreads.extend(free.into_iter().take(count.saturating_sub(self.iothreads.len())));
     }
 
     /// The disk of a volume: by the alias that Bowline and Nova give it, else by its serial.
@@ -229,6 +260,16 @@ mod tests {
             domain.scsi_controllers,
             [ScsiController { index: 1, is_virtio: true }, ScsiController { index: 0, is_virtio: false }]
         );
+    }
+
+    #[test]
+    fn boot_order_and_threads_are_read_wherever_they_stand() {
+        let xml = "<domain><name>g</name><iothreads>3</iothreads><iothreadids><iothread id='2'/></iothreadids><os><boot dev='hd'/></os>\
+                   <devices><disk><driver iothread='2'/><boot order='1'/></disk><interface><boot order='4'/></interface>\
+                   <controller type='scsi' index='0'><driver queues='2' iothread='1'/></controller></devices></domain>";
+        let domain = DomainXml::parse(xml).unwrap();
+        assert!(domain.boots_by_os);
+        assert_eq!((domain.boot_orders, domain.iothreads, domain.iothread_users), (vec![1, 4], vec![2, 1, 3], vec![2, 1]));
     }
 
     #[test]

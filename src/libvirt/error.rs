@@ -101,13 +101,44 @@ pub enum LibvirtError {
         #[source]
         source: LibvirtMessage,
     },
-    /// No address is left on the guest's virtio-scsi controller.
-    #[error("guest {guest} has no free unit on virtio-scsi controller {controller}; use bus virtio")]
-    NoFreeUnit {
+    /// The disk cannot have the place in the boot order that was asked for.
+    #[error("the disk cannot be number {order} in the boot order of guest {guest}: {problem}")]
+    BootOrder {
         /// Which guest.
         guest: GuestUuid,
-        /// The controller's index.
-        controller: u32,
+        /// The place.
+        order: u32,
+        /// Why not, and what to do.
+        problem: &'static str,
+    },
+    /// QEMU cannot decrypt a volume of this kind.
+    #[error(
+        "QEMU cannot decrypt {version} on this kind of disk, only LUKS1 (LUKS2 on RBD alone): retype the volume to encryption provider luks"
+    )]
+    NoLuks2 {
+        /// As people write it.
+        version: &'static str,
+    },
+    /// The key does not open the volume.
+    #[error("the key from the key manager does not open volume {volume}")]
+    WrongKey {
+        /// Which volume.
+        volume: VolumeId,
+        /// libvirt's word.
+        #[source]
+        source: LibvirtMessage,
+    },
+    /// QEMU found no LUKS header that it can read.
+    #[error(
+        "volume {volume} should be encrypted, but has no LUKS header that QEMU can read; it was left as it is, since formatting would \
+         destroy what is there: if nothing is, format it by hand with its key, else correct its volume type"
+    )]
+    NotLuks {
+        /// Which volume.
+        volume: VolumeId,
+        /// libvirt's word.
+        #[source]
+        source: LibvirtMessage,
     },
     /// The guest said no.
     #[error("guest {guest} refused to let go of disk {target} (volume {volume}); unmount it in the guest, then detach again")]
@@ -181,9 +212,10 @@ impl LibvirtError {
             Self::ConnectTimeout { .. } | Self::ConnectionLost { .. } | Self::LostSight { .. } => ErrorKind::Unavailable,
             Self::CallTimeout { .. } => ErrorKind::Timeout,
             Self::Call { source, .. } => source.kind(),
-            Self::NoRbdNamespaces { .. } => ErrorKind::Unsupported,
+            Self::NoRbdNamespaces { .. } | Self::NoLuks2 { .. } => ErrorKind::Unsupported,
+            Self::WrongKey { .. } => ErrorKind::AuthenticationFailed,
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
-            Self::OtherSource { .. } | Self::NoFreeUnit { .. } => ErrorKind::Conflict,
+            Self::OtherSource { .. } | Self::BootOrder { .. } | Self::NotLuks { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } => ErrorKind::GuestRefused,
             Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
         }
@@ -251,6 +283,23 @@ impl LibvirtMessage {
     /// QEMU's RBD client found no image of this name.
     pub(super) fn says_no_image(&self, name: &str) -> bool {
         self.message.contains(&format!("error reading header from {name}: No such file"))
+    }
+
+    /// QEMU's LUKS driver, or its RBD client's, could open no keyslot with the passphrase.
+    pub(super) fn says_wrong_passphrase(&self) -> bool {
+        ["Invalid password, cannot unlock any keyslot", "encryption passphrase is incorrect"]
+            .iter()
+            .any(|words| self.message.contains(words))
+    }
+
+    /// QEMU's LUKS driver found no header, or one that makes no sense to it.
+    pub(super) fn says_not_luks(&self) -> bool {
+        ["Volume is not in LUKS format", "LUKS version", "LUKS header"].iter().any(|words| self.message.contains(words))
+    }
+
+    /// libvirt tells no guest of the size of a disk that it may only read.
+    pub(super) fn says_read_only(&self) -> bool {
+        self.is(ErrorNumber::OperationUnsupported) && self.message.contains("readonly disk")
     }
 
     /// QEMU has been asked already and still waits for the guest. libvirt hands QEMU's sentence on under a general

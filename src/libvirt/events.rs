@@ -23,6 +23,15 @@ pub enum GuestEvent {
         /// The device's alias.
         alias: String,
     },
+    /// QEMU could not do a guest's I/O.
+    IoError {
+        /// Which guest.
+        guest: GuestUuid,
+        /// The disk's alias.
+        alias: String,
+        /// QEMU's word for the reason; empty where it has none, as for most errors.
+        reason: String,
+    },
     /// The guest refused to let go of a device.
     DeviceRemovalFailed {
         /// Which guest.

@@ -47,9 +47,9 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Asks for lifecycle and unplug events of all guests, and for the end of the connection.
+    /// Asks for lifecycle, unplug and I/O error events of all guests, and for the end of the connection.
     pub(super) fn new(connect: &Connect, sink: &Sink) -> Result<Self, Error> {
-        let mut subscription = Self { connect: connect.clone(), callbacks: Vec::with_capacity(3), watches_close: false };
+        let mut subscription = Self { connect: connect.clone(), callbacks: Vec::with_capacity(4), watches_close: false };
         subscription.watches_close = watch_close(connect, sink);
         // SAFETY: libvirt calls a callback with the signature that belongs to the event's number, so passing it under
         // the generic type is what VIR_DOMAIN_EVENT_CALLBACK() of its header does. Each number here goes with its type.
@@ -60,6 +60,12 @@ impl Subscription {
                     mem::transmute::<sys::virConnectDomainEventCallback, sys::virConnectDomainEventGenericCallback>(Some(
                         on_lifecycle,
                     )),
+                ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON,
+                    mem::transmute::<sys::virConnectDomainEventIOErrorReasonCallback, sys::virConnectDomainEventGenericCallback>(
+                        Some(on_io_error),
+                    ),
                 ),
                 (
                     sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
@@ -138,6 +144,15 @@ pub(super) fn detach_by_alias(domain: &Domain, alias: &str, flags: u32) -> Resul
     }
 }
 
+/// Gives a guest an I/O thread with this number. `flags`: `VIR_DOMAIN_AFFECT_*`.
+pub(super) fn add_iothread(domain: &Domain, id: u32, flags: u32) -> Result<(), Error> {
+    // SAFETY: the domain is alive by the reference that `domain` holds.
+    match unsafe { sys::virDomainAddIOThread(domain.as_ptr(), id, flags) } {
+        0 => Ok(()),
+        _ => Err(Error::last_error()),
+    }
+}
+
 /// What a secret is for. `Secret::usage_id` of virt 0.5.0 frees a string that belongs to the secret, which ends the
 /// process with a double free.
 pub(super) fn secret_usage(secret: &Secret) -> Result<String, Error> {
@@ -176,6 +191,24 @@ unsafe extern "C" fn on_lifecycle(
         }
     }
     0
+}
+
+unsafe extern "C" fn on_io_error(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _source: *const c_char,
+    alias: *const c_char,
+    _action: c_int,
+    reason: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: domain, texts and Sink are libvirt's and valid for the time of the callback.
+    unsafe {
+        if let Some((guest, alias)) = guest_uuid(domain).zip(text(alias)) {
+            let reason = text(reason).unwrap_or_default();
+            (*opaque.cast::<Sink>()).tell(GuestEvent::IoError { guest, alias, reason });
+        }
+    }
 }
 
 unsafe extern "C" fn on_device_removed(

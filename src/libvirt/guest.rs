@@ -41,7 +41,7 @@ pub struct GuestDisk {
 }
 
 /// Where a disk sits on a SCSI controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct DriveAddress {
     pub(super) controller: u32,
     pub(super) unit: u32,

@@ -15,7 +15,12 @@ mod error;
 mod event_loop;
 mod events;
 mod ffi;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest;
+mod iothreads;
+mod resize;
 #[cfg(test)]
 mod samples;
 mod secret;
@@ -27,6 +32,7 @@ pub use detach::DetachProgress;
 pub use error::{LibvirtError, LibvirtMessage};
 pub use events::{GuestEvent, LifecycleChange};
 pub use guest::{Guest, GuestDisk};
+pub use resize::Resized;
 pub use secret::{SECRET_USAGE_PREFIX, SecretRecord, SecretUsage};
 
 use crate::model::{DiskSpec, GuestUuid, Secret, VolumeId};
@@ -125,6 +131,14 @@ impl Libvirt {
         detach::detach(&self.connection, guest, volume, &progress).await
     }
 
+    /// Makes the running guest see that a volume's device has grown to this size, bytes.
+    ///
+    /// # Errors
+    /// libvirt's and QEMU's refusals, as for a size that the device does not have.
+    pub async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> Result<Resized, LibvirtError> {
+        resize::resize(&self.connection, guest, volume, size_bytes).await
+    }
+
     /// Defines a secret, ephemeral and private, and sets its value; the same UUID again sets the value anew.
     ///
     /// # Errors
@@ -150,6 +164,18 @@ impl Libvirt {
     /// libvirt cannot be reached.
     pub async fn secrets(&self) -> Result<Vec<SecretRecord>, LibvirtError> {
         self.connection.read(self.call("list secrets"), secret::list).await
+    }
+
+    /// libvirt's own version and the hypervisor's, each as `major * 1_000_000 + minor * 1_000 + release`.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached.
+    pub async fn versions(&self) -> Result<(u32, u32), LibvirtError> {
+        let ask = |connect: &virt::connect::Connect| {
+            let libvirt = connect.lib_version().map_err(failed("read libvirt's version"))?;
+            Ok((libvirt, connect.hyp_version().map_err(failed("read the hypervisor's version"))?))
+        };
+        self.connection.read(self.call("read versions"), ask).await
     }
 
     fn call(&self, operation: impl Into<String>) -> Call {

@@ -27,13 +27,14 @@ pub(super) fn rbd_spec(monitors: &[&str]) -> DiskSpec {
         image: RbdImage { pool: "volumes".into(), namespace: None, name: "volume-1".into() },
         monitors: monitors.iter().map(|monitor| monitor.parse().unwrap()).collect(),
         username: Some("cinder".into()),
+        conf_file: None,
         secret: None,
     }))
 }
 
 fn spec(device: ConnectedDevice) -> DiskSpec {
     let observed = ObservedIdentity { identity: DeviceIdentity { serial: Some("s".into()), wwids: vec![] }, size_bytes: GIB };
-    let expected = ExpectedIdentity { size_gib: 1, serial: None, journalled: None };
+    let expected = ExpectedIdentity { size_gib: 1, serial: None, journalled: None, others: vec![] };
     let device = VerifiedDevice::verify(device, observed, &expected).unwrap();
     let secret = Uuid::parse_str("11111111-1111-4111-8111-111111111111").unwrap();
     DiskSpec::new(&device, volume(), DiskBus::Virtio, "vdb".into(), Some(secret))

@@ -24,6 +24,8 @@ pub enum SecretUsage {
     Iscsi(String),
     /// cephx key of a Ceph user. Its text is base64; libvirt is given the bytes.
     Ceph(String),
+    /// Passphrase of an encrypted volume.
+    Volume(String),
 }
 
 /// A secret of Bowline's that libvirt holds.
@@ -39,6 +41,7 @@ pub(super) fn define(connect: &Connect, uuid: Uuid, usage: &SecretUsage, value: 
     let (kind, element, name) = match usage {
         SecretUsage::Iscsi(name) => ("iscsi", "target", name),
         SecretUsage::Ceph(name) => ("ceph", "name", name),
+        SecretUsage::Volume(name) => ("volume", "volume", name),
     };
     let xml = build(|xml| {
         xml.create_element("secret").with_attributes([("ephemeral", "yes"), ("private", "yes")]).write_inner_content(
@@ -56,7 +59,7 @@ pub(super) fn define(connect: &Connect, uuid: Uuid, usage: &SecretUsage, value: 
     let secret = connect.define_secret_xml(&xml, 0).map_err(failed(format!("define secret {uuid}")))?;
     let set = failed(format!("set the value of secret {uuid}"));
     match usage {
-        SecretUsage::Iscsi(_) => secret.set_value(value.expose().as_bytes(), 0).map_err(set),
+        SecretUsage::Iscsi(_) | SecretUsage::Volume(_) => secret.set_value(value.expose().as_bytes(), 0).map_err(set),
         SecretUsage::Ceph(_) => {
             let key = Zeroizing::new(BASE64_STANDARD.decode(value.expose()).map_err(|_| LibvirtError::NotBase64 { uuid })?);
             secret.set_value(&key, 0).map_err(set)

@@ -44,6 +44,13 @@ impl ConnectionInfo {
         }
     }
 
+    /// The volume may be in several places at once, which only the agent knows: it is multiattach.
+    pub fn make_shared(&mut self) {
+        if let Self::Rbd(rbd) = self {
+            rbd.shared = true;
+        }
+    }
+
     /// The backend wants discards passed through.
     pub fn discard(&self) -> bool {
         match self {
@@ -85,8 +92,10 @@ impl ConnectionInfo {
 /// Connection info with `driver_volume_type` `iscsi`.
 #[derive(Debug, Clone)]
 pub struct IscsiConnection {
-    /// Every path the service named, the singular one first. Never empty.
+    /// Every path the service named, the singular one first. Empty only while `discovery` has yet to tell them.
     pub paths: Vec<IscsiPath>,
+    /// Where to ask for paths that the service did not name; none where it lists them all, and once it was asked.
+    pub discovery: Option<IscsiDiscovery>,
     /// CHAP, when `auth_method` is `CHAP`.
     pub chap: Option<ChapCredentials>,
     /// The volume may only be read (`access_mode` `ro`).
@@ -99,6 +108,19 @@ pub struct IscsiConnection {
     pub serial: Option<String>,
 }
 
+/// Whom to ask by which ways a LUN can be reached (`SendTargets`).
+#[derive(Debug, Clone)]
+pub struct IscsiDiscovery {
+    /// The portal to ask.
+    pub portal: Portal,
+    /// The target, where the service names it.
+    pub iqn: Option<String>,
+    /// The LUN, as this host's kernel numbers it.
+    pub lun: u64,
+    /// CHAP of the discovery session, when `discovery_auth_method` is `CHAP`. Not the target's own.
+    pub chap: Option<ChapCredentials>,
+}
+
 /// What a libvirt secret is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretKind {
@@ -106,6 +128,8 @@ pub enum SecretKind {
     Iscsi,
     /// A cephx key, written in base64; libvirt is given the bytes it stands for.
     Ceph,
+    /// The passphrase of an encrypted volume; libvirt is given its bytes.
+    Passphrase,
 }
 
 /// Connection info with `driver_volume_type` `rbd`.
@@ -125,6 +149,8 @@ pub struct RbdConnection {
     pub discard: bool,
     /// The service says the data is encrypted.
     pub encrypted: bool,
+    /// The image may be open elsewhere too.
+    pub shared: bool,
 }
 
 /// An RBD image. The same name in another pool or namespace is another image.

@@ -7,7 +7,7 @@
 //! ```
 //! The only way to a [`VerifiedDevice`] is [`VerifiedDevice::verify`], and a disk can only be described from one.
 
-use super::{DiskFormat, GIB, IscsiPath, NfsExport, Portal, RbdImage};
+use super::{DiskFormat, GIB, IscsiPath, NfsExport, Portal, RbdImage, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -22,6 +22,8 @@ pub enum ConnectedDevice {
     IscsiNetwork(IscsiNetworkDevice),
     /// An image that QEMU itself will open; the host's kernel has nothing of it.
     RbdNetwork(RbdNetworkDevice),
+    /// An image that this host's kernel has mapped as a block device.
+    RbdBlock(RbdBlockDevice),
     /// A file of a file system that is mounted on this host.
     File(FileDevice),
 }
@@ -37,6 +39,24 @@ pub struct RbdNetworkDevice {
     pub username: Option<String>,
     /// A libvirt secret that is on this host already and holds the user's key.
     pub secret: Option<Uuid>,
+    /// Ceph's configuration for QEMU's client; none takes the one of the system.
+    #[serde(default)]
+    pub conf_file: Option<PathBuf>,
+}
+
+/// An RBD image mapped by this host's kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RbdBlockDevice {
+    /// What the guest's disk is given: Bowline's own name, as [`BlockDevice::path`] is.
+    pub path: PathBuf,
+    /// The kernel's name now, such as `rbd0`. Only a hint: it changes from mapping to mapping.
+    pub kernel_name: String,
+    /// The image.
+    pub image: RbdImage,
+    /// The cluster's id (`fsid`): the same names in another cluster are another image.
+    pub cluster: String,
+    /// Monitors, as they were at the connect.
+    pub monitors: Vec<Portal>,
 }
 
 /// A disk in a file of a mounted file system.
@@ -97,6 +117,10 @@ pub enum Initiator {
 }
 
 impl Initiator {
+    const fn qemu() -> Self {
+        Self::Qemu
+    }
+
     /// The stable word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -119,6 +143,9 @@ pub enum ConnectIntent {
     },
     /// Open, or map, an RBD image.
     Rbd {
+        /// Who will open it. A record without it is of a version in which QEMU always did.
+        #[serde(default = "Initiator::qemu")]
+        initiator: Initiator,
         /// Which.
         image: RbdImage,
     },
@@ -135,7 +162,7 @@ impl ConnectedDevice {
     /// QEMU logs in itself, and needs a secret that is not on this host yet.
     pub fn wants_secret(&self) -> bool {
         match self {
-            Self::Block(_) | Self::File(_) => false,
+            Self::Block(_) | Self::RbdBlock(_) | Self::File(_) => false,
             Self::IscsiNetwork(device) => device.chap_username.is_some(),
             Self::RbdNetwork(device) => device.username.is_some() && device.secret.is_none(),
         }
@@ -145,6 +172,7 @@ impl ConnectedDevice {
     pub fn host_path(&self) -> Option<&std::path::Path> {
         match self {
             Self::Block(device) => Some(&device.path),
+            Self::RbdBlock(device) => Some(&device.path),
             Self::File(device) => Some(&device.path),
             Self::IscsiNetwork(_) | Self::RbdNetwork(_) => None,
         }
@@ -153,7 +181,7 @@ impl ConnectedDevice {
     /// Who is logged in.
     pub const fn initiator(&self) -> Initiator {
         match self {
-            Self::Block(_) | Self::File(_) => Initiator::Kernel,
+            Self::Block(_) | Self::RbdBlock(_) | Self::File(_) => Initiator::Kernel,
             Self::IscsiNetwork(_) | Self::RbdNetwork(_) => Initiator::Qemu,
         }
     }
@@ -166,6 +194,13 @@ pub struct DeviceIdentity {
     pub serial: Option<String>,
     /// Logical-unit designators of SCSI VPD page 0x83 as `naa.…`, `eui.…`, `t10.…` or `name.…`, in the page's order.
     pub wwids: Vec<String>,
+}
+
+impl DeviceIdentity {
+    /// It says nothing of itself: nothing can be proved with it.
+    pub fn is_empty(&self) -> bool {
+        self.serial.is_none() && self.wwids.is_empty()
+    }
 }
 
 /// Identity and size, read from the device itself.
@@ -186,6 +221,8 @@ pub struct ExpectedIdentity {
     pub serial: Option<String>,
     /// The identity journalled when this volume was attached here before.
     pub journalled: Option<DeviceIdentity>,
+    /// Identities of the other volumes attached here: no two volumes are one device.
+    pub others: Vec<(VolumeId, DeviceIdentity)>,
 }
 
 /// Why a device is not the volume.
@@ -205,6 +242,14 @@ pub enum IdentityMismatch {
         /// What was journalled.
         expected: DeviceIdentity,
         /// What the device says.
+        found: DeviceIdentity,
+    },
+    /// It is the device of another volume that is attached here.
+    #[error("the device is {found:?}, and so is that of volume {volume}, which is attached to this host")]
+    OfAnother {
+        /// The other volume.
+        volume: VolumeId,
+        /// What both say.
         found: DeviceIdentity,
     },
     /// The capacity does not fit.
@@ -238,7 +283,7 @@ impl VerifiedDevice {
         expected: &ExpectedIdentity,
     ) -> Result<Self, IdentityMismatch> {
         let found = &observed.identity;
-        if found.serial.is_none() && found.wwids.is_empty() {
+        if found.is_empty() {
             return Err(IdentityMismatch::Anonymous);
         }
         if let Some(serial) = &expected.serial
@@ -250,6 +295,9 @@ impl VerifiedDevice {
             && journalled != found
         {
             return Err(IdentityMismatch::Changed { expected: journalled.clone(), found: found.clone() });
+        }
+        if let Some((volume, _)) = expected.others.iter().find(|(_, identity)| identity == found) {
+            return Err(IdentityMismatch::OfAnother { volume: *volume, found: found.clone() });
         }
         if observed.size_bytes / GIB != expected.size_gib {
             return Err(IdentityMismatch::Size { expected_gib: expected.size_gib, found: observed.size_bytes });
@@ -281,7 +329,18 @@ mod tests {
     }
 
     fn expected(serial: Option<&str>) -> ExpectedIdentity {
-        ExpectedIdentity { size_gib: 2, serial: serial.map(str::to_owned), journalled: None }
+        ExpectedIdentity { size_gib: 2, serial: serial.map(str::to_owned), journalled: None, others: vec![] }
+    }
+
+    #[test]
+    fn records_of_versions_that_could_not_map_images_are_still_read() {
+        let intent = r#"{"rbd":{"image":{"pool":"p","namespace":null,"name":"n"}}}"#;
+        let intent: ConnectIntent = serde_json::from_str(intent).unwrap();
+        assert!(matches!(intent, ConnectIntent::Rbd { initiator: Initiator::Qemu, .. }), "{intent:?}");
+        let device =
+            r#"{"rbd-network":{"image":{"pool":"p","namespace":null,"name":"n"},"monitors":[],"username":null,"secret":null}}"#;
+        let device: ConnectedDevice = serde_json::from_str(device).unwrap();
+        assert_eq!(device.initiator(), Initiator::Qemu);
     }
 
     #[test]
@@ -310,6 +369,16 @@ mod tests {
         expected.journalled = Some(DeviceIdentity { serial: Some("old".into()), wwids: vec![] });
         let error = VerifiedDevice::verify(device(), observed(Some("new"), 2 * GIB), &expected).unwrap_err();
         assert!(matches!(error, IdentityMismatch::Changed { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_device_of_another_volume_is_refused() {
+        let other: VolumeId = "94333fbd-2aab-4a5a-befd-e30c2f7377fd".parse().unwrap();
+        let mut expected = expected(None);
+        expected.others = vec![(other, observed(Some("twin"), 0).identity)];
+        assert!(VerifiedDevice::verify(device(), observed(Some("own"), 2 * GIB), &expected).is_ok());
+        let error = VerifiedDevice::verify(device(), observed(Some("twin"), 2 * GIB), &expected).unwrap_err();
+        assert!(error.to_string().contains(&other.to_string()), "{error}");
     }
 
     #[test]

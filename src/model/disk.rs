@@ -1,6 +1,6 @@
 //! A guest's disk, described so that libvirt can be told of it.
 
-use super::{ConnectedDevice, DiskFormat, IscsiPath, Portal, RbdImage, VerifiedDevice, VolumeId};
+use super::{ConnectedDevice, DiskEncryption, DiskFormat, DiskTuning, IscsiPath, Portal, RbdImage, VerifiedDevice, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, str::FromStr};
 use uuid::Uuid;
@@ -82,6 +82,8 @@ pub enum DiskSource {
         monitors: Vec<Portal>,
         /// cephx, if the cluster wants it.
         auth: Option<DiskAuth>,
+        /// Ceph's configuration for QEMU's client; none takes the one of the system.
+        conf_file: Option<PathBuf>,
     },
     /// A file.
     File {
@@ -119,6 +121,12 @@ pub struct DiskSpec {
     pub shareable: bool,
     /// Pass discards through.
     pub discard: bool,
+    /// How it is driven.
+    pub tuning: DiskTuning,
+    /// QEMU decrypts it.
+    pub encryption: Option<DiskEncryption>,
+    /// Its place among the devices that the guest boots from, counted from 1.
+    pub boot_order: Option<u32>,
 }
 
 impl DiskSpec {
@@ -130,6 +138,7 @@ impl DiskSpec {
         };
         let source = match device.device() {
             ConnectedDevice::Block(block) => DiskSource::Block { path: block.path.clone() },
+            ConnectedDevice::RbdBlock(block) => DiskSource::Block { path: block.path.clone() },
             ConnectedDevice::IscsiNetwork(network) => DiskSource::Iscsi {
                 path: network.path.clone(),
                 initiator: network.initiator.clone(),
@@ -139,10 +148,22 @@ impl DiskSpec {
                 image: network.image.clone(),
                 monitors: network.monitors.clone(),
                 auth: auth(&network.username, network.secret.or(secret)),
+                conf_file: network.conf_file.clone(),
             },
             ConnectedDevice::File(file) => DiskSource::File { path: file.path.clone(), format: file.format },
         };
-        Self { volume, source, bus, target, read_only: false, shareable: false, discard: false }
+        Self {
+            volume,
+            source,
+            bus,
+            target,
+            read_only: false,
+            shareable: false,
+            discard: false,
+            tuning: DiskTuning::default(),
+            encryption: None,
+            boot_order: None,
+        }
     }
 
     /// `ua-<volume id>`.

@@ -6,24 +6,34 @@ mod connection_info;
 mod connector_properties;
 mod device;
 mod disk;
+mod disk_tuning;
+mod encryption;
 mod error_kind;
+mod finding;
 mod health;
+mod host_event;
 mod ids;
 mod secret;
 mod volume;
 
 pub use connection_info::{
-    CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiPath, NfsConnection, NfsExport, Portal,
-    PortalError, RbdConnection, RbdImage, SecretKind,
+    CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiDiscovery, IscsiPath, NfsConnection,
+    NfsExport, Portal, PortalError, RbdConnection, RbdImage, SecretKind,
 };
 pub use connector_properties::ConnectorProperties;
 pub use device::{
     BlockDevice, ConnectIntent, ConnectedDevice, DeviceIdentity, ExpectedIdentity, FileDevice, IdentityMismatch, Initiator,
-    IscsiNetworkDevice, MultipathMap, ObservedIdentity, RbdNetworkDevice, VerifiedDevice,
+    IscsiNetworkDevice, MultipathMap, ObservedIdentity, RbdBlockDevice, RbdNetworkDevice, VerifiedDevice,
 };
 pub use disk::{DiskAuth, DiskBus, DiskSource, DiskSpec, disk_alias};
+pub use disk_tuning::{
+    BlockSizes, DiskCache, DiskIo, DiskTuning, DiskWishes, IoLimit, IoThreads, IoTune, IoTuneError, VolumeTraits,
+};
+pub use encryption::{DiskEncryption, LUKS_HEAD_BYTES, LuksError, LuksVersion, VolumeEncryption, check_luks_header};
 pub use error_kind::ErrorKind;
+pub use finding::{Finding, Verdict};
 pub use health::{Fault, Health};
+pub use host_event::HostEvent;
 pub use ids::{AttachmentId, GuestUuid, IdError, OperationId, VolumeId};
 pub use secret::Secret;
 pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment};

@@ -1,6 +1,6 @@
 //! The volume service's things, as much of them as the agent needs.
 
-use super::{AttachmentId, ConnectionInfo, GuestUuid, VolumeId};
+use super::{AttachmentId, ConnectionInfo, GuestUuid, VolumeId, VolumeTraits};
 
 /// A volume as the service describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct NewVolume {
     pub size_gib: u64,
     /// Volume type; `None` takes the service's default.
     pub volume_type: Option<String>,
+    /// Several guests may have it at once. Cinder itself takes this from the volume type alone.
+    pub multiattach: bool,
 }
 
 /// Where an attachment stands in the service.
@@ -88,4 +90,6 @@ pub struct Attachment {
     pub summary: AttachmentSummary,
     /// How to connect; `None` until a connector was given.
     pub connection: Option<ConnectionInfo>,
+    /// What connection info says beside that.
+    pub traits: VolumeTraits,
 }

@@ -168,7 +168,10 @@ async fn nobody_listening_is_unavailable_and_certainly_not_done() {
     let address = server.address;
     drop(server);
     tokio::task::yield_now().await;
-    let error = service.create_volume(&NewVolume { name: "n".into(), size_gib: 1, volume_type: None }).await.unwrap_err();
+    let error = service
+        .create_volume(&NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false })
+        .await
+        .unwrap_err();
     assert_eq!((error.kind(), error.outcome_unknown()), (ErrorKind::Unavailable, false));
     assert_eq!(error.to_string(), format!("cannot create volume \"n\": cannot reach http://{address}"));
 }

@@ -8,6 +8,9 @@ use serde::Deserialize;
 /// its aliases). `volume` once meant API v1.
 const SERVICE_TYPES: [&str; 4] = ["block-storage", "block-store", "volumev3", "volume"];
 
+/// The type of the key manager in a catalog.
+const KEY_MANAGER: &str = "key-manager";
+
 /// One service of Keystone's catalog.
 #[derive(Debug, Deserialize)]
 pub(super) struct CatalogEntry {
@@ -65,6 +68,34 @@ pub(super) fn volume_endpoint(
         .collect();
     let offered = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
     Err(none(config, super::fault::printable(&offered, 1000)))
+}
+
+/// The key manager's base address, ending in `/v1`.
+pub(super) fn key_manager_endpoint(config: &CloudConfig, catalog: &[CatalogEntry]) -> Result<Url, OpenstackError> {
+    let endpoints = catalog.iter().filter(|entry| entry.service_type == KEY_MANAGER).flat_map(|entry| &entry.endpoints);
+    let mut usable = endpoints
+        .filter(|endpoint| endpoint.interface.trim_end_matches("URL") == config.interface.as_str())
+        .filter(|endpoint| config.region_name.is_none() || endpoint.region() == config.region_name.as_deref())
+        .filter_map(|endpoint| key_manager_address(&endpoint.url));
+    usable.next().ok_or_else(|| OpenstackError::NoKeyManager {
+        cloud: config.name.clone(),
+        problem: format!("Keystone's catalog has no {} endpoint of type {KEY_MANAGER}", config.interface.as_str()),
+    })
+}
+
+/// A key manager's address with `/v1` in its path: catalogs have it with and without.
+pub(super) fn key_manager_address(text: &str) -> Option<Url> {
+    let mut url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    url.set_query(None);
+    url.set_fragment(None);
+    let has_version = url.path_segments()?.any(|segment| segment == "v1");
+    let mut path = url.path_segments_mut().ok()?;
+    path.pop_if_empty();
+    if !has_version {
+        path.push("v1");
+    }
+    drop(path);
+    Some(url)
 }
 
 fn none(config: &CloudConfig, offered: String) -> OpenstackError {
@@ -163,6 +194,20 @@ mod tests {
             assert_eq!(volume_endpoint(&config, &[], Some("p9")).unwrap().as_str(), want);
         }
         assert!(volume_endpoint(&config(None, Interface::Public, Some("http://h/v2/p")), &[], None).is_err());
+    }
+
+    #[test]
+    fn the_key_manager_is_found_with_or_without_its_version() {
+        let entry = |url: &str| {
+            let endpoints = json!([{"interface": "public", "region": "A", "url": url}]);
+            serde_json::from_value(json!([{"type": "key-manager", "endpoints": endpoints}])).unwrap()
+        };
+        for (given, want) in [("http://h:9311", "http://h:9311/v1"), ("http://h/key-manager/v1/", "http://h/key-manager/v1")] {
+            let catalog: Vec<CatalogEntry> = entry(given);
+            assert_eq!(key_manager_endpoint(&config(None, Interface::Public, None), &catalog).unwrap().as_str(), want);
+        }
+        let error = key_manager_endpoint(&config(None, Interface::Internal, None), &entry("http://h")).unwrap_err();
+        assert!(error.to_string().contains("key-manager"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::connection_info::ConnectionInfoError;
 use crate::model::{AttachmentId, ErrorKind, GuestUuid, VolumeId};
 use std::{error::Error, fmt, path::PathBuf, sync::Arc};
+use uuid::Uuid;
 
 /// What was asked of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,13 @@ pub enum Operation {
     CreateVolume(String),
     /// `DELETE /volumes/{id}`.
     DeleteVolume(VolumeId),
+    /// `POST /volumes/{id}/action` with `os-extend`.
+    ExtendVolume {
+        /// Which volume.
+        volume: VolumeId,
+        /// The size it is to have, GiB.
+        size_gib: u64,
+    },
     /// `POST /attachments`.
     CreateAttachment {
         /// For which volume.
@@ -42,6 +50,10 @@ pub enum Operation {
     ListAttachments(Option<VolumeId>),
     /// `DELETE /attachments/{id}`.
     DeleteAttachment(AttachmentId),
+    /// `GET /volumes/{id}/encryption`.
+    ShowEncryption(VolumeId),
+    /// `GET /secrets/{id}/payload` of the key manager.
+    FetchKey(Uuid),
 }
 
 impl Operation {
@@ -55,6 +67,8 @@ impl Operation {
                 | Self::ListVolumes
                 | Self::ShowAttachment(_)
                 | Self::ListAttachments(_)
+                | Self::ShowEncryption(_)
+                | Self::FetchKey(_)
         )
     }
 }
@@ -68,6 +82,7 @@ impl fmt::Display for Operation {
             Self::ListVolumes => f.write_str("list volumes"),
             Self::CreateVolume(name) => write!(f, "create volume {name:?}"),
             Self::DeleteVolume(id) => write!(f, "delete volume {id}"),
+            Self::ExtendVolume { volume, size_gib } => write!(f, "extend volume {volume} to {size_gib} GiB"),
             Self::CreateAttachment { volume, guest } => write!(f, "create an attachment of volume {volume} for guest {guest}"),
             Self::UpdateAttachment(id) => write!(f, "give attachment {id} this host's connector"),
             Self::CompleteAttachment(id) => write!(f, "complete attachment {id}"),
@@ -75,6 +90,8 @@ impl fmt::Display for Operation {
             Self::ListAttachments(Some(volume)) => write!(f, "list the attachments of volume {volume}"),
             Self::ListAttachments(None) => f.write_str("list attachments"),
             Self::DeleteAttachment(id) => write!(f, "delete attachment {id}"),
+            Self::ShowEncryption(id) => write!(f, "look up how volume {id} is encrypted"),
+            Self::FetchKey(id) => write!(f, "get key {id} from the key manager"),
         }
     }
 }
@@ -126,6 +143,22 @@ pub enum OpenstackError {
         interface: &'static str,
         /// What is in the catalog instead.
         offered: String,
+    },
+    /// There is no key manager to ask.
+    #[error("cloud {cloud:?} has no usable key manager: {problem}; set key_manager.endpoint or key_manager.cloud")]
+    NoKeyManager {
+        /// Entry of clouds.yaml.
+        cloud: String,
+        /// What is missing.
+        problem: String,
+    },
+    /// A volume is encrypted in a way that cannot be carried out here.
+    #[error("volume {volume} cannot be decrypted: {problem}")]
+    Encryption {
+        /// Which volume.
+        volume: VolumeId,
+        /// Why not.
+        problem: String,
     },
     /// The peer could not be reached, or the connection broke.
     #[error("cannot {operation}: {} {peer}", if *sent { "lost the connection to" } else { "cannot reach" })]
@@ -228,7 +261,7 @@ impl OpenstackError {
             Self::NoCloudsFile { .. } | Self::UnreadableFile { .. } | Self::CloudsFile { .. } | Self::Tls { .. } => {
                 ErrorKind::InvalidInput
             }
-            Self::NoEndpoint { .. } => ErrorKind::Unsupported,
+            Self::NoEndpoint { .. } | Self::NoKeyManager { .. } | Self::Encryption { .. } => ErrorKind::Unsupported,
             Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::NoAnswer { .. } | Self::WaitedTooLong { .. } => ErrorKind::Timeout,
             Self::Refused { operation, status, message, .. } => refusal_kind(operation, *status, message),

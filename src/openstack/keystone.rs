@@ -21,6 +21,8 @@ pub(super) struct Grant {
     pub(super) lifetime: Duration,
     pub(super) project_id: Option<String>,
     pub(super) catalog: Vec<CatalogEntry>,
+    /// Names of the roles the token has in its project.
+    pub(super) roles: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +37,13 @@ struct TokenBody {
     project: Option<Project>,
     #[serde(default)]
     catalog: Vec<CatalogEntry>,
+    #[serde(default)]
+    roles: Vec<Role>,
+}
+
+#[derive(Deserialize)]
+struct Role {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +123,13 @@ fn read(answer: &Answer, operation: &Operation) -> Result<Grant, OpenstackError>
     let until: Timestamp = body.expires_at.parse().map_err(unreadable)?;
     let from = body.issued_at.map_or_else(|| Ok(Timestamp::now()), |text| text.parse()).map_err(unreadable)?;
     let lifetime = until.duration_since(from).try_into().unwrap_or(Duration::ZERO);
-    Ok(Grant { token: Secret::new(token), lifetime, project_id: body.project.map(|project| project.id), catalog: body.catalog })
+    Ok(Grant {
+        token: Secret::new(token),
+        lifetime,
+        project_id: body.project.map(|project| project.id),
+        catalog: body.catalog,
+        roles: body.roles.into_iter().map(|role| role.name).collect(),
+    })
 }
 
 /// `auth_url` may stand with or without the version; `v2.0` is left over in many files.

@@ -12,15 +12,23 @@ mod attachments;
 mod cloud_config;
 mod clouds_yaml;
 mod connection_info;
+mod encryption;
 mod endpoint;
 mod error;
+mod examine;
 mod fault;
 mod http;
+mod key_manager;
 mod keystone;
+mod qos;
 mod session;
 mod volume_service;
 mod volumes;
 mod wire;
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 #[cfg(test)]
 mod behaviour_tests;
@@ -30,5 +38,7 @@ mod test_server;
 pub use cloud_config::{ApplicationCredential, AuthMethod, CloudConfig, Domain, Interface, NamedOrId, PasswordUser, Scope};
 pub use connection_info::ConnectionInfoError;
 pub use error::{OpenstackError, Operation};
+pub use examine::Examined;
 pub use http::HttpOptions;
+pub use key_manager::KeyManager;
 pub use volume_service::{Outcome, VolumeService};

@@ -32,8 +32,10 @@ const MARGIN_DIVISOR: u32 = 4;
 pub(super) struct Access {
     /// Ready for the header, marked so that it is never printed; `None` where no token is used.
     pub(super) token: Option<HeaderValue>,
-    /// The volume service; `None` for a session that is only asked for tokens.
+    /// The volume service, or the key manager; `None` for a session that is only asked for tokens.
     pub(super) endpoint: Option<Url>,
+    /// Roles of the token, where a Keystone told.
+    pub(super) roles: Option<Vec<String>>,
     renew_at: Option<Instant>,
 }
 
@@ -42,8 +44,13 @@ pub(super) struct Session {
     http: Http,
     config: CloudConfig,
     role: &'static str,
+    /// Where the key manager is, if that was configured.
+    keys_at: Option<Url>,
     state: Mutex<State>,
 }
+
+/// The role of a session with the key manager.
+const KEYS_ROLE: &str = "key manager's user";
 
 #[derive(Default)]
 struct State {
@@ -54,12 +61,17 @@ struct State {
 impl Session {
     /// A session for the requests themselves.
     pub(super) fn user(http: Http, config: CloudConfig) -> Self {
-        Self { http, config, role: "user", state: Mutex::default() }
+        Self { http, config, role: "user", keys_at: None, state: Mutex::default() }
     }
 
     /// A session whose token vouches that a service is asking (`X-Service-Token`).
     pub(super) fn service_user(http: Http, config: CloudConfig) -> Self {
-        Self { http, config, role: "service user", state: Mutex::default() }
+        Self { http, config, role: "service user", keys_at: None, state: Mutex::default() }
+    }
+
+    /// A session for the key manager, at this address or where Keystone's catalog says.
+    pub(super) fn key_manager(http: Http, config: CloudConfig, endpoint: Option<Url>) -> Self {
+        Self { http, config, role: KEYS_ROLE, keys_at: endpoint, state: Mutex::default() }
     }
 
     /// Whether a fresh token can be had after a 401.
@@ -112,23 +124,38 @@ impl Session {
 
     fn granted(&self, operation: &Operation, grant: Grant) -> Result<Access, OpenstackError> {
         let endpoint = match self.role {
+            KEYS_ROLE => Some(match &self.keys_at {
+                Some(address) => address.clone(),
+                None => endpoint::key_manager_endpoint(&self.config, &grant.catalog)?,
+            }),
             "user" => Some(endpoint::volume_endpoint(&self.config, &grant.catalog, grant.project_id.as_deref())?),
             _ => None,
         };
         self.warn_if_exposed(endpoint.as_ref());
         let renew_at = Instant::now() + grant.lifetime.saturating_sub(MARGIN.min(grant.lifetime / MARGIN_DIVISOR));
         tracing::debug!(role = self.role, lifetime_s = grant.lifetime.as_secs(), "Keystone granted a token");
-        Ok(Access { token: Some(header(operation, &grant.token)?), endpoint, renew_at: Some(renew_at) })
+        Ok(Access {
+            token: Some(header(operation, &grant.token)?),
+            endpoint,
+            roles: Some(grant.roles),
+            renew_at: Some(renew_at),
+        })
     }
 
     fn fixed(&self, token: Option<&Secret>, address: &str) -> Result<Access, OpenstackError> {
-        let mut config = self.config.clone();
-        config.volume_endpoint.get_or_insert_with(|| address.to_owned());
-        let endpoint = endpoint::volume_endpoint(&config, &[], None)?;
+        let endpoint = match (self.role, &self.keys_at) {
+            (KEYS_ROLE, Some(address)) => address.clone(),
+            (KEYS_ROLE, None) => endpoint::key_manager_endpoint(&self.config, &[])?,
+            _ => {
+                let mut config = self.config.clone();
+                config.volume_endpoint.get_or_insert_with(|| address.to_owned());
+                endpoint::volume_endpoint(&config, &[], None)?
+            }
+        };
         self.warn_if_exposed(Some(&endpoint));
         let operation = Operation::Authenticate { role: self.role };
         let token = token.map(|token| header(&operation, token)).transpose()?;
-        Ok(Access { token, endpoint: Some(endpoint), renew_at: None })
+        Ok(Access { token, endpoint: Some(endpoint), roles: None, renew_at: None })
     }
 
     fn warn_if_exposed(&self, url: Option<&Url>) {

@@ -105,6 +105,19 @@ impl VolumeService {
         self.inner.service_user.is_some()
     }
 
+    /// The service user's token, where one is set up.
+    pub(super) async fn service_access(&self) -> Option<Result<Arc<Access>, OpenstackError>> {
+        match &self.inner.service_user {
+            Some(session) => Some(session.access(None).await),
+            None => None,
+        }
+    }
+
+    /// Whether the user's token comes from a Keystone.
+    pub(super) fn has_keystone(&self) -> bool {
+        self.inner.user.is_renewable()
+    }
+
     /// Sends one call, again where that is safe. Any status outside 2xx is an error.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer, OpenstackError> {
         let body = call.body.as_ref().map(|body| body.to_string().into_bytes());

@@ -92,6 +92,9 @@ impl VolumeService {
         if let Some(volume_type) = &new.volume_type {
             volume = with(volume, "volume_type", volume_type.as_str());
         }
+        if new.multiattach {
+            volume = with(volume, "multiattach", true);
+        }
         let call = Call {
             method: Method::POST,
             body: Some(json!({"volume": volume})),
@@ -110,6 +113,32 @@ impl VolumeService {
             ..Call::get(Operation::DeleteVolume(id), format!("volumes/{id}"))
         };
         self.call(call).await.map(drop)
+    }
+
+    /// Asks for a larger volume, attached or not; [`VolumeService::wait_volume_extended`] tells the end. Never sent twice: a
+    /// second one would be refused, or be another extension.
+    pub async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> Result<(), OpenstackError> {
+        let call = Call {
+            method: Method::POST,
+            body: Some(json!({"os-extend": {"new_size": size_gib}})),
+            repeat: Repeat::Never,
+            ..Call::get(Operation::ExtendVolume { volume: id, size_gib }, format!("volumes/{id}/action"))
+        };
+        self.call(call).await.map(drop)
+    }
+
+    /// Waits until a volume is not being extended any more, and gives the volume: its size tells what became of it. Ends early
+    /// when the extension fails.
+    pub async fn wait_volume_extended(&self, id: VolumeId, deadline: Instant) -> Result<Volume, OpenstackError> {
+        self.wait(id, "extended", deadline, |found| {
+            let volume = found?;
+            match volume.status.as_str() {
+                "extending" => Ok(Look::NotYet(volume.status)),
+                status if status.starts_with("error") => Err(failed(id, status, "extended")),
+                _ => Ok(Look::Done(volume)),
+            }
+        })
+        .await
     }
 
     /// Waits until a volume's status is `want`, and gives the volume. Ends early when the status becomes an error.

@@ -1,6 +1,6 @@
 //! The volume service's JSON, as far as it is read, and its conversion into the model.
 
-use super::{OpenstackError, connection_info};
+use super::{OpenstackError, connection_info, qos};
 use crate::model::{
     Attachment, AttachmentId, AttachmentStatus, AttachmentSummary, GuestUuid, Volume, VolumeAttachment, VolumeId,
 };
@@ -143,6 +143,8 @@ impl WireAttachment {
     /// With its connection info, checked.
     pub(super) fn into_attachment(self) -> Result<Attachment, OpenstackError> {
         let summary = self.summary();
+        let traits = qos::parse(&self.connection_info)
+            .map_err(|source| OpenstackError::ConnectionInfo { attachment: summary.id, source })?;
         let mut connection = connection_info::parse(self.connection_info)
             .map_err(|source| OpenstackError::ConnectionInfo { attachment: summary.id, source })?;
         // Cinder's `access_mode` tells of the volume; what this attachment was made for stands beside it.
@@ -151,7 +153,7 @@ impl WireAttachment {
         {
             connection.make_read_only();
         }
-        Ok(Attachment { summary, connection })
+        Ok(Attachment { summary, connection, traits })
     }
 }
 

@@ -48,7 +48,7 @@ impl HostRig {
     fn keep_logs(&self) {
         let folder = log_folder(&self.name);
         let _ = fs::create_dir_all(&folder);
-        let logs = "tail -n +1 /run/rig/*.log /run/rig/*.err /run/guest-*.log /run/bowline*.log /run/lying.log /run/target/*.log /var/log/libvirt/*.log /var/log/libvirt/qemu/*.log";
+        let logs = "tail -n +1 /run/rig/*.log /run/rig/*.err /run/guest-*.log /run/bowline*.log /run/lying.log /run/target/*.log /run/openstack/log/* /var/log/libvirt/*.log /var/log/libvirt/qemu/*.log";
         let output = self.exec(logs);
         let _ = fs::write(folder.join("rig.log"), output.stdout);
         eprintln!("logs of the host rig: {}", folder.display());

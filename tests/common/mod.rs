@@ -8,11 +8,13 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod cases;
+pub mod growth;
 mod guest;
 mod host_rig;
 mod install_tree;
 mod machine;
 mod node;
+pub mod sharing;
 mod site;
 
 pub use guest::Guest;

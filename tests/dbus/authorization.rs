@@ -1,6 +1,7 @@
 //! Who gets through: root, and whom polkit lets.
 
 use super::support::{Bus, FakeAgent, FakePolkit, Policy, Ran, Verdict, am_root, bowline, bowline_as_nobody, run};
+use bowline::agent::api::AgentApi as _;
 use bowline::agent::dbus::{Served, serve};
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ async fn without_polkit_only_root_gets_through() {
         vec!["volume", "show", "one"],
         vec!["volume", "create", "x", "--size", "1"],
         vec!["volume", "delete", "one"],
+        vec!["extend", "one", "2"],
     ] {
         let arguments = [arguments, vec!["--json"]].concat();
         assert_denied(&run(bowline_as_nobody(&bus, &arguments)).await, "polkit is not running");
@@ -74,7 +76,11 @@ async fn polkit_decides_about_everybody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_method_has_its_action() {
-    let (bus, _agent, _served) = stage().await;
+    let (bus, agent, _served) = stage().await;
+    let polkit = FakePolkit::start(&bus, Verdict::Authorized).await;
+    run(bowline(&bus, &["attach", "fail-stuck", "guest", "--json"])).await;
+    let stuck = agent.operations()[0].id.to_string();
+    polkit.leave().await;
     let polkit = FakePolkit::start(&bus, Verdict::Refused).await;
     for (arguments, action) in [
         (vec!["attach", "one", "guest"], "attach"),
@@ -84,6 +90,9 @@ async fn each_method_has_its_action() {
         (vec!["volume", "show", "one"], "list"),
         (vec!["volume", "create", "x", "--size", "1"], "manage-volumes"),
         (vec!["volume", "delete", "one"], "manage-volumes"),
+        (vec!["extend", "one", "2"], "manage-volumes"),
+        (vec!["extend", "one", "2", "--dry-run"], "list"),
+        (vec!["abandon", &stuck, "--yes"], "abandon"),
     ] {
         let ran = run(bowline_as_nobody(&bus, &arguments)).await;
         assert_eq!(ran.code, 5, "{ran:?}");

@@ -2,8 +2,8 @@
 
 use super::support::{Bus, HELD, Policy, Stage, bowline, run, volume_id};
 use bowline::{
-    agent::api::{AttachRequest, Request},
-    model::DiskBus,
+    agent::api::{AttachRequest, ExtendRequest, Request},
+    model::{DiskBus, DiskWishes},
 };
 use serde_json::json;
 use std::process::Stdio;
@@ -27,13 +27,30 @@ async fn attach_tells_each_step_with_its_time_and_what_came_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_option_reaches_the_agent() {
     let stage = Stage::new().await;
-    stage.bowline(&["attach", "one", "guest", "--bus", "scsi", "--target", "sdc", "--read-only"]).await.succeeded();
+    stage
+        .bowline(&[
+            "attach",
+            "one",
+            "guest",
+            "--bus",
+            "scsi",
+            "--target",
+            "sdc",
+            "--read-only",
+            "--tag",
+            "db",
+            "--boot-order",
+            "2",
+        ])
+        .await
+        .succeeded();
     let request = AttachRequest {
         volume: "one".into(),
         guest: "guest".into(),
         bus: Some(DiskBus::Scsi),
         target: Some("sdc".into()),
         read_only: true,
+        wishes: DiskWishes { tag: Some("db".into()), boot_order: Some(2) },
     };
     assert_eq!(stage.agent.requests(), [Request::Attach(request)]);
 }
@@ -69,6 +86,42 @@ async fn json_has_the_documented_shapes() {
 
     let detached = stage.bowline(&["detach", "one", "guest", "--json"]).await.json();
     assert_eq!((&detached["operation"]["kind"], detached.get("attachment")), (&json!("detach"), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extend_reaches_the_agent_and_is_told_as_the_volumes() {
+    let stage = Stage::new().await;
+    let ran = stage.bowline(&["extend", "one", "7"]).await;
+    let told = format!("extended volume {} in 113.0 ms, seen by guest guest\n", volume_id("one"));
+    assert!(ran.code == 0 && ran.stdout.ends_with(&told), "{ran:?}");
+    assert_eq!(stage.agent.requests(), [Request::Extend(ExtendRequest { volume: "one".into(), size_gib: 7 })]);
+    let plan = stage.bowline(&["extend", "one", "7", "--dry-run"]).await;
+    assert!(plan.stdout.starts_with(&format!("would extend volume {} (", volume_id("one"))), "{plan:?}");
+    assert_eq!(stage.agent.requests().len(), 1, "a dry run is none");
+    assert_eq!(stage.bowline(&["extend", "one", "0"]).await.code, 2);
+    let failed = stage.bowline(&["extend", "fail-unavailable", "7"]).await;
+    assert!(
+        failed.stderr.starts_with(&format!("error: extend of volume {} failed", volume_id("fail-unavailable"))),
+        "{failed:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn giving_up_wants_to_be_meant_and_tells_what_is_left() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.bowline(&["detach", "fail-stuck"]).await.code, 13);
+    let operations = stage.bowline(&["operations", "--json"]).await.json();
+    let id = operations["operations"][0]["id"].as_str().unwrap().to_owned();
+    let unmeant = stage.bowline(&["abandon", &id]).await;
+    assert_eq!(unmeant.code, 2, "{unmeant:?}");
+    assert!(unmeant.stderr.contains("the target said stuck") && unmeant.stderr.contains("--yes"), "{unmeant:?}");
+    let meant = stage.bowline(&["abandon", &id, "--yes"]).await;
+    assert_eq!(meant.code, 0, "{meant:?}");
+    assert!(meant.stdout.contains("left behind: a session") && meant.stdout.contains("by hand: log out"), "{meant:?}");
+    assert_eq!(stage.bowline(&["show", &id, "--json"]).await.json()["operation"]["state"], "abandoned");
+    assert_eq!(stage.bowline(&["operations", "--json"]).await.json()["operations"], json!([]), "nobody is at it");
+    assert_eq!(stage.bowline(&["abandon", &id, "--yes"]).await.code, 4);
+    assert_eq!(stage.bowline(&["abandon", "not-an-id", "--yes"]).await.code, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,4 +215,22 @@ fn without_escapes(text: &str) -> String {
     let first = parts.next().unwrap_or_default().to_owned();
     let rest = parts.map(|part| part.split_once(|letter: char| letter.is_ascii_alphabetic()).map_or(part, |(_, rest)| rest));
     first + &rest.collect::<String>()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tells_what_the_agent_found_and_fails_with_it() {
+    let stage = Stage::new().await;
+    let ran = stage.bowline(&["doctor"]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let found = "cloud\n  FAILURE  volume service: it is away\n           mend it with: start it";
+    assert!(ran.stdout.contains(found) && ran.stdout.contains("  ok       bowlined: running"), "{ran:?}");
+    assert!(ran.stderr.contains(" cannot work"), "{ran:?}");
+
+    let bus = Bus::start(Policy::Open);
+    let ran = run(bowline(&bus, &["doctor", "--json"])).await;
+    assert_eq!(ran.code, 1, "without an agent: {ran:?}");
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let away = report["findings"].as_array().unwrap().iter().find(|found| found["check"] == "bowlined").unwrap();
+    assert_eq!(away["verdict"], "failure");
+    assert!(away["remedy"].as_str().unwrap().contains("systemctl start bowlined"), "{away}");
 }

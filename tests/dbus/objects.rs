@@ -148,3 +148,33 @@ async fn an_agent_that_is_faster_than_the_bus_still_has_all_its_objects_there() 
     assert_eq!(listed.len(), 200);
     assert!(listed.iter().all(|path| added.contains(path)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_health_is_one_signal_with_all_that_changed() {
+    let stage = Stage::new().await;
+    let mut stream = signals(&stage).await;
+    stage.attach("one").await;
+    until_finished(&mut stream).await;
+    stage.agent.lose("one");
+    let changed = loop {
+        let message = next(&mut stream).await;
+        if member(&message) == "PropertiesChanged" {
+            let (interface, changed, _): (String, HashMap<String, OwnedVariant>, Vec<String>) =
+                message.body().deserialize().unwrap();
+            if interface == "org.bowline.Attachment1" {
+                break changed;
+            }
+        }
+    };
+    assert_eq!(text(&changed["Health"]), "lost");
+    assert_eq!(u64::try_from(changed["HealthSince"].clone()).unwrap(), 1_700_000_002_000_000);
+    let faults = Vec::<(String, String, u64)>::try_from(changed["Faults"].clone()).unwrap();
+    assert_eq!(faults, [("10.0.0.1:3260".into(), "it does not answer".into(), 1_700_000_002_000_000)]);
+    let list = stage.bowline(&["list"]).await;
+    assert!(list.stdout.contains("lost"), "{list:?}");
+    let shown = stage.bowline(&["list", "--json"]).await.json()["attachments"][0]["health"].clone();
+    assert_eq!((shown["state"].as_str(), shown["faults"][0]["part"].as_str()), (Some("lost"), Some("10.0.0.1:3260")));
+    let id = stage.bowline(&["list", "--json"]).await.json()["attachments"][0]["id"].as_str().unwrap().to_owned();
+    let shown = stage.bowline(&["show", &id]).await;
+    assert!(shown.stdout.contains("fault       10.0.0.1:3260: it does not answer, since 2023-11-14T"), "{shown:?}");
+}

@@ -10,6 +10,7 @@
  * and answers one line, which starts with the command's own word:
  *   ls                               "+ ..." for each disk, then "ls end"
  *   r NAME OFFSET LENGTH             "r NAME ok TEXT" or "r NAME error REASON"
+ *   q NAME                           "q NAME LOGICAL PHYSICAL RO QUEUES": block sizes in bytes, 1 if read-only, virtqueues in use
  *   w NAME OFFSET TEXT               "w NAME ok" (written and flushed) or "w NAME error REASON"
  *   off                              powers off
  * Reads and writes bypass the page cache: they are the disk's word, not a memory of it.
@@ -184,6 +185,32 @@ static void write_disk(const char *name, long long offset, const char *text)
         close(disk);
 }
 
+/* A number from the disk's folder in sysfs, "?" if there is none. */
+static void print_property(const char *name, const char *file)
+{
+    char path[300], text[64];
+    snprintf(path, sizeof path, "/sys/block/%s/%s", name, file);
+    printf(" %s", read_file(path, text, sizeof text) > 0 ? text : "?");
+}
+
+static void show_queue(const char *name)
+{
+    char path[300];
+    int queues = 0;
+    printf("q %s", name);
+    print_property(name, "queue/logical_block_size");
+    print_property(name, "queue/physical_block_size");
+    print_property(name, "ro");
+    snprintf(path, sizeof path, "/sys/block/%s/mq", name);
+    DIR *folder = opendir(path);
+    struct dirent *entry;
+    while (folder && (entry = readdir(folder)))
+        queues += entry->d_name[0] != '.';
+    if (folder)
+        closedir(folder);
+    say(" %d\n", queues);
+}
+
 static void obey(char *line)
 {
     char name[64];
@@ -195,6 +222,8 @@ static void obey(char *line)
     } else if (sscanf(line, "w %63s %lld %n", name, &offset, &text_at) == 2 && offset >= 0 && text_at > 0 &&
                line[text_at] && strlen(line + text_at) <= LENGTH_MAX) {
         write_disk(name, offset, line + text_at);
+    } else if (sscanf(line, "q %63s", name) == 1) {
+        show_queue(name);
     } else if (!strcmp(line, "ls")) {
         list_disks();
     } else if (!strcmp(line, "off")) {

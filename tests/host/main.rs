@@ -6,4 +6,8 @@
 mod attach;
 #[path = "../common/mod.rs"]
 mod common;
+mod extend;
+mod guest_side;
+mod health;
+mod rbd;
 mod rig;

@@ -19,6 +19,7 @@ fn units_and_policies_are_what_the_system_accepts() {
         assert_eq!(may("member", action), 0, "a member of the group 'bowline' asks to {action}");
         assert_eq!(may("stranger", action), NEEDS_AUTHENTICATION, "a stranger asks to {action}");
     }
+    assert_eq!(may("member", "abandon"), NEEDS_AUTHENTICATION, "giving up is the administrator's alone");
     assert_eq!(may("stranger", "list"), 0, "a stranger looks");
 
     let own = "busctl call org.freedesktop.DBus / org.freedesktop.DBus RequestName su org.bowline.Agent1 0";

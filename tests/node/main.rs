@@ -5,7 +5,14 @@
 mod attach;
 #[path = "../common/mod.rs"]
 mod common;
+mod extend;
+mod health;
 mod install;
+mod iscsi;
+mod krbd;
+mod multipath;
 mod nfs;
+mod nfs_servers;
 mod rbd;
+mod rbd_holders;
 mod rig;

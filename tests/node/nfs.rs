@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Guest, Machine, Node, Services, Site};
 
-const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(30);
 /// How long an export may take; the tests of dead servers wait for it.
-const MOUNT_TIMEOUT_S: u64 = 5;
+pub(super) const MOUNT_TIMEOUT_S: u64 = 5;
 
-fn in_node(name: &str, test: impl FnOnce(&Site<'_, Node>, &Guest<'_>)) {
+pub(super) fn in_node(name: &str, test: impl FnOnce(&Site<'_, Node>, &Guest<'_>)) {
     let node = Node::with_bowline(name);
     node.ok("nfs-up");
-    start_service(&node);
+    start_service(&node, "127.0.0.1:/");
     node.ok("mkdir -p /etc/bowline/bowlined.d");
     node.write("/etc/bowline/bowlined.d/10-cloud.toml", "[cloud]\nfile = \"/var/lib/bowline-backend/clouds.yaml\"");
     node.write("/etc/bowline/bowlined.d/20-test.toml", &format!("[nfs]\nmount_timeout_s = {MOUNT_TIMEOUT_S}"));
@@ -23,13 +23,17 @@ fn in_node(name: &str, test: impl FnOnce(&Site<'_, Node>, &Guest<'_>)) {
     test(&site, &guest);
 }
 
-fn start_service(node: &Node) {
-    node.ok("setsid nfs-service 127.0.0.1:/ /srv/nfs >/run/nfs-service.log 2>&1 </dev/null &
-        wait-for-line /run/nfs-service.log ready:");
+/// Starts the stand-in, which says of its volumes that they are files of this export.
+pub(super) fn start_service(node: &Node, export: &str) {
+    node.ok(&format!(
+        "[ ! -e /run/nfs-service.pid ] || {{ p=$(cat /run/nfs-service.pid); kill $p; timeout 20 tail --pid=$p -f /dev/null; }}
+         rm -f /run/nfs-service.log; setsid nfs-service {export} /srv/nfs >/run/nfs-service.log 2>&1 </dev/null & echo $! >/run/nfs-service.pid
+         wait-for-line /run/nfs-service.log ready:"
+    ));
 }
 
 /// Makes a volume of a format whose guest reads `text` at its start; returns its id.
-fn volume(site: &Site<'_, Node>, name: &str, format: &str, text: &str) -> String {
+pub(super) fn volume(site: &Site<'_, Node>, name: &str, format: &str, text: &str) -> String {
     let made = site.json(&format!("volume create {name} --size 1 --type {format}"));
     let id = made["volume"]["id"].as_str().unwrap_or_else(|| panic!("no id in {made}")).to_owned();
     site.machine.ok(&format!(
@@ -39,19 +43,19 @@ fn volume(site: &Site<'_, Node>, name: &str, format: &str, text: &str) -> String
 }
 
 /// What the guest reads at an offset of a volume's file, asked of the file itself.
-fn in_file(node: &Node, id: &str, format: &str, offset: u64, length: usize) -> String {
+pub(super) fn in_file(node: &Node, id: &str, format: &str, offset: u64, length: usize) -> String {
     node.ok(&format!(
         "qemu-img convert -U -f {format} -O raw /srv/nfs/volume-{id} /run/flat && tail -c +{} /run/flat | head -c {length}; rm /run/flat",
         offset + 1
     ))
 }
 
-fn mounts(node: &Node) -> String {
+pub(super) fn mounts(node: &Node) -> String {
     node.ok("awk '$3 ~ /^nfs4?$/ { print $1, $2 }' /proc/mounts")
 }
 
 #[track_caller]
-fn assert_nothing_left(site: &Site<'_, Node>, volume: &str, context: &str) {
+pub(super) fn assert_nothing_left(site: &Site<'_, Node>, volume: &str, context: &str) {
     site.assert_nothing_attached("g1", volume, context);
     assert_eq!(mounts(site.machine), "", "{context}: mounts");
     let left = site.machine.ok("find /run/bowline/mnt /run/bowline/mnt-users -mindepth 1 2>/dev/null || :");
@@ -205,7 +209,7 @@ fn a_killed_agent_leaves_no_mount_and_a_power_cut_brings_it_back() {
     let mut id = String::new();
     let mut node = Node::with_bowline("nfs-crash");
     node.ok("nfs-up");
-    start_service(&node);
+    start_service(&node, "127.0.0.1:/");
     node.ok("mkdir -p /etc/bowline/bowlined.d");
     node.write("/etc/bowline/bowlined.d/10-cloud.toml", "[cloud]\nfile = \"/var/lib/bowline-backend/clouds.yaml\"");
     {
@@ -230,7 +234,7 @@ fn a_killed_agent_leaves_no_mount_and_a_power_cut_brings_it_back() {
     node.kill();
     node.up_again();
     node.ok("nfs-up");
-    start_service(&node);
+    start_service(&node, "127.0.0.1:/");
     let site = Site::at(&node, Services::Systemd);
     site.start_agent("");
     assert_eq!(mounts(&node).lines().count(), 1, "mounted again once the agent is ready");

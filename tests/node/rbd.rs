@@ -7,19 +7,19 @@ use serde_json::Value;
 
 use crate::common::{Guest, Machine, Node, Services, Site};
 
-const SOON: Duration = Duration::from_secs(60);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 const KEYRING: &str = "/etc/ceph/ceph.client.cinder.keyring";
 /// What the second image of the same name, in another pool, begins with.
 const NAMESAKE: &str = "somebody else's!";
 
 /// A node with a cluster, the stand-in, the agent and a guest. The agent starts with the first [`Ceph::told`].
-struct Ceph<'node> {
-    site: Site<'node, Node>,
-    guest: Guest<'node>,
+pub(super) struct Ceph<'node> {
+    pub(super) site: Site<'node, Node>,
+    pub(super) guest: Guest<'node>,
 }
 
 impl<'node> Ceph<'node> {
-    fn start(node: &'node Node, address: &str) -> Self {
+    pub(super) fn start(node: &'node Node, address: &str) -> Self {
         node.exec_for(&format!("ADDRESS={address} ceph-up"), Duration::from_secs(120)).ok();
         node.write(
             "/run/clouds.yaml",
@@ -31,12 +31,12 @@ impl<'node> Ceph<'node> {
         Self { site: Site::at(node, Services::Systemd), guest: node.persistent_guest("g1") }
     }
 
-    fn node(&self) -> &Node {
+    pub(super) fn node(&self) -> &Node {
         self.site.machine
     }
 
     /// The service begins anew and tells this of its volumes; it has one of `size_gib`, image or not.
-    fn told(&self, overrides: &str, volume: &str, size_gib: u64) {
+    pub(super) fn told(&self, overrides: &str, volume: &str, size_gib: u64) {
         self.node().ok(&format!(
             "[ ! -e /run/service.pid ] || {{ p=$(cat /run/service.pid); kill $p; timeout 20 tail --pid=$p -f /dev/null; }}
              rm -f /run/service.log
@@ -50,18 +50,18 @@ impl<'node> Ceph<'node> {
     }
 
     /// Makes an image of 1 GiB that begins with this text.
-    fn image(&self, image: &str, text: &str) {
+    pub(super) fn image(&self, image: &str, text: &str) {
         self.node().ok(&format!(
             "printf '%s' \"{text}\" >/run/text && rbd import --no-progress /run/text {image} && rbd resize --no-progress --size 1G {image}"
         ));
     }
 
-    fn id(&self, image: &str) -> String {
+    pub(super) fn id(&self, image: &str) -> String {
         self.node().ok(&format!("rbd info --format json {image} | jq -r .id"))
     }
 
     /// What is in the image, past RBD: the bytes of its first object.
-    fn bytes(&self, image: &str, offset: usize, length: usize) -> String {
+    pub(super) fn bytes(&self, image: &str, offset: usize, length: usize) -> String {
         let (pool, id) = (image.split('/').next().unwrap(), self.id(image));
         self.node().ok(&format!(
             "rados -p {pool} get rbd_data.{id}.0000000000000000 /run/object && tail -c +{} /run/object | head -c {length}",
@@ -69,7 +69,7 @@ impl<'node> Ceph<'node> {
         ))
     }
 
-    fn assert_nothing_left(&self, volume: &str, image: &str, context: &str) {
+    pub(super) fn assert_nothing_left(&self, volume: &str, image: &str, context: &str) {
         assert_eq!(self.site.json("list")["attachments"], Value::Array(vec![]), "{context}: attachments of the agent");
         assert_eq!(self.site.status(volume), "available", "{context}");
         let left = self.node().ok(&format!(
@@ -78,26 +78,27 @@ impl<'node> Ceph<'node> {
              virsh -q secret-list | sed 's/^/secret: /'
              rbd status --format json {image} | jq -r '.watchers[] | \"watcher: \\(.address)\"'
              rbd lock ls --format json {image} | jq -r '.[] | \"lock: \\(.)\"'
-             pgrep -a rbd | sed 's/^/process: /'
+             pgrep -ax rbd | sed 's/^/process: /'
+             ls /run/bowline/claims 2>/dev/null | sed 's/^/claim: /'
              ls /run/bowline/volumes 2>/dev/null || :"
         ));
         assert_eq!(left, "", "{context}");
     }
 
-    fn attach(&self, volume: &str) -> (Value, String, String) {
+    pub(super) fn attach(&self, volume: &str) -> (Value, String, String) {
         let attached = self.site.json(&format!("attach {volume} g1"));
         assert_eq!(attached["operation"]["state"], "succeeded", "{attached}");
         let (disk, head) = self.guest.expect_disk(&volume[..20], SOON);
         (attached, disk, head)
     }
 
-    fn detach(&self, volume: &str, disk: &str) {
+    pub(super) fn detach(&self, volume: &str, disk: &str) {
         self.site.bowline(&format!("detach {volume} g1")).ok();
         self.guest.expect_gone(disk, SOON);
     }
 }
 
-const VOLUME: &str = "7c0d4b1e-52a6-4e0b-9a51-6f3d2c8e9b04";
+pub(super) const VOLUME: &str = "7c0d4b1e-52a6-4e0b-9a51-6f3d2c8e9b04";
 
 #[test]
 fn an_image_comes_and_goes_and_a_namesake_is_left_alone() {

@@ -51,3 +51,34 @@ impl Accept {
         .await
     }
 }
+
+/// The older way of attaching.
+impl Accept {
+    /// Lets a host in; gives what it is told when it may log in.
+    pub async fn initialize_connection(
+        &self,
+        volume_id: Uuid,
+        connector: Connector,
+        by: Asker,
+    ) -> Result<Attachment, AcceptError> {
+        self.run(move |accept| {
+            Box::pin(async move {
+                let (id, operation) = accept.store.hold_for_host(volume_id, &connector, by).await?;
+                accept.send_and_wait(&operation).await?;
+                Ok(accept.store.attachment(id).await?)
+            })
+        })
+        .await
+    }
+
+    /// Lets the host of an attachment in no more.
+    pub async fn terminate_connection(&self, id: Uuid, by: Asker) -> Result<(), AcceptError> {
+        self.run(move |accept| {
+            Box::pin(async move {
+                let operation = accept.store.begin_revoke(id, by).await?;
+                accept.send_and_wait(&operation).await
+            })
+        })
+        .await
+    }
+}

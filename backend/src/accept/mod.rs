@@ -5,7 +5,7 @@
 //! own, which the request only waits for.
 //!
 //! ```text
-//! volumes.rs      make, delete
+//! volumes.rs      make, extend, delete
 //! snapshots.rs    make, delete
 //! attachments.rs  reserve, tell the host, complete, let go
 //! ```

@@ -30,3 +30,18 @@ impl Accept {
         .await
     }
 }
+
+/// Whatever its status.
+impl Accept {
+    /// Accepts the deletion of a snapshot whatever its status.
+    pub async fn force_delete_snapshot(&self, id: Uuid, by: Asker) -> Result<(), AcceptError> {
+        self.run(move |accept| {
+            Box::pin(async move {
+                let operation = accept.store.force_delete_snapshot(id, by).await?;
+                accept.send(&operation).await;
+                Ok(())
+            })
+        })
+        .await
+    }
+}

@@ -13,7 +13,7 @@ use super::path::Path;
 use super::policy::{self, Context};
 use super::query::Pairs;
 use super::views::Views;
-use crate::domain::AttachMode;
+use crate::domain::{AttachMode, rules};
 use crate::store::NewAttachment;
 
 /// `POST /v3/attachments`
@@ -138,7 +138,9 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     since(version, Microversion::ATTACHMENTS).await?;
-    let id = policy::attachment(&state, &context, &id, policy::ATTACHMENT_DELETE).await?.id;
+    let attachment = policy::attachment(&state, &context, &id, policy::ATTACHMENT_DELETE).await?;
+    rules::let_go(&attachment, context.is_service())?;
+    let id = attachment.id;
     let left = state.accept.delete_attachment(id, context.asker()).await?;
     let views = Views::new(&state, version, &headers);
     let list: Vec<Value> = left.iter().map(|attachment| views.attachment_summary(attachment)).collect();

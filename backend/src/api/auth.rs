@@ -1,4 +1,4 @@
-//! Nothing but discovery is open without a token. Each request is given the context of the one who asks.
+//! Nothing but discovery and the question of health is open without a token. Each request is given the context of the one who asks.
 
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
@@ -12,7 +12,7 @@ use super::request_id::RequestId;
 use crate::auth::{Context, Identity, Role};
 
 /// Discovery tells clients where and how to bring a token, so it cannot ask for one.
-const OPEN: [&str; 3] = ["/", "/v3", "/v3/"];
+const OPEN: [&str; 4] = ["/", "/v3", "/v3/", "/healthz"];
 
 /// Lets in who brings a token, and nobody into another project's paths.
 pub(super) async fn require_token(State(state): State<AppState>, mut request: Request, next: Next) -> Response {

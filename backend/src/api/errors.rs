@@ -119,10 +119,12 @@ impl From<Refusal> for ApiError {
             | Refusal::MessageNotFound(_)
             | Refusal::OperationNotFound(_)
             | Refusal::ServiceNotFound(_)
+            | Refusal::NotFound(_)
             | Refusal::ImageNotFound(_)
             | Refusal::PersonNotFound { .. }
             | Refusal::MetadataKeyNotFound => Self::NotFound(text),
             Refusal::VolumeTypeExists(_)
+            | Refusal::Conflict(_)
             | Refusal::ImageExists(_)
             | Refusal::ImageState { .. }
             | Refusal::NameTaken { .. }
@@ -130,6 +132,8 @@ impl From<Refusal> for ApiError {
             Refusal::OverQuota { .. } => Self::OverQuota(text),
             Refusal::NotReservable { .. }
             | Refusal::NotDeletable
+            | Refusal::NotExtendable { .. }
+            | Refusal::NotLarger { .. }
             | Refusal::NotSnapshotable { .. }
             | Refusal::SnapshotNotDeletable
             | Refusal::SourceNotReady { .. }

@@ -10,16 +10,37 @@ use super::AppState;
 use super::errors::ApiError;
 use super::path::Path;
 use super::policy::{self, Context, allow, allow_for};
-use super::query::LARGEST_PAGE;
+use super::query::{LARGEST_PAGE, Pairs};
 use super::views::time;
 use crate::auth::Action;
 use crate::domain::{Message, Refusal};
 
+/// What messages are found by.
+const FILTERS: [(&str, fn(&Message) -> String); 5] = [
+    ("resource_uuid", |message| message.resource_id.to_string()),
+    ("resource_type", |message| message.resource_type.clone()),
+    ("event_id", |message| message.event_id.clone()),
+    ("request_id", |message| message.request_id.clone().unwrap_or_default()),
+    ("message_level", |message| message.message_level.clone()),
+];
+
 /// `GET /v3/messages`
-pub(super) async fn list(State(state): State<AppState>, context: Context) -> Result<Json<Value>, ApiError> {
+pub(super) async fn list(State(state): State<AppState>, context: Context, pairs: Pairs) -> Result<Json<Value>, ApiError> {
     allow(&context, policy::MESSAGE_GET)?;
-    let messages = state.store.messages(context.listed_project(false).as_deref(), LARGEST_PAGE).await?;
-    let list: Vec<Value> = messages.iter().map(|message| view(message, &context)).collect();
+    let project = context.listed_project(pairs.all_projects()?);
+    let mut messages = state.store.messages(project.as_deref(), LARGEST_PAGE).await?;
+    for (key, of) in FILTERS {
+        messages.retain(|message| pairs.value(key).is_none_or(|wanted| of(message) == wanted));
+    }
+    if let Some(marker) = pairs.value("marker") {
+        let Some(at) = messages.iter().position(|message| message.id.to_string() == marker) else {
+            return Err(Refusal::MessageNotFound(marker.to_owned()).into());
+        };
+        messages.drain(..=at);
+    }
+    let (limit, offset) = pairs.window()?;
+    let page = messages.iter().skip(offset as usize).take(limit as usize);
+    let list: Vec<Value> = page.map(|message| view(message, &context)).collect();
     Ok(Json(json!({ "messages": list })))
 }
 

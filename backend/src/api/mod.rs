@@ -8,23 +8,31 @@
 //! microversion.rs  which answer a client understands
 //! project.rs       paths with a project id are the paths without it
 //! versions.rs      discovery
-//! volumes.rs, metadata.rs, snapshots.rs, attachments.rs, types.rs, limits.rs, messages.rs, operations.rs, services.rs,
+//! actions/         what is done to a volume beyond changing its fields
+//! types/           volume types, their extra specs, access and defaults
+//! discovery.rs     extensions, filters, and what there is none of
+//! volumes.rs, metadata.rs, snapshots.rs, snapshot_metadata.rs, qos_specs.rs, quota_sets.rs, transfers.rs,
+//! attachments.rs, limits.rs, messages.rs, operations.rs, services.rs,
 //! availability_zones.rs   thin handlers, a file a resource
 //! images/          images, in the words of the field's Image API v2
 //! identity/        users, projects, roles and tokens, in the words of its Identity API v3
 //! path.rs, query.rs, body.rs   what clients send, checked
 //! volume_images.rs volumes made from images and images made from volumes
+//! health.rs        whether it can do its work
 //! views.rs         what they get
 //! errors.rs        what they get instead
 //! ```
 
+mod actions;
 mod attachments;
 mod auth;
 mod availability_zones;
 mod body;
+mod discovery;
 mod errors;
 mod identity;
 mod images;
+mod health;
 mod limits;
 mod messages;
 mod metadata;
@@ -33,12 +41,16 @@ mod operations;
 mod path;
 mod policy;
 mod project;
+mod qos_specs;
 mod query;
+mod quota_sets;
 mod request_id;
 mod router;
 mod serve;
 mod services;
+mod snapshot_metadata;
 mod snapshots;
+mod transfers;
 mod types;
 mod versions;
 mod views;

@@ -10,15 +10,22 @@ use super::errors::{self, ApiError};
 use super::microversion::Microversion;
 use super::path::Path;
 use super::policy::{self, Context, allow};
+use super::query::Pairs;
 use super::views::time;
 use crate::domain::{Pool, ServiceRow};
 use crate::store::now_us;
 
 /// `GET /v3/os-services`
-pub(super) async fn list(State(state): State<AppState>, context: Context) -> Result<Json<Value>, ApiError> {
+pub(super) async fn list(State(state): State<AppState>, context: Context, pairs: Pairs) -> Result<Json<Value>, ApiError> {
     allow(&context, policy::SERVICE_LIST)?;
     let now = now_us();
-    let list: Vec<Value> = state.store.services().await?.iter().map(|service| view(service, now)).collect();
+    let mut services = state.store.services().await?;
+    // A host without its backend is all of its backends.
+    let is_host = |host: &str, wanted: &str| host == wanted || host.split('@').next() == Some(wanted);
+    services.retain(|one| pairs.value("host").is_none_or(|host| is_host(&one.host, host)));
+    let binary = pairs.value("binary").or(pairs.value("service"));
+    services.retain(|one| binary.is_none_or(|binary| one.name == binary));
+    let list: Vec<Value> = services.iter().map(|service| view(service, now)).collect();
     Ok(Json(json!({ "services": list })))
 }
 
@@ -59,10 +66,13 @@ pub(super) async fn update(
 }
 
 /// `GET /v3/scheduler-stats/get_pools`
-pub(super) async fn pools(State(state): State<AppState>, context: Context) -> Result<Json<Value>, ApiError> {
+pub(super) async fn pools(State(state): State<AppState>, context: Context, pairs: Pairs) -> Result<Json<Value>, ApiError> {
     allow(&context, policy::POOL_LIST)?;
+    let detail = pairs.flag("detail")?;
     let services = state.store.services().await?;
-    let list: Vec<Value> = services.iter().flat_map(|service| &service.pools).map(pool_view).collect();
+    let pools = services.iter().flat_map(|service| &service.pools);
+    let pools = pools.filter(|pool| pairs.value("name").is_none_or(|name| pool.name == name));
+    let list: Vec<Value> = pools.map(|pool| if detail { pool_view(pool) } else { json!({ "name": pool.name }) }).collect();
     Ok(Json(json!({ "pools": list })))
 }
 

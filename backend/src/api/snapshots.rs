@@ -3,17 +3,20 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::AppState;
-use super::body::Body;
+use super::actions::named;
+use super::body::{Body, invalid};
 use super::errors::ApiError;
 use super::microversion::Microversion;
 use super::path::Path;
 use super::policy::{self, Context, allow};
 use super::query::Pairs;
+use super::versions::origin;
 use super::views::Views;
-use crate::domain::NewSnapshot;
+use crate::domain::{NewSnapshot, Snapshot, SnapshotStatus};
+use crate::store::SnapshotChange;
 
 /// `POST /v3/snapshots`
 pub(super) async fn create(
@@ -59,9 +62,7 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     allow(&context, policy::SNAPSHOT_LIST)?;
     let views = Views::new(&state, version, &headers);
-    let list: Vec<Value> =
-        state.store.snapshots(&pairs.snapshots(&context)?).await?.iter().map(|snapshot| views.snapshot(snapshot)).collect();
-    Ok(Json(json!({ "snapshots": list })))
+    page(&state, &context, version, &headers, "/v3/snapshots", &pairs, |snapshot| views.snapshot(snapshot)).await
 }
 
 /// `GET /v3/snapshots/detail`
@@ -74,9 +75,82 @@ pub(super) async fn list_detail(
 ) -> Result<Json<Value>, ApiError> {
     allow(&context, policy::SNAPSHOT_LIST)?;
     let views = Views::new(&state, version, &headers);
-    let snapshots = state.store.snapshots(&pairs.snapshots(&context)?).await?;
-    let list: Vec<Value> = snapshots.iter().map(|snapshot| views.snapshot_detail(snapshot)).collect();
-    Ok(Json(json!({ "snapshots": list })))
+    page(&state, &context, version, &headers, "/v3/snapshots/detail", &pairs, |snapshot| views.snapshot_detail(snapshot)).await
+}
+
+async fn page(
+    state: &AppState,
+    context: &Context,
+    version: Microversion,
+    headers: &HeaderMap,
+    path: &str,
+    pairs: &Pairs,
+    view: impl Fn(&Snapshot) -> Value,
+) -> Result<Json<Value>, ApiError> {
+    let (filter, with_count) = pairs.snapshots(version, context)?;
+    let snapshots = state.store.snapshots(&filter).await?;
+    let mut answer = Map::from_iter([("snapshots".to_owned(), snapshots.iter().map(view).collect())]);
+    let full = filter.limit > 0 && snapshots.len() as u64 == u64::from(filter.limit);
+    if let Some(last) = snapshots.last().filter(|_| full) {
+        let next = format!("{}{path}?{}", origin(headers), pairs.next(last.id));
+        answer.insert("snapshots_links".into(), json!([{ "rel": "next", "href": next }]));
+    }
+    if with_count {
+        answer.insert("count".into(), json!(state.store.count_snapshots(&filter).await?));
+    }
+    Ok(Json(Value::Object(answer)))
+}
+
+/// `PUT /v3/snapshots/{id}`
+pub(super) async fn update(
+    State(state): State<AppState>,
+    context: Context,
+    Extension(version): Extension<Microversion>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let id = policy::snapshot(&state, &context, &id, policy::SNAPSHOT_UPDATE).await?.id;
+    let mut fields = body.object("snapshot", version)?;
+    let mut change = SnapshotChange::default();
+    for field in ["name", "display_name"] {
+        if fields.has(field) {
+            change.name = Some(fields.text(field)?);
+        }
+    }
+    for field in ["description", "display_description"] {
+        if fields.has(field) {
+            change.description = Some(fields.text(field)?);
+        }
+    }
+    fields.finish(version)?;
+    let snapshot = state.store.change_snapshot(id, |_| Ok(change)).await?;
+    Ok(Json(json!({ "snapshot": Views::new(&state, version, &headers).snapshot(&snapshot) })))
+}
+
+/// `POST /v3/snapshots/{id}/action`: what administrators correct.
+pub(super) async fn action(
+    State(state): State<AppState>,
+    context: Context,
+    Path(id): Path<String>,
+    Body(map): Body,
+) -> Result<StatusCode, ApiError> {
+    let (action, mut fields) = named(map)?;
+    match action.as_str() {
+        "os-reset_status" => {
+            let word = fields.required_text("status")?;
+            let status = SnapshotStatus::parse(&word.to_ascii_lowercase())
+                .ok_or_else(|| invalid("status", &json!(word), &format!("'{word}' is not a snapshot's status")))?;
+            let snapshot = policy::snapshot(&state, &context, &id, policy::SNAPSHOT_RESET).await?;
+            state.store.reset_snapshot(snapshot.id, status).await?;
+        }
+        "os-force_delete" => {
+            let snapshot = policy::snapshot(&state, &context, &id, policy::SNAPSHOT_FORCE_DELETE).await?;
+            state.accept.force_delete_snapshot(snapshot.id, context.asker()).await?;
+        }
+        _ => return Err(ApiError::BadRequest(format!("There is no such action: {action}"))),
+    }
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// `GET /v3/snapshots/{id}`

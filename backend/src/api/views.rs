@@ -59,7 +59,7 @@ impl<'a> Views<'a> {
         put("status", json!(volume.status.as_str()));
         put("attachments", Value::Array(attached));
         put("multiattach", json!(volume.multiattach));
-        put("metadata", json!(volume.metadata));
+        put("metadata", metadata(volume));
         put("availability_zone", json!(volume.availability_zone));
         put("volume_type", json!(volume.volume_type));
         put("bootable", json!(volume.bootable.to_string()));
@@ -87,6 +87,12 @@ impl<'a> Views<'a> {
             // Each volume has a target of its own, so a host need not take care when it scans.
             put("shared_targets", json!(false));
             put("service_uuid", json!(self.state.identity.service_uuid));
+        }
+        if self.version >= Microversion::CLUSTER_NAME {
+            put("cluster_name", Value::Null);
+        }
+        if let (true, Some(key)) = (self.version >= Microversion::ENCRYPTION_KEY, &volume.encryption_key_id) {
+            put("encryption_key_id", json!(key));
         }
         if self.version >= Microversion::VOLUME_TYPE_ID {
             put("volume_type_id", json!(volume.volume_type_id));
@@ -166,6 +172,15 @@ impl<'a> Views<'a> {
             "connection_info": connection_info(attachment),
         })
     }
+}
+
+/// The owner's pairs, and among them, as in the field, that hosts may only read the volume.
+fn metadata(volume: &Volume) -> Value {
+    let mut metadata = volume.metadata.clone();
+    if volume.readonly {
+        metadata.insert("readonly".into(), "True".into());
+    }
+    json!(metadata)
 }
 
 /// An attachment as its volume shows it.

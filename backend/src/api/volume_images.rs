@@ -1,20 +1,16 @@
 //! Volumes made from images and images made from volumes, over HTTP.
 
-use axum::Json;
-use axum::extract::{Extension, State};
-use axum::http::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::AppState;
-use super::body::{Body, Fields, invalid};
+use super::body::{Fields, invalid};
 use super::errors::ApiError;
 use super::microversion::Microversion;
-use super::path::Path;
-use super::policy::{self, Context};
+use super::policy::Context;
 use super::views::time;
 use crate::domain::volume::GIB;
-use crate::domain::{ImageStatus, Refusal, Source, Visibility};
+use crate::domain::{ImageStatus, Refusal, Source, Visibility, Volume};
 use crate::store::NewImage;
 
 /// An image as a volume's source, where the asker sees it and the volume is large enough.
@@ -46,31 +42,14 @@ pub(super) async fn source(state: &AppState, context: &Context, id: Uuid, size_g
     Ok(Source::Image(id))
 }
 
-/// `POST /v3/volumes/{id}/action` of `os-volume_upload_image`
-pub(super) async fn action(
-    State(state): State<AppState>,
-    context: Context,
-    Extension(version): Extension<Microversion>,
-    Path(id): Path<String>,
-    body: Body,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    if !body.0.contains_key("os-volume_upload_image") {
-        let action = body.0.keys().next().cloned().unwrap_or_default();
-        return Err(ApiError::BadRequest(format!("There is no such action: {action}")));
-    }
-    let fields = body.object("os-volume_upload_image", version)?;
-    upload(&state, &context, version, &id, fields).await
-}
-
-/// Reads a volume into a new image.
+/// `os-volume_upload_image`: reads a volume into a new image.
 pub(super) async fn upload(
     state: &AppState,
     context: &Context,
     version: Microversion,
-    id: &str,
+    volume: &Volume,
     mut fields: Fields,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let volume = policy::volume(state, context, id, policy::VOLUME_UPLOAD).await?;
+) -> Result<Value, ApiError> {
     let name = fields.text("image_name")?.filter(|name| !name.is_empty());
     let name =
         name.ok_or_else(|| ApiError::BadRequest("Invalid input for field/attribute image_name. It is required".into()))?;
@@ -121,7 +100,7 @@ pub(super) async fn upload(
         "visibility": visibility.as_str(),
         "protected": protected,
     });
-    Ok((StatusCode::ACCEPTED, Json(json!({ "os-volume_upload_image": answer }))))
+    Ok(json!({ "os-volume_upload_image": answer }))
 }
 
 /// What the volume remembers of its own image, without what is true of those bytes only.

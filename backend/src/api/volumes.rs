@@ -14,7 +14,7 @@ use super::microversion::Microversion;
 use super::path::Path;
 use super::policy::{self, Context, allow};
 use super::query::Pairs;
-use super::types::seen_by;
+use super::types::{default_type, seen_by};
 use super::versions::origin;
 use super::volume_images;
 use super::views::Views;
@@ -76,7 +76,10 @@ async fn new_volume(
         return Err(ApiError::BadRequest(format!("Invalid input received: Availability zone '{zone}' is invalid.")));
     }
     // A copy is of its source's type, where it asks for none.
-    let wanted = volume_type.or(source_type).unwrap_or_else(|| state.identity.type_id.clone());
+    let wanted = match volume_type.or(source_type) {
+        Some(wanted) => wanted,
+        None => default_type(state, context).await?,
+    };
     let volume_type = state.store.volume_type(&wanted, seen_by(context)).await?;
     Ok(NewVolume {
         id: Uuid::new_v4(),
@@ -178,10 +181,30 @@ async fn answer(
 }
 
 /// `GET /v3/volumes/summary`
-pub(super) async fn summary(State(state): State<AppState>, context: Context) -> Result<Json<Value>, ApiError> {
+pub(super) async fn summary(
+    State(state): State<AppState>,
+    context: Context,
+    Extension(version): Extension<Microversion>,
+    pairs: Pairs,
+) -> Result<Json<Value>, ApiError> {
     allow(&context, policy::VOLUME_LIST)?;
-    let (count, gib) = state.store.volume_totals(context.listed_project(false).as_deref()).await?;
-    Ok(Json(json!({ "volume-summary": { "total_count": count, "total_size": gib, "metadata": {} } })))
+    let project = context.listed_project(pairs.all_projects()?);
+    let (count, gib) = state.store.volume_totals(project.as_deref()).await?;
+    let mut summary = Map::from_iter([("total_count".to_owned(), json!(count)), ("total_size".to_owned(), json!(gib))]);
+    if version >= Microversion::SUMMARY_METADATA {
+        summary.insert("metadata".into(), json!(state.store.volume_metadata_values(project.as_deref()).await?));
+    }
+    Ok(Json(json!({ "volume-summary": summary })))
+}
+
+/// `GET /v3/volumes/{id}/encryption`: what a host needs to open an encrypted volume; without a key it is not encrypted.
+pub(super) async fn encryption(
+    State(state): State<AppState>,
+    context: Context,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let volume = policy::volume(&state, &context, &id, policy::ENCRYPTION_GET).await?;
+    Ok(Json(json!({ "encryption_key_id": volume.encryption_key_id })))
 }
 
 /// `GET /v3/volumes/{id}`

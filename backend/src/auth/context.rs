@@ -81,6 +81,11 @@ impl Context {
         self.roles.include(Role::Admin)
     }
 
+    /// Whether another service of the cloud asks, by its own token or beside a user's.
+    pub fn is_service(&self) -> bool {
+        self.by_service || self.roles.include(Role::Service)
+    }
+
     /// What operations and messages remember.
     pub fn asker(&self) -> Asker {
         Asker { project_id: self.project_id.clone(), user_id: self.user_id.clone(), request_id: Some(self.request_id.clone()) }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
 
 use super::{Bus, BusError, Delivery, ENDED_REMEMBERED, Receipt};
@@ -14,6 +14,8 @@ use super::{Bus, BusError, Delivery, ENDED_REMEMBERED, Receipt};
 pub struct LocalBus {
     queues: Mutex<HashMap<String, Queue>>,
     ended: broadcast::Sender<Uuid>,
+    /// Never lost, so never found again.
+    restored: watch::Sender<u64>,
 }
 
 struct Queue {
@@ -24,7 +26,7 @@ struct Queue {
 
 impl Default for LocalBus {
     fn default() -> Self {
-        Self { queues: Mutex::default(), ended: broadcast::channel(ENDED_REMEMBERED).0 }
+        Self { queues: Mutex::default(), ended: broadcast::channel(ENDED_REMEMBERED).0, restored: watch::channel(0).0 }
     }
 }
 
@@ -70,6 +72,10 @@ impl Bus for LocalBus {
 
     fn ended(&self) -> broadcast::Receiver<Uuid> {
         self.ended.subscribe()
+    }
+
+    fn restored(&self) -> watch::Receiver<u64> {
+        self.restored.subscribe()
     }
 }
 

@@ -14,8 +14,10 @@
 mod local;
 mod rabbit;
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
 
 pub use local::LocalBus;
@@ -23,6 +25,9 @@ pub use rabbit::RabbitBus;
 
 /// So many ended operations are remembered for a client that is slow to listen.
 const ENDED_REMEMBERED: usize = 1024;
+
+/// Announced in place of an operation: ends may have been missed, so whoever waits for one asks the database.
+pub(crate) const SOME_MISSED: Uuid = Uuid::nil();
 
 /// Carries operations to workers and their ends to whoever waits.
 pub trait Bus: Send + Sync {
@@ -37,6 +42,9 @@ pub trait Bus: Send + Sync {
 
     /// The operations that end from now on. A listener that is too slow hears that it missed some, and asks the database.
     fn ended(&self) -> broadcast::Receiver<Uuid>;
+
+    /// Counts how often the way to the workers was found. What was to be sent while it was lost is to be sent again.
+    fn restored(&self) -> watch::Receiver<u64>;
 }
 
 /// An operation that was handed out. Dropped without a word, it is handed out again where the bus is another process.
@@ -72,6 +80,46 @@ impl Delivery {
 /// The bus could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
+    /// The broker's URL cannot be read.
+    #[error("[bus] url is wrong: {problem}")]
+    Url {
+        /// What about it.
+        problem: String,
+    },
+    /// The broker is not there, and has not come.
+    #[error("message broker at {broker}: not reached within {} s; is it running there, or is [bus] url wrong?", within.as_secs())]
+    NotThere {
+        /// `address:port`.
+        broker: String,
+        /// How long it was tried.
+        within: Duration,
+        /// Why not the last time.
+        source: Box<BusError>,
+    },
+    /// The broker cannot be reached.
+    #[error("message broker at {broker}: cannot connect")]
+    Connect {
+        /// `address:port`.
+        broker: String,
+        /// Why.
+        source: Box<lapin::Error>,
+    },
+    /// The broker is there and does not let this process in.
+    #[error("message broker at {broker}: it refuses the user, the password or the vhost of [bus] url")]
+    Refused {
+        /// `address:port`.
+        broker: String,
+        /// What it said.
+        source: Box<lapin::Error>,
+    },
+    /// The broker does not answer.
+    #[error("message broker: no answer to '{operation}' within {} s", within.as_secs())]
+    Silent {
+        /// What was asked.
+        operation: &'static str,
+        /// How long it was waited for.
+        within: Duration,
+    },
     /// The message broker could not be asked.
     #[error("message broker: cannot {operation}")]
     Broker {

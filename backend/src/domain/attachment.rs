@@ -72,6 +72,11 @@ impl Connector {
     pub fn text(&self, property: &str) -> Option<&str> {
         self.properties.get(property).and_then(Value::as_str)
     }
+
+    /// A property that is yes or no, such as `multipath`; no where it is absent.
+    pub fn flag(&self, property: &str) -> bool {
+        self.properties.get(property).and_then(Value::as_bool).unwrap_or(false)
+    }
 }
 
 /// iSCSI names are at most 223 bytes of letters, digits, `-`, `.` and `:` (RFC 3720, 3.2.6). The target daemon

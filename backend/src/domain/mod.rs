@@ -11,6 +11,8 @@
 //! operation.rs   long actions as things of their own
 //! person.rs      users, projects, and who is what where
 //! message.rs     what owners are told afterwards
+//! qos.rs         limits told to hosts with the volumes of a type
+//! transfer.rs    a volume offered to another project
 //! rules.rs       who may do what in which state
 //! refusal.rs     why not, in the words the field's clients know
 //! ```
@@ -21,10 +23,12 @@ pub mod message;
 pub mod operation;
 pub mod person;
 pub mod place;
+pub mod qos;
 pub mod refusal;
 pub mod rules;
 pub mod snapshot;
 pub mod statuses;
+pub mod transfer;
 pub mod volume;
 pub mod volume_type;
 
@@ -34,8 +38,10 @@ pub use message::{Message, NewMessage, WhyNot};
 pub use operation::{Asker, NewOperation, Operation, OperationKind, OperationState};
 pub use person::{Assignment, DEFAULT_DOMAIN, IssuedToken, Project, User};
 pub use place::{Pool, ServiceRow};
+pub use qos::{QosConsumer, QosSpecs};
 pub use refusal::Refusal;
 pub use snapshot::{NewSnapshot, Snapshot};
 pub use statuses::{AttachMode, AttachStatus, SnapshotStatus, VolumeStatus};
+pub use transfer::Transfer;
 pub use volume::{NewVolume, Source, Volume};
 pub use volume_type::VolumeType;

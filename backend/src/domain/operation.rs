@@ -22,6 +22,8 @@ pub enum OperationKind {
     VolumeCreate,
     /// Remove a volume's storage and forget it.
     VolumeDelete,
+    /// Make a volume larger.
+    VolumeExtend,
     /// Keep a volume's bytes as they are.
     SnapshotCreate,
     /// Remove a snapshot.
@@ -32,16 +34,23 @@ pub enum OperationKind {
     AttachmentConnect,
     /// Take a volume away from the host of an attachment and forget it.
     AttachmentDelete,
+    /// Take a volume away from the host of an attachment that stays.
+    AttachmentRevoke,
+    /// Give a volume the bytes of its latest snapshot again.
+    VolumeRevert,
 }
 
 words!(OperationKind {
     VolumeCreate => "volume:create",
     VolumeDelete => "volume:delete",
     VolumeUpload => "volume:upload_image",
+    VolumeExtend => "volume:extend",
     SnapshotCreate => "snapshot:create",
     SnapshotDelete => "snapshot:delete",
     AttachmentConnect => "attachment:connect",
     AttachmentDelete => "attachment:delete",
+    AttachmentRevoke => "attachment:revoke",
+    VolumeRevert => "volume:revert",
 });
 
 impl OperationKind {

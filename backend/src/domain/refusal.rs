@@ -143,6 +143,26 @@ pub enum Refusal {
         /// What may be.
         limit: i64,
     },
+    /// The volume is in a state in which it cannot be extended.
+    #[error("Invalid volume: Volume {volume_id} status must be '{wanted}' to extend, currently {status}.")]
+    NotExtendable {
+        /// The volume.
+        volume_id: Uuid,
+        /// In which it could be, for this client.
+        wanted: &'static str,
+        /// What it is instead.
+        status: VolumeStatus,
+    },
+    /// The volume would not grow.
+    #[error(
+        "Invalid input received: New size for extend must be greater than current size. (current: {size_gib}, extended: {asked_gib})."
+    )]
+    NotLarger {
+        /// What it has, GiB.
+        size_gib: u64,
+        /// What was asked for, GiB.
+        asked_gib: u64,
+    },
     /// The connector lacks what the target needs.
     #[error("Connector doesn't have required information: {0}")]
     ConnectorLacks(&'static str),
@@ -158,6 +178,12 @@ pub enum Refusal {
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// There is no such thing, in the field's words for it.
+    #[error("{0}")]
+    NotFound(String),
+    /// Something else stands in the way.
+    #[error("{0}")]
+    Conflict(String),
 }
 
 /// The field's sentences for a quota that is used up: one for things that are counted, one for what is measured in GiB.

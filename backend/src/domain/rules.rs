@@ -3,7 +3,7 @@
 use super::attachment::{Attachment, Connector};
 use super::refusal::Refusal;
 use super::snapshot::Snapshot;
-use super::statuses::{AttachStatus, SnapshotStatus, VolumeStatus};
+use super::statuses::{AttachMode, AttachStatus, SnapshotStatus, VolumeStatus};
 use super::volume::Volume;
 
 /// Whether a new attachment may take hold of the volume.
@@ -17,10 +17,40 @@ pub fn reserve(volume: &Volume) -> Result<(), Refusal> {
     }
 }
 
+/// What a host may do with the volume, whatever it asks for.
+pub fn mode_of(volume: &Volume, asked: AttachMode) -> AttachMode {
+    if volume.readonly { AttachMode::Ro } else { asked }
+}
+
+/// Whether an attachment may be taken from its host (CVE-2023-2088). A guest's host that has been let in must let go before:
+/// its kernel would keep a device that may show another volume's bytes tomorrow. Whether it has, only the service that runs the
+/// guest knows, so only a service may say so. Where no guest is named, or no host was ever let in, nobody else can be harmed.
+pub fn let_go(attachment: &Attachment, by_service: bool) -> Result<(), Refusal> {
+    match attachment.instance_id {
+        Some(instance) if attachment.connector.is_some() && !by_service => Err(Refusal::Conflict(format!(
+            "ConflictNovaUsingAttachment: Detach volume from instance {instance} using the Compute API"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the volume may be deleted.
 pub fn delete_volume(volume: &Volume, attachments: &[Attachment], snapshots: i64) -> Result<(), Refusal> {
     let idle = attachments.is_empty() && snapshots == 0 && volume.migration_status.is_none();
     if idle && volume.status.may_become(VolumeStatus::Deleting) { Ok(()) } else { Err(Refusal::NotDeletable) }
+}
+
+/// Whether the volume may be extended to this size. `attached`: the client knows that volumes in use can be.
+pub fn extend(volume: &Volume, asked_gib: u64, attached: bool) -> Result<(), Refusal> {
+    let fits = volume.status == VolumeStatus::Available || (attached && volume.status == VolumeStatus::InUse);
+    if !fits {
+        let wanted = if attached { "available or in-use" } else { "available" };
+        return Err(Refusal::NotExtendable { volume_id: volume.id, wanted, status: volume.status });
+    }
+    if asked_gib <= volume.size_gib {
+        return Err(Refusal::NotLarger { size_gib: volume.size_gib, asked_gib });
+    }
+    Ok(())
 }
 
 /// Whether a snapshot may be made of the volume; `force` also while it is in use.
@@ -110,7 +140,6 @@ pub fn status_held_by(attachments: &[Attachment]) -> VolumeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::statuses::AttachMode;
     use uuid::Uuid;
 
     fn volume(status: VolumeStatus, multiattach: bool) -> Volume {
@@ -184,6 +213,16 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_is_extended_from_rest_or_from_use_where_the_client_knows_and_only_to_more() {
+        use VolumeStatus::*;
+        for status in VolumeStatus::ALL.iter().copied() {
+            assert_eq!(extend(&volume(status, false), 2, true).is_ok(), matches!(status, Available | InUse), "{status}");
+            assert_eq!(extend(&volume(status, false), 2, false).is_ok(), status == Available, "{status}");
+            assert!(extend(&volume(status, false), 1, true).is_err());
+        }
+    }
+
+    #[test]
     fn whatever_its_attachments_say_a_volume_may_get_there_from_any_held_state() {
         use VolumeStatus::*;
         let held = [Reserved, Attaching, InUse, Detaching];
@@ -205,6 +244,20 @@ mod tests {
         assert_eq!(of(&[Reserved, Attaching]), VolumeStatus::Attaching);
         assert_eq!(of(&[Attaching, Attached, Detaching]), VolumeStatus::InUse);
         assert_eq!(of(&[Detaching]), VolumeStatus::Detaching);
+    }
+
+    #[test]
+    fn a_guest_s_host_must_let_go_first_and_only_a_service_can_say_that_it_has() {
+        let properties = [("initiator".to_owned(), "iqn.x:a".into())].into_iter().collect();
+        let connector = Connector::from_properties(properties).unwrap();
+        for (guest, host, by_service, allowed) in
+            [(true, true, false, false), (true, true, true, true), (true, false, false, true), (false, true, false, true)]
+        {
+            let mut one = attachment(AttachStatus::Attached);
+            one.instance_id = guest.then(Uuid::new_v4);
+            one.connector = host.then(|| connector.clone());
+            assert_eq!(let_go(&one, by_service).is_ok(), allowed, "guest {guest}, host {host}, service {by_service}");
+        }
     }
 
     #[test]

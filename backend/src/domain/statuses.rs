@@ -2,7 +2,9 @@
 //! an operator who opens the database reads what the API says.
 //!
 //! ```text
-//! volume:      creating ──▶ available ◀──────────────┐
+//! volume:      available or in-use ──▶ extending ──▶ what its attachments make of it, or error_extending
+//!
+//!              creating ──▶ available ◀──────────────┐
 //!                 │            │  ▲                  │
 //!                 ▼            ▼  └── reserved ──┐   │
 //!               error       deleting     │       │   │
@@ -110,6 +112,13 @@ words!(VolumeStatus {
 });
 
 impl VolumeStatus {
+    /// Whether a volume's attachments decide what it is. While something else is under way they do not: what it becomes is decided
+    /// when that ends.
+    pub fn follows_attachments(self) -> bool {
+        use VolumeStatus::*;
+        matches!(self, Available | Reserved | Attaching | InUse | Detaching)
+    }
+
     /// Whether a volume may go from this status straight to `next`.
     pub fn may_become(self, next: VolumeStatus) -> bool {
         use VolumeStatus::*;

@@ -94,6 +94,13 @@ impl VolumeDriver for FilesDriver {
         })
     }
 
+    fn size_bytes<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Result<u64, DriverError>> {
+        let (id, path) = (volume.id, self.path(volume.id));
+        blocking(id, path.clone(), "look at", move || {
+            fs::metadata(&path).map(|found| found.len()).map_err(file_error(id, "look at", &path))
+        })
+    }
+
     fn create_snapshot<'a>(&'a self, snapshot: &'a StoredSnapshot) -> BoxFuture<'a, Provided> {
         let volume = &snapshot.volume;
         let from = Copied { path: self.path(volume.id), in_use: volume.in_use };
@@ -274,7 +281,7 @@ mod tests {
             driver.extend(&volume, 6 * GIB).await.unwrap();
         }
         driver.extend(&volume, GIB).await.unwrap();
-        assert_eq!(fs::metadata(driver.path(volume.id)).unwrap().len(), 6 * GIB, "never smaller");
+        assert_eq!(driver.size_bytes(&volume).await.unwrap(), 6 * GIB, "never smaller");
         for _ in 0..2 {
             driver.delete(&volume).await.unwrap();
         }

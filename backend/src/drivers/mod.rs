@@ -86,8 +86,12 @@ pub trait VolumeDriver: Send + Sync {
     /// Removes a volume. Where there is none, nothing happens.
     fn delete<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Result<(), DriverError>>;
 
-    /// Makes a volume larger; a host may be using it. Where it has that size already, nothing happens.
+    /// Makes a volume larger; a host may be using it. What is added is all zeros. Where it has that size or more, nothing
+    /// happens: what somebody may have written is never cut off.
     fn extend<'a>(&'a self, volume: &'a Stored, size_bytes: u64) -> BoxFuture<'a, Result<(), DriverError>>;
+
+    /// The size a volume has now, in bytes.
+    fn size_bytes<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Result<u64, DriverError>>;
 
     /// Keeps a volume's bytes as they are at one moment.
     fn create_snapshot<'a>(&'a self, snapshot: &'a StoredSnapshot) -> BoxFuture<'a, Provided>;

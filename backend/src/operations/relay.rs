@@ -42,12 +42,15 @@ impl Relay {
     pub async fn run(self, mut stopping: watch::Receiver<bool>) {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.tick().await;
+        let mut restored = self.bus.restored();
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
+            let all = tokio::select! {
+                _ = ticks.tick() => false,
+                Ok(()) = restored.changed() => true,
                 _ = stopping.wait_for(|stopping| *stopping) => return,
-            }
-            if let Err(error) = self.look().await {
+            };
+            let looked = if all { self.send_all().await } else { self.look().await };
+            if let Err(error) = looked {
                 warn!("cannot look for lost operations: {}", chain(&error));
             }
         }

@@ -11,6 +11,7 @@ use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use crate::bus::{Bus, BusError, Delivery};
+use crate::domain::{Operation, OperationState};
 use crate::store::StoreError;
 
 /// Between tries of work whose end cannot be recorded (the disk is full): doubled each time, up to the longest.
@@ -20,12 +21,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What became of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// There was nothing to do: it is done, elsewhere, or somebody else has it.
+    /// There was nothing to do: it is done, or somebody else has it.
     Nothing,
+    /// There is no such operation.
+    Unknown,
     /// It has ended.
     Ended,
     /// It is this queue's turn now.
     HandedTo(String),
+}
+
+impl Next {
+    /// What a message about this operation means in `queue`, where there is nothing for its worker to do: a worker that died may have
+    /// handed it over and not said so.
+    pub fn without_work(operation: Option<&Operation>, queue: &str) -> Self {
+        match operation {
+            None => Self::Unknown,
+            Some(elsewhere) if elsewhere.state == OperationState::Queued && elsewhere.queue != queue => {
+                Self::HandedTo(elsewhere.queue.clone())
+            }
+            Some(_) => Self::Nothing,
+        }
+    }
 }
 
 /// One role's work.
@@ -132,8 +149,9 @@ impl One {
         if first {
             self.at_work.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         }
+        let unknown = next == Next::Unknown;
         self.tell(id, next).await;
-        if let Err(error) = delivery.ack().await {
+        if let Err(error) = if unknown { delivery.bury().await } else { delivery.ack().await } {
             // It comes again, and there is nothing left to do then.
             warn!(operation = %id, "{}", crate::volume::chain(&error));
         }
@@ -142,9 +160,14 @@ impl One {
     /// Sends the operation on, or tells that it ended. What cannot be sent now is sent later from the database.
     async fn tell(&self, id: Uuid, next: Next) {
         let told = match &next {
+            Next::Unknown => {
+                warn!(operation = %id, "a message about an operation that is not in the database");
+                return;
+            }
+            // Its worker may have died before it could say that it ended.
             Next::Nothing => {
                 debug!(operation = %id, "nothing to do");
-                return;
+                self.bus.announce(id).await
             }
             Next::Ended => self.bus.announce(id).await,
             Next::HandedTo(queue) => self.bus.publish(queue, id).await,

@@ -7,6 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::bus::SOME_MISSED;
 use crate::domain::Operation;
 use crate::store::{Store, StoreError};
 
@@ -36,10 +37,10 @@ pub async fn wait(
     let deadline = Instant::now() + within;
     loop {
         let last = match tokio::time::timeout_at(deadline, ended.recv()).await {
-            Ok(Ok(id)) if id != operation_id => continue,
-            // It may be among those that were missed.
-            Ok(Err(RecvError::Lagged(_))) => false,
-            Ok(Ok(_) | Err(RecvError::Closed)) | Err(_) => true,
+            Ok(Ok(id)) if id != operation_id && id != SOME_MISSED => continue,
+            // It may be among those that were missed; and what is announced may have ended for one worker only.
+            Ok(Ok(_) | Err(RecvError::Lagged(_))) => false,
+            Ok(Err(RecvError::Closed)) | Err(_) => true,
         };
         // Not having heard of it is no proof: the database has the last word.
         let operation = store.operation(operation_id).await?;

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{best, judge};
-use crate::domain::{NewMessage, OperationKind};
+use crate::domain::{NewMessage, Operation, OperationKind, OperationState};
 use crate::operations::{Next, Work};
 use crate::store::{Candidates, Choice, Store, StoreError};
 
@@ -15,25 +15,26 @@ const EVENT_NO_PLACE: &str = "VOLUME_VOLUME_001_002";
 /// The scheduler.
 pub struct Scheduler {
     store: Store,
-    owner: String,
 }
 
 impl Scheduler {
-    /// Over this database, for a process that claims operations as `owner`.
-    pub fn new(store: Store, owner: String) -> Self {
-        Self { store, owner }
+    /// Over this database.
+    pub fn new(store: Store) -> Self {
+        Self { store }
     }
 }
 
 impl Work for Scheduler {
     fn perform<'a>(&'a self, queue: &'a str, operation_id: Uuid) -> BoxFuture<'a, Result<Next, StoreError>> {
         Box::pin(async move {
-            if self.store.operation(operation_id).await?.kind == OperationKind::VolumeDelete {
+            let operation = self.store.operation_if_any(operation_id).await?;
+            let waits = |operation: &&Operation| operation.queue == queue && operation.state == OperationState::Queued;
+            let Some(waiting) = operation.as_ref().filter(waits) else {
+                return Ok(Next::without_work(operation.as_ref(), queue));
+            };
+            if waiting.kind == OperationKind::VolumeDelete {
                 // It was never placed, so there is nothing but its row.
-                let Some(operation) = self.store.claim(operation_id, queue, &self.owner).await? else {
-                    return Ok(Next::Nothing);
-                };
-                self.store.forget_volume(&operation).await?;
+                self.store.forget_unplaced(operation_id).await?;
                 return Ok(Next::Ended);
             }
             let next = self.store.place(operation_id, choose).await?;

@@ -71,7 +71,7 @@ impl Store {
                 ("project_id", volume.project_id.as_str().into()),
                 ("instance_id", new.instance_id.into()),
                 ("status", AttachStatus::Reserved.as_str().into()),
-                ("mode", new.mode.as_str().into()),
+                ("mode", rules::mode_of(&volume, new.mode).as_str().into()),
                 ("created_at_us", now_us().into()),
             ],
         );
@@ -237,7 +237,7 @@ pub(super) async fn of_volume(session: &mut Session, volume_id: Uuid) -> Result<
     session.all("read a volume's attachments", query).await?.iter().map(rows::attachment).collect()
 }
 
-async fn find(session: &mut Session, id: Uuid) -> Result<Attachment, StoreError> {
+pub(super) async fn find(session: &mut Session, id: Uuid) -> Result<Attachment, StoreError> {
     match session.optional("read an attachment", Sql::new("SELECT * FROM attachments").filter("id = ", id)).await? {
         Some(row) => rows::attachment(&row),
         None => Err(Refusal::AttachmentNotFound(id.to_string()).into()),
@@ -245,27 +245,27 @@ async fn find(session: &mut Session, id: Uuid) -> Result<Attachment, StoreError>
 }
 
 /// An attachment and its volume, the volume locked: whoever changes an attachment holds its volume first.
-async fn lock(tx: &mut Session, id: Uuid) -> Result<(Attachment, Volume), StoreError> {
+pub(super) async fn lock(tx: &mut Session, id: Uuid) -> Result<(Attachment, Volume), StoreError> {
     let volume_id = find(tx, id).await?.volume_id;
     let volume = volumes::lock(tx, volume_id).await?;
     // Read again, for it may have changed while the lock was waited for.
     Ok((find(tx, id).await?, volume))
 }
 
-async fn forget(tx: &mut Session, id: Uuid, volume: Volume) -> Result<(), StoreError> {
+pub(super) async fn forget(tx: &mut Session, id: Uuid, volume: Volume) -> Result<(), StoreError> {
     tx.execute("forget an attachment", Sql::new("DELETE FROM attachments").filter("id = ", id)).await?;
     settle(tx, volume).await?;
     Ok(())
 }
 
-async fn leave(tx: &mut Session, id: Uuid, volume: Volume) -> Result<(), StoreError> {
+pub(super) async fn leave(tx: &mut Session, id: Uuid, volume: Volume) -> Result<(), StoreError> {
     let update = Sql::update("attachments", [("status", AttachStatus::Detaching.as_str().into())]);
     tx.execute("record a detach", update.filter("id = ", id)).await?;
     settle(tx, volume).await?;
     Ok(())
 }
 
-async fn connect(
+pub(super) async fn connect(
     tx: &mut Session,
     volume: &Volume,
     id: Uuid,
@@ -284,7 +284,7 @@ async fn record_connection(tx: &mut Session, id: Uuid, connection: &Map<String, 
 
 /// Makes an attachment `attaching` for a host. Attachments of one volume for one initiator share an account, for such a
 /// host has one session for them all and could not log in anew with the account of an attachment that is gone.
-async fn name_host(tx: &mut Session, volume_id: Uuid, id: Uuid, connector: &Connector) -> Result<(), StoreError> {
+pub(super) async fn name_host(tx: &mut Session, volume_id: Uuid, id: Uuid, connector: &Connector) -> Result<(), StoreError> {
     let siblings = of_volume(tx, volume_id).await?;
     let shared = siblings
         .into_iter()
@@ -307,9 +307,9 @@ async fn name_host(tx: &mut Session, volume_id: Uuid, id: Uuid, connector: &Conn
 }
 
 /// Gives the volume the status its attachments now make of it.
-async fn settle(tx: &mut Session, mut volume: Volume) -> Result<Volume, StoreError> {
+pub(super) async fn settle(tx: &mut Session, mut volume: Volume) -> Result<Volume, StoreError> {
     let status = rules::status_held_by(&of_volume(tx, volume.id).await?);
-    if volume.status.may_become(status) {
+    if volume.status.follows_attachments() && volume.status.may_become(status) {
         volumes::set_status(tx, volume.id, status).await?;
         volume.status = status;
     }

@@ -6,10 +6,17 @@
 //! ```text
 //! engine/         the two engines behind one face
 //! volumes.rs      volumes: make, read, change, forget
+//! extend.rs       volumes: a larger size
 //! page.rs         one page of volumes: filters, order, marker
 //! attachments.rs  attachments, and what they make of their volume's status
 //! snapshots.rs    snapshots
-//! types.rs        volume types
+//! types.rs        volume types: those there are, who may use them
+//! type_changes.rs volume types: make, change, remove
+//! qos.rs          quality-of-service specs
+//! transfers.rs    volumes offered to other projects
+//! holds.rs        the older way of attaching: statuses of volumes first, attachments behind them
+//! statuses.rs     statuses that administrators set, readonly, bootable, revert, forced deletion
+//! retype.rs       another type for a volume, where it is
 //! operations.rs   long actions: accept, claim, hand over, end
 //! placement.rs    where a volume is put, and what pools have given out
 //! quotas.rs       limits and counters
@@ -28,17 +35,24 @@ mod engine;
 mod error;
 mod image_volumes;
 mod images;
+mod extend;
+mod holds;
 mod messages;
 mod operations;
 mod page;
 mod people;
 mod placement;
+mod qos;
 mod quotas;
+mod retype;
 mod rows;
 mod service;
 mod services;
 mod snapshots;
+mod statuses;
 mod tokens;
+mod transfers;
+mod type_changes;
 mod types;
 mod volumes;
 
@@ -50,13 +64,17 @@ pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use error::StoreError;
 pub use image_volumes::CachedImage;
 pub use images::{ImageFilter, ImageSort, NewImage};
+pub use extend::Extension;
+pub use holds::Attached;
 pub use operations::{Ending, OperationFilter};
-pub use page::{SortDirection, SortKey, VolumePage};
+pub use page::{Moment, SortDirection, SortKey, TimeFilter, VolumePage};
 pub use placement::{Candidates, Choice};
 pub use quotas::{Drift, Limits, QuotaLine};
 pub use service::ServiceIdentity;
-pub use snapshots::SnapshotFilter;
+pub use snapshots::{SnapshotChange, SnapshotFilter};
 pub use tokens::TokenOwner;
+pub use transfers::{NewTransfer, TransferKey};
+pub use type_changes::TypeChange;
 pub use volumes::VolumeChange;
 
 /// The database, open. Cheap to clone.

@@ -54,6 +54,15 @@ impl Store {
         find(&mut self.read().await?, id).await
     }
 
+    /// The same, where there may be none.
+    pub async fn operation_if_any(&self, id: Uuid) -> Result<Option<Operation>, StoreError> {
+        match self.operation(id).await {
+            Ok(operation) => Ok(Some(operation)),
+            Err(StoreError::Refused(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lists operations, newest first.
     pub async fn operations(&self, filter: &OperationFilter) -> Result<Vec<Operation>, StoreError> {
         let mut query = Sql::new("SELECT * FROM operations WHERE 1 = 1");
@@ -218,6 +227,12 @@ pub(super) async fn end(tx: &mut Session, operation: &Operation, ending: Ending)
         messages::tell(tx, operation, message).await?;
     }
     Ok(())
+}
+
+/// Whether an operation has not ended; it stays so until the transaction ends.
+pub(super) async fn lock_unended(tx: &mut Session, id: Uuid) -> Result<bool, StoreError> {
+    let query = Sql::new("SELECT state FROM operations WHERE state IN ('queued', 'running') AND id = ?").bind(id);
+    Ok(tx.optional("read an operation", query.for_update()).await?.is_some())
 }
 
 /// Reads an operation and keeps others from changing it until the transaction ends; none where it is not queued in `queue`.

@@ -23,6 +23,14 @@ pub enum SortKey {
     Size,
     /// Their status.
     Status,
+    /// When they last changed; what never did counts as made then.
+    UpdatedAt,
+    /// Whether one can boot from them.
+    Bootable,
+    /// Their zone.
+    AvailabilityZone,
+    /// The volume, of snapshots.
+    VolumeId,
 }
 
 impl SortKey {
@@ -34,18 +42,35 @@ impl SortKey {
             "name" | "display_name" => Self::Name,
             "size" => Self::Size,
             "status" => Self::Status,
+            "updated_at" => Self::UpdatedAt,
+            "bootable" => Self::Bootable,
+            "availability_zone" => Self::AvailabilityZone,
             _ => return None,
         })
     }
 
+    /// The key the API spells so where snapshots are listed.
+    pub fn parse_of_snapshots(word: &str) -> Option<Self> {
+        match word {
+            "volume_id" => Some(Self::VolumeId),
+            "volume_size" => Some(Self::Size),
+            "bootable" | "availability_zone" => None,
+            other => Self::parse(other),
+        }
+    }
+
     /// Never null, so that "after the marker" is a plain comparison.
-    fn expression(self) -> &'static str {
+    pub(super) fn expression(self) -> &'static str {
         match self {
             Self::CreatedAt => "seq",
             Self::Id => "id",
             Self::Name => "COALESCE(name, '')",
             Self::Size => "size_gib",
             Self::Status => "status",
+            Self::UpdatedAt => "COALESCE(updated_at_us, created_at_us)",
+            Self::Bootable => "bootable",
+            Self::AvailabilityZone => "availability_zone",
+            Self::VolumeId => "volume_id",
         }
     }
 }
@@ -57,6 +82,26 @@ pub enum SortDirection {
     Asc,
     /// Largest or newest first.
     Desc,
+}
+
+/// Which time of a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// When it was accepted.
+    Created,
+    /// When it last changed.
+    Updated,
+}
+
+/// A comparison of a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeFilter {
+    /// Which time.
+    pub moment: Moment,
+    /// `<`, `<=`, `=`, `<>`, `>=`, `>`.
+    pub comparison: &'static str,
+    /// With this, microseconds since the epoch.
+    pub at_us: i64,
 }
 
 /// Which volumes, in which order, how many.
@@ -80,6 +125,14 @@ pub struct VolumePage {
     pub bootable: Option<bool>,
     /// Only those that may, or may not, be shared.
     pub multiattach: Option<bool>,
+    /// Only those that the owner's quota pays for, or not.
+    pub consumes_quota: Option<bool>,
+    /// Only those whose description contains this.
+    pub description_contains: Option<String>,
+    /// Only those where these columns have these values.
+    pub equal: Vec<(&'static str, String)>,
+    /// Only those of these times.
+    pub times: Vec<TimeFilter>,
     /// Ordered by this, then by age.
     pub sort_key: SortKey,
     /// Which way, both keys.
@@ -132,10 +185,12 @@ fn filter(query: &mut Sql, page: &VolumePage, postgres: bool) {
     if let Some(name) = &page.name {
         query.push_bind(" AND name = ", name);
     }
-    if let Some(part) = &page.name_contains {
-        let function = if postgres { "strpos" } else { "instr" };
-        query.push_bind(&format!(" AND {function}(name, "), part).push(") > 0");
+    contains(query, "name", page.name_contains.as_ref(), postgres);
+    contains(query, "description", page.description_contains.as_ref(), postgres);
+    for (column, value) in &page.equal {
+        query.push_bind(&format!(" AND {column} = "), value);
     }
+    at_times(query, &page.times);
     if let Some(status) = &page.status {
         query.push_bind(" AND status = ", status);
     }
@@ -145,7 +200,29 @@ fn filter(query: &mut Sql, page: &VolumePage, postgres: bool) {
     if let Some(zone) = &page.availability_zone {
         query.push_bind(" AND availability_zone = ", zone);
     }
-    for (key, value) in &page.metadata {
+    has_pairs(query, &page.metadata, postgres);
+    if let Some(bootable) = page.bootable {
+        query.push_bind(" AND bootable = ", bootable);
+    }
+    if let Some(multiattach) = page.multiattach {
+        query.push_bind(" AND multiattach = ", multiattach);
+    }
+    if let Some(consumes) = page.consumes_quota {
+        query.push_bind(" AND consumes_quota = ", consumes);
+    }
+}
+
+/// Only where a text contains a part.
+pub(super) fn contains(query: &mut Sql, column: &str, part: Option<&String>, postgres: bool) {
+    if let Some(part) = part {
+        let function = if postgres { "strpos" } else { "instr" };
+        query.push_bind(&format!(" AND {function}({column}, "), part).push(") > 0");
+    }
+}
+
+/// Only what has all of these pairs in its metadata.
+pub(super) fn has_pairs(query: &mut Sql, pairs: &BTreeMap<String, String>, postgres: bool) {
+    for (key, value) in pairs {
         if postgres {
             query.push_bind(" AND metadata::jsonb ->> ", key).push_bind(" = ", value);
         } else {
@@ -153,10 +230,15 @@ fn filter(query: &mut Sql, page: &VolumePage, postgres: bool) {
             query.push_bind(" AND pair.value = ", value).push(")");
         }
     }
-    if let Some(bootable) = page.bootable {
-        query.push_bind(" AND bootable = ", bootable);
-    }
-    if let Some(multiattach) = page.multiattach {
-        query.push_bind(" AND multiattach = ", multiattach);
+}
+
+/// Only what is of these times.
+pub(super) fn at_times(query: &mut Sql, times: &[TimeFilter]) {
+    for time in times {
+        let column = match time.moment {
+            Moment::Created => "created_at_us",
+            Moment::Updated => "COALESCE(updated_at_us, created_at_us)",
+        };
+        query.push_bind(&format!(" AND {column} {} ", time.comparison), time.at_us);
     }
 }

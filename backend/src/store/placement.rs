@@ -77,6 +77,15 @@ impl Store {
         Ok(next)
     }
 
+    /// Forgets a volume that is to be deleted and never had a place, and ends the operation that waits for the scheduler.
+    pub async fn forget_unplaced(&self, operation_id: Uuid) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        if let Some(operation) = operations::lock_queued(&mut tx, operation_id, SCHEDULER_QUEUE).await? {
+            volumes::forget(&mut tx, &operation).await?;
+        }
+        tx.commit().await
+    }
+
     /// Gives a volume that its place could not make back to the scheduler, for the next candidate.
     pub async fn give_back(&self, operation: &Operation, cause: &str) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;

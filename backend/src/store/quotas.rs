@@ -49,6 +49,13 @@ pub(super) fn of_snapshot(type_name: &str, size_gib: u64, sign: i64) -> Vec<(Str
     counted("snapshots", type_name, size_gib, sign)
 }
 
+/// What it changes that a volume gets larger, or does not after all: GiB alone.
+pub(super) fn of_growth(type_name: &str, gained_gib: u64, sign: i64) -> Vec<(String, i64)> {
+    let mut changes = of_volume(type_name, gained_gib, sign);
+    changes.retain(|(resource, _)| resource.starts_with("gigabytes"));
+    changes
+}
+
 fn counted(things: &str, type_name: &str, size_gib: u64, sign: i64) -> Vec<(String, i64)> {
     let gib = i64::try_from(size_gib).unwrap_or(i64::MAX).saturating_mul(sign);
     let mut changes = vec![(things.to_owned(), sign), ("gigabytes".to_owned(), gib)];
@@ -76,6 +83,22 @@ pub(super) async fn charge(
             let in_use = in_use - delta;
             return Err(Refusal::OverQuota { resource: resource.clone(), requested: *delta, in_use, limit }.into());
         }
+    }
+    Ok(())
+}
+
+/// Refuses a volume that is larger than each of the project's may be.
+pub(super) async fn check_size(
+    tx: &mut Session,
+    project_id: &str,
+    size_gib: u64,
+    configured: &Limits,
+) -> Result<(), StoreError> {
+    const RESOURCE: &str = "per_volume_gigabytes";
+    let limit = limits_of(tx, project_id, configured).await?.get(RESOURCE).copied().unwrap_or(-1);
+    let requested = i64::try_from(size_gib).unwrap_or(i64::MAX);
+    if limit >= 0 && requested > limit {
+        return Err(Refusal::OverQuota { resource: RESOURCE.into(), requested, in_use: 0, limit }.into());
     }
     Ok(())
 }

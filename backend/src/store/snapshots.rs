@@ -1,13 +1,27 @@
 //! Snapshots in the database.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::engine::{Session, Sql, Value};
+use super::page::{self, SortKey, TimeFilter};
 use super::{Ending, Limits, Store, StoreError, now_us, operations, quotas, rows, volumes};
 use crate::domain::place::volume_queue;
 use crate::domain::{Asker, NewOperation, NewSnapshot, Operation, OperationKind, Refusal, Snapshot, SnapshotStatus, rules};
 
-/// Which snapshots to list, newest first; `None` is any.
+/// What the owner may change; `None` leaves it.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotChange {
+    /// A new name, or none any more.
+    pub name: Option<Option<String>>,
+    /// A new description, or none any more.
+    pub description: Option<Option<String>>,
+    /// The whole metadata, in place of what was there.
+    pub metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Which snapshots to list, in which order; `None` is any.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotFilter {
     /// Those of this project.
@@ -16,8 +30,20 @@ pub struct SnapshotFilter {
     pub volume_id: Option<String>,
     /// Those of this name.
     pub name: Option<String>,
+    /// Those whose name contains this.
+    pub name_contains: Option<String>,
     /// Those in this status.
     pub status: Option<String>,
+    /// The one of this id.
+    pub id: Option<String>,
+    /// Those that have all of these pairs.
+    pub metadata: BTreeMap<String, String>,
+    /// Those made then.
+    pub times: Vec<TimeFilter>,
+    /// Ordered by this, then by age; by age where it is none.
+    pub sort_key: Option<SortKey>,
+    /// Oldest or smallest first.
+    pub ascending: bool,
     /// After this one.
     pub marker: Option<Uuid>,
     /// At most so many.
@@ -71,33 +97,74 @@ impl Store {
         find(&mut self.read().await?, id).await
     }
 
-    /// Lists snapshots, newest first.
+    /// Lists snapshots, newest first unless asked otherwise.
     pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, StoreError> {
         let mut session = self.read().await?;
         let mut query = Sql::new("SELECT * FROM snapshots WHERE 1 = 1");
-        for (column, value) in [
-            (" AND project_id = ", &filter.project_id),
-            (" AND volume_id = ", &filter.volume_id),
-            (" AND name = ", &filter.name),
-            (" AND status = ", &filter.status),
-        ] {
-            if let Some(value) = value {
-                query.push_bind(column, value);
-            }
-        }
+        conditions(&mut query, filter, session.is_postgres());
+        let key = filter.sort_key.unwrap_or(SortKey::CreatedAt).expression();
+        let (order, beyond) = if filter.ascending { ("ASC", ">") } else { ("DESC", "<") };
         if let Some(marker) = filter.marker {
             find(&mut session, marker).await?;
-            query.push_bind(" AND seq < (SELECT seq FROM snapshots WHERE id = ", marker).push(")");
+            let after = format!(" AND ({key}, seq) {beyond} (SELECT {key}, seq FROM snapshots WHERE id = ");
+            query.push_bind(&after, marker).push(")");
         }
-        query.push_bind(" ORDER BY seq DESC LIMIT ", filter.limit).push_bind(" OFFSET ", filter.offset);
+        query.push_bind(&format!(" ORDER BY {key} {order}, seq {order} LIMIT "), filter.limit);
+        query.push_bind(" OFFSET ", filter.offset);
         session.all("list snapshots", query).await?.iter().map(rows::snapshot).collect()
+    }
+
+    /// How many snapshots match, whatever the page.
+    pub async fn count_snapshots(&self, filter: &SnapshotFilter) -> Result<i64, StoreError> {
+        let mut session = self.read().await?;
+        let mut query = Sql::new("SELECT COUNT(*) FROM snapshots WHERE 1 = 1");
+        conditions(&mut query, filter, session.is_postgres());
+        session.number("count snapshots", query).await
+    }
+
+    /// Changes what the owner may change. `change` sees the snapshot as it is.
+    pub async fn change_snapshot(
+        &self,
+        id: Uuid,
+        change: impl FnOnce(&Snapshot) -> Result<SnapshotChange, Refusal> + Send,
+    ) -> Result<Snapshot, StoreError> {
+        let mut tx = self.begin().await?;
+        let snapshot = lock(&mut tx, id).await?;
+        let change = change(&snapshot)?;
+        let update = Sql::update(
+            "snapshots",
+            [
+                ("name", change.name.unwrap_or(snapshot.name).into()),
+                ("description", change.description.unwrap_or(snapshot.description).into()),
+                ("metadata", Value::from(&change.metadata.unwrap_or(snapshot.metadata))),
+                ("updated_at_us", now_us().into()),
+            ],
+        );
+        tx.execute("change a snapshot", update.filter("id = ", id)).await?;
+        let snapshot = find(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(snapshot)
     }
 
     /// Records that the snapshot is to be deleted, where it may be, and accepts the operation that does it.
     pub async fn begin_delete_snapshot(&self, id: Uuid, by: Asker) -> Result<Operation, StoreError> {
+        self.delete_snapshot_if(id, by, rules::delete_snapshot).await
+    }
+
+    /// The same whatever its status.
+    pub async fn force_delete_snapshot(&self, id: Uuid, by: Asker) -> Result<Operation, StoreError> {
+        self.delete_snapshot_if(id, by, |_| Ok(())).await
+    }
+
+    async fn delete_snapshot_if(
+        &self,
+        id: Uuid,
+        by: Asker,
+        allowed: impl FnOnce(&Snapshot) -> Result<(), Refusal> + Send,
+    ) -> Result<Operation, StoreError> {
         let mut tx = self.begin().await?;
         let snapshot = lock(&mut tx, id).await?;
-        rules::delete_snapshot(&snapshot)?;
+        allowed(&snapshot)?;
         // A volume that is just being made reads it.
         let busy = Sql::new("SELECT COUNT(*) FROM volumes").filter("snapshot_id = ", id).filter("status = ", "creating");
         if tx.number("look for a snapshot's readers", busy).await? > 0 {
@@ -148,6 +215,23 @@ impl Store {
     }
 }
 
+fn conditions(query: &mut Sql, filter: &SnapshotFilter, postgres: bool) {
+    for (column, value) in [
+        (" AND project_id = ", &filter.project_id),
+        (" AND volume_id = ", &filter.volume_id),
+        (" AND name = ", &filter.name),
+        (" AND status = ", &filter.status),
+        (" AND id = ", &filter.id),
+    ] {
+        if let Some(value) = value {
+            query.push_bind(column, value);
+        }
+    }
+    page::contains(query, "name", filter.name_contains.as_ref(), postgres);
+    page::has_pairs(query, &filter.metadata, postgres);
+    page::at_times(query, &filter.times);
+}
+
 /// How many snapshots a volume has.
 pub(super) async fn count_of(session: &mut Session, volume_id: Uuid) -> Result<i64, StoreError> {
     session.number("count snapshots", Sql::new("SELECT COUNT(*) FROM snapshots").filter("volume_id = ", volume_id)).await
@@ -171,7 +255,7 @@ async fn find(session: &mut Session, id: Uuid) -> Result<Snapshot, StoreError> {
     }
 }
 
-async fn set_status(tx: &mut Session, id: Uuid, status: SnapshotStatus) -> Result<(), StoreError> {
+pub(super) async fn set_status(tx: &mut Session, id: Uuid, status: SnapshotStatus) -> Result<(), StoreError> {
     let update = Sql::update("snapshots", [("status", status.as_str().into()), ("updated_at_us", now_us().into())]);
     tx.execute("change a snapshot's status", update.filter("id = ", id)).await?;
     Ok(())

@@ -77,3 +77,9 @@ pub(super) async fn find(session: &mut Session, id: &str) -> Result<Option<Volum
     let query = Sql::new("SELECT * FROM volume_types").filter("id = ", id);
     session.optional("read a volume type", query).await?.as_ref().map(rows::volume_type).transpose()
 }
+
+/// The same, kept from being changed by others until the transaction ends.
+pub(super) async fn find_locked(tx: &mut Session, id: &str) -> Result<Option<VolumeType>, StoreError> {
+    let query = Sql::new("SELECT * FROM volume_types").filter("id = ", id).for_update();
+    tx.optional("read a volume type", query).await?.as_ref().map(rows::volume_type).transpose()
+}

@@ -45,6 +45,7 @@ impl Store {
             new.size_gib = rules::size_from_source(source.size_gib, asked, source.kind)?;
             bootable = source.bootable;
         }
+        quotas::check_size(&mut tx, &new.project_id, new.size_gib, limits).await?;
         quotas::charge(&mut tx, &new.project_id, &quotas::of_volume(&new.volume_type.name, new.size_gib, 1), limits).await?;
         let insert = Sql::insert(
             "volumes",
@@ -152,17 +153,8 @@ impl Store {
 
     /// Forgets a volume whose storage is gone, and gives back what it took of quota and pool; ends the operation.
     pub async fn forget_volume(&self, operation: &Operation) -> Result<(), StoreError> {
-        let id = operation.object_id;
         let mut tx = self.begin().await?;
-        if let Some(volume) = find_locked(&mut tx, id).await?.filter(|volume| volume.status == VolumeStatus::Deleting) {
-            tx.execute("forget a volume", Sql::new("DELETE FROM volumes").filter("id = ", id)).await?;
-            let type_name = volume.volume_type.as_deref().unwrap_or_default();
-            if volume.consumes_quota {
-                quotas::release(&mut tx, &volume.project_id, &quotas::of_volume(type_name, volume.size_gib, -1)).await?;
-            }
-            quotas::release_pool(&mut tx, &volume.host, volume.size_gib).await?;
-        }
-        operations::end(&mut tx, operation, operations::Ending::done()).await?;
+        forget(&mut tx, operation).await?;
         tx.commit().await
     }
 
@@ -176,6 +168,24 @@ impl Store {
             Some(row) => Ok((row.int("volumes")?, row.int("gib")?)),
             None => Ok((0, 0)),
         }
+    }
+
+    /// Every value that each metadata key has: in the volumes of a project, or in all.
+    pub async fn volume_metadata_values(
+        &self,
+        project_id: Option<&str>,
+    ) -> Result<BTreeMap<String, std::collections::BTreeSet<String>>, StoreError> {
+        let mut query = Sql::new("SELECT DISTINCT metadata FROM volumes");
+        if let Some(project) = project_id {
+            query = query.filter("project_id = ", project);
+        }
+        let mut values: BTreeMap<String, std::collections::BTreeSet<String>> = BTreeMap::new();
+        for row in self.read().await?.all("read the volumes' metadata", query).await? {
+            for (key, value) in row.json::<BTreeMap<String, String>>("metadata")? {
+                values.entry(key).or_default().insert(value);
+            }
+        }
+        Ok(values)
     }
 
     /// Gives volumes that were made before there was a choice of places to this one.
@@ -226,6 +236,20 @@ pub(super) async fn find(session: &mut Session, id: Uuid) -> Result<Volume, Stor
         Some(row) => rows::volume(&row),
         None => Err(Refusal::VolumeNotFound(id.to_string()).into()),
     }
+}
+
+/// The same within a transaction.
+pub(super) async fn forget(tx: &mut Session, operation: &Operation) -> Result<(), StoreError> {
+    let id = operation.object_id;
+    if let Some(volume) = find_locked(tx, id).await?.filter(|volume| volume.status == VolumeStatus::Deleting) {
+        tx.execute("forget a volume", Sql::new("DELETE FROM volumes").filter("id = ", id)).await?;
+        let type_name = volume.volume_type.as_deref().unwrap_or_default();
+        if volume.consumes_quota {
+            quotas::release(tx, &volume.project_id, &quotas::of_volume(type_name, volume.size_gib, -1)).await?;
+        }
+        quotas::release_pool(tx, &volume.host, volume.size_gib).await?;
+    }
+    operations::end(tx, operation, operations::Ending::done()).await
 }
 
 /// Reads one volume and keeps others from changing it until the transaction ends.

@@ -70,11 +70,15 @@ pub trait Target: Send + Sync {
     /// that `access` still has gets some time to end, then it is cut.
     fn revoke<'a>(&'a self, export: &'a Export, access: &'a Access) -> BoxFuture<'a, Result<(), TargetError>>;
 
+    /// Shows the size that the volume's bytes have now. Hosts that are logged in may be held up for a moment; none of their
+    /// commands is lost.
+    fn grow<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>>;
+
     /// Makes sure that the volume is not shown to anybody.
     fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>>;
 
-    /// Where hosts connect to, `address:port`.
-    fn portal(&self) -> &str;
+    /// Where hosts connect to, each as `address:port`; the one that every host is told comes first.
+    fn portals(&self) -> &[String];
 
     /// Counts the target daemon's lives, from 1. Each new one has forgotten every export.
     fn generation(&self) -> watch::Receiver<u64>;

@@ -26,7 +26,7 @@ impl Parts {
         }
         let volume = self.store.volume(volume_id).await?;
         let replaced = operation.request.get("replaces").cloned().and_then(|value| serde_json::from_value(value).ok());
-        match self.show_to(&volume, replaced).await {
+        match self.show_to(&volume, &attachment, replaced).await {
             Ok(connection) => {
                 self.store.end_connect(operation, &connection).await?;
                 info!(volume = %volume.id, attachment = %attachment.id, "shown to its host");
@@ -47,9 +47,14 @@ impl Parts {
         }
     }
 
-    async fn show_to(&self, volume: &Volume, replaced: Option<Replaced>) -> Result<Map<String, Value>, VolumeError> {
+    async fn show_to(
+        &self,
+        volume: &Volume,
+        attachment: &Attachment,
+        replaced: Option<Replaced>,
+    ) -> Result<Map<String, Value>, VolumeError> {
         let attachments = self.store.attachments_of(&[volume.id]).await?;
-        let Some(export) = exports::of(self, volume, &attachments)? else { return connection(self, volume) };
+        let Some(export) = exports::of(self, volume, &attachments)? else { return connection(self, volume, attachment).await };
         if let Some(Replaced { initiator, username }) = replaced {
             let chap = ChapAccount { username, password: Secret::new(String::new()) };
             let access = Access { initiator, chap };
@@ -58,7 +63,23 @@ impl Parts {
             }
         }
         self.target.export(&export).await?;
-        connection(self, volume)
+        connection(self, volume, attachment).await
+    }
+
+    /// Takes a volume away from the host of an attachment, which stays without a host.
+    pub(super) async fn revoke(&self, operation: &Operation) -> Result<Next, VolumeError> {
+        let volume_id = self.store.attachment(operation.object_id).await?.volume_id;
+        let _turn = self.locks.lock(volume_id).await;
+        let attachment = self.store.attachment(operation.object_id).await?;
+        let volume = self.store.volume(volume_id).await?;
+        let mut stay = self.store.attachments_of(&[volume_id]).await?;
+        stay.retain(|other| other.id != attachment.id);
+        if let (Some(access), Some(export)) = (exports::access(&attachment), exports::of(self, &volume, &stay)?) {
+            self.target.revoke(&export, &access).await?;
+        }
+        self.store.end_revoke(operation).await?;
+        info!(volume = %volume_id, attachment = %attachment.id, "its host is let in no more");
+        Ok(Next::Ended)
     }
 
     /// Takes a volume away from the host of an attachment, and forgets the attachment.
@@ -74,12 +95,25 @@ impl Parts {
     }
 }
 
-/// What hosts are told of a volume, but for secrets.
-pub(super) fn connection(parts: &Parts, volume: &Volume) -> Result<Map<String, Value>, VolumeError> {
-    Ok(match parts.driver(&volume.host)?.reach(&stored(volume)) {
-        Reach::Local(_) => connection_info::iscsi(volume, parts.target.portal()),
+/// What the host of an attachment is told of its volume, but for secrets.
+pub(super) async fn connection(
+    parts: &Parts,
+    volume: &Volume,
+    attachment: &Attachment,
+) -> Result<Map<String, Value>, VolumeError> {
+    let mut info = match parts.driver(&volume.host)?.reach(&stored(volume)) {
+        Reach::Local(_) => {
+            let multipath = attachment.connector.as_ref().is_some_and(|connector| connector.flag("multipath"));
+            connection_info::iscsi(volume, parts.target.portals(), multipath)
+        }
         Reach::Direct(info) => info,
-    })
+    };
+    let qos = match &volume.volume_type_id {
+        Some(id) => parts.store.qos_of_type(id).await?,
+        None => None,
+    };
+    info.insert("qos_specs".into(), qos.map_or(Value::Null, |specs| specs.for_hosts()));
+    Ok(info)
 }
 
 /// Takes an attachment that is already recorded as going away from the target, and forgets it. To be called in the volume's turn.

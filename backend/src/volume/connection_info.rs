@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 use crate::domain::{AttachMode, Attachment, Volume};
 use crate::targets::{LUN, iqn, scsi_serial};
 
-/// How a host reaches a volume that a target shows.
-pub(super) fn iscsi(volume: &Volume, portal: &str) -> Map<String, Value> {
-    object(json!({
+/// How a host reaches a volume that a target shows. `multipath`: it said that it wants all the paths there are.
+pub(super) fn iscsi(volume: &Volume, portals: &[String], multipath: bool) -> Map<String, Value> {
+    let mut info = object(json!({
         "driver_volume_type": "iscsi",
         "target_discovered": false,
-        "target_portal": portal,
+        "target_portal": portals.first(),
         "target_iqn": iqn(volume.id),
         "target_lun": LUN,
         "auth_method": "CHAP",
@@ -21,7 +21,14 @@ pub(super) fn iscsi(volume: &Volume, portal: &str) -> Map<String, Value> {
         "encrypted": false,
         "qos_specs": null,
         "scsi_serial": scsi_serial(volume.id),
-    }))
+    }));
+    // As the field's drivers have it: the plural keys beside the singular ones.
+    if multipath && portals.len() > 1 {
+        info.insert("target_portals".to_owned(), json!(portals));
+        info.insert("target_iqns".to_owned(), json!(vec![iqn(volume.id); portals.len()]));
+        info.insert("target_luns".to_owned(), json!(vec![LUN; portals.len()]));
+    }
+    info
 }
 
 /// The connection info of an attachment, empty where its volume is not shown to a host yet. Flat, with the driver's type and the

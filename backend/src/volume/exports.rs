@@ -90,9 +90,11 @@ async fn restore_one(parts: &Parts, volume_id: Uuid) -> Result<bool, VolumeError
     }
     shown?;
     // The portal may be another than the one that was told.
-    let connection = attachments::connection(parts, &volume)?;
-    for attachment in stay.iter().filter(|one| one.connector.is_some() && one.connection.as_ref() != Some(&connection)) {
-        parts.store.set_connection(attachment.id, &connection).await?;
+    for attachment in stay.iter().filter(|one| one.connector.is_some()) {
+        let connection = attachments::connection(parts, &volume, attachment).await?;
+        if attachment.connection.as_ref() != Some(&connection) {
+            parts.store.set_connection(attachment.id, &connection).await?;
+        }
     }
     Ok(export.is_some())
 }

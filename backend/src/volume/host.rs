@@ -81,8 +81,8 @@ impl VolumeHost {
     }
 
     /// Where hosts connect to.
-    pub fn portal(&self) -> &str {
-        self.parts.target.portal()
+    pub fn portals(&self) -> &[String] {
+        self.parts.target.portals()
     }
 }
 
@@ -90,15 +90,20 @@ impl Work for VolumeHost {
     fn perform<'a>(&'a self, queue: &'a str, operation_id: Uuid) -> BoxFuture<'a, Result<Next, StoreError>> {
         Box::pin(async move {
             let parts = &self.parts;
-            let Some(operation) = parts.store.claim(operation_id, queue, &parts.owner).await? else { return Ok(Next::Nothing) };
+            let Some(operation) = parts.store.claim(operation_id, queue, &parts.owner).await? else {
+                return Ok(Next::without_work(parts.store.operation_if_any(operation_id).await?.as_ref(), queue));
+            };
             let done = match operation.kind {
                 OperationKind::VolumeCreate => parts.create_volume(&operation).await,
                 OperationKind::VolumeDelete => parts.delete_volume(&operation).await,
                 OperationKind::VolumeUpload => parts.upload_volume(&operation).await,
+                OperationKind::VolumeExtend => parts.extend_volume(&operation).await,
                 OperationKind::SnapshotCreate => parts.create_snapshot(&operation).await,
                 OperationKind::SnapshotDelete => parts.delete_snapshot(&operation).await,
                 OperationKind::AttachmentConnect => parts.connect(&operation).await,
                 OperationKind::AttachmentDelete => parts.disconnect(&operation).await,
+                OperationKind::AttachmentRevoke => parts.revoke(&operation).await,
+                OperationKind::VolumeRevert => parts.revert(&operation).await,
             };
             match done {
                 Ok(next) => Ok(next),

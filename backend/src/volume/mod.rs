@@ -3,6 +3,7 @@
 //! ```text
 //! host.rs             the parts together; which operation is whose
 //! volumes.rs          volumes: make, remove
+//! extend.rs           a larger volume, also while hosts have it
 //! snapshots.rs        snapshots: make, remove
 //! attachments.rs      attachments: show to a host, take away
 //! exports.rs          what hosts may see, rebuilt whenever the target daemon begins anew
@@ -15,6 +16,7 @@ mod attachments;
 mod connection_info;
 mod error;
 mod exports;
+mod extend;
 mod host;
 mod images;
 mod locks;

@@ -98,6 +98,35 @@ impl Parts {
         }
     }
 
+    /// Gives a volume the bytes of a snapshot again.
+    pub(super) async fn revert(&self, operation: &Operation) -> Result<Next, VolumeError> {
+        let id = operation.object_id;
+        let _turn = self.locks.lock(id).await;
+        let Some(volume) = self.in_status(operation, VolumeStatus::Reverting).await? else { return Ok(Next::Ended) };
+        let snapshot_id = operation.request.get("snapshot_id").and_then(|id| id.as_str()).and_then(|id| id.parse().ok());
+        let snapshot = self.store.snapshot(snapshot_id.unwrap_or_default()).await?;
+        let mut origin = stored(&volume);
+        origin.size_bytes = snapshot.size_gib.saturating_mul(GIB);
+        let kept = StoredSnapshot { id: snapshot.id, volume: origin, provider: snapshot.provider };
+        let reverted = match self.driver(&volume.host) {
+            Ok(driver) => driver.revert(&stored(&volume), &kept).await.map_err(VolumeError::from),
+            Err(error) => Err(error),
+        };
+        let ending = match reverted {
+            Ok(()) => {
+                info!(volume = %id, snapshot = %snapshot.id, "volume reverted");
+                Ending::done()
+            }
+            Err(error) => {
+                let cause = chain(&error);
+                error!(volume = %id, "{cause}");
+                Ending::failed(cause)
+            }
+        };
+        self.store.end_revert(operation, snapshot.id, ending).await?;
+        Ok(Next::Ended)
+    }
+
     /// The volume, where the work is still to be done; where not, the operation is ended.
     pub(super) async fn in_status(&self, operation: &Operation, status: VolumeStatus) -> Result<Option<Volume>, VolumeError> {
         let cause = match self.volume_if_any(operation.object_id).await? {

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
+pub mod apart;
 pub mod postgres;
+pub mod rabbitmq;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -31,6 +33,8 @@ pub struct Service {
     pub largest_file_bytes: Option<u64>,
     /// So many open files are allowed.
     pub open_files: Option<u64>,
+    /// `serve`, or one of the roles apart.
+    pub role: &'static str,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
     http: reqwest::Client,
@@ -39,7 +43,7 @@ pub struct Service {
 /// Enough for a machine that is also building.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -67,6 +71,7 @@ impl Service {
             tgt: String::new(),
             largest_file_bytes: None,
             open_files: None,
+            role: "serve",
             process: None,
             log: Arc::default(),
             http: reqwest::Client::new(),
@@ -79,6 +84,23 @@ impl Service {
         match &self.database {
             Some(url) => Store::connect(url).await.unwrap(),
             None => Store::open(&self.state.path().join("volumes.db")).await.unwrap(),
+        }
+    }
+
+    /// A statement in its database, in the words of its engine.
+    pub async fn execute(&self, sqlite: &str, postgres: &str) {
+        use sqlx::Connection as _;
+        let text = |text: &str| sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()));
+        match &self.database {
+            Some(url) => {
+                let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+                text(postgres).execute(&mut connection).await.unwrap();
+            }
+            None => {
+                let url = format!("sqlite://{}", self.state.path().join("volumes.db").display());
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                text(sqlite).execute(&mut connection).await.unwrap();
+            }
         }
     }
 
@@ -103,7 +125,7 @@ impl Service {
             command.args(["-c", &script, program]);
             command
         };
-        command.arg("serve").arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
+        command.arg(self.role).arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
         command.env("BOWLINE_LOG", "trace");
         command
     }
@@ -117,14 +139,15 @@ impl Service {
         let log = self.log.clone();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("ready: volumes at ") {
-                    let _ = ready.send(rest.split_once(',').unwrap().0.to_owned());
+                if let Some((_, rest)) = line.split_once("INFO ready") {
+                    let _ =
+                        ready.send(rest.strip_prefix(": volumes at ").map(|rest| rest.split(',').next().unwrap().to_owned()));
                 }
                 log.lock().unwrap().push_str(&(line + "\n"));
             }
         });
         match is_ready.recv_timeout(READY_WITHIN) {
-            Ok(url) => self.url = url,
+            Ok(url) => self.url = url.unwrap_or_default(),
             Err(_) => panic!("not ready:\n{}", self.log()),
         }
     }
@@ -170,8 +193,11 @@ impl Service {
 
     /// A request with nothing but what is given.
     pub async fn bare(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
-        let url =
-            if path.starts_with("/v3") || path == "/" { self.url.replace("/v3", path) } else { format!("{}{path}", self.url) };
+        let url = if path.starts_with("/v3") || path == "/" || path == "/healthz" {
+            self.url.replace("/v3", path)
+        } else {
+            format!("{}{path}", self.url)
+        };
         let mut request = self.http.request(method, url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -303,4 +329,31 @@ pub fn mode_of(path: &Path) -> u32 {
 
 pub fn path_of(service: &Service, volume: &str) -> PathBuf {
     service.state.path().join("volumes").join(format!("volume-{volume}"))
+}
+
+/// The token of a new user with one role in a project.
+pub async fn token(store: &bowline_backend::store::Store, project_id: &str, role: &str) -> String {
+    use bowline_backend::auth::TokenDigest;
+    use bowline_backend::store::TokenOwner;
+    let token = format!("token-of-{role}-of-{project_id}");
+    let user_id = format!("{role}-of-{project_id}");
+    store.insert_user(&user_id, &user_id).await.unwrap();
+    let owner = TokenOwner { user_id, project_id: Some(project_id.to_owned()), roles: role.to_owned(), expires_at_us: None };
+    store.insert_token(&TokenDigest::of(token.as_bytes()).hex(), &owner).await.unwrap();
+    token
+}
+
+/// Waits until a snapshot has a status.
+pub async fn wait_snapshot(service: &Service, id: &str, status: &str) {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let shown = service.get(&format!("/snapshots/{id}")).await;
+        let is =
+            if shown.status == StatusCode::NOT_FOUND { "gone" } else { shown.body["snapshot"]["status"].as_str().unwrap() };
+        if is == status {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{id} is {is}, not {status}:\n{}", service.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

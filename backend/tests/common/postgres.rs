@@ -31,7 +31,7 @@ pub fn database() -> String {
 fn start() -> Cluster {
     let versions = std::fs::read_dir("/usr/lib/postgresql").map(|found| found.flatten().map(|entry| entry.path().join("bin")));
     let bin = versions.ok().and_then(|mut found| found.find(|bin| bin.join("initdb").exists()));
-    let bin = bin.expect("PostgreSQL is missing: install the package postgresql");
+    let Some(bin) = bin else { panic!("PostgreSQL is missing: install the package postgresql") };
     let directory = tempfile::Builder::new().prefix("bowline-pg").tempdir().unwrap();
     let owned = Command::new("chown").arg("postgres").arg(directory.path()).status().unwrap();
     assert!(owned.success(), "chown to the user postgres");

@@ -1,6 +1,6 @@
 //! A fragment as it is written: every key optional, unknown keys refused.
 
-use crate::model::DiskBus;
+use crate::model::{DiskBus, DiskCache, DiskIo, IoThreads};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -31,11 +31,33 @@ section!(
 );
 section!(
     /// `[iscsi]`
-    Iscsi { initiator: Initiator, login_timeout_s: u64, device_timeout_s: u64, logout_timeout_s: u64, initiator_name_file: PathBuf }
+    Iscsi {
+        initiator: Initiator,
+        multipath: Multipath,
+        login_timeout_s: u64,
+        device_timeout_s: u64,
+        logout_timeout_s: u64,
+        initiator_name_file: PathBuf,
+        iface: String,
+        target_accounts_file: PathBuf,
+    }
 );
 section!(
     /// `[nfs]`
     Nfs { mount_options: String, mount_timeout_s: u64 }
+);
+section!(
+    /// `[rbd]`
+    Rbd {
+        client: RbdClient,
+        conf_file: PathBuf,
+        user: String,
+        keyring_file: PathBuf,
+        map_options: String,
+        allow_open_elsewhere: bool,
+        info_timeout_s: u64,
+        map_timeout_s: u64,
+    }
 );
 section!(
     /// `[libvirt]`
@@ -50,7 +72,11 @@ section!(
 );
 section!(
     /// `[guest]`: how disks are given to guests.
-    Guest { disk_bus: DiskBus }
+    Guest { disk_bus: DiskBus, cache: DiskCache, io: DiskIo, iothreads: IoThreads, iothread_count: u32, queues: u16 }
+);
+section!(
+    /// `[key_manager]`: where the keys of encrypted volumes are.
+    KeyManager { cloud: String, endpoint: String }
 );
 section!(
     /// `[operations]`
@@ -58,11 +84,19 @@ section!(
 );
 section!(
     /// `[volumes]`: waits on the volume service.
-    Volumes { create_timeout_s: u64, delete_timeout_s: u64 }
+    Volumes { create_timeout_s: u64, delete_timeout_s: u64, extend_timeout_s: u64, watch_interval_s: u64 }
 );
 section!(
     /// `[paths]`
     Paths { state_dir: PathBuf, run_dir: PathBuf }
+);
+section!(
+    /// `[health]`: looking after what is attached.
+    Health { interval_s: u64, look_timeout_s: u64 }
+);
+section!(
+    /// `[metrics]`
+    Metrics { listen: String }
 );
 section!(
     /// `[bus]`
@@ -81,6 +115,39 @@ pub enum Initiator {
     Qemu,
 }
 
+impl Initiator {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kernel => "kernel",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
+/// `iscsi.multipath`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Multipath {
+    /// One path.
+    Off,
+    /// All paths where there are several and multipathd runs.
+    Preferred,
+    /// All paths through multipathd, or an error.
+    Required,
+}
+
+/// `rbd.client`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RbdClient {
+    /// QEMU's own.
+    Qemu,
+    /// The kernel's, which makes a block device of the image.
+    Kernel,
+}
+
 /// A whole fragment.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -89,12 +156,16 @@ pub(super) struct Inputs {
     pub(super) host: Host,
     pub(super) iscsi: Iscsi,
     pub(super) nfs: Nfs,
+    pub(super) rbd: Rbd,
     pub(super) libvirt: Libvirt,
     pub(super) guest: Guest,
+    pub(super) key_manager: KeyManager,
     pub(super) operations: Operations,
     pub(super) volumes: Volumes,
     pub(super) paths: Paths,
     pub(super) bus: Bus,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
 }
 
 impl Inputs {
@@ -104,11 +175,15 @@ impl Inputs {
         self.host.merge(later.host);
         self.iscsi.merge(later.iscsi);
         self.nfs.merge(later.nfs);
+        self.rbd.merge(later.rbd);
         self.libvirt.merge(later.libvirt);
         self.guest.merge(later.guest);
+        self.key_manager.merge(later.key_manager);
         self.operations.merge(later.operations);
         self.volumes.merge(later.volumes);
         self.paths.merge(later.paths);
         self.bus.merge(later.bus);
+        self.health.merge(later.health);
+        self.metrics.merge(later.metrics);
     }
 }

@@ -4,13 +4,15 @@
 //! of their file names over both folders; a file in `/etc` hides the one of the same name in `/usr/lib`; a key in a later
 //! fragment wins over an earlier one. An unknown key is an error that names file and line.
 
+mod guest;
 mod inputs;
 mod settings;
 
-pub use inputs::Initiator;
+pub use guest::{GuestSettings, KeyManagerSettings};
+pub use inputs::{Initiator, Multipath, RbdClient};
 pub use settings::{
-    CloudSettings, GuestSettings, IscsiSettings, LibvirtSettings, NfsSettings, OperationSettings, PathSettings, Settings,
-    VolumeSettings,
+    CloudSettings, HealthSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings, OperationSettings, PathSettings,
+    RbdSettings, Settings, VolumeSettings,
 };
 
 use std::{

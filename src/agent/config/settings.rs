@@ -1,7 +1,9 @@
 //! Settings after merging: every value present, checked, in the agent's own types.
 
-use super::inputs::{Initiator, Inputs};
-use crate::model::DiskBus;
+use super::{
+    guest::{self, GuestSettings, KeyManagerSettings},
+    inputs::{Initiator, Inputs, Multipath, RbdClient},
+};
 use std::path::PathBuf;
 
 /// No deadline may be longer: a day already means that nobody waits any more.
@@ -20,10 +22,14 @@ pub struct Settings {
     pub iscsi: IscsiSettings,
     /// NFS.
     pub nfs: NfsSettings,
+    /// RBD.
+    pub rbd: RbdSettings,
     /// libvirt.
     pub libvirt: LibvirtSettings,
     /// Guests.
     pub guest: GuestSettings,
+    /// Key manager.
+    pub key_manager: KeyManagerSettings,
     /// Operations.
     pub operations: OperationSettings,
     /// Volumes.
@@ -32,6 +38,39 @@ pub struct Settings {
     pub paths: PathSettings,
     /// `bus.address`: a D-Bus address; `None` takes the system bus.
     pub bus_address: Option<String>,
+    /// Health.
+    pub health: HealthSettings,
+    /// `metrics.listen`; `None` serves none.
+    pub metrics: Option<MetricsListen>,
+}
+
+/// `[health]`
+#[derive(Debug, Clone)]
+pub struct HealthSettings {
+    /// Seconds between looks at what tells no event.
+    pub interval_s: u64,
+    /// Seconds for one look at one attachment; what has not answered by then counts as lost.
+    pub look_timeout_s: u64,
+}
+
+/// `metrics.listen`: where metrics are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// HTTP at this address and port.
+    Tcp(std::net::SocketAddr),
+    /// HTTP at a Unix socket.
+    Unix(PathBuf),
+}
+
+impl MetricsListen {
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(absolute("metrics.listen", Some(path.into()), path)?));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            ("metrics.listen", format!("{text:?} is neither ADDRESS:PORT, such as 127.0.0.1:9848, nor unix:/PATH"))
+        })
+    }
 }
 
 /// `[cloud]`
@@ -54,6 +93,8 @@ pub struct CloudSettings {
 pub struct IscsiSettings {
     /// Who logs in.
     pub initiator: Initiator,
+    /// Whether several paths are put together.
+    pub multipath: Multipath,
     /// Seconds for a login.
     pub login_timeout_s: u64,
     /// Seconds for a scanned LUN to appear, or to vanish.
@@ -62,6 +103,10 @@ pub struct IscsiSettings {
     pub logout_timeout_s: u64,
     /// The file with `InitiatorName=`.
     pub initiator_name_file: PathBuf,
+    /// open-iscsi's interface for every login.
+    pub iface: String,
+    /// The file with what targets must prove themselves with (mutual CHAP); none asks it of no target.
+    pub target_accounts_file: Option<PathBuf>,
 }
 
 /// `[nfs]`
@@ -71,6 +116,27 @@ pub struct NfsSettings {
     pub mount_options: Option<String>,
     /// Seconds for a mount, an unmount, and a look at a file.
     pub mount_timeout_s: u64,
+}
+
+/// `[rbd]`
+#[derive(Debug, Clone)]
+pub struct RbdSettings {
+    /// Who opens images.
+    pub client: RbdClient,
+    /// Ceph's configuration; `None` takes the one of the system, by the cluster's name.
+    pub conf_file: Option<PathBuf>,
+    /// cephx user instead of the volume service's, without `client.`.
+    pub user: Option<String>,
+    /// Keyring with the user's key; `None` takes `/etc/ceph/<cluster>.client.<user>.keyring`.
+    pub keyring_file: Option<PathBuf>,
+    /// Options for images that the kernel maps. Which are allowed, the connector knows.
+    pub map_options: Option<String>,
+    /// An image that another host has open is attached with a warning.
+    pub allow_open_elsewhere: bool,
+    /// Seconds for a question about an image.
+    pub info_timeout_s: u64,
+    /// Seconds for mapping an image, and for unmapping one.
+    pub map_timeout_s: u64,
 }
 
 /// `[libvirt]`
@@ -88,13 +154,6 @@ pub struct LibvirtSettings {
     pub detach_timeout_s: u64,
     /// Seconds after which a guest that ignores a request is asked again.
     pub detach_request_interval_s: u64,
-}
-
-/// `[guest]`
-#[derive(Debug, Clone)]
-pub struct GuestSettings {
-    /// Bus for requests that name none.
-    pub disk_bus: DiskBus,
 }
 
 /// `[operations]`
@@ -115,6 +174,10 @@ pub struct VolumeSettings {
     pub create_timeout_s: u64,
     /// Seconds for a deleted volume to be gone.
     pub delete_timeout_s: u64,
+    /// Seconds for the service to extend a volume.
+    pub extend_timeout_s: u64,
+    /// Seconds between looks at what size the service has for attached volumes; 0 looks never.
+    pub watch_interval_s: u64,
 }
 
 /// `[paths]`
@@ -126,7 +189,8 @@ pub struct PathSettings {
     pub run_dir: PathBuf,
 }
 
-type Refusal = (&'static str, String);
+/// A key, and what is wrong with its value.
+pub(super) type Refusal = (&'static str, String);
 
 fn seconds(key: &'static str, given: Option<u64>, default: u64) -> Result<u64, Refusal> {
     match given.unwrap_or(default) {
@@ -141,6 +205,10 @@ fn not_empty(key: &'static str, given: Option<String>) -> Result<Option<String>,
         Some(text) if text.trim().is_empty() => Err((key, "must not be empty; leave the key out for the default".into())),
         other => Ok(other),
     }
+}
+
+fn absolute_if_given(key: &'static str, given: Option<PathBuf>) -> Result<Option<PathBuf>, Refusal> {
+    given.map(|path| absolute(key, Some(path), "")).transpose()
 }
 
 fn absolute(key: &'static str, given: Option<PathBuf>, default: &str) -> Result<PathBuf, Refusal> {
@@ -167,7 +235,22 @@ impl Settings {
     }
 
     fn of(inputs: Inputs) -> Result<Self, Refusal> {
-        let Inputs { cloud, host, iscsi, nfs, libvirt, guest, operations, volumes, paths, bus } = inputs;
+        let Inputs {
+            cloud,
+            host,
+            iscsi,
+            nfs,
+            rbd,
+            libvirt,
+            guest,
+            key_manager,
+            operations,
+            volumes,
+            paths,
+            bus,
+            health,
+            metrics,
+        } = inputs;
         Ok(Self {
             cloud: CloudSettings {
                 name: not_empty("cloud.name", cloud.name)?.unwrap_or_else(|| "bowline".into()),
@@ -185,6 +268,7 @@ impl Settings {
             },
             iscsi: IscsiSettings {
                 initiator: iscsi.initiator.unwrap_or(Initiator::Auto),
+                multipath: iscsi.multipath.unwrap_or(Multipath::Preferred),
                 login_timeout_s: seconds("iscsi.login_timeout_s", iscsi.login_timeout_s, 30)?,
                 device_timeout_s: seconds("iscsi.device_timeout_s", iscsi.device_timeout_s, 30)?,
                 logout_timeout_s: seconds("iscsi.logout_timeout_s", iscsi.logout_timeout_s, 30)?,
@@ -193,10 +277,25 @@ impl Settings {
                     iscsi.initiator_name_file,
                     "/etc/iscsi/initiatorname.iscsi",
                 )?,
+                iface: not_empty("iscsi.iface", iscsi.iface)?.unwrap_or_else(|| "default".into()),
+                target_accounts_file: iscsi
+                    .target_accounts_file
+                    .map(|file| absolute("iscsi.target_accounts_file", Some(file), ""))
+                    .transpose()?,
             },
             nfs: NfsSettings {
                 mount_options: not_empty("nfs.mount_options", nfs.mount_options)?,
                 mount_timeout_s: seconds("nfs.mount_timeout_s", nfs.mount_timeout_s, 30)?,
+            },
+            rbd: RbdSettings {
+                client: rbd.client.unwrap_or(RbdClient::Qemu),
+                conf_file: absolute_if_given("rbd.conf_file", rbd.conf_file)?,
+                user: not_empty("rbd.user", rbd.user)?,
+                keyring_file: absolute_if_given("rbd.keyring_file", rbd.keyring_file)?,
+                map_options: not_empty("rbd.map_options", rbd.map_options)?,
+                allow_open_elsewhere: rbd.allow_open_elsewhere.unwrap_or(false),
+                info_timeout_s: seconds("rbd.info_timeout_s", rbd.info_timeout_s, 30)?,
+                map_timeout_s: seconds("rbd.map_timeout_s", rbd.map_timeout_s, 30)?,
             },
             libvirt: LibvirtSettings {
                 uri: not_empty("libvirt.uri", libvirt.uri)?.unwrap_or_else(|| "qemu:///system".into()),
@@ -207,7 +306,11 @@ impl Settings {
                 detach_timeout_s: seconds("libvirt.detach_timeout_s", libvirt.detach_timeout_s, 160)?,
                 detach_request_interval_s: seconds("libvirt.detach_request_interval_s", libvirt.detach_request_interval_s, 5)?,
             },
-            guest: GuestSettings { disk_bus: guest.disk_bus.unwrap_or_default() },
+            guest: guest::guest(guest)?,
+            key_manager: KeyManagerSettings {
+                cloud: not_empty("key_manager.cloud", key_manager.cloud)?,
+                endpoint: not_empty("key_manager.endpoint", key_manager.endpoint)?,
+            },
             operations: OperationSettings {
                 step_timeout_s: seconds("operations.step_timeout_s", operations.step_timeout_s, 300)?,
                 recovery_timeout_s: seconds("operations.recovery_timeout_s", operations.recovery_timeout_s, 30)?,
@@ -216,12 +319,23 @@ impl Settings {
             volumes: VolumeSettings {
                 create_timeout_s: seconds("volumes.create_timeout_s", volumes.create_timeout_s, 300)?,
                 delete_timeout_s: seconds("volumes.delete_timeout_s", volumes.delete_timeout_s, 300)?,
+                extend_timeout_s: seconds("volumes.extend_timeout_s", volumes.extend_timeout_s, 240)?,
+                watch_interval_s: match volumes.watch_interval_s {
+                    Some(0) => 0,
+                    given => seconds("volumes.watch_interval_s", given, 60)?,
+                },
             },
             paths: PathSettings {
                 state_dir: absolute("paths.state_dir", paths.state_dir, "/var/lib/bowline")?,
                 run_dir: absolute("paths.run_dir", paths.run_dir, "/run/bowline")?,
             },
             bus_address: not_empty("bus.address", bus.address)?,
+            health: HealthSettings {
+                // A look reads a few files of sysfs, or starts one process for a file on NFS.
+                interval_s: seconds("health.interval_s", health.interval_s, 30)?,
+                look_timeout_s: seconds("health.look_timeout_s", health.look_timeout_s, 10)?,
+            },
+            metrics: metrics.listen.as_deref().map(MetricsListen::parse).transpose()?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `org.bowline.Attachment1`: a volume that a guest of this host has.
 
 use super::operation::epoch_us;
-use crate::agent::api::AttachmentView;
+use crate::agent::api::{AttachmentView, FaultView};
 use std::collections::HashMap;
 use tokio::sync::watch;
 use zbus::{Variant, interface};
@@ -96,6 +96,46 @@ impl Attachment {
     fn size_bytes(&self) -> u64 {
         self.read(|view| view.size_bytes)
     }
+
+    /// What the disk is for, as the request named it; empty if it did not.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn tag(&self) -> String {
+        self.read(|view| view.tag.clone())
+    }
+
+    /// How QEMU decrypts the volume: "luks" or "luks2"; empty where it is not encrypted.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn encryption(&self) -> String {
+        self.read(|view| view.encryption.clone())
+    }
+
+    /// How its ways to its storage are doing: "healthy"; "degraded", when I/O gets through but not all is as it was
+    /// connected; "lost", when nothing does; or "unknown" until it was first looked at.
+    #[zbus(property)]
+    fn health(&self) -> String {
+        self.read(|view| view.health.state.as_str().to_owned())
+    }
+
+    /// Since when its health is what it is, microseconds since 1970-01-01 UTC; 0 while unknown.
+    #[zbus(property)]
+    fn health_since(&self) -> u64 {
+        self.read(|view| epoch_us(view.health.since))
+    }
+
+    /// What is wrong: for each broken part, such as a path or a mount, its name, the problem, and since when it is
+    /// broken, microseconds since 1970-01-01 UTC.
+    #[zbus(property)]
+    fn faults(&self) -> Vec<WireFault> {
+        self.read(faults)
+    }
+}
+
+/// A fault on the wire: part, problem, since when.
+type WireFault = (String, String, u64);
+
+fn faults(view: &AttachmentView) -> Vec<WireFault> {
+    let fault = |fault: &FaultView| (fault.part.clone(), fault.problem.clone(), epoch_us(fault.since));
+    view.health.faults.iter().map(fault).collect()
 }
 
 /// The properties that differ, by name.
@@ -112,6 +152,9 @@ pub fn changes(old: &AttachmentView, new: &AttachmentView) -> HashMap<&'static s
     compare("Device", old.device != new.device, new.device.clone().into());
     compare("Serial", old.identity.serial != new.identity.serial, new.identity.serial.clone().unwrap_or_default().into());
     compare("Wwids", old.identity.wwids != new.identity.wwids, new.identity.wwids.clone().into());
+    compare("Health", old.health.state != new.health.state, new.health.state.as_str().into());
+    compare("HealthSince", old.health.since != new.health.since, epoch_us(new.health.since).into());
+    compare("Faults", old.health.faults != new.health.faults, faults(new).into());
     compare("SizeBytes", old.size_bytes != new.size_bytes, new.size_bytes.into());
     changed
 }

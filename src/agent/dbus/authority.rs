@@ -20,7 +20,9 @@ pub enum Action {
     Detach,
     /// Cancel an operation.
     Cancel,
-    /// Create and delete volumes.
+    /// Give up a stuck operation.
+    Abandon,
+    /// Create, extend and delete volumes.
     ManageVolumes,
 }
 
@@ -32,6 +34,7 @@ impl Action {
             Self::Attach => "org.bowline.agent1.attach",
             Self::Detach => "org.bowline.agent1.detach",
             Self::Cancel => "org.bowline.agent1.cancel",
+            Self::Abandon => "org.bowline.agent1.abandon",
             Self::ManageVolumes => "org.bowline.agent1.manage-volumes",
         }
     }

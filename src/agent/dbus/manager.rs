@@ -5,17 +5,21 @@ use super::{
     error::MethodError,
     names::{attachment_path, operation_path},
     objects::Objects,
-    options::{Options, attach_request, detach_request},
+    operation::guest_text,
+    options::{Options, attach_request, detach_request, extend_plan_request, extend_request},
 };
 use crate::{
     agent::api::{AgentApi, Request},
-    model::ErrorKind,
+    model::{ErrorKind, Finding},
 };
 use std::sync::Arc;
 use zbus::{Connection, OwnedObjectPath, interface, message::Header};
 
 /// A plan on the wire: kind, volume, guest, guest's name, and each step's name and description.
 type WirePlan = (String, String, String, String, Vec<(String, String)>);
+
+/// A finding on the wire: area, check, verdict, message, remedy.
+type WireFinding = (String, String, String, String, String);
 
 /// The object.
 pub struct Manager {
@@ -46,7 +50,8 @@ impl Manager {
     ///
     /// The volume is named by its id or by its name where that is unique, the guest by its name or UUID. The same request
     /// made again before the first has ended returns the same object. Options: "bus" (s) "virtio" or "scsi"; "target" (s)
-    /// such as "vdc"; "read-only" (b). polkit action: org.bowline.agent1.attach.
+    /// such as "vdc"; "read-only" (b); "tag" (s), what the disk is for; "boot-order" (u), its place among the devices that the
+    /// guest boots from. polkit action: org.bowline.agent1.attach.
     ///
     /// Errors of all interfaces are named org.bowline.Error.KIND, where KIND is InvalidInput, NotFound, Conflict,
     /// PermissionDenied, AuthenticationFailed, Unavailable, Timeout, IdentityMismatch, Unsupported, GuestRefused, Cancelled,
@@ -81,9 +86,28 @@ impl Manager {
         self.submit(connection, Request::Detach(detach_request(volume, guest, options)?)).await
     }
 
-    /// What an Attach or Detach (kind "attach" or "detach") with these arguments would do now; touches nothing.
+    /// Takes up the extension of a volume to a size in GiB and returns its Operation1 object at once.
     ///
-    /// Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
+    /// The service extends it first, which can never be taken back; then this host and all its guests that have the volume are
+    /// made to see the new size. A size that the service has already makes them see it. There are no options yet. polkit
+    /// action: org.bowline.agent1.manage-volumes.
+    #[zbus(out_args("operation"))]
+    async fn extend(
+        &self,
+        volume: String,
+        size_gib: u64,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::ManageVolumes).await?;
+        self.submit(connection, Request::Extend(extend_request(volume, size_gib, options)?)).await
+    }
+
+    /// What an Attach, Detach or Extend (kind "attach", "detach" or "extend") with these arguments would do now; touches
+    /// nothing.
+    ///
+    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
     /// polkit action: org.bowline.agent1.list.
     #[zbus(out_args("plan"))]
     async fn plan(
@@ -99,11 +123,12 @@ impl Manager {
         let request = match kind.as_str() {
             "attach" => Request::Attach(attach_request(volume, guest, options)?),
             "detach" => Request::Detach(detach_request(volume, guest, options)?),
-            _ => return Err(MethodError::invalid("the kind of a plan must be \"attach\" or \"detach\"")),
+            "extend" => Request::Extend(extend_plan_request(volume, &guest, options)?),
+            _ => return Err(MethodError::invalid("the kind of a plan must be \"attach\", \"detach\" or \"extend\"")),
         };
         let plan = self.api.dry_run(request).await?;
         let steps = plan.steps.into_iter().map(|step| (step.name, step.description)).collect();
-        Ok(((plan.kind, plan.volume.to_string(), plan.guest.to_string(), plan.guest_name, steps),))
+        Ok(((plan.kind, plan.volume.to_string(), guest_text(plan.guest), plan.guest_name, steps),))
     }
 
     /// The operations that have not ended, and the latest that have, oldest first.
@@ -129,6 +154,21 @@ impl Manager {
     ) -> Result<Vec<OwnedObjectPath>, MethodError> {
         self.authority.check(connection, &header, Action::List).await?;
         Ok(self.api.attachments().into_iter().map(|view| attachment_path(view.id)).collect())
+    }
+
+    /// Looks at all that attaching needs on this host and tells what is missing; changes nothing.
+    ///
+    /// For each finding: the area, such as "iscsi" or "cloud"; what was looked at; the verdict "ok", "unknown" (the agent
+    /// cannot see it), "warning" or "failure"; what was found; and what mends it. polkit action: org.bowline.agent1.list.
+    #[zbus(out_args("findings"))]
+    async fn examine(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<WireFinding>, MethodError> {
+        self.authority.check(connection, &header, Action::List).await?;
+        let wire = |found: Finding| (found.area, found.check, found.verdict.as_str().to_owned(), found.message, found.remedy);
+        Ok(self.api.examine().await.into_iter().map(wire).collect())
     }
 
     /// Version of the agent.

@@ -5,6 +5,7 @@ use super::{
     error::MethodError,
 };
 use crate::agent::api::{AgentApi, OperationView, StepState};
+use crate::model::GuestUuid;
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -31,7 +32,7 @@ impl Operation {
     }
 }
 
-/// One operation of the agent: an attach or a detach, from its request to its end.
+/// One operation of the agent: an attach, a detach or an extend, from its request to its end.
 #[interface(name = "org.bowline.Operation1")]
 impl Operation {
     /// Asks the operation to stop.
@@ -48,6 +49,20 @@ impl Operation {
         Ok(self.api.cancel(id).await?)
     }
 
+    /// Gives up an operation that is "stuck", and returns once it is "abandoned".
+    ///
+    /// Nothing of it is tried any more, other operations on its volume go on, and its ErrorMessage tells what is left behind. One
+    /// that is not stuck answers org.bowline.Error.Conflict. polkit action: org.bowline.agent1.abandon.
+    async fn abandon(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), MethodError> {
+        self.authority.check(connection, &header, Action::Abandon).await?;
+        let id = self.read(|view| view.id);
+        Ok(self.api.abandon(id).await?)
+    }
+
     /// The operation has ended: its last state, and the error's kind and message, both empty when it succeeded.
     ///
     /// The object stays for a while after the end, and across restarts of the agent.
@@ -60,7 +75,7 @@ impl Operation {
         self.read(|view| view.id.to_string())
     }
 
-    /// "attach" or "detach".
+    /// "attach", "detach" or "extend".
     #[zbus(property(emits_changed_signal = "const"))]
     fn kind(&self) -> String {
         self.read(|view| view.kind.clone())
@@ -72,13 +87,13 @@ impl Operation {
         self.read(|view| view.volume.to_string())
     }
 
-    /// UUID of the guest.
+    /// UUID of the guest; of an extend the first of the guests that have the volume, empty where none has it.
     #[zbus(property(emits_changed_signal = "const"))]
     fn guest(&self) -> String {
-        self.read(|view| view.guest.to_string())
+        self.read(|view| guest_text(view.guest))
     }
 
-    /// The guest's name.
+    /// The guest's name; of an extend the names of all of them.
     #[zbus(property(emits_changed_signal = "const"))]
     fn guest_name(&self) -> String {
         self.read(|view| view.guest_name.clone())
@@ -90,7 +105,8 @@ impl Operation {
         self.read(|view| epoch_us(view.created_at))
     }
 
-    /// "queued", "running", "unwinding", "succeeded", "failed", "cancelled" or "stuck"; the last four are final.
+    /// "queued", "running", "unwinding", "succeeded", "failed", "cancelled", "stuck" or "abandoned"; the last
+    /// five are final.
     ///
     /// Everything that moves together is told in one PropertiesChanged.
     #[zbus(property)]
@@ -157,6 +173,11 @@ pub fn changes(old: &OperationView, new: &OperationView) -> HashMap<&'static str
 /// Emits `Finished` for an operation that ended as `view` says.
 pub async fn emit_finished(emitter: &SignalEmitter<'_>, view: &OperationView) -> zbus::Result<()> {
     Operation::finished(emitter, view.state.as_str(), &error_kind(view), &error_message(view)).await
+}
+
+/// A guest's UUID; empty for none.
+pub fn guest_text(guest: GuestUuid) -> String {
+    if guest.0.is_nil() { String::new() } else { guest.to_string() }
 }
 
 /// Microseconds since the epoch; a clock before 1970 reads as 0.

@@ -2,7 +2,8 @@
 //! disk writable.
 
 use super::error::MethodError;
-use crate::agent::api::{AttachRequest, DetachRequest};
+use crate::agent::api::{AttachRequest, DetachRequest, ExtendRequest};
+use crate::model::DiskWishes;
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
 
@@ -54,7 +55,10 @@ pub fn attach_request(volume: String, guest: String, options: Options) -> Result
     let bus: Option<String> = taker.take("bus", "a string (s)")?;
     let target: Option<String> = taker.take("target", "a string (s)")?;
     let read_only: Option<bool> = taker.take("read-only", "a boolean (b)")?;
+    let tag: Option<String> = taker.take("tag", "a string (s)")?;
+    let boot_order: Option<u32> = taker.take("boot-order", "a number (u)")?;
     taker.finish()?;
+    let wishes = DiskWishes::checked(tag, boot_order).map_err(MethodError::invalid)?;
     let bus = bus
         .map(|bus| bus.parse())
         .transpose()
@@ -62,7 +66,7 @@ pub fn attach_request(volume: String, guest: String, options: Options) -> Result
     if target.as_deref() == Some("") {
         return Err(MethodError::invalid("option \"target\" is empty: leave it out for the first free name"));
     }
-    Ok(AttachRequest { volume, guest, bus, target, read_only: read_only.unwrap_or(false) })
+    Ok(AttachRequest { volume, guest, bus, target, read_only: read_only.unwrap_or(false), wishes })
 }
 
 /// Arguments of `Detach`; an empty guest means the only one.
@@ -73,12 +77,35 @@ pub fn detach_request(volume: String, guest: String, options: Options) -> Result
     Ok(DetachRequest { volume, guest })
 }
 
-/// The option of `Create`.
-pub fn volume_type(options: Options) -> Result<Option<String>, MethodError> {
+/// Arguments of `Extend`.
+pub fn extend_request(volume: String, size_gib: u64, options: Options) -> Result<ExtendRequest, MethodError> {
+    let volume = designation("volume", volume)?;
+    Taker::new(options).finish()?;
+    if size_gib == 0 {
+        return Err(MethodError::invalid("the size is 0 GiB: a volume has at least 1"));
+    }
+    Ok(ExtendRequest { volume, size_gib })
+}
+
+/// Arguments of `Plan` for an extend: its size is an option there.
+pub fn extend_plan_request(volume: String, guest: &str, options: Options) -> Result<ExtendRequest, MethodError> {
+    if !guest.is_empty() {
+        return Err(MethodError::invalid("an extend is for all guests that have the volume: leave the guest empty"));
+    }
+    let mut taker = Taker::new(options);
+    let size_gib: Option<u64> = taker.take("size-gib", "a number (t)")?;
+    taker.finish()?;
+    let size_gib = size_gib.ok_or_else(|| MethodError::invalid("option \"size-gib\" is missing: the size to extend to"))?;
+    extend_request(volume, size_gib, Options::new())
+}
+
+/// Options of `Create`: the volume type, and whether several guests may have the volume.
+pub fn volume_options(options: Options) -> Result<(Option<String>, bool), MethodError> {
     let mut taker = Taker::new(options);
     let volume_type = taker.take("type", "a string (s)")?;
+    let multiattach: Option<bool> = taker.take("multiattach", "a boolean (b)")?;
     taker.finish()?;
-    Ok(volume_type)
+    Ok((volume_type, multiattach.unwrap_or(false)))
 }
 
 /// A name or id as a caller gives it: something, and not a novel.
@@ -107,6 +134,8 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
+        let further = attach([("tag", "db".into()), ("boot-order", 2_u32.into())]).unwrap();
+        assert_eq!(further.wishes, DiskWishes { tag: Some("db".into()), boot_order: Some(2) });
         let request = attach([("bus", "scsi".into()), ("target", "sdc".into()), ("read-only", true.into())]).unwrap();
         assert_eq!((request.bus, request.target.as_deref(), request.read_only), (Some(DiskBus::Scsi), Some("sdc"), true));
         assert!(!attach([]).unwrap().read_only);
@@ -120,6 +149,8 @@ mod tests {
             (attach([("bus", "ide".into())]), "\"ide\""),
             (attach([("target", 3u32.into())]), "\"target\""),
             (attach([("target", "".into())]), "\"target\""),
+            (attach([("tag", "a,b".into())]), "tag"),
+            (attach([("boot-order", 0_u32.into())]), "boot order"),
         ] {
             let error = error.unwrap_err();
             assert_eq!(error.kind, ErrorKind::InvalidInput);
@@ -127,6 +158,21 @@ mod tests {
         }
         let error = detach_request("v".into(), String::new(), options([("force", true.into())])).unwrap_err();
         assert!(error.message.contains("\"force\""), "{}", error.message);
+    }
+
+    #[test]
+    fn the_plan_of_an_extend_wants_a_size_and_no_guest() {
+        let size = || options([("size-gib", 3_u64.into())]);
+        assert_eq!(extend_plan_request("v".into(), "", size()).unwrap(), ExtendRequest { volume: "v".into(), size_gib: 3 });
+        for (error, word) in [
+            (extend_plan_request("v".into(), "g", size()), "guest"),
+            (extend_plan_request("v".into(), "", Options::new()), "size-gib"),
+            (extend_request("v".into(), 0, Options::new()), "0 GiB"),
+            (extend_request("v".into(), 1, size()), "size-gib"),
+        ] {
+            let error = error.unwrap_err();
+            assert!(error.kind == ErrorKind::InvalidInput && error.message.contains(word), "{}", error.message);
+        }
     }
 
     #[test]

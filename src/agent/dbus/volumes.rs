@@ -3,7 +3,7 @@
 use super::{
     authority::{Action, Authority},
     error::MethodError,
-    options::{Options, designation, volume_type},
+    options::{Options, designation, volume_options},
 };
 use crate::{
     agent::api::AgentApi,
@@ -33,8 +33,8 @@ impl Volumes {
 impl Volumes {
     /// Makes a volume and returns it once it is available, which may take the service a while.
     ///
-    /// The name may be empty. Option: "type" (s), a volume type; without it the service takes its default. The volume is a
-    /// dictionary as of Get. polkit action: org.bowline.agent1.manage-volumes.
+    /// The name may be empty. Options: "type" (s), a volume type; without it the service takes its default. "multiattach" (b):
+    /// several guests may have it at once; Cinder wants a volume type for that instead. The volume is a dictionary as of Get. polkit action: org.bowline.agent1.manage-volumes.
     #[zbus(out_args("volume"))]
     async fn create(
         &self,
@@ -49,7 +49,8 @@ impl Volumes {
             return Err(MethodError::invalid("the size is 0 GiB: a volume has at least 1"));
         }
         let name = if name.is_empty() { name } else { designation("name", name)? };
-        let volume = self.api.create_volume(NewVolume { name, size_gib, volume_type: volume_type(options)? }).await?;
+        let (volume_type, multiattach) = volume_options(options)?;
+        let volume = self.api.create_volume(NewVolume { name, size_gib, volume_type, multiattach }).await?;
         wire(&volume)
     }
 

@@ -9,6 +9,7 @@ use redb::{
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    panic,
     path::{Path, PathBuf},
 };
 
@@ -27,6 +28,20 @@ pub(super) struct Database {
 }
 
 impl Database {
+    /// Opens and reads. redb panics on a page whose bytes make no sense; here that is an error, since the agent has to say what
+    /// is wrong with which file instead of dying at each start.
+    pub(super) fn load(state_dir: &Path, path: &Path) -> Result<(Self, Contents), JournalError> {
+        let opened = panic::catch_unwind(|| {
+            let database = Self::open(state_dir, path)?;
+            let contents = database.read()?;
+            Ok((database, contents))
+        });
+        opened.unwrap_or_else(|_| {
+            let message = "its pages make no sense".to_owned();
+            Err(JournalError::Damaged { path: path.to_owned(), what: "file".to_owned(), message })
+        })
+    }
+
     pub(super) fn open(state_dir: &Path, path: &Path) -> Result<Self, JournalError> {
         let open_error = |message: String| JournalError::Open { path: path.to_owned(), message };
         DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(|error| open_error(error.to_string()))?;

@@ -4,9 +4,12 @@
 //! and only then answers: operations that run side by side share the cost of the disk.
 
 mod database;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod records;
 
-pub use records::{AttachTask, AttachmentRecord, DetachTask, Facts, OperationRecord, Step, StepRecord, Task};
+pub use records::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Facts, OperationRecord, Step, StepRecord, Task};
 
 use crate::model::{ErrorKind, GuestUuid, OperationId, VolumeId};
 use database::Database;
@@ -16,8 +19,9 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// Version of what is written. An agent that finds a higher one refuses to start and leaves the file alone.
-pub const FORMAT: u32 = 1;
+/// Version of what is written. An agent that finds a higher one refuses to start and leaves the file alone; a lower one is read,
+/// and marked as this one by the first write. 2 has extends and abandoned operations.
+pub const FORMAT: u32 = 2;
 
 /// The journal cannot be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -119,8 +123,7 @@ impl Journal {
     /// Opens the journal in this folder, making both where they are missing (0700 and 0600), and reads it.
     pub fn open(state_dir: &Path) -> Result<(Self, Contents), JournalError> {
         let path = state_dir.join("journal.redb");
-        let database = Database::open(state_dir, &path)?;
-        let contents = database.read()?;
+        let (database, contents) = Database::load(state_dir, &path)?;
         let (commits, waiting) = mpsc::unbounded_channel();
         std::thread::Builder::new()
             .name("journal".into())

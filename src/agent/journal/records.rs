@@ -4,7 +4,10 @@
 //! [`super::FORMAT`]. None of them can hold a secret: connection info is asked of the volume service again instead.
 
 use crate::agent::api::{Failure, OperationState, StepState};
-use crate::model::{AttachmentId, ConnectIntent, ConnectedDevice, DiskBus, GuestUuid, ObservedIdentity, OperationId, VolumeId};
+use crate::model::{
+    AttachmentId, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes, GuestUuid, ObservedIdentity,
+    OperationId, VolumeId,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -40,14 +43,17 @@ pub enum Task {
     Attach(AttachTask),
     /// Detach.
     Detach(DetachTask),
+    /// Extend.
+    Extend(ExtendTask),
 }
 
 impl Task {
-    /// `attach` or `detach`.
+    /// `attach`, `detach` or `extend`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
             Self::Detach(_) => "detach",
+            Self::Extend(_) => "extend",
         }
     }
 
@@ -56,22 +62,25 @@ impl Task {
         match self {
             Self::Attach(task) => task.volume,
             Self::Detach(task) => task.volume,
+            Self::Extend(task) => task.volume,
         }
     }
 
-    /// The guest.
-    pub const fn guest(&self) -> GuestUuid {
+    /// The guest. Of an extend the first of the guests that have the volume, or the nil UUID where none has it.
+    pub fn guest(&self) -> GuestUuid {
         match self {
             Self::Attach(task) => task.guest,
             Self::Detach(task) => task.guest,
+            Self::Extend(task) => task.guests.first().copied().unwrap_or(GuestUuid(Uuid::nil())),
         }
     }
 
-    /// The guest's name when it was asked for.
+    /// The guest's name when it was asked for. Of an extend the names of all guests, joined by commas.
     pub fn guest_name(&self) -> &str {
         match self {
             Self::Attach(task) => &task.guest_name,
             Self::Detach(task) => &task.guest_name,
+            Self::Extend(task) => &task.guest_names,
         }
     }
 }
@@ -99,6 +108,12 @@ pub struct AttachTask {
     /// The attachments that the volume had when this was planned: they are others', whatever becomes of this one.
     #[serde(default)]
     pub others: Vec<AttachmentId>,
+    /// The service says that the volume is encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
+    /// What else was asked for the disk.
+    #[serde(default)]
+    pub wishes: DiskWishes,
 }
 
 /// Detach a volume.
@@ -110,6 +125,21 @@ pub struct DetachTask {
     pub guest: GuestUuid,
     /// Its name.
     pub guest_name: String,
+}
+
+/// Extend a volume, and what guests of this host have of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendTask {
+    /// Volume.
+    pub volume: VolumeId,
+    /// Size it is to have, GiB.
+    pub size_gib: u64,
+    /// The service must be asked for it; not where it has extended the volume already.
+    pub ask_service: bool,
+    /// Guests of this host that have the volume. Only to tell of them: who has it is looked up at each step.
+    pub guests: Vec<GuestUuid>,
+    /// Their names, joined by commas.
+    pub guest_names: String,
 }
 
 /// The steps there are. The names are stable: they are in the journal, on the bus and in benchmarks.
@@ -133,6 +163,12 @@ pub enum Step {
     DisconnectVolume,
     /// Tell the service that it is free.
     DeleteAttachment,
+    /// Ask the service for a larger volume, and wait until it has made it so.
+    ExtendVolume,
+    /// Have every layer of this host see the new size.
+    GrowDevice,
+    /// Have the guests see it.
+    ResizeDisk,
 }
 
 impl Step {
@@ -148,6 +184,9 @@ impl Step {
             Self::DetachDisk => "DetachDisk",
             Self::DisconnectVolume => "DisconnectVolume",
             Self::DeleteAttachment => "DeleteAttachment",
+            Self::ExtendVolume => "ExtendVolume",
+            Self::GrowDevice => "GrowDevice",
+            Self::ResizeDisk => "ResizeDisk",
         }
     }
 }
@@ -180,6 +219,15 @@ pub struct Facts {
     pub target: Option<String>,
     /// The libvirt secret that holds the CHAP password, where one is needed.
     pub secret: Option<Uuid>,
+    /// How QEMU decrypts the disk, and the second secret, which holds the passphrase.
+    #[serde(default)]
+    pub encryption: Option<DiskEncryption>,
+    /// Size of an extended volume in the service, GiB.
+    #[serde(default)]
+    pub size_gib: Option<u64>,
+    /// Size of an extended device, bytes; every layer of this host agreed on it.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
 }
 
 /// A volume that a guest of this host has.
@@ -207,6 +255,12 @@ pub struct AttachmentRecord {
     pub observed: ObservedIdentity,
     /// The libvirt secret that holds the CHAP password, where one is needed.
     pub secret: Option<Uuid>,
+    /// How QEMU decrypts the disk, and the second secret, which holds the passphrase.
+    #[serde(default)]
+    pub encryption: Option<DiskEncryption>,
+    /// What was asked for the disk.
+    #[serde(default)]
+    pub wishes: DiskWishes,
     /// Microseconds since the epoch.
     pub attached_at_us: u64,
 }

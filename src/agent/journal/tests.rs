@@ -72,6 +72,49 @@ fn bytes_that_are_no_journal_are_refused_and_kept() {
     assert_eq!(std::fs::read(&file).unwrap(), b"not a journal at all");
 }
 
+#[tokio::test]
+async fn a_journal_of_an_older_version_is_read_and_marked_as_this_one_once_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("journal.redb");
+    let definition: redb::TableDefinition<'_, &str, u32> = redb::TableDefinition::new("meta");
+    let kept = operation();
+    {
+        let database = Database::open(dir.path(), &file).unwrap();
+        database.write([Change::PutOperation(Box::new(kept.clone()))].iter()).unwrap();
+    }
+    {
+        let database = redb::Database::create(&file).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(definition).unwrap().insert("format", FORMAT - 1).unwrap();
+        transaction.commit().unwrap();
+    }
+    {
+        let database = Database::open(dir.path(), &file).unwrap();
+        assert_eq!(database.read().unwrap().operations, std::slice::from_ref(&kept));
+        database.write([Change::DropOperation(kept.id)].iter()).unwrap();
+    }
+    let database = redb::Database::create(&file).unwrap();
+    let transaction = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let format = transaction.open_table(definition).unwrap().get("format").unwrap().unwrap().value();
+    assert_eq!(format, FORMAT, "an older agent must not believe that it can read this");
+}
+
+/// redb trusts its pages, and panics where their bytes make no sense.
+#[test]
+fn a_journal_with_a_damaged_page_is_told_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("journal.redb");
+    fuzzing::make(dir.path(), &file).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    for (at, byte) in [(4096, 1), (4097, 0xff), (8192, 2), (8194, 0xff), (8195, 0xff), (12288, 1)] {
+        bytes[at] = byte;
+    }
+    std::fs::write(&file, &bytes).unwrap();
+    let error = Journal::open(dir.path()).err().unwrap();
+    assert!(matches!(error, JournalError::Damaged { .. }) && error.to_string().contains("journal.redb"), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap().len(), bytes.len());
+}
+
 #[test]
 fn a_journal_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();

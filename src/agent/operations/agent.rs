@@ -1,21 +1,24 @@
 //! The agent as the bus sees it.
 
 use super::{
-    Shared,
+    Shared, examine,
     executor::{self, RetryPolicy, Run},
-    plan,
+    growth_watch, plan,
     ports::{ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
     reconnect, recovery,
-    registry::{attachment_view, operation_view},
+    registry::operation_view,
 };
 use crate::agent::api::{
     AgentApi, AgentEvent, ApiError, AttachmentView, DetachRequest, OperationState, OperationView, Plan, Request,
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
-use crate::model::{ErrorKind, NewVolume, OperationId, Volume, VolumeId};
+use crate::model::{ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
 use async_trait::async_trait;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::sync::{Mutex, broadcast};
 use tokio_util::task::TaskTracker;
 
@@ -35,7 +38,7 @@ pub struct Parts {
 
 /// The agent.
 pub struct Agent {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Held from looking for an equal request until the new one is in the registry.
     submitting: Mutex<()>,
     running: TaskTracker,
@@ -62,6 +65,44 @@ impl Agent {
         reconnect::reconnect_all(&self.shared).await
     }
 
+    /// Looks now and then whether somebody else has extended what is attached here, and grows it; for as long as the agent
+    /// lives. Returns at once where the configuration wants no such watch.
+    pub async fn watch(&self) {
+        let Some(interval) = self.shared.watch_interval else { return };
+        loop {
+            tokio::time::sleep(growth_watch::pause(interval)).await;
+            self.look().await;
+        }
+    }
+
+    pub(super) async fn look(&self) {
+        for task in growth_watch::look(&self.shared).await {
+            let _submitting = self.submitting.lock().await;
+            if let Err(error) = self.take_up(task).await {
+                tracing::warn!(%error, "a volume that was extended is not grown now");
+            }
+        }
+    }
+
+    /// Journals a new operation and lets it go. To be called while submitting.
+    async fn take_up(&self, task: Task) -> Result<OperationId, ApiError> {
+        if let Some(same) = self.unfinished_like(&task) {
+            return Ok(same.id);
+        }
+        if self.running.is_closed() {
+            return Err(ApiError::new(ErrorKind::Unavailable, "the agent is stopping; ask again when it is back"));
+        }
+        let record = executor::new_record(task);
+        self.shared
+            .journal
+            .commit(vec![Change::PutOperation(Box::new(record.clone()))])
+            .await
+            .map_err(|error| ApiError::new(error.kind(), error.to_string()))?;
+        let id = record.id;
+        self.running.spawn(Run::new(self.shared.clone(), record).run());
+        Ok(id)
+    }
+
     /// Waits for the operations at work to end, but not longer than this. What is cut is mended at the next start, and what
     /// waits for another try is not waited for.
     pub async fn finish(&self, patience: Duration) {
@@ -71,13 +112,22 @@ impl Agent {
         }
     }
 
+    /// How often a step failed and was left for another try, since the start.
+    pub fn retries(&self) -> u64 {
+        self.shared.retries.load(Ordering::Relaxed)
+    }
+
     async fn task(&self, request: &Request) -> Result<Task, ApiError> {
         let shared = &self.shared;
         match request {
             Request::Attach(request) => {
                 let (volume, guest) =
                     tokio::join!(shared.volumes.find_volume(&request.volume), shared.hypervisor.guest(&request.guest));
-                let (volume, guest) = (volume?, guest?);
+                let (mut volume, guest) = (volume?, guest?);
+                // Another guest's operation is at it: what that makes of the status is judged when this one's turn has come.
+                if volume.multiattach && self.is_at_work(volume.id) {
+                    "in-use".clone_into(&mut volume.status);
+                }
                 let attached = shared.registry.attachment(volume.id, guest.uuid);
                 plan::plan_attach(request, &volume, &guest, attached.as_ref(), shared.default_bus)
             }
@@ -87,7 +137,17 @@ impl Agent {
                 let attached = shared.registry.attachment(volume, guest.uuid);
                 plan::plan_detach(volume, &guest, attached.as_ref())
             }
+            Request::Extend(request) => {
+                let volume = shared.volumes.find_volume(&request.volume).await?;
+                plan::plan_extend(request.size_gib, &volume, &shared.registry.attachments_of(volume.id))
+            }
         }
+    }
+
+    /// An operation of this agent has the volume, or waits for it.
+    fn is_at_work(&self, volume: VolumeId) -> bool {
+        let records = self.shared.registry.records();
+        records.iter().any(|record| record.task.volume() == volume && is_unfinished(record))
     }
 
     /// A detach needs the service only for a name: an id that is attached here is known here.
@@ -140,7 +200,10 @@ impl Agent {
             is_unfinished(record)
                 && record.task.kind() == task.kind()
                 && record.task.volume() == task.volume()
-                && record.task.guest() == task.guest()
+                && match (&record.task, task) {
+                    (Task::Extend(one), Task::Extend(other)) => one.size_gib == other.size_gib,
+                    (one, other) => one.guest() == other.guest(),
+                }
         })
     }
 }
@@ -161,21 +224,7 @@ impl AgentApi for Agent {
             Ok(task) => task,
             Err(error) => return self.under_way(&request).await.ok_or(error),
         };
-        if let Some(same) = self.unfinished_like(&task) {
-            return Ok(same.id);
-        }
-        if self.running.is_closed() {
-            return Err(ApiError::new(ErrorKind::Unavailable, "the agent is stopping; ask again when it is back"));
-        }
-        let record = executor::new_record(task);
-        self.shared
-            .journal
-            .commit(vec![Change::PutOperation(Box::new(record.clone()))])
-            .await
-            .map_err(|error| ApiError::new(error.kind(), error.to_string()))?;
-        let id = record.id;
-        self.running.spawn(Run::new(self.shared.clone(), record).run());
-        Ok(id)
+        self.take_up(task).await
     }
 
     async fn dry_run(&self, request: Request) -> Result<Plan, ApiError> {
@@ -208,8 +257,41 @@ impl AgentApi for Agent {
             Task::Detach(_) => {
                 format!("operation {operation} has asked the guest to let the disk go, which cannot be taken back")
             }
+            Task::Extend(_) => format!("operation {operation} has begun to extend the volume, which cannot be taken back"),
         };
         refuse(ErrorKind::Conflict, message)
+    }
+
+    async fn abandon(&self, operation: OperationId) -> Result<(), ApiError> {
+        let refuse = |kind, message: String| Err(ApiError::new(kind, message));
+        // Before the first look, so that nothing falls between the two.
+        let mut events = self.shared.registry.events();
+        let mut asked = false;
+        loop {
+            let Some(record) = self.shared.registry.record(operation) else {
+                return refuse(ErrorKind::NotFound, format!("there is no operation {operation}"));
+            };
+            match record.state {
+                OperationState::Abandoned => return Ok(()),
+                OperationState::Stuck if !asked => {
+                    self.shared.registry.abandonment(operation).cancel();
+                    asked = true;
+                }
+                state if state.is_final() && state != OperationState::Stuck => {
+                    let when = if asked { "has become" } else { "is" };
+                    let message = format!("operation {operation} {when} {state}: there is nothing to give up");
+                    return refuse(ErrorKind::Conflict, message);
+                }
+                state if !asked => {
+                    let message = format!("operation {operation} is {state}: only what is stuck can be given up, cancel it");
+                    return refuse(ErrorKind::Conflict, message);
+                }
+                _ => {}
+            }
+            if let Err(broadcast::error::RecvError::Closed) = events.recv().await {
+                return refuse(ErrorKind::Unavailable, "the agent is stopping; ask again when it is back".to_owned());
+            }
+        }
     }
 
     fn operations(&self) -> Vec<OperationView> {
@@ -221,7 +303,7 @@ impl AgentApi for Agent {
     }
 
     fn attachments(&self) -> Vec<AttachmentView> {
-        self.shared.registry.attachments().into_iter().map(attachment_view).collect()
+        self.shared.registry.attachment_views()
     }
 
     fn events(&self) -> broadcast::Receiver<AgentEvent> {
@@ -246,6 +328,10 @@ impl AgentApi for Agent {
         self.shared.volumes.delete_volume(volume.id).await?;
         Ok(self.shared.volumes.wait_gone(volume.id, self.shared.delete_timeout).await?)
     }
+
+    async fn examine(&self) -> Vec<Finding> {
+        examine::examine(&self.shared).await
+    }
 }
 
 impl Agent {
@@ -255,13 +341,19 @@ impl Agent {
         let (kind, volume, guest) = match request {
             Request::Attach(request) => ("attach", &request.volume, Some(&request.guest)),
             Request::Detach(request) => ("detach", &request.volume, request.guest.as_ref()),
+            Request::Extend(request) => ("extend", &request.volume, None),
         };
         let volume = match volume.parse::<VolumeId>() {
             Ok(id) => id,
             Err(_) => self.shared.volumes.find_volume(volume).await.ok()?.id,
         };
         let of_guest = |record: &OperationRecord| {
-            guest.is_none_or(|guest| record.task.guest_name() == guest || record.task.guest().to_string() == *guest)
+            let size_fits = match (&record.task, request) {
+                (Task::Extend(task), Request::Extend(request)) => task.size_gib == request.size_gib,
+                _ => true,
+            };
+            size_fits
+                && guest.is_none_or(|guest| record.task.guest_name() == guest || record.task.guest().to_string() == *guest)
         };
         let records = self.shared.registry.records();
         records

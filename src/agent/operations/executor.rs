@@ -11,10 +11,15 @@
 //!
 //!   detach:  DetachDisk fails -----------------------------> Failed (host and service were not touched)
 //!            a later step fails: tried again, shown as Stuck meanwhile, until it works -> Succeeded
+//!
+//!   extend:  ExtendVolume fails ---------------------------> Failed (nothing was extended)
+//!            a later step fails: as for a detach, but the volume is let go between two tries
+//!
+//!   Stuck, and given up by an operator --------------------> Abandoned
 //! ```
 
 use super::{
-    Shared, faults,
+    Shared, extend, faults,
     locks::Key,
     now_us, plan,
     ports::{PortError, PortResult},
@@ -22,11 +27,11 @@ use super::{
     steps::{self, Context},
 };
 use crate::agent::api::{Failure, OperationState, StepState};
-use crate::agent::journal::{AttachmentRecord, Change, Facts, OperationRecord, Step, Task};
+use crate::agent::journal::{Change, Facts, OperationRecord, Step, Task};
 use crate::model::{ErrorKind, GuestUuid, VolumeId};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::sync::OwnedMutexGuard;
@@ -83,19 +88,26 @@ impl Drop for Busy {
 
 /// One operation under way.
 pub(super) struct Run {
-    shared: Arc<Shared>,
-    record: OperationRecord,
+    pub(super) shared: Arc<Shared>,
+    pub(super) record: OperationRecord,
     context: Context,
     cancel: CancellationToken,
+    abandoned: CancellationToken,
     busy: Option<Busy>,
+    /// The volume's lock, while it is held.
+    volume: Option<OwnedMutexGuard<()>>,
 }
+
+/// An operator has given the operation up.
+struct Abandoned;
 
 impl Run {
     /// Takes an operation in hand that is in the journal already.
     pub(super) fn new(shared: Arc<Shared>, record: OperationRecord) -> Self {
         let cancel = shared.registry.put_operation(&record);
+        let abandoned = shared.registry.abandonment(record.id);
         let busy = Some(Busy::new(&shared));
-        Self { shared, record, context: Context::default(), cancel, busy }
+        Self { shared, record, context: Context::default(), cancel, abandoned, busy, volume: None }
     }
 
     /// Runs a new one from the queue to its end.
@@ -110,9 +122,9 @@ impl Run {
         }
         // What has begun is ended one way or the other.
         self.shared.registry.commit_to(self.record.id);
-        let (_guard, _) = self.take_volume().await;
+        self.take_volume().await;
         match (&self.record.task, self.record.cause.clone()) {
-            (Task::Detach(_), _) => {
+            (Task::Detach(_) | Task::Extend(_), _) => {
                 self.record.state = OperationState::Running;
                 self.fill_detach_facts();
                 self.forward().await;
@@ -122,16 +134,17 @@ impl Run {
         }
     }
 
-    /// Waits for the volume; while it waits the operation is not at work. The second value tells whether it had to.
-    async fn take_volume(&mut self) -> (OwnedMutexGuard<()>, bool) {
+    /// Waits for the volume; while it waits the operation is not at work. Tells whether it had to.
+    async fn take_volume(&mut self) -> bool {
         let key = Key::Volume(self.record.task.volume());
-        if let Some(guard) = self.shared.locks.try_lock(key) {
-            return (guard, false);
+        self.volume = self.shared.locks.try_lock(key);
+        if self.volume.is_some() {
+            return false;
         }
         self.busy = None;
-        let guard = self.shared.locks.lock(key).await;
+        self.volume = Some(self.shared.locks.lock(key).await);
         self.busy = Some(Busy::new(&self.shared));
-        (guard, true)
+        true
     }
 
     async fn take_up(mut self, resumed: bool) {
@@ -141,7 +154,7 @@ impl Run {
             taken = self.take_volume() => Some(taken),
             () = cancel.cancelled() => None,
         };
-        let Some((_guard, waited)) = taken else {
+        let Some(waited) = taken else {
             self.busy = Some(Busy::new(&self.shared));
             return self.end(OperationState::Cancelled, Some(cancelled())).await;
         };
@@ -154,13 +167,15 @@ impl Run {
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {
             Task::Attach(_) => !self.cancel.is_cancelled(),
-            Task::Detach(_) => shared.registry.commit_to(self.record.id),
+            // Nor can an extension be taken back.
+            Task::Detach(_) | Task::Extend(_) => shared.registry.commit_to(self.record.id),
         };
         if !may_begin {
             return self.end(OperationState::Cancelled, Some(cancelled())).await;
         }
         self.record.state = OperationState::Running;
         self.fill_detach_facts();
+        extend::refresh(&shared, &mut self.record);
         self.forward().await;
     }
 
@@ -171,7 +186,11 @@ impl Run {
         let reached = attach_disk
             .and_then(|index| self.record.steps.get(index))
             .is_some_and(|step| matches!(step.state, StepState::Started | StepState::Succeeded));
-        let has_it = reached && self.guest_has_disk(guest, volume).await;
+        let has_it = match reached {
+            true => self.guest_has_disk(guest, volume).await,
+            false => Ok(false),
+        };
+        let Ok(has_it) = has_it else { return self.give_up().await };
         if has_it && let Some(index) = attach_disk {
             self.set_step(index, StepState::Succeeded, None);
             self.record.state = OperationState::Running;
@@ -185,14 +204,14 @@ impl Run {
     }
 
     /// Asks until there is an answer.
-    async fn guest_has_disk(&mut self, guest: GuestUuid, volume: VolumeId) -> bool {
+    async fn guest_has_disk(&mut self, guest: GuestUuid, volume: VolumeId) -> Result<bool, Abandoned> {
         let mut delays = self.shared.retry.delays();
         let begun = Instant::now();
         loop {
             match self.shared.hypervisor.guest(&guest.to_string()).await {
-                Ok(facts) => return facts.has_everywhere(volume),
-                Err(error) if error.kind == ErrorKind::NotFound => return false,
-                Err(error) => self.trouble(&error, Step::AttachDisk, begun, &mut delays).await,
+                Ok(facts) => return Ok(facts.has_everywhere(volume)),
+                Err(error) if error.kind == ErrorKind::NotFound => return Ok(false),
+                Err(error) => self.trouble(&error, Step::AttachDisk, begun, &mut delays).await?,
             }
         }
     }
@@ -210,7 +229,9 @@ impl Run {
                 observed: Some(attached.observed),
                 target: Some(attached.target),
                 secret: attached.secret,
+                encryption: attached.encryption,
                 protocol: Some(attached.protocol),
+                ..Facts::default()
             };
         }
     }
@@ -226,15 +247,15 @@ impl Run {
             let cancelled_now = match self.record.task {
                 Task::Attach(_) if is_last => !self.shared.registry.commit_to(self.record.id),
                 Task::Attach(_) => self.cancel.is_cancelled(),
-                Task::Detach(_) => false,
+                Task::Detach(_) | Task::Extend(_) => false,
             };
             if cancelled_now {
                 return self.unwind(cancelled()).await;
             }
-            let outcome = if index == 0 || matches!(self.record.task, Task::Attach(_)) {
+            let outcome = if self.may_fail_at(step.step) {
                 self.step(index, step.step).await
             } else {
-                self.insist(index, step.step).await;
+                let Ok(()) = self.insist(index, step.step).await else { return self.give_up().await };
                 Ok(())
             };
             if let Err(error) = outcome {
@@ -242,6 +263,15 @@ impl Run {
             }
         }
         self.succeed().await;
+    }
+
+    /// Up to here nothing was done that cannot be taken back.
+    fn may_fail_at(&self, step: Step) -> bool {
+        match self.record.task {
+            Task::Attach(_) => true,
+            Task::Detach(_) => step == Step::DetachDisk,
+            Task::Extend(_) => step == Step::ExtendVolume,
+        }
     }
 
     /// One step: prepared, journalled as started, done.
@@ -288,23 +318,24 @@ impl Run {
                 }
                 self.unwind(failure).await;
             }
-            Task::Detach(_) => self.end(OperationState::Failed, Some(failure)).await,
+            Task::Detach(_) | Task::Extend(_) => self.end(OperationState::Failed, Some(failure)).await,
         }
     }
 
-    /// Does a step of a detach that cannot be taken back any more, however often it takes.
-    async fn insist(&mut self, index: usize, step: Step) {
+    /// Does a step of what cannot be taken back any more, however often it takes.
+    async fn insist(&mut self, index: usize, step: Step) -> Result<(), Abandoned> {
         let mut delays = self.shared.retry.delays();
         let begun = Instant::now();
         while let Err(error) = self.step(index, step).await {
-            self.trouble(&error, step, begun, &mut delays).await;
+            self.trouble(&error, step, begun, &mut delays).await?;
         }
         self.record.failure = None;
         self.record.state = OperationState::Running;
+        Ok(())
     }
 
     /// Undoes in reverse what was begun, however often it takes, and ends the operation with `failure`.
-    async fn unwind(&mut self, failure: Failure) {
+    pub(super) async fn unwind(&mut self, failure: Failure) {
         self.context = Context::default();
         self.record.cause = Some(failure.clone());
         self.record.state = OperationState::Unwinding;
@@ -318,7 +349,7 @@ impl Run {
             let mut delays = self.shared.retry.delays();
             let begun = Instant::now();
             while let Err(error) = steps::undo(&self.shared, &self.record, step.step).await {
-                self.trouble(&error, step.step, begun, &mut delays).await;
+                let Ok(()) = self.trouble(&error, step.step, begun, &mut delays).await else { return self.give_up().await };
             }
             self.record.state = OperationState::Unwinding;
             self.record.failure = Some(failure.clone());
@@ -336,8 +367,15 @@ impl Run {
 
     /// Something must be done and does not work: told in the log at once, shown as `Stuck` when it will not pass or has lasted
     /// too long, and waited out until the next try.
-    async fn trouble(&mut self, error: &PortError, step: Step, since: Instant, delays: &mut impl Iterator<Item = Duration>) {
+    async fn trouble(
+        &mut self,
+        error: &PortError,
+        step: Step,
+        since: Instant,
+        delays: &mut impl Iterator<Item = Duration>,
+    ) -> Result<(), Abandoned> {
         tracing::warn!(operation = %self.record.id, step = step.name(), %error, "will be tried again");
+        self.shared.retries.fetch_add(1, Ordering::Relaxed);
         let stuck = self.record.state == OperationState::Stuck;
         if stuck || !error.is_passing() || since.elapsed() >= self.shared.retry.patience {
             let left = remedy::left_behind(step, &self.record);
@@ -354,68 +392,25 @@ impl Run {
             }
         }
         self.busy = None;
-        tokio::time::sleep(delays.next().unwrap_or(self.shared.retry.longest_delay)).await;
-        self.busy = Some(Busy::new(&self.shared));
-    }
-
-    async fn succeed(&mut self) {
-        let change = match &self.record.task {
-            Task::Attach(_) => match self.attachment_record() {
-                Some(attachment) => Change::PutAttachment(Box::new(attachment)),
-                None => {
-                    let failure = Failure {
-                        kind: ErrorKind::Internal,
-                        message: "the finished attach lacks a part of its record".to_owned(),
-                        remedy: String::new(),
-                    };
-                    return self.unwind(failure).await;
-                }
-            },
-            Task::Detach(task) => Change::DropAttachment(task.volume, task.guest),
+        let abandoned = self.abandoned.clone();
+        let pause = delays.next().unwrap_or(self.shared.retry.longest_delay);
+        let go_on = async {
+            // Nothing of an extend needs the volume between two tries: others may have it meanwhile.
+            if matches!(self.record.task, Task::Extend(_)) {
+                self.volume = None;
+                tokio::time::sleep(pause).await;
+                self.take_volume().await;
+            } else {
+                tokio::time::sleep(pause).await;
+            }
         };
-        self.record.state = OperationState::Succeeded;
-        self.record.failure = None;
-        self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
-        // What is true outside must be known here even if the journal fails: recovery finds the rest.
-        let both = vec![change.clone(), Change::PutOperation(Box::new(self.record.clone()))];
-        if let Err(error) = self.shared.journal.commit(both).await {
-            tracing::error!(operation = %self.record.id, %error, "not journalled");
-        }
-        // First the attachment, then the end: whoever hears of the end finds the attachment as it is.
-        match change {
-            Change::PutAttachment(attachment) => self.shared.registry.put_attachment(*attachment),
-            Change::DropAttachment(volume, guest) => self.shared.registry.forget_attachment(volume, guest),
-            Change::PutOperation(_) | Change::DropOperation(_) => {}
-        }
-        self.publish();
-        self.shared.forget_old_operations().await;
-    }
-
-    fn attachment_record(&self) -> Option<AttachmentRecord> {
-        let Task::Attach(task) = &self.record.task else { return None };
-        let facts = &self.record.facts;
-        Some(AttachmentRecord {
-            id: facts.attachment?,
-            volume: task.volume,
-            guest: task.guest,
-            guest_name: task.guest_name.clone(),
-            bus: task.bus,
-            target: facts.target.clone()?,
-            read_only: task.read_only,
-            protocol: facts.protocol.clone()?,
-            device: facts.device.clone()?,
-            observed: facts.observed.clone()?,
-            secret: facts.secret,
-            attached_at_us: now_us(),
-        })
-    }
-
-    async fn end(&mut self, state: OperationState, failure: Option<Failure>) {
-        self.record.state = state;
-        self.record.failure = failure;
-        self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
-        self.commit_or_log().await;
-        self.shared.forget_old_operations().await;
+        let outcome = tokio::select! {
+            biased;
+            () = abandoned.cancelled() => Err(Abandoned),
+            () = go_on => Ok(()),
+        };
+        self.busy = Some(Busy::new(&self.shared));
+        outcome
     }
 
     fn set_step(&mut self, index: usize, state: StepState, took: Option<Duration>) {
@@ -427,7 +422,7 @@ impl Run {
         }
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.shared.registry.put_operation(&self.record);
     }
 
@@ -440,7 +435,7 @@ impl Run {
 
     /// For what goes on whether it can be journalled or not: undoing, and telling the end. Recovery starts from what the
     /// journal has, and every step can be run or undone twice.
-    async fn commit_or_log(&self) {
+    pub(super) async fn commit_or_log(&self) {
         if let Err(error) = self.commit().await {
             tracing::error!(operation = %self.record.id, %error, "not journalled");
             self.publish();
@@ -463,8 +458,8 @@ fn interrupted() -> Failure {
 /// The record of a new operation.
 pub(super) fn new_record(task: Task) -> OperationRecord {
     let steps = plan::steps(&task)
-        .iter()
-        .map(|step| crate::agent::journal::StepRecord { step: *step, state: StepState::Pending, duration_us: 0 })
+        .into_iter()
+        .map(|step| crate::agent::journal::StepRecord { step, state: StepState::Pending, duration_us: 0 })
         .collect();
     OperationRecord {
         id: crate::model::OperationId::random(),

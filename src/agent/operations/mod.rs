@@ -5,10 +5,17 @@
 //! for what an earlier life left. What they need of the world is in [`ports`]; the real parts stand behind it in
 //! [`adapters`].
 
+mod abandon;
 pub mod adapters;
 mod agent;
+mod disk;
+mod ending;
+mod examine;
 mod executor;
+mod extend;
 mod faults;
+mod growth_watch;
+mod health;
 mod locks;
 mod plan;
 pub mod ports;
@@ -25,12 +32,12 @@ pub use agent::{Agent, Parts};
 use crate::agent::api::ApiError;
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Journal, Task};
-use crate::model::{DiskBus, ErrorKind};
+use crate::model::{DiskBus, DiskTuning, ErrorKind};
 use locks::Locks;
 use ports::{ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
 use registry::Registry;
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
@@ -46,12 +53,19 @@ pub(super) struct Shared {
     /// Operations that are at work: neither waiting for a volume nor pausing before another try.
     busy: watch::Sender<usize>,
     default_bus: DiskBus,
+    disk_tuning: DiskTuning,
     step_timeout_s: u64,
     recovery_timeout: Duration,
     keep_finished: usize,
     retry: executor::RetryPolicy,
     create_timeout: Duration,
     delete_timeout: Duration,
+    extend_timeout: Duration,
+    /// Between looks at the sizes that the service has; `None` looks never.
+    watch_interval: Option<Duration>,
+    setup: examine::Setup,
+    /// Failures that were left for another try, since the start.
+    retries: AtomicU64,
 }
 
 impl Shared {
@@ -65,12 +79,21 @@ impl Shared {
             locks: Locks::default(),
             busy: watch::Sender::new(0),
             default_bus: settings.guest.disk_bus,
+            disk_tuning: settings.guest.tuning.clone(),
             step_timeout_s: settings.operations.step_timeout_s,
             recovery_timeout: Duration::from_secs(settings.operations.recovery_timeout_s),
             keep_finished: settings.operations.keep_finished,
             retry,
             create_timeout: Duration::from_secs(settings.volumes.create_timeout_s),
             delete_timeout: Duration::from_secs(settings.volumes.delete_timeout_s),
+            extend_timeout: Duration::from_secs(settings.volumes.extend_timeout_s),
+            watch_interval: Some(settings.volumes.watch_interval_s).filter(|s| *s > 0).map(Duration::from_secs),
+            setup: examine::Setup {
+                initiator: settings.iscsi.initiator.as_str(),
+                initiator_name_file: settings.iscsi.initiator_name_file.clone(),
+                state_dir: settings.paths.state_dir.clone(),
+            },
+            retries: AtomicU64::new(0),
         }
     }
 
@@ -94,6 +117,7 @@ impl Shared {
                     bus: Some(task.bus),
                     target: task.target.clone(),
                     read_only: task.read_only,
+                    wishes: task.wishes.clone(),
                 };
                 plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus)?;
             }
@@ -105,7 +129,11 @@ impl Shared {
                 let message = format!("volume {} is not attached to guest {} any more", task.volume, task.guest_name);
                 return Err(ApiError::new(ErrorKind::NotFound, message));
             }
-            Task::Attach(_) | Task::Detach(_) => {}
+            Task::Extend(task) if asks_others && task.ask_service => {
+                let volume = self.volumes.volume(task.volume).await?;
+                plan::plan_extend(task.size_gib, &volume, &self.registry.attachments_of(task.volume))?;
+            }
+            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => {}
         }
         Ok(())
     }

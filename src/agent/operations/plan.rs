@@ -3,8 +3,8 @@
 
 use super::ports::GuestFacts;
 use crate::agent::api::{ApiError, AttachRequest, Plan, PlannedStep};
-use crate::agent::journal::{AttachTask, AttachmentRecord, DetachTask, Step, Task};
-use crate::model::{DiskBus, ErrorKind, Volume, VolumeId};
+use crate::agent::journal::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Step, Task};
+use crate::model::{DiskBus, ErrorKind, GIB, Volume, VolumeId};
 
 /// The steps of an attach, in order.
 pub(super) const ATTACH: [Step; 6] = [
@@ -20,11 +20,19 @@ pub(super) const ATTACH: [Step; 6] = [
 /// cannot hand its LUN to anyone else (CVE-2023-2088).
 pub(super) const DETACH: [Step; 3] = [Step::DetachDisk, Step::DisconnectVolume, Step::DeleteAttachment];
 
+/// The steps of an extend, in order. The first is left out where the service has extended the volume already, the others where
+/// no guest of this host has it.
+pub(super) const EXTEND: [Step; 3] = [Step::ExtendVolume, Step::GrowDevice, Step::ResizeDisk];
+
 /// The steps of a task.
-pub(super) fn steps(task: &Task) -> &'static [Step] {
+pub(super) fn steps(task: &Task) -> Vec<Step> {
     match task {
-        Task::Attach(_) => &ATTACH,
-        Task::Detach(_) => &DETACH,
+        Task::Attach(_) => ATTACH.to_vec(),
+        Task::Detach(_) => DETACH.to_vec(),
+        Task::Extend(task) => EXTEND
+            .into_iter()
+            .filter(|step| if *step == Step::ExtendVolume { task.ask_service } else { !task.guests.is_empty() })
+            .collect(),
     }
 }
 
@@ -44,12 +52,6 @@ pub(super) fn plan_attach(
         return conflict(format!(
             "guest {} has volume {} as {} already, but Bowline did not attach it: detach it with what attached it first",
             guest.name, volume.id, disk.target
-        ));
-    }
-    if volume.encrypted {
-        return Err(ApiError::new(
-            ErrorKind::Unsupported,
-            format!("volume {} is encrypted, which this version cannot decrypt for a guest", volume.id),
         ));
     }
     let free = volume.status == "available" || (volume.multiattach && volume.status == "in-use");
@@ -87,6 +89,8 @@ pub(super) fn plan_attach(
         read_only: request.read_only,
         multiattach: volume.multiattach,
         others: volume.attachments.iter().map(|user| user.attachment).collect(),
+        encrypted: volume.encrypted,
+        wishes: request.wishes.clone(),
     }))
 }
 
@@ -117,11 +121,47 @@ pub(super) fn plan_detach(volume: VolumeId, guest: &GuestFacts, attached: Option
     Ok(Task::Detach(DetachTask { volume, guest: guest.uuid, guest_name: guest.name.clone() }))
 }
 
+/// Plans an extend. `attached`: what guests of this host have of the volume.
+pub(super) fn plan_extend(size_gib: u64, volume: &Volume, attached: &[AttachmentRecord]) -> Result<Task, ApiError> {
+    let refuse = |kind, message: String| Err(ApiError::new(kind, message));
+    let (id, now_gib) = (volume.id, volume.size_gib);
+    if size_gib < now_gib {
+        let message = format!("volume {id} has {now_gib} GiB: it can be extended, never shrunk to {size_gib} GiB");
+        return refuse(ErrorKind::InvalidInput, message);
+    }
+    let ask_service = size_gib > now_gib;
+    if !ask_service && attached.iter().all(|record| record.observed.size_bytes / GIB >= size_gib) {
+        return refuse(ErrorKind::Conflict, format!("volume {id} has {now_gib} GiB already"));
+    }
+    // One that is being extended by somebody else is waited for.
+    if ask_service && !matches!(volume.status.as_str(), "available" | "in-use" | "extending") {
+        let message = format!("volume {id} is {}: only one that is available or in-use can be extended", volume.status);
+        return refuse(ErrorKind::Conflict, message);
+    }
+    if volume.encrypted && !attached.is_empty() {
+        let message = format!("volume {id} is encrypted: this version cannot tell its guests of a new size; detach it first");
+        return refuse(ErrorKind::Unsupported, message);
+    }
+    Ok(Task::Extend(extend_task(id, size_gib, ask_service, attached)))
+}
+
+/// The task of an extend for those who have the volume now.
+pub(super) fn extend_task(volume: VolumeId, size_gib: u64, ask_service: bool, attached: &[AttachmentRecord]) -> ExtendTask {
+    let names: Vec<_> = attached.iter().map(|record| record.guest_name.as_str()).collect();
+    ExtendTask {
+        volume,
+        size_gib,
+        ask_service,
+        guests: attached.iter().map(|record| record.guest).collect(),
+        guest_names: names.join(", "),
+    }
+}
+
 /// A plan in words.
 pub(super) fn describe(task: &Task) -> Plan {
     let steps = steps(task)
-        .iter()
-        .map(|step| PlannedStep { name: step.name().to_owned(), description: describe_step(*step, task) })
+        .into_iter()
+        .map(|step| PlannedStep { name: step.name().to_owned(), description: describe_step(step, task) })
         .collect();
     Plan {
         kind: task.kind().to_owned(),
@@ -142,19 +182,28 @@ fn describe_step(step: Step, task: &Task) -> String {
             Task::Attach(task) => {
                 format!("prove by SCSI identity and size ({} GiB) that the device is the volume", task.size_gib)
             }
-            Task::Detach(_) => "prove that the device is the volume".to_owned(),
+            Task::Detach(_) | Task::Extend(_) => "prove that the device is the volume".to_owned(),
         },
         Step::AttachDisk => match task {
             Task::Attach(AttachTask { bus, target: Some(target), .. }) => {
                 format!("hot-plug it into guest {guest} as {target} on bus {bus}")
             }
             Task::Attach(AttachTask { bus, .. }) => format!("hot-plug it into guest {guest} on bus {bus}, first free target"),
-            Task::Detach(_) => format!("hot-plug it into guest {guest}"),
+            Task::Detach(_) | Task::Extend(_) => format!("hot-plug it into guest {guest}"),
         },
         Step::CompleteAttachment => "tell the volume service that the volume is in use".to_owned(),
         Step::DetachDisk => format!("ask guest {guest} to let the disk go, and wait until it has"),
         Step::DisconnectVolume => "flush and remove the device; log out if it was the session's last".to_owned(),
         Step::DeleteAttachment => format!("tell the volume service that volume {volume} is free"),
+        Step::ExtendVolume => match task {
+            Task::Extend(task) => format!(
+                "ask the volume service to extend volume {volume} to {} GiB, which can never be taken back, and wait for it",
+                task.size_gib
+            ),
+            Task::Attach(_) | Task::Detach(_) => format!("ask the volume service to extend volume {volume}"),
+        },
+        Step::GrowDevice => "have each layer of this host see the new size, and check that all agree".to_owned(),
+        Step::ResizeDisk => format!("tell what runs of guest {guest} of the new size, and read it back"),
     }
 }
 
@@ -162,7 +211,7 @@ fn describe_step(step: Step, task: &Task) -> String {
 mod tests {
     use super::super::ports::GuestDiskFacts;
     use super::*;
-    use crate::model::{AttachmentId, GuestUuid, VolumeAttachment};
+    use crate::model::{AttachmentId, DiskWishes, GuestUuid, VolumeAttachment};
     use uuid::Uuid;
 
     fn volume(status: &str) -> Volume {
@@ -185,7 +234,15 @@ mod tests {
     }
 
     fn request(target: Option<&str>) -> AttachRequest {
-        AttachRequest { volume: "v".into(), guest: "g".into(), bus: None, target: target.map(Into::into), read_only: false }
+        let target = target.map(Into::into);
+        AttachRequest {
+            volume: "v".into(),
+            guest: "g".into(),
+            bus: None,
+            target,
+            read_only: false,
+            wishes: DiskWishes::default(),
+        }
     }
 
     fn refusal(volume: &Volume, guest: &GuestFacts, request: &AttachRequest) -> ApiError {
@@ -246,6 +303,18 @@ mod tests {
         assert_eq!(refusal(&volume, &guest, &request(None)).kind, ErrorKind::Conflict);
         let error = plan_detach(volume.id, &guest, None).unwrap_err();
         assert!(error.message.contains("Bowline did not attach it"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_extended_is_refused_and_nobody_is_asked_for_what_is_so() {
+        let mut volume = volume("available");
+        volume.size_gib = 5;
+        for (size_gib, kind) in [(4, ErrorKind::InvalidInput), (0, ErrorKind::InvalidInput), (5, ErrorKind::Conflict)] {
+            assert_eq!(plan_extend(size_gib, &volume, &[]).unwrap_err().kind, kind, "{size_gib}");
+        }
+        assert_eq!(steps(&plan_extend(6, &volume, &[]).unwrap()), [Step::ExtendVolume]);
+        volume.status = "error".into();
+        assert_eq!(plan_extend(6, &volume, &[]).unwrap_err().kind, ErrorKind::Conflict);
     }
 
     #[test]

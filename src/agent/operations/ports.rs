@@ -5,7 +5,8 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, NewVolume, ObservedIdentity, Secret, SecretKind, Volume, VolumeId,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, NewVolume, ObservedIdentity, Secret, SecretKind, Volume,
+    VolumeEncryption, VolumeId,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -51,6 +52,10 @@ pub trait VolumeServicePort: Send + Sync {
     async fn create_volume(&self, volume: &NewVolume) -> PortResult<Volume>;
     /// Waits until it is available.
     async fn wait_available(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume>;
+    /// Asks for a larger volume; it may not be so yet.
+    async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> PortResult<()>;
+    /// Waits until it is not being extended any more; its size tells what became of it.
+    async fn wait_extended(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume>;
     /// Asks to delete it; it may not be gone yet.
     async fn delete_volume(&self, id: VolumeId) -> PortResult<()>;
     /// Waits until it is gone.
@@ -67,6 +72,13 @@ pub trait VolumeServicePort: Send + Sync {
     async fn complete_attachment(&self, id: AttachmentId) -> PortResult<()>;
     /// Deletes it. One that is gone is fine.
     async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()>;
+    /// How a volume is encrypted, if this host has to decrypt it.
+    async fn encryption(&self, volume: VolumeId) -> PortResult<Option<VolumeEncryption>>;
+    /// The passphrase that a key of the key manager makes.
+    async fn passphrase(&self, key: Uuid) -> PortResult<Secret>;
+
+    /// Whether the service can be asked at all, for whoever examines the host.
+    async fn examine(&self) -> PortResult<ServiceFacts>;
 }
 
 /// The connectors of this host. Every call can be made twice.
@@ -74,6 +86,8 @@ pub trait VolumeServicePort: Send + Sync {
 pub trait ConnectorPort: Send + Sync {
     /// What the volume service is told of this host.
     async fn properties(&self) -> PortResult<ConnectorProperties>;
+    /// Fills in what the connection info leaves to be found out. No effect on this host; a second time it does nothing.
+    async fn settle(&self, info: &mut ConnectionInfo) -> PortResult<()>;
     /// What a connect would do. No effect.
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent>;
     /// Connects.
@@ -82,16 +96,50 @@ pub trait ConnectorPort: Send + Sync {
     async fn disk_secret(&self, info: &ConnectionInfo) -> PortResult<Option<(SecretKind, Secret)>>;
     /// Reads identity and size from the device itself.
     async fn observe(&self, volume: VolumeId, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity>;
+    /// The first bytes of the device; none where QEMU opens it.
+    async fn head(&self, device: &ConnectedDevice, bytes: usize) -> PortResult<Option<Vec<u8>>>;
     /// Flushes and removes the device; refuses one that is not `identity`.
     async fn disconnect(&self, volume: VolumeId, device: &ConnectedDevice, identity: Option<&DeviceIdentity>)
     -> PortResult<()>;
-    /// What the host has of the device. Cheap: asks nobody else.
+    /// What the host has of the device, and whether its storage still says that it is that.
     async fn presence(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Presence>;
     /// Connects a device again that is absent, in the way it was connected before.
     async fn reconnect(&self, volume: VolumeId, info: &ConnectionInfo, before: &ConnectedDevice)
     -> PortResult<ConnectedDevice>;
+    /// Makes every layer of this host see the size that the volume has now in the service, and checks that they agree.
+    /// Returns the size in bytes.
+    async fn grow(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+        size_gib: u64,
+    ) -> PortResult<u64>;
     /// Undoes a connect of which only the intent is known, whatever it got to.
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()>;
+
+    /// How the device's ways to its storage are doing. Changes nothing; the caller bounds it.
+    async fn health(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Health>;
+
+    /// Whether [`ConnectorPort::repair`] knows anything to do for such a device.
+    fn is_repairable(&self, device: &ConnectedDevice) -> bool {
+        let _ = device;
+        false
+    }
+
+    /// Mends what of the device's ways is broken and can be mended without harm, such as logging in again to a path that is
+    /// missing. Returns the device as it is then. Called under the volume's lock.
+    async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+    ) -> PortResult<ConnectedDevice> {
+        let _ = (volume, identity, info);
+        Ok(device.clone())
+    }
 }
 
 /// What the host has of a device.
@@ -115,10 +163,40 @@ pub trait HypervisorPort: Send + Sync {
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String>;
     /// Takes a volume's disk away; returns once the guest has let go.
     async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()>;
+    /// Makes a running guest see the size of a volume's device. Returns the size that the guest is given now, bytes; `None`
+    /// where no running guest has the disk, or it may only read it: then it cannot be told and sees the size the next time.
+    async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>>;
     /// Holds a password or key for QEMU, in memory only.
     async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()>;
     /// Forgets it. One that is gone is fine.
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()>;
+
+    /// Whether the hypervisor can be asked at all, for whoever examines the host.
+    async fn examine(&self) -> PortResult<HypervisorFacts>;
+}
+
+/// The volume service, as it answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// This host's clock minus the service's, seconds.
+    pub skew_s: Option<i64>,
+    /// Roles of the service user, where a Keystone tells.
+    pub service_roles: Option<Vec<String>>,
+    /// A service user is set up.
+    pub has_service_user: bool,
+    /// Tokens come from a Keystone.
+    pub has_keystone: bool,
+}
+
+/// The hypervisor, as it answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HypervisorFacts {
+    /// libvirt's version: `major * 1_000_000 + minor * 1_000 + release`.
+    pub version: u32,
+    /// The hypervisor's own, the same way.
+    pub hypervisor_version: u32,
+    /// The secrets of Bowline's that it holds.
+    pub secrets: Vec<Uuid>,
 }
 
 /// A guest as planning sees it.

@@ -1,18 +1,20 @@
 //! Bringing back what attachments had: after a reboot of the host the sessions, devices and secrets are gone while guests
 //! still have the disks in their definitions.
 //!
-//! A device is given back only under its own name and only if it is the very one that was journalled.
+//! A device is given back only under its own name and only if it is the very one that was journalled; its size may have grown
+//! with the service's.
 
 use super::{
-    Shared,
+    Shared, disk,
     locks::Key,
     ports::{PortError, PortResult, Presence},
     steps,
 };
-use crate::agent::journal::AttachmentRecord;
-use crate::model::{ErrorKind, GIB};
+use crate::agent::journal::{AttachmentRecord, Change};
+use crate::model::{ConnectedDevice, ConnectionInfo, ErrorKind, GIB, VerifiedDevice};
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
+use uuid::Uuid;
 
 /// How long an attachment waits for an operation on its volume before it is left for the next time.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -49,28 +51,74 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
     if shared.registry.attachment(record.volume, record.guest).is_none() {
         return Ok(false);
     }
-    let identity = &record.observed.identity;
-    let presence = shared.connectors.presence(record.volume, &record.device, identity).await?;
-    if presence == Presence::Foreign {
-        // It may be under a guest, and it is not ours to judge: it is left where it is.
-        return Err(PortError::new(ErrorKind::IdentityMismatch, "another device is in the place of the one that was attached"));
+    // QEMU's clients of a disk with a secret, and what is absent, need the connection info; the rest needs nobody.
+    let presence = presence(shared, record).await?;
+    if let Some(encryption) = record.encryption {
+        disk::define_passphrase(shared, encryption, record.volume).await?;
     }
     if presence == Presence::Present && record.secret.is_none() {
         return Ok(false);
     }
-    let info = shared.volumes.attachment(record.id).await?.connection.ok_or_else(|| {
-        PortError::new(ErrorKind::Internal, "the volume service gives its attachment no connection info any more")
-    })?;
+    let info = connection(shared, record).await?;
     if let Some(secret) = record.secret {
+        prove_image(shared, record, secret, &info).await?;
         steps::define_secret(shared, secret, record.volume, &info).await?;
     }
     if presence == Presence::Present {
         return Ok(false);
     }
-    let device = shared.connectors.reconnect(record.volume, &info, &record.device).await?;
-    let size_gib = record.observed.size_bytes / GIB;
-    match steps::verify_device(shared, record.volume, size_gib, device.clone(), &info, Some(identity.clone())).await {
-        Ok(_) => Ok(true),
+    // It may have been extended while this host was away.
+    let before_gib = record.observed.size_bytes / GIB;
+    let size_gib = shared.volumes.volume(record.volume).await?.size_gib.max(before_gib);
+    let Some(verified) = bring_back(shared, record, &info, size_gib).await? else { return Ok(false) };
+    let (device, observed) = (verified.device().clone(), verified.observed().clone());
+    if observed != record.observed || device != record.device {
+        put_anew(shared, AttachmentRecord { device, observed, ..record.clone() }).await?;
+    }
+    Ok(true)
+}
+
+/// Journals what has become of an attachment.
+pub(super) async fn put_anew(shared: &Shared, record: AttachmentRecord) -> PortResult<()> {
+    let change = vec![Change::PutAttachment(Box::new(record.clone()))];
+    shared.journal.commit(change).await.map_err(|error| PortError::new(error.kind(), error.to_string()))?;
+    shared.registry.put_attachment(record);
+    Ok(())
+}
+
+async fn presence(shared: &Shared, record: &AttachmentRecord) -> PortResult<Presence> {
+    let presence = shared.connectors.presence(record.volume, &record.device, &record.observed.identity).await?;
+    if presence == Presence::Foreign {
+        // It may be under a guest, and it is not ours to judge: it is left where it is.
+        return Err(PortError::new(ErrorKind::IdentityMismatch, "another device is in the place of the one that was attached"));
+    }
+    Ok(presence)
+}
+
+/// How an attachment is connected, asked of the service.
+pub(super) async fn connection(shared: &Shared, record: &AttachmentRecord) -> PortResult<ConnectionInfo> {
+    let mut info = shared.volumes.attachment(record.id).await?.connection.ok_or_else(|| {
+        PortError::new(ErrorKind::Internal, "the volume service gives its attachment no connection info any more")
+    })?;
+    shared.connectors.settle(&mut info).await?;
+    Ok(info)
+}
+
+/// Connects again what is absent, and proves that it is the volume, with this size. The volume's lock is held. Returns what it
+/// proved to be; `None` where it was there.
+pub(super) async fn bring_back(
+    shared: &Shared,
+    record: &AttachmentRecord,
+    info: &ConnectionInfo,
+    size_gib: u64,
+) -> PortResult<Option<VerifiedDevice>> {
+    if presence(shared, record).await? == Presence::Present {
+        return Ok(None);
+    }
+    let identity = record.observed.identity.clone();
+    let device = shared.connectors.reconnect(record.volume, info, &record.device).await?;
+    match steps::verify_device(shared, record.volume, size_gib, device.clone(), info, Some(identity)).await {
+        Ok(verified) => Ok(Some(verified)),
         Err(error) => {
             // It was absent before, so this call has brought it.
             if error.kind == ErrorKind::IdentityMismatch {
@@ -79,4 +127,26 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
             Err(error)
         }
     }
+}
+
+/// An RBD image that QEMU opens is found by its name whenever its guest starts, whatever has the name by then. As long as the guest is
+/// off, it gets the key only for the image that was attached: without it the guest does not start.
+async fn prove_image(shared: &Shared, record: &AttachmentRecord, secret: Uuid, info: &ConnectionInfo) -> PortResult<()> {
+    if !matches!(record.device, ConnectedDevice::RbdNetwork(_)) {
+        return Ok(());
+    }
+    // A guest that runs has had its image open since it was proved.
+    if shared.hypervisor.guest(&record.guest.to_string()).await.is_ok_and(|guest| guest.active) {
+        return Ok(());
+    }
+    let found = shared.connectors.observe(record.volume, &record.device, info).await?.identity;
+    let expected = &record.observed.identity;
+    if found == *expected {
+        return Ok(());
+    }
+    shared.hypervisor.undefine_secret(secret).await?;
+    Err(PortError::new(
+        ErrorKind::IdentityMismatch,
+        format!("the image is {found:?} now, but was recorded as {expected:?}: its guest gets no key for it"),
+    ))
 }

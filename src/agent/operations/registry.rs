@@ -1,8 +1,8 @@
 //! What the agent knows now: operations and attachments as last journalled, and who is told of changes.
 
-use crate::agent::api::{AgentEvent, AttachmentView, OperationView, StepView};
+use crate::agent::api::{AgentEvent, AttachmentView, HealthView, OperationView, StepView};
 use crate::agent::journal::{AttachmentRecord, OperationRecord};
-use crate::model::{GuestUuid, OperationId, VolumeId};
+use crate::model::{AttachmentId, GuestUuid, OperationId, VolumeId};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,6 +17,8 @@ const EVENT_BACKLOG: usize = 1024;
 struct Entry {
     record: OperationRecord,
     cancel: CancellationToken,
+    /// Cancelled by an operator who gives it up.
+    abandon: CancellationToken,
     /// It has gone too far to be cancelled.
     committed: bool,
 }
@@ -25,6 +27,8 @@ struct Entry {
 struct State {
     operations: HashMap<OperationId, Entry>,
     attachments: BTreeMap<(VolumeId, GuestUuid), AttachmentRecord>,
+    /// Known by looking, so never journalled.
+    health: HashMap<AttachmentId, HealthView>,
 }
 
 /// The agent's knowledge. The lock is never held across an await.
@@ -36,10 +40,7 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn new(attachments: Vec<AttachmentRecord>) -> Self {
         let attachments = attachments.into_iter().map(|record| ((record.volume, record.guest), record)).collect();
-        Self {
-            state: Mutex::new(State { operations: HashMap::new(), attachments }),
-            events: broadcast::channel(EVENT_BACKLOG).0,
-        }
+        Self { state: Mutex::new(State { attachments, ..State::default() }), events: broadcast::channel(EVENT_BACKLOG).0 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -59,11 +60,13 @@ impl Registry {
     pub(super) fn put_operation(&self, record: &OperationRecord) -> CancellationToken {
         let cancel = {
             let mut state = self.state();
-            let entry = state
-                .operations
-                .entry(record.id)
-                .and_modify(|entry| entry.record = record.clone())
-                .or_insert_with(|| Entry { record: record.clone(), cancel: CancellationToken::new(), committed: false });
+            let entry =
+                state.operations.entry(record.id).and_modify(|entry| entry.record = record.clone()).or_insert_with(|| Entry {
+                    record: record.clone(),
+                    cancel: CancellationToken::new(),
+                    abandon: CancellationToken::new(),
+                    committed: false,
+                });
             entry.cancel.clone()
         };
         self.tell(AgentEvent::Operation(record.id));
@@ -85,6 +88,7 @@ impl Registry {
     pub(super) fn forget_attachment(&self, volume: VolumeId, guest: GuestUuid) {
         let gone = self.state().attachments.remove(&(volume, guest));
         if let Some(record) = gone {
+            self.state().health.remove(&record.id);
             self.tell(AgentEvent::AttachmentGone(record.id));
         }
     }
@@ -102,6 +106,11 @@ impl Registry {
             }
             _ => false,
         }
+    }
+
+    /// The token by which an operation learns that it was given up.
+    pub(super) fn abandonment(&self, id: OperationId) -> CancellationToken {
+        self.state().operations.get(&id).map(|entry| entry.abandon.clone()).unwrap_or_default()
     }
 
     /// From here on it cannot be cancelled. `false`: a cancellation was asked for before.
@@ -129,6 +138,30 @@ impl Registry {
 
     pub(super) fn attachments(&self) -> Vec<AttachmentRecord> {
         self.state().attachments.values().cloned().collect()
+    }
+
+    /// Who of this host's guests has the volume.
+    pub(super) fn attachments_of(&self, volume: VolumeId) -> Vec<AttachmentRecord> {
+        self.state().attachments.values().filter(|record| record.volume == volume).cloned().collect()
+    }
+
+    /// All attachments as an operator sees them.
+    pub(super) fn attachment_views(&self) -> Vec<AttachmentView> {
+        let state = self.state();
+        let health = |id| state.health.get(&id).cloned().unwrap_or_default();
+        state.attachments.values().map(|record| attachment_view(record.clone(), health(record.id))).collect()
+    }
+
+    /// Takes in how an attachment is doing. One that is gone meanwhile is left gone.
+    pub(super) fn put_health(&self, id: AttachmentId, health: HealthView) {
+        {
+            let mut state = self.state();
+            if !state.attachments.values().any(|record| record.id == id) {
+                return;
+            }
+            state.health.insert(id, health);
+        }
+        self.tell(AgentEvent::Attachment(id));
     }
 
     /// Another guest of this host has the volume, so the connection must stay.
@@ -162,7 +195,7 @@ pub(super) fn operation_view(record: OperationRecord) -> OperationView {
 }
 
 /// An attachment as an operator sees it.
-pub(super) fn attachment_view(record: AttachmentRecord) -> AttachmentView {
+fn attachment_view(record: AttachmentRecord, health: HealthView) -> AttachmentView {
     AttachmentView {
         id: record.id,
         volume: record.volume,
@@ -174,6 +207,9 @@ pub(super) fn attachment_view(record: AttachmentRecord) -> AttachmentView {
         device: record.device.host_path().map(|path| path.display().to_string()).unwrap_or_default(),
         identity: record.observed.identity,
         size_bytes: record.observed.size_bytes,
+        tag: record.wishes.tag.unwrap_or_default(),
+        encryption: record.encryption.map(|encryption| encryption.version.as_str().to_owned()).unwrap_or_default(),
         attached_at: time(record.attached_at_us),
+        health,
     }
 }

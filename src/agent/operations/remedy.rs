@@ -9,12 +9,34 @@ pub(super) fn of(kind: ErrorKind, step: Step) -> String {
         (ErrorKind::AuthenticationFailed, Step::ConnectVolume | Step::VerifyDevice) => {
             "the storage refused the credentials: check its accounts, and what the volume service and this host have of them"
         }
+        (ErrorKind::AuthenticationFailed, Step::AttachDisk) => {
+            "check what the storage, the volume service and the key manager have of this volume's credentials and key"
+        }
         (ErrorKind::AuthenticationFailed, _) => "check the credentials in clouds.yaml",
         (ErrorKind::PermissionDenied, _) => "the agent's user lacks the role for this in the volume service",
         (
             ErrorKind::Unavailable | ErrorKind::Timeout,
-            Step::CreateAttachment | Step::UpdateAttachment | Step::CompleteAttachment | Step::DeleteAttachment,
+            Step::CreateAttachment
+            | Step::UpdateAttachment
+            | Step::CompleteAttachment
+            | Step::DeleteAttachment
+            | Step::ExtendVolume,
         ) => "check that the volume service is up and reachable from this host",
+        (ErrorKind::Internal, Step::ExtendVolume) => "the volume service's log tells why it could not extend the volume",
+        (ErrorKind::Unsupported, Step::GrowDevice | Step::ResizeDisk) => {
+            "the guest sees the new size once the volume is detached and attached again"
+        }
+        (ErrorKind::IdentityMismatch, Step::GrowDevice) => {
+            "the device is not the one that was attached and was left alone: find out who replaced it"
+        }
+        (_, Step::GrowDevice) => {
+            "the service has extended the volume, which cannot be taken back; it is tried again by itself: check that the target \
+             shows the new size"
+        }
+        (_, Step::ResizeDisk) => {
+            "the device of this host has the new size and only the guest does not know; it is tried again by itself: virsh \
+             domblkinfo tells what the guest has"
+        }
         (ErrorKind::Unavailable | ErrorKind::Timeout, Step::ConnectVolume | Step::VerifyDevice) => {
             "check that the storage target is up, exports this volume, and is reachable from this host"
         }
@@ -60,8 +82,37 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
             Some(attachment) => format!("the volume service still has attachment {attachment} of volume {volume}"),
             None => format!("the volume service may still hold volume {volume} for guest {guest}"),
         },
+        Step::ExtendVolume => format!("the volume service may still be extending volume {volume}"),
+        Step::GrowDevice => format!("the volume service has extended volume {volume}, and this host does not see it yet"),
+        Step::ResizeDisk => format!("this host sees the new size of volume {volume}, and guest {guest} does not yet"),
         Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             format!("volume {volume} is in an unclear state")
         }
+    }
+}
+
+/// How an operator takes away by hand what an abandoned operation left at a step.
+pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
+    let (volume, guest) = (record.task.volume(), record.task.guest_name());
+    match step {
+        Step::AttachDisk | Step::DetachDisk => {
+            let target = record.facts.target.as_deref().unwrap_or("TARGET");
+            Some(format!("virsh detach-disk {guest} {target} --live --config takes the disk from the guest"))
+        }
+        Step::ConnectVolume | Step::DisconnectVolume => Some(match &record.facts.device {
+            Some(device) => match device.host_path() {
+                Some(path) => format!("see that nothing uses {}, and log out or unmount what is behind it", path.display()),
+                None => "QEMU's connection ended with the guest's disk".to_owned(),
+            },
+            None => format!("see whether anything of volume {volume} is connected: iscsiadm -m session, findmnt"),
+        }),
+        Step::CreateAttachment | Step::DeleteAttachment => Some(match record.facts.attachment {
+            Some(attachment) => format!("openstack volume attachment delete {attachment} frees the volume in the service"),
+            None => format!("openstack volume attachment list --volume-id {volume} tells whether one is left"),
+        }),
+        Step::GrowDevice | Step::ResizeDisk => {
+            Some("detach the volume and attach it again: the guest then sees the new size".to_owned())
+        }
+        Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => None,
     }
 }

@@ -1,14 +1,14 @@
 //! Each step: what it does, and how it is undone. Every one can be run twice, and undone from wherever it got to.
 
 use super::{
-    Shared,
+    Shared, disk, extend,
     locks::Key,
     ports::{PortError, PortResult},
 };
 use crate::agent::journal::{AttachTask, DetachTask, Facts, OperationRecord, Step, Task};
 use crate::model::{
-    AttachmentStatus, ConnectedDevice, ConnectionInfo, DeviceIdentity, DiskSpec, ErrorKind, ExpectedIdentity, GuestUuid,
-    VerifiedDevice, VolumeId,
+    Attachment, AttachmentStatus, ConnectedDevice, ConnectionInfo, DeviceIdentity, DiskSpec, ErrorKind, ExpectedIdentity,
+    GuestUuid, VerifiedDevice, VolumeId, VolumeTraits,
 };
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
@@ -22,12 +22,21 @@ const SECRET_NAMESPACE: Uuid = Uuid::from_u128(0x6d0f_5b0c_7a4e_4f0e_9d55_b0f1_1
 pub(super) struct Context {
     /// How to connect, with its secrets.
     connection: Option<ConnectionInfo>,
+    /// What came with it.
+    traits: VolumeTraits,
     verified: Option<VerifiedDevice>,
     /// Held from the choice of a target name until the disk is plugged in.
     guest_lock: Option<OwnedMutexGuard<()>>,
 }
 
-fn missing(what: &str) -> PortError {
+impl Context {
+    fn take(&mut self, attachment: Attachment) {
+        self.connection = attachment.connection;
+        self.traits = attachment.traits;
+    }
+}
+
+pub(super) fn missing(what: &str) -> PortError {
     PortError::new(ErrorKind::Internal, format!("the operation's record lacks {what}"))
 }
 
@@ -41,6 +50,11 @@ pub(super) async fn prepare(
     let Task::Attach(task) = &record.task else { return Ok(()) };
     match step {
         Step::ConnectVolume => {
+            connection(shared, &record.facts, context).await?;
+            // Told before anything is connected, and worked out again where it is used.
+            disk::tuning(shared, task, &context.traits)?;
+            let attachment = record.facts.attachment.ok_or_else(|| missing("the attachment's id"))?;
+            record.facts.encryption = disk::encryption(shared, task, &context.traits, attachment).await?;
             let info = connection(shared, &record.facts, context).await?;
             record.facts.intent = Some(shared.connectors.intent(info).await?);
             record.facts.protocol = Some(info.protocol().to_owned());
@@ -81,6 +95,7 @@ pub(super) async fn perform(
     match task {
         Task::Attach(task) => attach_step(shared, task, facts, context, step).await,
         Task::Detach(task) => detach_step(shared, task, facts, step).await,
+        Task::Extend(task) => extend::extend_step(shared, task, facts, step).await,
     }
 }
 
@@ -102,14 +117,20 @@ async fn attach_step(
             properties.mode = Some(if task.read_only { "ro" } else { "rw" }.to_owned());
             properties.mountpoint = task.target.as_ref().map(|target| format!("/dev/{target}"));
             let updated = shared.volumes.update_attachment(attachment()?, &properties).await?;
-            context.connection = updated.connection;
+            context.take(updated);
         }
         Step::ConnectVolume => {
-            let info = connection(shared, facts, context).await?;
-            facts.device = Some(shared.connectors.connect(task.volume, info).await?);
+            let mut info = connection(shared, facts, context).await?.clone();
+            if task.multiattach {
+                info.make_shared();
+            }
+            facts.device = Some(shared.connectors.connect(task.volume, &info).await?);
         }
         Step::VerifyDevice => {
             let verified = verify(shared, task.volume, task.size_gib, facts, context).await?;
+            if let Some(encryption) = facts.encryption {
+                disk::check_encrypted(shared, encryption, task.volume, &verified).await?;
+            }
             facts.observed = Some(verified.observed().clone());
             context.verified = Some(verified);
         }
@@ -123,16 +144,23 @@ async fn attach_step(
             if let Some(secret) = facts.secret {
                 define_secret(shared, secret, task.volume, info).await?;
             }
+            let (read_only, discard) = (info.read_only(), info.discard());
+            if let Some(encryption) = facts.encryption {
+                disk::define_passphrase(shared, encryption, task.volume).await?;
+            }
             let mut disk = DiskSpec::new(&verified, task.volume, task.bus, target, facts.secret);
-            disk.read_only = task.read_only || info.read_only();
-            disk.discard = info.discard();
+            disk.tuning = disk::tuning(shared, task, &context.traits)?;
+            disk.encryption = facts.encryption;
+            disk.boot_order = task.wishes.boot_order;
+            disk.read_only = task.read_only || read_only;
+            disk.discard = discard;
             disk.shareable = task.multiattach;
             let attached = shared.hypervisor.attach_disk(task.guest, &disk).await;
             context.guest_lock = None;
             facts.target = Some(attached?);
         }
         Step::CompleteAttachment => shared.volumes.complete_attachment(attachment()?).await?,
-        Step::DetachDisk | Step::DisconnectVolume | Step::DeleteAttachment => return Err(missing("a step of an attach")),
+        other => return Err(missing(other.name())),
     }
     Ok(())
 }
@@ -142,7 +170,7 @@ async fn detach_step(shared: &Shared, task: &DetachTask, facts: &Facts, step: St
         Step::DetachDisk => take_disk(shared, task.volume, task.guest).await,
         Step::DisconnectVolume => {
             disconnect(shared, task.volume, task.guest, facts).await?;
-            forget_secret(shared, facts).await
+            forget_secrets(shared, facts).await
         }
         Step::DeleteAttachment => match facts.attachment {
             Some(attachment) => shared.volumes.delete_attachment(attachment).await,
@@ -160,11 +188,11 @@ async fn take_disk(shared: &Shared, volume: VolumeId, guest: GuestUuid) -> PortR
     }
 }
 
-async fn forget_secret(shared: &Shared, facts: &Facts) -> PortResult<()> {
-    match facts.secret {
-        Some(secret) => shared.hypervisor.undefine_secret(secret).await,
-        None => Ok(()),
+async fn forget_secrets(shared: &Shared, facts: &Facts) -> PortResult<()> {
+    for secret in facts.secret.into_iter().chain(facts.encryption.map(|encryption| encryption.secret)) {
+        shared.hypervisor.undefine_secret(secret).await?;
     }
+    Ok(())
 }
 
 async fn disconnect(shared: &Shared, volume: VolumeId, guest: GuestUuid, facts: &Facts) -> PortResult<()> {
@@ -189,7 +217,7 @@ pub(super) async fn undo(shared: &Shared, record: &OperationRecord, step: Step) 
     match step {
         Step::AttachDisk => {
             take_disk(shared, task.volume, task.guest).await?;
-            forget_secret(shared, facts).await
+            forget_secrets(shared, facts).await
         }
         Step::ConnectVolume => disconnect(shared, task.volume, task.guest, facts).await,
         Step::CreateAttachment => match facts.attachment {
@@ -231,15 +259,21 @@ async fn delete_leftovers(shared: &Shared, task: &AttachTask) -> PortResult<()> 
     Ok(())
 }
 
-/// The connection info: from memory, else asked of the service again.
+/// The connection info, complete: from memory, else asked of the service again.
 async fn connection<'a>(shared: &Shared, facts: &Facts, context: &'a mut Context) -> PortResult<&'a ConnectionInfo> {
     if context.connection.is_none() {
         let attachment = facts.attachment.ok_or_else(|| missing("the attachment's id"))?;
-        context.connection = shared.volumes.attachment(attachment).await?.connection;
+        context.take(shared.volumes.attachment(attachment).await?);
     }
-    context.connection.as_ref().ok_or_else(|| {
-        PortError::new(ErrorKind::Internal, "the volume service gave the attachment no connection info".to_owned())
-    })
+    match &mut context.connection {
+        Some(info) => {
+            shared.connectors.settle(info).await?;
+            Ok(info)
+        }
+        None => {
+            Err(PortError::new(ErrorKind::Internal, "the volume service gave the attachment no connection info".to_owned()))
+        }
+    }
 }
 
 /// Gives libvirt the password or key of a disk that has a secret of ours.
@@ -278,11 +312,11 @@ pub(super) async fn verify_device(
     let observed = shared.connectors.observe(volume, &device, info).await?;
     let serial = info.expected_serial().map(str::to_owned);
     // Another guest of this host may have the volume: then it must be the very same device.
-    let journalled = journalled.or_else(|| {
-        let others = shared.registry.attachments();
-        others.into_iter().find(|record| record.volume == volume).map(|record| record.observed.identity)
-    });
-    VerifiedDevice::verify(device, observed, &ExpectedIdentity { size_gib, serial, journalled }).map_err(|mismatch| {
+    let (same, others): (Vec<_>, Vec<_>) =
+        shared.registry.attachments().into_iter().partition(|record| record.volume == volume);
+    let journalled = journalled.or_else(|| same.into_iter().next().map(|record| record.observed.identity));
+    let others = others.into_iter().map(|record| (record.volume, record.observed.identity)).collect();
+    VerifiedDevice::verify(device, observed, &ExpectedIdentity { size_gib, serial, journalled, others }).map_err(|mismatch| {
         PortError::new(ErrorKind::IdentityMismatch, format!("the device that was found is not volume {volume}: {mismatch}"))
     })
 }

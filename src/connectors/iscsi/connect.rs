@@ -1,23 +1,35 @@
-//! Brings a volume to this host through the kernel's initiator.
+//! Brings a volume to this host over one path, through the kernel's initiator.
 //!
 //! ```text
-//!  portal answers? -> session there? --no--> record ours or none? -> write record -> login (the one process)
-//!                          |yes                    |no: ForeignRecord                    |
-//!                          +---------------------------+--------------------------------+
-//!                                                      v
+//!  session there? --no--> portal answers? ->(lock)-> record ours or none? -> write record -> login (the one process)
+//!        |yes                                             |no: ForeignRecord                  |
+//!        +-----------(lock)---------+---------------------------------------------------------+
+//!                                   v
 //!                       LUN in sysfs? --yes, not ours--> ForeignDevice
 //!                          |no -> claim -> scan     |yes, ours (a second connect)
-//!                          +------------------------+-> wait for udev -> own name -> done
+//!                          +------------------------+-> wait for udev -> disk
+//!
+//!  one path: disk -> own name                 several: disks -> their map -> own name (`paths`)
 //! ```
 //! Any failure is unwound at once, under the same lock, by the code that disconnects; but only what this call made. A device
-//! that was there before may be under a guest.
+//! that was there before may be under a guest. The lock is of one target at one portal, which is what a session and a record are
+//! made for: a portal that is slow holds up nobody who uses another.
 
-use super::{KernelInitiator, device, disconnect::Reason, login, node_record::Owner, scan, sessions, sessions::Session};
+use super::{
+    KernelInitiator, MultipathChoice, device,
+    disconnect::Reason,
+    login,
+    multipath::{MultipathError, maps},
+    node_record::Owner,
+    scan, sessions,
+    sessions::Session,
+};
 use crate::{
     connectors::{ConnectorError, reach},
-    model::{BlockDevice, ChapCredentials, IscsiPath, VolumeId},
+    model::{BlockDevice, ChapCredentials, DeviceIdentity, IscsiConnection, IscsiPath, ObservedIdentity, VolumeId},
 };
 use std::time::Instant;
+use tokio::sync::OwnedMutexGuard;
 
 /// What a connect has changed so far.
 #[derive(Debug, Default)]
@@ -28,18 +40,41 @@ struct Made {
     scan: bool,
 }
 
+/// The disk that one path led to.
+#[derive(Debug)]
+pub(super) struct FoundDisk {
+    /// The path.
+    pub path: IscsiPath,
+    /// Kernel name, `sdX`.
+    pub name: String,
+    /// What it says of itself.
+    pub observed: Option<ObservedIdentity>,
+    /// The LUN was absent, and this call has brought it.
+    pub is_new: bool,
+}
+
 impl KernelInitiator {
     /// Connects over the first path that works. A second call finds the first one's device.
-    pub(super) async fn connect(
+    pub(super) async fn connect_one(
         &self,
         volume: VolumeId,
-        paths: &[IscsiPath],
-        chap: Option<&ChapCredentials>,
+        connection: &IscsiConnection,
+        expected: Option<&DeviceIdentity>,
     ) -> Result<BlockDevice, ConnectorError> {
         let mut last = None;
-        for path in self.in_order(volume, paths)? {
-            match self.connect_path(volume, path, chap).await {
-                Ok(device) => return Ok(device),
+        let before = maps::all(&self.sysfs);
+        for path in self.in_order(volume, &connection.paths)? {
+            match self.connect_path(volume, path, connection.chap.as_ref(), || false).await {
+                Ok(found) if self.is_taken_by_multipath(&found.name).await => {
+                    if self.config.multipath == MultipathChoice::Off {
+                        let disk = found.name.clone();
+                        self.unwind_found(volume, &[found]).await;
+                        return Err(MultipathError::Claimed { disk }.into());
+                    }
+                    // multipathd makes a map of it whether or not it is asked to: then the map is what can be used.
+                    return self.join(volume, connection, expected, &before, vec![found]).await;
+                }
+                Ok(found) => return self.name_disk(volume, found).await,
                 Err(error) if error.is_about_this_path() => {
                     tracing::warn!(%volume, %path, error = &error as &dyn std::error::Error, "this path does not work");
                     last.get_or_insert(error);
@@ -50,13 +85,37 @@ impl KernelInitiator {
         Err(last.unwrap_or_else(|| ConnectorError::BadConnectionInfo { why: "it names no path".to_owned() }))
     }
 
-    async fn connect_path(
+    async fn is_taken_by_multipath(&self, disk: &str) -> bool {
+        maps::over(&self.sysfs, disk).is_some() || (self.is_claimed_by_multipath(disk) && self.multipathd.runs().await)
+    }
+
+    /// Gives the volume's own name to its only disk.
+    async fn name_disk(&self, volume: VolumeId, found: FoundDisk) -> Result<BlockDevice, ConnectorError> {
+        match self.names.set_link(volume, &found.name) {
+            Ok(link) => Ok(BlockDevice { path: link, kernel_name: found.name, paths: vec![found.path], multipath: None }),
+            Err(error) => {
+                self.unwind_found(volume, &[found]).await;
+                Err(ConnectorError::system("make the volume's own link")(error))
+            }
+        }
+    }
+
+    /// Brings the disk of one path. `is_too_late` is asked once it is this call's turn on the path's session.
+    pub(super) async fn connect_path(
         &self,
         volume: VolumeId,
         path: &IscsiPath,
         chap: Option<&ChapCredentials>,
-    ) -> Result<BlockDevice, ConnectorError> {
-        let _guard = self.locks.lock(&path.iqn).await;
+        is_too_late: impl Fn() -> bool,
+    ) -> Result<FoundDisk, ConnectorError> {
+        if self.session(path)?.is_none() {
+            // iscsid retries a refused connection until its timeout and then calls it a time-out: ask first, and tell it apart.
+            reach::portal(path, self.config.login_timeout_s).await?;
+        }
+        let _guard = self.lock_path(path).await;
+        if is_too_late() {
+            return Err(ConnectorError::SessionDown { path: path.clone(), state: "given up".to_owned() });
+        }
         let mut made = Made::default();
         let result = self.login_and_scan(volume, path, chap, &mut made).await;
         if result.is_err()
@@ -69,9 +128,36 @@ impl KernelInitiator {
         result
     }
 
-    async fn unwind(&self, volume: VolumeId, path: &IscsiPath) -> Result<(), ConnectorError> {
+    /// The turn on one target at one portal: its session and its record.
+    pub(super) async fn lock_path(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
+        self.locks.lock(&format!("{} at {}", path.iqn, path.portal)).await
+    }
+
+    /// Takes back one path; its lock is held.
+    pub(super) async fn unwind(&self, volume: VolumeId, path: &IscsiPath) -> Result<(), ConnectorError> {
         self.release(volume, path, None, Reason::Unwind).await?;
         self.names.unclaim(volume, path).map_err(ConnectorError::system("remove the claim of the LUN"))
+    }
+
+    /// Takes back disks that this connect has brought, and their map if all of it is of them. What stays is logged: the first error
+    /// tells why, and whoever called undoes the step again.
+    pub(super) async fn unwind_found(&self, volume: VolumeId, found: &[FoundDisk]) {
+        let paths: Vec<IscsiPath> = found.iter().filter(|found| found.is_new).map(|found| found.path.clone()).collect();
+        let is_whole = paths.len() == found.len();
+        let undone = async {
+            if is_whole {
+                self.dismantle(volume, &paths, None, None, Reason::Unwind).await?;
+                self.names.remove_link(volume).map_err(ConnectorError::system("remove the volume's own link"))?;
+            }
+            for path in &paths {
+                let _guard = self.lock_path(path).await;
+                self.unwind(volume, path).await?;
+            }
+            Ok::<_, ConnectorError>(())
+        };
+        if let Err(error) = undone.await {
+            tracing::warn!(%volume, error = &error as &dyn std::error::Error, "the failed connect could not be unwound");
+        }
     }
 
     /// The paths in the service's order, but the one that has the volume's device already comes first: connected over
@@ -95,7 +181,7 @@ impl KernelInitiator {
         path: &IscsiPath,
         chap: Option<&ChapCredentials>,
         made: &mut Made,
-    ) -> Result<BlockDevice, ConnectorError> {
+    ) -> Result<FoundDisk, ConnectorError> {
         let begun = Instant::now();
         let session = match self.session(path)? {
             Some(session) => session,
@@ -113,10 +199,10 @@ impl KernelInitiator {
         }
         let disk = scan::find_disk(&self.sysfs, &self.monitor, &session, path, self.config.device_timeout_s).await?;
         let kernel_name = device::kernel_name(&disk).unwrap_or_default().to_owned();
-        let link = self.names.set_link(volume, &kernel_name).map_err(ConnectorError::system("make the volume's own link"))?;
         let total_ms = begun.elapsed().as_millis();
         tracing::debug!(%volume, %path, kernel_name, login_ms, scan_ms = total_ms - login_ms, "connected");
-        Ok(BlockDevice { path: link, kernel_name, paths: vec![path.clone()], multipath: None })
+        let observed = device::observe(&session, path.lun);
+        Ok(FoundDisk { path: path.clone(), name: kernel_name, observed, is_new: made.scan })
     }
 
     async fn log_in(
@@ -125,13 +211,15 @@ impl KernelInitiator {
         chap: Option<&ChapCredentials>,
         made: &mut Made,
     ) -> Result<Session, ConnectorError> {
-        // iscsid retries a refused connection until its timeout and then calls it a time-out: ask first, and tell it apart.
-        reach::portal(path, self.config.login_timeout_s).await?;
         if let Owner::Other(file) = self.owner(path)? {
             return Err(ConnectorError::ForeignRecord { file });
         }
         made.login = true;
-        self.records.write(path, chap).map_err(ConnectorError::system(format!("write the node record of {path}")))?;
+        {
+            // The target's folder is shared by its portals.
+            let _guard = self.locks.lock(&path.iqn).await;
+            self.records.write(path, chap).map_err(ConnectorError::system(format!("write the node record of {path}")))?;
+        }
         login::login(path, self.config.login_timeout_s).await?;
         self.session(path)?.ok_or_else(|| ConnectorError::SessionDown { path: path.clone(), state: "missing".to_owned() })
     }
@@ -148,9 +236,16 @@ impl KernelInitiator {
 
     /// Whether Bowline made the LUN's device, and for this volume.
     pub(super) fn is_ours(&self, volume: VolumeId, path: &IscsiPath, session: &Session) -> bool {
-        let linked = self.names.linked(volume);
-        let linked_here =
-            linked.is_some_and(|linked| session.disk(path.lun).is_some_and(|disk| device::kernel_name(&disk) == Some(&linked)));
-        linked_here || self.names.is_claimed(volume, path)
+        self.names.is_claimed(volume, path)
+            || session
+                .disk(path.lun)
+                .is_some_and(|disk| device::kernel_name(&disk).is_some_and(|disk| self.is_linked(volume, disk)))
+    }
+
+    /// Whether the volume's own name leads to the disk, or to the map over it.
+    fn is_linked(&self, volume: VolumeId, disk: &str) -> bool {
+        self.names
+            .linked(volume)
+            .is_some_and(|linked| linked == disk || maps::over(&self.sysfs, disk).is_some_and(|map| map.kernel_name == linked))
     }
 }

@@ -18,7 +18,7 @@ use std::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 /// The unit of a disk's size in sysfs, bytes; it is the same whatever the disk's own block size.
-const SYSFS_SECTOR_BYTES: u64 = 512;
+pub(super) const SYSFS_SECTOR_BYTES: u64 = 512;
 
 /// Runs a blocking call with a deadline.
 pub(super) async fn with_deadline<T: Send + 'static>(
@@ -41,13 +41,34 @@ pub(super) fn kernel_name(disk: &Path) -> Option<&str> {
 
 /// Identity and size of the LUN's disk, as the kernel read them when it found the disk.
 pub(super) fn observe(session: &Session, lun: u64) -> Option<ObservedIdentity> {
-    let folder = session.lun_folder(lun);
-    let page = |code: u8| fs::read(folder.join(format!("vpd_pg{code:02x}"))).ok();
-    let sectors: u64 = read(&session.disk(lun)?.join("size"))?.parse().ok()?;
+    observed(&session.lun_folder(lun), &session.disk(lun)?)
+}
+
+/// The same of a disk known by its kernel name.
+pub(super) fn observe_disk(sysfs: &Path, kernel_name: &str) -> Option<ObservedIdentity> {
+    let disk = sysfs.join("block").join(kernel_name);
+    observed(&disk.join("device"), &disk)
+}
+
+fn observed(unit: &Path, disk: &Path) -> Option<ObservedIdentity> {
+    let page = |code: u8| fs::read(unit.join(format!("vpd_pg{code:02x}"))).ok();
+    let sectors: u64 = read(&disk.join("size"))?.parse().ok()?;
     Some(ObservedIdentity {
         identity: identity(page(PAGE_SERIAL).as_deref(), page(PAGE_IDENTIFICATION).as_deref()),
         size_bytes: sectors.saturating_mul(SYSFS_SECTOR_BYTES),
     })
+}
+
+/// Whether the kernel sends I/O to the disk.
+pub(super) fn is_running(sysfs: &Path, kernel_name: &str) -> bool {
+    read(&sysfs.join("block").join(kernel_name).join("device/state")).as_deref() == Some("running")
+}
+
+/// Writes out what the host caches of a device that others on the host may lie on.
+pub(super) fn sync(kernel_name: &str) -> Result<(), ConnectorError> {
+    let device = PathBuf::from("/dev").join(kernel_name);
+    let synced = fs::File::open(&device).and_then(|file| file.sync_all());
+    synced.map_err(|source| ConnectorError::Flush { device, source })
 }
 
 /// Writes out what the host caches of the disk, and makes sure that nothing on the host has claimed it.

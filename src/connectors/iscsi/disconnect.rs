@@ -1,16 +1,27 @@
 //! Takes a volume off this host again.
 //!
 //! ```text
-//!  ours? identity as journalled? -> flush -> remove own name -> delete device -> gone from sysfs
+//!  a map over it? --yes--> every disk of it as journalled? -> flush the map -> remove own name -> remove the map --+
+//!        |no                                                                                                        |
+//!        v                                                                       each path, side by side            v
+//!  ours? identity as journalled? -> flush -> remove own name -> delete device -> gone from sysfs  <--(without a flush)
 //!     -> any unit left on the session? --no, and the record is ours--> logout (the one process) -> remove record
 //! ```
+//! What is done follows what there is and what was journalled, never the settings: they may have changed since the connect.
 //! Each part is skipped when it is done already, so it can be run again after any crash.
 
-use super::{KernelInitiator, device, login, node_record::Owner, scan, sessions, sessions::Session};
+use super::{
+    KernelInitiator, device, login,
+    multipath::maps::{self, Map},
+    node_record::Owner,
+    scan, sessions,
+    sessions::Session,
+};
 use crate::{
     connectors::{ConnectorError, Disconnected, reach},
     model::{DeviceIdentity, IscsiPath, VolumeId},
 };
+use futures_util::future::join_all;
 
 /// Why a volume is taken off the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,21 +32,34 @@ pub(super) enum Reason {
     Unwind,
     /// The same, after a crash: a login may even be under way in iscsid.
     Undo,
+    /// As [`Self::Detach`], but the map over this path is flushed and gone: the path itself may be dead.
+    Flushed,
 }
 
 impl KernelInitiator {
-    /// Disconnects every path. `expected` is what the device must still be.
+    /// Disconnects every path, and the map over them. `wwid`: the journalled map's; `expected`: what the device must still be.
     pub(super) async fn disconnect(
         &self,
         volume: VolumeId,
         paths: &[IscsiPath],
+        wwid: Option<&str>,
         expected: Option<&DeviceIdentity>,
         reason: Reason,
     ) -> Result<Disconnected, ConnectorError> {
-        let mut outcome = Disconnected::Unchanged;
         for path in paths {
-            let _guard = self.locks.lock(&path.iqn).await;
-            if self.release(volume, path, expected, reason).await? == Disconnected::Changed {
+            // A connect may have left a slow login to its own end: what it brings must be seen here.
+            drop(self.lock_path(path).await);
+        }
+        let was_mapped = self.dismantle(volume, paths, wwid, expected, reason).await?;
+        let reason = if was_mapped && reason == Reason::Detach { Reason::Flushed } else { reason };
+        let released = join_all(paths.iter().map(|path| async move {
+            let _guard = self.lock_path(path).await;
+            self.release(volume, path, expected, reason).await
+        }));
+        let mut outcome = if was_mapped { Disconnected::Changed } else { Disconnected::Unchanged };
+        // A path that cannot be taken off keeps none of the others.
+        for released in released.await {
+            if released? == Disconnected::Changed {
                 outcome = Disconnected::Changed;
             }
         }
@@ -44,6 +68,99 @@ impl KernelInitiator {
             outcome = Disconnected::Changed;
         }
         Ok(outcome)
+    }
+
+    /// Takes the maps over the volume's disks off the host. Whether there was one.
+    pub(super) async fn dismantle(
+        &self,
+        volume: VolumeId,
+        paths: &[IscsiPath],
+        wwid: Option<&str>,
+        expected: Option<&DeviceIdentity>,
+        reason: Reason,
+    ) -> Result<bool, ConnectorError> {
+        let disks = self.own_disks(volume, paths, expected)?;
+        let mut maps: Vec<Map> = wwid.and_then(|wwid| maps::find(&self.sysfs, wwid)).into_iter().collect();
+        for map in disks.iter().filter_map(|disk| maps::over(&self.sysfs, disk)) {
+            if !maps.contains(&map) {
+                maps.push(map);
+            }
+        }
+        let mut was_mapped = false;
+        for map in maps {
+            let held = map.disks();
+            match expected {
+                Some(expected) => self.must_be_of(volume, &map, expected)?,
+                // Without a proof, a map that holds anything else is left to whoever it is of; only our disks leave it.
+                None if held.iter().any(|disk| !disks.contains(disk)) => continue,
+                None => {}
+            }
+            self.must_be_free(&map)?;
+            if reason == Reason::Detach {
+                self.flush_map(volume, &map).await?;
+            }
+            if reason != Reason::Unwind {
+                self.claim_present(volume, paths, &disks)?;
+                self.names.remove_link(volume).map_err(ConnectorError::system("remove the volume's own link"))?;
+            }
+            self.remove_map(&map).await?;
+            was_mapped = true;
+            self.forget_disks(&held, &disks).await?;
+        }
+        Ok(was_mapped)
+    }
+
+    /// The disks at the volume's paths that are proved, or known, to be its own.
+    fn own_disks(
+        &self,
+        volume: VolumeId,
+        paths: &[IscsiPath],
+        expected: Option<&DeviceIdentity>,
+    ) -> Result<Vec<String>, ConnectorError> {
+        let mut disks = Vec::new();
+        for path in paths {
+            if let Some(session) = self.session(path)?
+                && let Some(disk) = session.disk(path.lun)
+                && let Some(name) = device::kernel_name(&disk)
+            {
+                let is_it = match (expected, device::observe(&session, path.lun)) {
+                    (Some(expected), Some(found)) => found.identity == *expected,
+                    _ => self.is_ours(volume, path, &session),
+                };
+                if is_it {
+                    disks.push(name.to_owned());
+                }
+            }
+        }
+        Ok(disks)
+    }
+
+    /// With the link gone, the claims go on saying whose the disks are.
+    fn claim_present(&self, volume: VolumeId, paths: &[IscsiPath], disks: &[String]) -> Result<(), ConnectorError> {
+        for path in paths {
+            if let Some(disk) = self.session(path)?.and_then(|session| session.disk(path.lun))
+                && device::kernel_name(&disk).is_some_and(|name| disks.iter().any(|own| own == name))
+            {
+                self.names.claim(volume, path).map_err(ConnectorError::system("write the claim of the LUN"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps multipathd from making the map again of disks that are about to go, and takes away those that were in it by paths
+    /// nobody journalled, such as a portal that was named once: they were proved to be the volume too.
+    async fn forget_disks(&self, held: &[String], own: &[String]) -> Result<(), ConnectorError> {
+        for disk in held {
+            if let Err(error) = self.multipathd.remove_path(disk).await {
+                tracing::debug!(disk, %error, "multipathd was not told that the disk goes");
+            }
+            if !own.contains(disk) {
+                let unit = self.sysfs.join("block").join(disk).join("device");
+                let what = format!("deleting {disk}");
+                device::with_deadline(what, self.config.device_timeout_s, move || device::delete(&unit)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Releases what the volume has on one path; the target's lock is held.
@@ -60,13 +177,14 @@ impl KernelInitiator {
             found => found,
         };
         if let Some(session) = session {
+            self.refuse_changed_lun(volume, path, &session, expected, reason).await?;
             if session.lun_folder(path.lun).exists() && self.may_remove(volume, path, &session, expected, reason)? {
                 self.remove_device(volume, path, &session, reason).await?;
                 changed = true;
             }
             changed |= self.log_out_if_unused(path, &session).await?;
         } else {
-            changed |= self.remove_record(path)?;
+            changed |= self.remove_record(path).await?;
         }
         Ok(if changed { Disconnected::Changed } else { Disconnected::Unchanged })
     }
@@ -111,7 +229,7 @@ impl KernelInitiator {
                 found: Box::new(found.identity),
             }),
             _ if is_ours => Ok(true),
-            _ if reason != Reason::Detach => Ok(false),
+            _ if !matches!(reason, Reason::Detach | Reason::Flushed) => Ok(false),
             _ => Err(ConnectorError::ForeignDevice { volume, address }),
         }
     }
@@ -151,11 +269,13 @@ impl KernelInitiator {
             let what = format!("the logout of session {} to {path}", session.id);
             return Err(ConnectorError::KernelTimeout { what, waited_s: self.config.logout_timeout_s });
         }
-        self.remove_record(path)?;
+        self.remove_record(path).await?;
         Ok(true)
     }
 
-    fn remove_record(&self, path: &IscsiPath) -> Result<bool, ConnectorError> {
+    async fn remove_record(&self, path: &IscsiPath) -> Result<bool, ConnectorError> {
+        // The target's folder is shared by its portals.
+        let _guard = self.locks.lock(&path.iqn).await;
         self.records.remove(path).map_err(ConnectorError::system(format!("remove the node record of {path}")))
     }
 }

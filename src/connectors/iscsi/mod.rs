@@ -3,36 +3,59 @@
 //! | file | knows |
 //! | --- | --- |
 //! | `support` | which of the two this host can use, and the initiator's name |
-//! | `node_record`, `login` | open-iscsi's database and command |
+//! | `node_record`, `iface`, `login` | open-iscsi's database, interfaces and command |
+//! | `accounts` | what targets must prove themselves with |
+//! | `discovery` | paths that the service leaves to be asked for |
 //! | `sessions` | what sessions, LUNs and disks there are, by sysfs |
-//! | `connect`, `scan` | the way in |
+//! | `connect`, `paths`, `scan` | the way in, over one path or all of them |
+//! | `multipath` | several paths as one map, by multipathd |
+//! | `grow`, `health` | a volume that was extended; a path that was lost |
 //! | `disconnect`, `device` | the way out |
-//! | `own_name` | which device is ours |
+//! | `fresh`, `look` | what a LUN is now, by its target; what there is of a volume |
 //! | `identity` | SCSI pages 0x80 and 0x83 |
-//! | `probe` | a small initiator that asks a target who its LUN is, for volumes the kernel does not see |
+//! | `probe` | a small initiator that asks a target who its LUN is, and what targets there are |
 
+mod accounts;
 mod connect;
 mod device;
 mod disconnect;
+mod discovery;
+mod fresh;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod grow;
+mod grow_network;
+mod health;
 mod identity;
+mod iface;
 mod login;
+mod look;
+mod multipath;
 mod node_record;
-mod own_name;
+mod paths;
 mod probe;
 mod scan;
 mod sessions;
 mod support;
 
-use super::{ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, udev::UdevMonitor};
+use super::{
+    ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, own_name::OwnNames, udev::UdevMonitor,
+};
 use crate::model::{
     BlockDevice, ConnectedDevice, DeviceIdentity, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
     VolumeId,
 };
 use disconnect::Reason;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+pub use multipath::{MultipathChoice, MultipathError};
 pub use probe::ProbeError;
+
+/// How long the paths that work wait for those that do not, yet. Long enough for a busy initiator to log in to a few portals, short
+/// enough that a portal that is down is no reason to let a guest wait.
+const PATH_GRACE: Duration = Duration::from_secs(5);
 
 /// `[iscsi] initiator`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -52,6 +75,8 @@ pub enum InitiatorChoice {
 pub struct IscsiConfig {
     /// Who logs in.
     pub initiator: InitiatorChoice,
+    /// Whether several paths are put together.
+    pub multipath: MultipathChoice,
     /// Deadline for reaching a portal and logging in, seconds; it goes into the node record too.
     pub login_timeout_s: u64,
     /// Deadline for a device to appear, to be flushed and to go, seconds each.
@@ -62,12 +87,17 @@ pub struct IscsiConfig {
     pub etc_iscsi: PathBuf,
     /// The file with the initiator's name.
     pub initiator_name_file: PathBuf,
+    /// open-iscsi's interface for every login: `default`, `iser`, or a file of its `ifaces`.
+    pub iface: String,
+    /// The file with what targets must prove themselves with (mutual CHAP).
+    pub target_accounts_file: Option<PathBuf>,
 }
 
 impl Default for IscsiConfig {
     fn default() -> Self {
         Self {
             initiator: InitiatorChoice::Auto,
+            multipath: MultipathChoice::Preferred,
             // open-iscsi's own default for both.
             login_timeout_s: 15,
             logout_timeout_s: 15,
@@ -75,6 +105,8 @@ impl Default for IscsiConfig {
             device_timeout_s: 30,
             etc_iscsi: "/etc/iscsi".into(),
             initiator_name_file: "/etc/iscsi/initiatorname.iscsi".into(),
+            iface: "default".to_owned(),
+            target_accounts_file: None,
         }
     }
 }
@@ -85,8 +117,11 @@ pub(super) struct Iscsi {
     config: IscsiConfig,
     /// Who logs in for a new connect.
     choice: Initiator,
+    /// By which interface; QEMU's own logins know none.
+    iface: iface::Iface,
+    accounts: accounts::TargetAccounts,
     /// There whenever the host can, whatever the choice: what an earlier choice connected must be seen and taken away.
-    kernel: Option<KernelInitiator>,
+    kernel: Option<Arc<KernelInitiator>>,
 }
 
 /// The way through the host's kernel.
@@ -95,27 +130,38 @@ struct KernelInitiator {
     config: IscsiConfig,
     sysfs: PathBuf,
     records: node_record::NodeRecords,
-    names: own_name::OwnNames,
+    iface: iface::Iface,
+    names: OwnNames,
     locks: NamedLocks,
     monitor: UdevMonitor,
+    multipathd: multipath::daemon::Multipathd,
 }
 
 impl Iscsi {
     pub(super) fn new(config: &ConnectorsConfig) -> Result<Self, ConnectorError> {
         let iscsi = config.iscsi.clone();
         let choice = support::choose(iscsi.initiator, &config.sysfs)?;
+        let accounts = accounts::TargetAccounts::read(iscsi.target_accounts_file.as_ref())?;
+        let iface = match choice {
+            Initiator::Kernel => iface::Iface::read(&iscsi.etc_iscsi, &iscsi.iface)?,
+            Initiator::Qemu => iface::Iface::default(),
+        };
         let kernel = match support::missing(&config.sysfs) {
             Some(_) => None,
-            None => Some(KernelInitiator {
-                records: node_record::NodeRecords::new(&iscsi.etc_iscsi, iscsi.login_timeout_s, iscsi.logout_timeout_s),
-                names: own_name::OwnNames::new(&config.run_dir),
+            None => Some(Arc::new(KernelInitiator {
+                records: node_record::NodeRecords::new(&iscsi.etc_iscsi, iscsi.login_timeout_s, iscsi.logout_timeout_s)
+                    .with_iface(iface.clone())
+                    .with_accounts(accounts.clone()),
+                iface: iface.clone(),
+                names: OwnNames::new(&config.run_dir),
                 locks: NamedLocks::default(),
                 monitor: UdevMonitor::start().map_err(ConnectorError::system("listen to udev"))?,
                 sysfs: config.sysfs.clone(),
+                multipathd: multipath::daemon::Multipathd::new(iscsi.device_timeout_s),
                 config: iscsi.clone(),
-            }),
+            })),
         };
-        Ok(Self { config: iscsi, choice, kernel })
+        Ok(Self { config: iscsi, choice, iface, accounts, kernel })
     }
 
     pub(super) fn initiator(&self) -> Initiator {
@@ -123,7 +169,14 @@ impl Iscsi {
     }
 
     pub(super) fn initiator_name(&self) -> Result<String, ConnectorError> {
-        support::initiator_name(&self.config.initiator_name_file)
+        support::initiator_name(&self.config.initiator_name_file, &self.iface)
+    }
+
+    /// Asks for the paths that the connection leaves to discovery; with `every_path`, also for those beside a named one.
+    pub(super) async fn settle(&self, connection: &mut IscsiConnection, every_path: bool) -> Result<(), ConnectorError> {
+        let initiator = self.initiator_name()?;
+        let login = probe::Login { initiator: &initiator, chap: None, target_chap: self.accounts.of_discovery() };
+        discovery::settle(connection, login, every_path, self.config.login_timeout_s).await
     }
 
     /// Checks what becomes a folder name and an argument below.
@@ -149,12 +202,21 @@ impl Iscsi {
         volume: VolumeId,
         connection: &IscsiConnection,
         initiator: Initiator,
+        before: Option<&BlockDevice>,
     ) -> Result<ConnectedDevice, ConnectorError> {
         Self::check(connection)?;
+        for path in &connection.paths {
+            self.accounts.check(&path.iqn, connection.chap.as_ref(), initiator)?;
+        }
         match initiator {
             Initiator::Kernel => {
                 let kernel = self.kernel()?;
-                kernel.connect(volume, &connection.paths, connection.chap.as_ref()).await.map(ConnectedDevice::Block)
+                let device = if kernel.takes_all_paths(connection, before).await {
+                    kernel.connect_all(volume, connection, None).await
+                } else {
+                    kernel.connect_one(volume, connection, None).await
+                };
+                device.map(ConnectedDevice::Block)
             }
             Initiator::Qemu => {
                 let path = first_reachable(&connection.paths, self.config.login_timeout_s).await?;
@@ -173,42 +235,56 @@ impl Iscsi {
         connection: Option<&IscsiConnection>,
     ) -> Result<ObservedIdentity, ConnectorError> {
         let chap = connection.and_then(|connection| connection.chap.as_ref());
-        probe::identify(&device.path, &device.initiator, chap, self.config.login_timeout_s)
+        let login = probe::Login { initiator: &device.initiator, chap, target_chap: None };
+        probe::identify(&device.path, login, self.config.login_timeout_s)
             .await
             .map_err(|source| ConnectorError::Probe { path: device.path.clone(), source })
     }
 
-    pub(super) fn observe_block(&self, volume_paths: &[IscsiPath]) -> Result<Option<ObservedIdentity>, ConnectorError> {
-        let Some(kernel) = &self.kernel else { return Ok(None) };
-        for path in volume_paths {
-            if let Some(session) = kernel.session(path)?
-                && let Some(observed) = device::observe(&session, path.lun)
-            {
-                return Ok(Some(observed));
-            }
+    /// Whether the volume service is to name every path, and whether one alone will not do.
+    pub(super) async fn wants_multipath(&self) -> (bool, bool) {
+        let kernel = self.kernel.as_ref().filter(|_| self.choice == Initiator::Kernel);
+        match (kernel, self.config.multipath) {
+            (None, _) | (_, MultipathChoice::Off) => (false, false),
+            (Some(_), MultipathChoice::Required) => (true, true),
+            (Some(kernel), MultipathChoice::Preferred) => (kernel.multipathd.runs().await, false),
         }
-        Ok(None)
     }
 
-    pub(super) fn state(
+    pub(super) async fn grow(
         &self,
         volume: VolumeId,
         device: &BlockDevice,
-        identity: Option<&DeviceIdentity>,
-    ) -> Result<DeviceState, ConnectorError> {
-        let Some(kernel) = &self.kernel else { return Ok(DeviceState::Absent) };
+        identity: &DeviceIdentity,
+        size_gib: u64,
+    ) -> Result<u64, ConnectorError> {
+        self.kernel()?.grow(volume, device, identity, size_gib).await
+    }
+
+    /// Connects what is missing of the device's paths.
+    pub(super) async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &BlockDevice,
+        identity: &DeviceIdentity,
+        connection: &IscsiConnection,
+    ) -> Result<BlockDevice, ConnectorError> {
+        Self::check(connection)?;
+        let kernel = self.kernel()?;
+        if device.multipath.is_none() {
+            return match self.state(volume, device, Some(identity)).await? {
+                DeviceState::Absent => kernel.connect_one(volume, connection, Some(identity)).await,
+                _ => Ok(device.clone()),
+            };
+        }
+        let mut repaired = kernel.connect_all(volume, connection, Some(identity)).await?;
+        // A path the service names no more may still have its disk here: it must be found at the detach.
         for path in &device.paths {
-            if let Some(session) = kernel.session(path)?
-                && let Some(observed) = device::observe(&session, path.lun)
-            {
-                let is_it = match identity {
-                    Some(identity) => observed.identity == *identity,
-                    None => kernel.is_ours(volume, path, &session),
-                };
-                return Ok(if is_it { DeviceState::Present { observed } } else { DeviceState::Foreign { observed } });
+            if !repaired.paths.contains(path) {
+                repaired.paths.push(path.clone());
             }
         }
-        Ok(DeviceState::Absent)
+        Ok(repaired)
     }
 
     pub(super) async fn disconnect(
@@ -217,17 +293,35 @@ impl Iscsi {
         device: &BlockDevice,
         identity: Option<&DeviceIdentity>,
     ) -> Result<Disconnected, ConnectorError> {
-        self.kernel()?.disconnect(volume, &device.paths, identity, Reason::Detach).await
+        let wwid = device.multipath.as_ref().map(|map| map.wwid.as_str());
+        self.kernel()?.disconnect(volume, &device.paths, wwid, identity, Reason::Detach).await
     }
 
     pub(super) async fn undo(&self, volume: VolumeId, paths: &[IscsiPath]) -> Result<Disconnected, ConnectorError> {
-        self.kernel()?.disconnect(volume, paths, None, Reason::Undo).await
+        self.kernel()?.disconnect(volume, paths, None, None, Reason::Undo).await
     }
 
-    fn kernel(&self) -> Result<&KernelInitiator, ConnectorError> {
+    fn kernel(&self) -> Result<&Arc<KernelInitiator>, ConnectorError> {
         self.kernel.as_ref().ok_or(ConnectorError::NoKernelInitiator {
             missing: "the kernel's initiator was there when the agent connected, and is not now",
         })
+    }
+}
+
+impl KernelInitiator {
+    /// The name it logs in with.
+    fn initiator_name(&self) -> Result<String, ConnectorError> {
+        support::initiator_name(&self.config.initiator_name_file, &self.iface)
+    }
+
+    /// Whether a connect takes every path: as it was before, or as the settings, the service and multipathd have it.
+    async fn takes_all_paths(&self, connection: &IscsiConnection, before: Option<&BlockDevice>) -> bool {
+        match (before, self.config.multipath) {
+            (Some(before), _) => before.multipath.is_some(),
+            (None, MultipathChoice::Off) => false,
+            (None, MultipathChoice::Required) => true,
+            (None, MultipathChoice::Preferred) => connection.paths.len() > 1 && self.multipathd.runs().await,
+        }
     }
 }
 

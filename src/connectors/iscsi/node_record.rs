@@ -12,7 +12,8 @@
 //! - The second line marks the record as Bowline's. A session whose record is not so marked is somebody else's: it
 //!   may be shared, but Bowline never logs it out and never touches its record.
 
-use crate::model::{ChapCredentials, IscsiPath};
+use super::{accounts::TargetAccounts, iface::Iface};
+use crate::model::{ChapCredentials, IscsiPath, Secret};
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
@@ -31,6 +32,8 @@ pub(super) struct NodeRecords {
     etc_iscsi: PathBuf,
     login_timeout_s: u64,
     logout_timeout_s: u64,
+    iface: Iface,
+    accounts: TargetAccounts,
 }
 
 /// Whose a record is.
@@ -47,7 +50,45 @@ pub(super) enum Owner {
 impl NodeRecords {
     /// Records below `etc_iscsi` (`/etc/iscsi`), with these timeouts for each.
     pub(super) fn new(etc_iscsi: &Path, login_timeout_s: u64, logout_timeout_s: u64) -> Self {
-        Self { etc_iscsi: etc_iscsi.to_owned(), login_timeout_s, logout_timeout_s }
+        let etc_iscsi = etc_iscsi.to_owned();
+        Self { etc_iscsi, login_timeout_s, logout_timeout_s, iface: Iface::default(), accounts: TargetAccounts::default() }
+    }
+
+    /// With this interface in each record.
+    pub(super) fn with_iface(self, iface: Iface) -> Self {
+        Self { iface, ..self }
+    }
+
+    /// With what targets must prove themselves with.
+    pub(super) fn with_accounts(self, accounts: TargetAccounts) -> Self {
+        Self { accounts, ..self }
+    }
+
+    /// What targets must prove themselves with.
+    pub(super) fn accounts(&self) -> &TargetAccounts {
+        &self.accounts
+    }
+
+    /// The CHAP credentials in the record, if it is Bowline's and has any.
+    pub(super) fn credentials(&self, path: &IscsiPath) -> io::Result<Option<ChapCredentials>> {
+        let text = match fs::read_to_string(self.file(path)).map(Zeroizing::new) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !text.lines().any(|line| line == MARK) {
+            return Ok(None);
+        }
+        let value = |key: &str| {
+            // A later line wins, as for iscsid.
+            text.lines().rev().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "))
+        };
+        Ok(match (value("node.session.auth.username"), value("node.session.auth.password")) {
+            (Some(username), Some(password)) => {
+                Some(ChapCredentials { username: username.to_owned(), password: Secret::new(password) })
+            }
+            _ => None,
+        })
     }
 
     fn target_folder(&self, path: &IscsiPath) -> PathBuf {
@@ -133,18 +174,28 @@ impl NodeRecords {
         // A later line wins over an earlier one.
         text.push_str(&format!(
             "node.name = {}\nnode.tpgt = -1\nnode.startup = manual\nnode.leading_login = No\n\
-             iface.iscsi_ifacename = default\niface.transport_name = tcp\nnode.discovery_type = static\n\
+             node.discovery_type = static\n\
              node.session.scan = manual\nnode.session.nr_sessions = 1\n\
              node.session.initial_login_retry_max = 1\n\
              node.conn[0].address = {}\nnode.conn[0].port = {}\nnode.conn[0].startup = manual\n\
              node.conn[0].timeo.login_timeout = {}\nnode.conn[0].timeo.logout_timeout = {}\n",
             path.iqn, path.portal.host, path.portal.port, self.login_timeout_s, self.logout_timeout_s
         ));
+        for (key, value) in self.iface.lines() {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
         if let Some(chap) = chap {
             text.push_str("node.session.auth.authmethod = CHAP\nnode.session.auth.username = ");
             text.push_str(&chap.username);
             text.push_str("\nnode.session.auth.password = ");
             text.push_str(chap.password.expose());
+            text.push('\n');
+        }
+        if let Some(account) = self.accounts.of_target(&path.iqn) {
+            text.push_str("node.session.auth.username_in = ");
+            text.push_str(&account.username);
+            text.push_str("\nnode.session.auth.password_in = ");
+            text.push_str(account.password.expose());
             text.push('\n');
         }
         text.push_str("# END RECORD\n");
@@ -206,6 +257,20 @@ mod tests {
         assert!(text.rfind("node.session.scan = manual") > text.rfind("node.session.scan = auto"), "{text}");
         let names: Vec<_> = fs::read_dir(etc.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "no draft is left: {names:?}");
+    }
+
+    #[test]
+    fn credentials_are_read_back_from_its_own_record_alone() {
+        let etc = tempfile::tempdir().unwrap();
+        fs::write(etc.path().join("iscsid.conf"), "node.session.auth.username = of-the-administrator\n").unwrap();
+        let records = records(&etc);
+        assert!(records.credentials(&path()).unwrap().is_none());
+        records.write(&path(), Some(&chap("s3 cret"))).unwrap();
+        let found = records.credentials(&path()).unwrap().unwrap();
+        assert_eq!((found.username.as_str(), found.password.expose()), ("user", "s3 cret"));
+        let file = records.file(&path());
+        fs::write(&file, fs::read_to_string(&file).unwrap().replace(MARK, "# somebody's")).unwrap();
+        assert!(records.credentials(&path()).unwrap().is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which initiator this host can use, and under what name it logs in.
 
-use super::InitiatorChoice;
+use super::{InitiatorChoice, iface::Iface};
 use crate::{connectors::ConnectorError, model::Initiator};
 use std::{env, fs, io, path::Path};
 use uuid::Uuid;
@@ -53,9 +53,12 @@ fn module_usable(sysfs: &Path, module: &str) -> bool {
     })
 }
 
-/// This host's initiator name: what open-iscsi was given, else one derived from the machine id in the form QEMU uses for its
+/// This host's initiator name: its interface's own, else what open-iscsi was given, else one derived from the machine id in the form QEMU uses for its
 /// own initiator, so that a host without open-iscsi has a lasting name too.
-pub(super) fn initiator_name(file: &Path) -> Result<String, ConnectorError> {
+pub(super) fn initiator_name(file: &Path, iface: &Iface) -> Result<String, ConnectorError> {
+    if let Some(name) = iface.initiator_name() {
+        return Ok(name.to_owned());
+    }
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

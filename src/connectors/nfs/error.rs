@@ -2,7 +2,7 @@
 
 use crate::{
     connectors::command::CommandError,
-    model::{ErrorKind, NfsExport},
+    model::{DeviceIdentity, ErrorKind, NfsExport},
 };
 use std::{io, path::PathBuf};
 
@@ -49,6 +49,12 @@ pub enum NfsError {
         export: NfsExport,
         /// The deadline, seconds.
         waited_s: u64,
+    },
+    /// Nothing is mounted at our place.
+    #[error("{export} is not mounted any more")]
+    NotMounted {
+        /// What should be.
+        export: NfsExport,
     },
     /// Something else is mounted at our place.
     #[error("{found} is mounted at {mount_point}, where {export} should be: unmount it")]
@@ -112,6 +118,41 @@ pub enum NfsError {
         /// What the tool said.
         said: String,
     },
+    /// The agent, who is root here, is nobody there.
+    #[error(
+        "root may not look at {file:?} on {export}: its server squashes root. Let others read the file (of a raw one: pass through its \
+         folders), or export it with no_root_squash"
+    )]
+    RootSquashed {
+        /// Where.
+        export: NfsExport,
+        /// Its name.
+        file: String,
+    },
+    /// Another file has the name of the one that was recorded.
+    #[error("{file:?} on {export} is {found:?}, but was recorded as {expected:?}: it is another file now")]
+    Replaced {
+        /// Where.
+        export: NfsExport,
+        /// Its name.
+        file: String,
+        /// What was journalled.
+        expected: Box<DeviceIdentity>,
+        /// What is there.
+        found: Box<DeviceIdentity>,
+    },
+    /// The file has not the size that it was extended to.
+    #[error("{file:?} on {export} holds a disk of {found_bytes} bytes, not the {wanted_bytes} that it was extended to")]
+    NotGrown {
+        /// Where.
+        export: NfsExport,
+        /// Its name.
+        file: String,
+        /// What a guest would see, bytes.
+        found_bytes: u64,
+        /// What it should see at least, bytes.
+        wanted_bytes: u64,
+    },
     /// The service says qcow2, and the file is not, or one that cannot be given to a guest.
     #[error("{file:?} on {export} is no qcow2 file that a guest can be given: {problem}")]
     Qcow2 {
@@ -151,6 +192,8 @@ impl NfsError {
                 ErrorKind::PermissionDenied
             }
             Self::Mount { said, .. } if said.contains("No such file") => ErrorKind::NotFound,
+            // Version 3 locks by a service of its own, and mount.nfs says what to do where it does not run.
+            Self::Mount { said, .. } if said.contains("rpc.statd is not running") => ErrorKind::Unsupported,
             Self::Mount { said, .. } if said.contains("not supported") || said.contains("incorrect mount option") => {
                 ErrorKind::Unsupported
             }
@@ -159,10 +202,10 @@ impl NfsError {
             }
             Self::MountTimeout { .. } | Self::NoAnswer { .. } => ErrorKind::Timeout,
             Self::OtherMount { .. } => ErrorKind::Conflict,
-            Self::NoFile { .. } => ErrorKind::NotFound,
-            Self::NotAFile { .. } => ErrorKind::IdentityMismatch,
-            Self::Unreadable { said, .. } if said.contains("Permission denied") => ErrorKind::PermissionDenied,
-            Self::Unreadable { .. } => ErrorKind::Unavailable,
+            Self::NoFile { .. } | Self::NotMounted { .. } => ErrorKind::NotFound,
+            Self::NotAFile { .. } | Self::Replaced { .. } => ErrorKind::IdentityMismatch,
+            Self::RootSquashed { .. } => ErrorKind::PermissionDenied,
+            Self::Unreadable { .. } | Self::NotGrown { .. } => ErrorKind::Unavailable,
             Self::Command { .. } | Self::System { .. } => ErrorKind::Internal,
         }
     }

@@ -59,6 +59,12 @@ impl Look<'_> {
         Ok(ObservedIdentity { identity: DeviceIdentity { serial: None, wwids }, size_bytes })
     }
 
+    /// Whether the server answers: asks it about its file system, which the client never answers from what it remembers.
+    pub(super) async fn is_answered(&self, mount_point: &Path) -> Result<(), NfsError> {
+        let arguments = ["--file-system", "--printf=%T", "--"].map(OsStr::new).into_iter().chain([mount_point.as_os_str()]);
+        self.run("stat", &arguments.collect::<Vec<_>>(), Duration::from_secs(self.limit_s)).await.map(drop)
+    }
+
     fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -76,6 +82,9 @@ impl Look<'_> {
             // The C locale's words, since it is what `command` sets.
             Finished { stderr, .. } if stderr.contains("No such file or directory") => {
                 Err(NfsError::NoFile { export: self.export.clone(), file: self.name() })
+            }
+            Finished { stderr, .. } if stderr.contains("Permission denied") => {
+                Err(NfsError::RootSquashed { export: self.export.clone(), file: self.name() })
             }
             Finished { stderr, .. } => {
                 Err(NfsError::Unreadable { export: self.export.clone(), file: self.name(), said: stderr })

@@ -15,11 +15,15 @@
 //! | `file`, `qcow2` | what a volume's file is, asked by a process that can be killed |
 //!
 //! An export is mounted once, at a place that only its name decides, so that a guest's definition finds its file there after a reboot
-//! too. The options of the first volume hold until the last one is gone. `hard`, NFS's default, is left as it is: with `soft`
+//! too. Which version is spoken mount.nfs settles with the server, from the highest down to 3, unless one is asked for. The options of
+//! the first volume hold until the last one is gone. `hard`, NFS's default, is left as it is: with `soft`
 //! a server that pauses would become I/O errors in guests.
 
 mod error;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod mounter;
 mod mountinfo;
 mod options;
@@ -29,7 +33,9 @@ mod systemd;
 mod users;
 
 use super::{DeviceState, Disconnected, locks::NamedLocks};
-use crate::model::{ConnectIntent, DeviceIdentity, FileDevice, NfsConnection, NfsExport, ObservedIdentity, VolumeId};
+use crate::model::{
+    ConnectIntent, DeviceIdentity, Fault, FileDevice, GIB, Health, NfsConnection, NfsExport, ObservedIdentity, VolumeId,
+};
 use mounter::{Mounter, Unmounted};
 use std::{
     fs, io,
@@ -47,6 +53,10 @@ pub use error::NfsError;
 
 /// Namespace of the UUIDs that mounts are named by, each derived from its export. A random UUID of Bowline's own.
 const MOUNT_NAMESPACE: Uuid = Uuid::from_u128(0x2f0c_9a55_61d7_4d0e_8f0b_7c1d_3a9e_55b2);
+
+/// How long a server may take to answer before a volume counts as lost, seconds: longer than a busy one takes, shorter than anybody
+/// waits for a list.
+const HEALTH_LIMIT_S: u64 = 5;
 
 /// Settings of the NFS connector.
 #[derive(Debug, Clone)]
@@ -152,6 +162,47 @@ impl Nfs {
         Ok(if was_user || unmounted == Unmounted::Gone { Disconnected::Changed } else { Disconnected::Unchanged })
     }
 
+    /// The size that a guest would see, once it is what was asked for: the server extends the file, and nothing of it is remembered here.
+    pub(super) async fn grow(
+        &self,
+        device: &FileDevice,
+        identity: &DeviceIdentity,
+        size_gib: u64,
+    ) -> Result<Option<u64>, NfsError> {
+        let Some(observed) = self.observe(device).await? else { return Ok(None) };
+        let file = || device.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if observed.identity != *identity {
+            return Err(NfsError::Replaced {
+                export: device.export.clone(),
+                file: file(),
+                expected: Box::new(identity.clone()),
+                found: Box::new(observed.identity),
+            });
+        }
+        let wanted_bytes = size_gib.saturating_mul(GIB);
+        if observed.size_bytes < wanted_bytes {
+            let found_bytes = observed.size_bytes;
+            return Err(NfsError::NotGrown { export: device.export.clone(), file: file(), found_bytes, wanted_bytes });
+        }
+        Ok(Some(observed.size_bytes))
+    }
+
+    /// Whether the export is mounted and its server answers.
+    pub(super) async fn health(&self, device: &FileDevice) -> Health {
+        let asked = async {
+            if !is_mounted(&device.export, &device.mount_point)? {
+                return Err(NfsError::NotMounted { export: device.export.clone() });
+            }
+            self.look_for(device, HEALTH_LIMIT_S.min(self.config.mount_timeout_s)).is_answered(&device.mount_point).await
+        };
+        match asked.await {
+            Ok(()) => Health::Healthy,
+            Err(error) => {
+                Health::Lost(vec![Fault { part: format!("NFS export {}", device.export), problem: error.to_string() }])
+            }
+        }
+    }
+
     async fn mount(&self, volume: VolumeId, device: &FileDevice, options: &str) -> Result<(), NfsError> {
         let begun = Instant::now();
         let FileDevice { export, mount_point, .. } = device;
@@ -202,8 +253,11 @@ impl Nfs {
     }
 
     async fn look(&self, device: &FileDevice) -> Result<ObservedIdentity, NfsError> {
-        let limit_s = self.config.mount_timeout_s;
-        file::Look { export: &device.export, path: &device.path, format: device.format, limit_s }.observe().await
+        self.look_for(device, self.config.mount_timeout_s).observe().await
+    }
+
+    fn look_for<'a>(&self, device: &'a FileDevice, limit_s: u64) -> file::Look<'a> {
+        file::Look { export: &device.export, path: &device.path, format: device.format, limit_s }
     }
 
     fn options(&self, connection: &NfsConnection) -> Result<String, NfsError> {

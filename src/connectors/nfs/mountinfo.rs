@@ -34,7 +34,7 @@ pub(super) fn at(mount_point: &Path) -> Result<Option<Mounted>, NfsError> {
     Ok(find(&text, mount_point))
 }
 
-fn find(mountinfo: &[u8], mount_point: &Path) -> Option<Mounted> {
+pub(super) fn find(mountinfo: &[u8], mount_point: &Path) -> Option<Mounted> {
     let lines = mountinfo.split(|byte| *byte == b'\n').rev();
     lines.filter_map(entry).find(|(place, _)| place == mount_point).map(|(_, mounted)| mounted)
 }

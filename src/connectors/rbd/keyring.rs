@@ -16,7 +16,7 @@ pub(super) fn read(file: &Path, user: &str) -> Result<Option<Secret>, RbdError> 
     Ok(Some(Secret::new(key)))
 }
 
-fn key_of<'t>(text: &'t str, user: &str) -> Option<&'t str> {
+pub(super) fn key_of<'t>(text: &'t str, user: &str) -> Option<&'t str> {
     let section = format!("[client.{user}]");
     let mut lines = text.lines().map(str::trim).skip_while(|line| *line != section).skip(1);
     let key = lines.by_ref().take_while(|line| !line.starts_with('[')).find_map(|line| {

@@ -9,7 +9,7 @@
 use async_trait::async_trait;
 use bowline::{
     agent::api::*,
-    model::{AttachmentId, DeviceIdentity, ErrorKind, GuestUuid, NewVolume, OperationId, Volume, VolumeId},
+    model::{AttachmentId, DeviceIdentity, ErrorKind, Finding, GuestUuid, NewVolume, OperationId, Verdict, Volume, VolumeId},
 };
 use std::{
     sync::{
@@ -101,6 +101,18 @@ impl FakeAgent {
         }
     }
 
+    /// A volume's storage goes away.
+    pub fn lose(&self, volume: &str) {
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_002);
+        let fault = FaultView { part: "10.0.0.1:3260".into(), problem: "it does not answer".into(), since };
+        let mut state = self.state();
+        let attachment = state.attachments.iter_mut().find(|entry| entry.volume == volume_id(volume)).unwrap();
+        attachment.health = HealthView { state: HealthState::Lost, since, faults: vec![fault] };
+        let id = attachment.id;
+        drop(state);
+        self.tell(AgentEvent::Attachment(id));
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -144,7 +156,7 @@ impl FakeAgent {
             let id = attachment.id;
             self.state().attachments.push(attachment);
             self.tell(AgentEvent::Attachment(id));
-        } else {
+        } else if view.kind == "detach" {
             let gone: Vec<_> = self.attachments().into_iter().filter(|entry| entry.volume == view.volume).collect();
             self.state().attachments.retain(|entry| entry.volume != view.volume);
             gone.into_iter().for_each(|entry| self.tell(AgentEvent::AttachmentGone(entry.id)));
@@ -218,6 +230,23 @@ impl AgentApi for FakeAgent {
         }
     }
 
+    async fn abandon(&self, operation: OperationId) -> Result<(), ApiError> {
+        match self.operation(operation) {
+            None => Err(ApiError::new(ErrorKind::NotFound, "no such operation")),
+            Some(view) if view.state != OperationState::Stuck => {
+                Err(ApiError::new(ErrorKind::Conflict, "only what is stuck can be given up"))
+            }
+            Some(_) => {
+                self.change(operation, |view| {
+                    view.state = OperationState::Abandoned;
+                    let (kind, message) = (ErrorKind::Stuck, "left behind: a session".to_owned());
+                    view.failure = Some(Failure { kind, message, remedy: "log out by hand".into() });
+                });
+                Ok(())
+            }
+        }
+    }
+
     fn operations(&self) -> Vec<OperationView> {
         self.state().operations.clone()
     }
@@ -253,12 +282,20 @@ impl AgentApi for FakeAgent {
     async fn delete_volume(&self, name_or_id: &str) -> Result<(), ApiError> {
         self.volume(name_or_id).await.map(|_| ())
     }
+
+    async fn examine(&self) -> Vec<Finding> {
+        vec![
+            Finding::ok("agent", "bowlined", "running"),
+            Finding::new("cloud", "volume service", Verdict::Failure, "it is away", "start it"),
+        ]
+    }
 }
 
 fn volume_of(request: &Request) -> Result<String, ApiError> {
     let volume = match request {
         Request::Attach(request) => request.volume.clone(),
         Request::Detach(request) => request.volume.clone(),
+        Request::Extend(request) => request.volume.clone(),
     };
     match volume.strip_prefix("refuse-") {
         Some(kind) => Err(ApiError::new(ErrorKind::from_word(kind), format!("refused as {kind}"))),
@@ -294,7 +331,10 @@ fn attachment(operation: &OperationView) -> AttachmentView {
         device: "/dev/sda".into(),
         identity: DeviceIdentity { serial: Some("S1".into()), wwids: vec!["naa.6001405".into()] },
         size_bytes: 2 << 30,
+        tag: String::new(),
+        encryption: String::new(),
         attached_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_001),
+        health: HealthView::default(),
     }
 }
 

@@ -80,13 +80,11 @@ impl Sql {
     /// The text as PostgreSQL takes it.
     pub(super) fn for_postgres(&self) -> String {
         let mut text = String::with_capacity(self.text.len() + 16);
-        let mut number = 0;
-        for part in self.text.split('?') {
+        for (number, part) in self.text.split('?').enumerate() {
             if number > 0 {
                 text.push('$');
                 text.push_str(&number.to_string());
             }
-            number += 1;
             text.push_str(part);
         }
         if self.for_update {

@@ -16,6 +16,7 @@ use super::accounts;
 use super::client::Client;
 use super::daemon::Daemon;
 use super::error::{TgtError, TgtRefusal};
+use super::grow;
 use super::protocol::{Mode, Operation, Request};
 use super::sessions;
 use crate::targets::{Access, Export, LUN, Target, TargetError};
@@ -34,13 +35,13 @@ const COMMANDS_END: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct TgtTarget {
     daemon: Daemon,
-    portal: String,
+    portals: Vec<String>,
 }
 
 impl TgtTarget {
-    /// Targets in this tgtd, which hosts reach at `portal`.
-    pub fn new(daemon: Daemon, portal: String) -> Self {
-        Self { daemon, portal }
+    /// Targets in this tgtd, which hosts reach at these portals.
+    pub fn new(daemon: Daemon, portals: Vec<String>) -> Self {
+        Self { daemon, portals }
     }
 
     /// Ends the daemon, where it is our own.
@@ -95,6 +96,11 @@ impl TgtTarget {
         let everybody = export.accesses.is_empty();
         end_sessions(&client, export, (!everybody).then_some(&access.initiator)).await?;
         if everybody { delete_target(&client, tid).await } else { Ok(()) }
+    }
+
+    async fn grow_one(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
+        let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
+        grow::grow(&client, export).await
     }
 
     async fn remove_target(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
@@ -156,12 +162,16 @@ impl Target for TgtTarget {
         self.revoke_one(export, access).map(|done| named(export, done)).boxed()
     }
 
+    fn grow<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {
+        self.grow_one(export).map(|done| named(export, done)).boxed()
+    }
+
     fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {
         self.remove_target(export).map(|done| named(export, done)).boxed()
     }
 
-    fn portal(&self) -> &str {
-        &self.portal
+    fn portals(&self) -> &[String] {
+        &self.portals
     }
 
     fn generation(&self) -> watch::Receiver<u64> {
@@ -169,7 +179,13 @@ impl Target for TgtTarget {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<(), TargetError>> {
-        self.daemon.open_portal(&self.portal).map(|done| done.map_err(|source| portal_error(&self.portal, source))).boxed()
+        async {
+            for portal in &self.portals {
+                self.daemon.open_portal(portal).await.map_err(|source| portal_error(portal, source))?;
+            }
+            Ok(())
+        }
+        .boxed()
     }
 }
 

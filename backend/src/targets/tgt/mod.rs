@@ -10,6 +10,7 @@
 //! process.rs   a tgtd as a child process: started, ready, its words kept
 //! accounts.rs  CHAP accounts, and a flaw of tgtd that they must be kept from
 //! exports.rs   the trait: exports in terms of requests
+//! grow.rs      a LUN whose file has grown
 //! sessions.rs  who is logged in, and waiting for them to leave
 //! ```
 
@@ -18,6 +19,7 @@ mod client;
 mod daemon;
 mod error;
 mod exports;
+mod grow;
 mod process;
 mod protocol;
 mod sessions;

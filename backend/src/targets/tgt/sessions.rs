@@ -50,6 +50,22 @@ pub(super) async fn wait_gone(
     }
 }
 
+/// Waits until nobody is logged in and no command of anybody who was is in hand, at most so long; whether that is so then.
+pub(super) async fn wait_idle(client: &Client, target: i32, wait: Duration) -> Result<bool, TgtError> {
+    let deadline = Instant::now() + wait;
+    loop {
+        // A nexus outlives its connection as long as it has a command.
+        let text = client.ask(Request::new(Mode::Target, Operation::Show)).await?;
+        if section(&text, target).all(|line| !line.trim_start().starts_with("I_T nexus: ")) {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
 /// Cuts a session.
 pub(super) async fn cut(client: &Client, target: i32, session: &Session) -> Result<(), TgtError> {
     let request = Request {
@@ -74,11 +90,9 @@ pub(super) async fn cut(client: &Client, target: i32, session: &Session) -> Resu
 ///                 IP Address: 127.0.0.1
 /// ```
 fn parse(text: &str, target: i32) -> Vec<Session> {
-    let heading = format!("Target {target}: ");
-    let mut lines = text.lines().skip_while(|line| !line.starts_with(&heading)).skip(1);
     let (mut nexus, mut initiator) = (None, None);
     let mut sessions = Vec::new();
-    for line in lines.by_ref().take_while(|line| !line.starts_with("Target ")) {
+    for line in section(text, target) {
         let line = line.trim();
         if let Some(number) = line.strip_prefix("I_T nexus: ") {
             nexus = number.parse::<u64>().ok();
@@ -91,6 +105,12 @@ fn parse(text: &str, target: i32) -> Vec<Session> {
         }
     }
     sessions
+}
+
+/// The lines about one target.
+fn section(text: &str, target: i32) -> impl Iterator<Item = &str> {
+    let heading = format!("Target {target}: ");
+    text.lines().skip_while(move |line| !line.starts_with(&heading)).skip(1).take_while(|line| !line.starts_with("Target "))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use super::super::ports::{ConnectorPort, PortError, PortResult, Presence};
 use super::chain;
 use crate::connectors::{ConnectorError, Connectors, DeviceState};
 use crate::model::{
-    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, ObservedIdentity, Secret, SecretKind,
-    VolumeId,
+    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Health, ObservedIdentity, Secret,
+    SecretKind, VolumeId,
 };
 use async_trait::async_trait;
 
@@ -25,6 +25,10 @@ impl ConnectorPort for HostConnectors {
         Ok(self.0.properties().await?)
     }
 
+    async fn settle(&self, info: &mut ConnectionInfo) -> PortResult<()> {
+        Ok(self.0.settle(info).await?)
+    }
+
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
         Ok(self.0.intent(info)?)
     }
@@ -39,6 +43,10 @@ impl ConnectorPort for HostConnectors {
 
     async fn observe(&self, volume: VolumeId, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity> {
         Ok(self.0.observe(volume, device, Some(info)).await?)
+    }
+
+    async fn head(&self, device: &ConnectedDevice, bytes: usize) -> PortResult<Option<Vec<u8>>> {
+        Ok(self.0.head(device, bytes).await?)
     }
 
     async fn disconnect(
@@ -70,6 +78,36 @@ impl ConnectorPort for HostConnectors {
         before: &ConnectedDevice,
     ) -> PortResult<ConnectedDevice> {
         Ok(self.0.reconnect(volume, info, before).await?)
+    }
+
+    async fn grow(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+        size_gib: u64,
+    ) -> PortResult<u64> {
+        Ok(self.0.grow(volume, device, identity, info, size_gib).await?)
+    }
+
+    async fn health(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Health> {
+        Ok(self.0.health(volume, device, identity).await?)
+    }
+
+    fn is_repairable(&self, device: &ConnectedDevice) -> bool {
+        // What has one path only is opened by its guest: a device that comes back under its name is another one to that guest.
+        matches!(device, ConnectedDevice::Block(block) if block.multipath.is_some())
+    }
+
+    async fn repair(
+        &self,
+        volume: VolumeId,
+        device: &ConnectedDevice,
+        identity: &DeviceIdentity,
+        info: &ConnectionInfo,
+    ) -> PortResult<ConnectedDevice> {
+        Ok(self.0.repair(volume, device, identity, info).await?)
     }
 
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()> {

@@ -1,8 +1,8 @@
 //! This host's libvirt.
 
-use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult};
+use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult};
 use super::chain;
-use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, SecretUsage};
+use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, Resized, SecretUsage};
 use crate::model::{DiskSpec, GuestUuid, Secret, SecretKind, VolumeId};
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -52,12 +52,24 @@ impl HypervisorPort for Hypervisor {
         Ok(())
     }
 
+    async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>> {
+        Ok(match self.0.resize_disk(guest, volume, size_bytes).await? {
+            Resized::Seen(size_bytes) => Some(size_bytes),
+            Resized::NobodyToTell => None,
+            Resized::ReadOnly => {
+                tracing::info!(%guest, %volume, "may only read the disk: sees the new size when it gets it the next time");
+                None
+            }
+        })
+    }
+
     async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()> {
         // libvirt wants usages to be unique on the host: the secret's own id makes it so.
         let name = format!("bowline volume {volume} {secret}");
         let usage = match kind {
             SecretKind::Iscsi => SecretUsage::Iscsi(name),
             SecretKind::Ceph => SecretUsage::Ceph(name),
+            SecretKind::Passphrase => SecretUsage::Volume(name),
         };
         Ok(self.0.define_secret(secret, &usage, value).await?)
     }
@@ -65,5 +77,11 @@ impl HypervisorPort for Hypervisor {
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()> {
         self.0.undefine_secret(secret).await?;
         Ok(())
+    }
+
+    async fn examine(&self) -> PortResult<HypervisorFacts> {
+        let (version, hypervisor_version) = self.0.versions().await?;
+        let secrets = self.0.secrets().await?.into_iter().map(|record| record.uuid).collect();
+        Ok(HypervisorFacts { version, hypervisor_version, secrets })
     }
 }

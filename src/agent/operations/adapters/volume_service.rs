@@ -1,15 +1,19 @@
 //! The volume service over HTTP.
 
-use super::super::ports::{PortError, PortResult, VolumeServicePort};
+use super::super::ports::{PortError, PortResult, ServiceFacts, VolumeServicePort};
 use super::chain;
-use crate::model::{Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Volume, VolumeId};
-use crate::openstack::{OpenstackError, VolumeService};
+use crate::model::{
+    Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Secret, Volume, VolumeEncryption,
+    VolumeId,
+};
+use crate::openstack::{KeyManager, OpenstackError, VolumeService};
 use async_trait::async_trait;
 use std::time::Duration;
 use tokio::time::Instant;
+use uuid::Uuid;
 
-/// [`VolumeServicePort`] by a client of the Cinder API.
-pub struct CloudVolumes(pub VolumeService);
+/// [`VolumeServicePort`] by a client of the Cinder API, and one of the key manager that has its volumes' keys.
+pub struct CloudVolumes(pub VolumeService, pub KeyManager);
 
 impl From<OpenstackError> for PortError {
     fn from(error: OpenstackError) -> Self {
@@ -37,6 +41,14 @@ impl VolumeServicePort for CloudVolumes {
 
     async fn wait_available(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume> {
         Ok(self.0.wait_volume_status(id, "available", Instant::now() + deadline).await?)
+    }
+
+    async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> PortResult<()> {
+        Ok(self.0.extend_volume(id, size_gib).await?)
+    }
+
+    async fn wait_extended(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume> {
+        Ok(self.0.wait_volume_extended(id, Instant::now() + deadline).await?)
     }
 
     async fn delete_volume(&self, id: VolumeId) -> PortResult<()> {
@@ -70,5 +82,23 @@ impl VolumeServicePort for CloudVolumes {
     async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()> {
         self.0.delete_attachment(id).await?;
         Ok(())
+    }
+
+    async fn encryption(&self, volume: VolumeId) -> PortResult<Option<VolumeEncryption>> {
+        Ok(self.0.encryption(volume).await?)
+    }
+
+    async fn passphrase(&self, key: Uuid) -> PortResult<Secret> {
+        Ok(self.1.passphrase(key).await?)
+    }
+
+    async fn examine(&self) -> PortResult<ServiceFacts> {
+        let facts = self.0.examine().await?;
+        Ok(ServiceFacts {
+            skew_s: facts.skew_s,
+            service_roles: facts.service_roles,
+            has_service_user: facts.has_service_user,
+            has_keystone: facts.has_keystone,
+        })
     }
 }

@@ -1,19 +1,29 @@
 //! Operations on a simulated world: failing, losing answers and dying at every single call.
 
+mod abandon;
+mod extend;
+mod multiattach;
 mod world;
 
 use super::{Agent, Parts, executor::RetryPolicy};
 use crate::agent::api::{AgentApi, AttachRequest, DetachRequest, OperationState, OperationView, Request};
 use crate::agent::config;
 use crate::agent::journal::{Journal, JournalError};
-use crate::model::{ErrorKind, OperationId};
+use crate::model::{DiskWishes, ErrorKind, OperationId};
 use std::{path::Path, sync::Arc, time::Duration};
 use world::{Fault, World, guest_uuid, volume_id};
 
 const FAULTS: [Fault; 4] = [Fault::Refused, Fault::AnswerLost, Fault::DiesBefore, Fault::DiesAfter];
 
 fn attach() -> Request {
-    Request::Attach(AttachRequest { volume: "data".into(), guest: "guest-1".into(), bus: None, target: None, read_only: false })
+    Request::Attach(AttachRequest {
+        volume: "data".into(),
+        guest: "guest-1".into(),
+        bus: None,
+        target: None,
+        read_only: false,
+        wishes: DiskWishes::default(),
+    })
 }
 
 fn detach() -> Request {
@@ -101,6 +111,47 @@ fn an_attach_and_a_detach_leave_the_world_as_it_was() {
     let view = live(&world, dir.path(), Some(detach())).unwrap();
     assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
     world.assert_clean(false, "after the detach");
+}
+
+#[test]
+fn an_encrypted_volume_struck_at_any_call_leaves_no_secret_and_shows_no_ciphertext() {
+    let encrypted = || {
+        let world = World::new();
+        world.state.lock().unwrap().encrypted = true;
+        (world, tempfile::tempdir().unwrap())
+    };
+    let (world, dir) = encrypted();
+    live(&world, dir.path(), Some(attach()));
+    world.assert_clean(true, "after the attach");
+    let calls = world.state.lock().unwrap().names.clone();
+    assert_eq!(calls.iter().filter(|name| **name == "define_secret").count(), 2, "{calls:?}");
+    live(&world, dir.path(), Some(detach()));
+    world.assert_clean(false, "after the detach");
+    for (at, name) in calls.iter().enumerate() {
+        for fault in FAULTS {
+            let (world, dir) = encrypted();
+            world.state.lock().unwrap().fault = Some((at, fault));
+            live(&world, dir.path(), Some(attach()));
+            if world.state.lock().unwrap().dead {
+                live(&world, dir.path(), None);
+            }
+            let dies = matches!(fault, Fault::DiesBefore | Fault::DiesAfter);
+            let finished = dies && (*name == "complete_attachment" || (*name == "attach_disk" && fault == Fault::DiesAfter));
+            world.assert_clean(finished, &format!("{fault:?} at {name}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_libvirtd_that_lost_its_secrets_gets_both_again() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    world.state.lock().unwrap().encrypted = true;
+    let agent = start(&world, dir.path()).await;
+    let id = agent.submit(attach()).await.unwrap();
+    assert_eq!(end_of(&agent, id).await.state, OperationState::Succeeded);
+    let before = std::mem::take(&mut world.state.lock().unwrap().secrets);
+    assert_eq!(agent.reconnect().await, 0);
+    assert_eq!(world.state.lock().unwrap().secrets, before);
 }
 
 #[test]
@@ -277,6 +328,7 @@ fn a_detach_that_is_stuck_and_asked_for_again_ends_once_after_a_restart() {
             bus: None,
             target: None,
             read_only: false,
+            wishes: DiskWishes::default(),
         });
         world.state.lock().unwrap().volumes.get_mut(&volume_id()).unwrap().status = "available".into();
         let waiting = agent.submit(waiting).await.unwrap();
@@ -304,6 +356,7 @@ async fn of_two_guests_that_want_one_volume_the_second_is_refused_and_nothing_is
         bus: None,
         target: None,
         read_only: false,
+        wishes: DiskWishes::default(),
     });
     let first = agent.submit(attach()).await.unwrap();
     let second = agent.submit(to_second).await.unwrap();
@@ -347,7 +400,14 @@ async fn what_does_not_exist_is_refused_at_once() {
     let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
     let agent = start(&world, dir.path()).await;
     let ask = |volume: &str, guest: &str| {
-        Request::Attach(AttachRequest { volume: volume.into(), guest: guest.into(), bus: None, target: None, read_only: false })
+        Request::Attach(AttachRequest {
+            volume: volume.into(),
+            guest: guest.into(),
+            bus: None,
+            target: None,
+            read_only: false,
+            wishes: DiskWishes::default(),
+        })
     };
     for request in [ask("nothing", "guest-1"), ask("data", "nobody"), detach()] {
         assert_eq!(agent.submit(request).await.unwrap_err().kind, ErrorKind::NotFound);

@@ -2,7 +2,8 @@
 //! any call, and which watch that nothing forbidden ever happens.
 
 use super::super::ports::{
-    ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorPort, PortError, PortResult, Presence, VolumeServicePort,
+    ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Presence, ServiceFacts,
+    VolumeServicePort,
 };
 use crate::model::*;
 use async_trait::async_trait;
@@ -33,6 +34,10 @@ pub struct State {
     pub connected: BTreeSet<VolumeId>,
     pub guests: BTreeMap<GuestUuid, GuestFacts>,
     pub secrets: BTreeSet<Uuid>,
+    /// What the host has seen of each volume's size, bytes.
+    pub host_bytes: BTreeMap<VolumeId, u64>,
+    /// What each running guest is given, bytes.
+    pub guest_bytes: BTreeMap<(GuestUuid, VolumeId), u64>,
     /// Calls that change something, so far.
     pub calls: usize,
     pub names: Vec<&'static str>,
@@ -42,6 +47,8 @@ pub struct State {
     /// The agent has been stopped at a call.
     pub dead: bool,
     pub wrong_serial: bool,
+    /// The volume is encrypted: a disk has two secrets.
+    pub encrypted: bool,
     /// libvirtd does not answer.
     pub hypervisor_away: bool,
     /// What must never happen and did.
@@ -126,6 +133,19 @@ impl World {
         result
     }
 
+    /// Every layer has this size: the service, the host if it is connected, every guest that has the disk.
+    pub fn assert_sizes(&self, size_gib: u64, context: &str) {
+        let state = self.state.lock().unwrap();
+        assert!(state.crimes.is_empty(), "{context}: {:?}", state.crimes);
+        assert_eq!(state.volumes[&volume_id()].size_gib, size_gib, "{context}: the service");
+        if state.connected.contains(&volume_id()) {
+            assert_eq!(state.host_bytes[&volume_id()], size_gib * GIB, "{context}: the host");
+        }
+        for (guest, bytes) in &state.guest_bytes {
+            assert_eq!(*bytes, size_gib * GIB, "{context}: guest {guest:?}");
+        }
+    }
+
     /// What must hold when nothing is under way.
     pub fn assert_clean(&self, attached: bool, context: &str) {
         let state = self.state.lock().unwrap();
@@ -136,7 +156,8 @@ impl World {
         assert_eq!(state.connected.contains(&volume_id()), attached, "{context}: the host's connection");
         assert_eq!(state.attachments.len(), usize::from(attached), "{context}: attachments in the service");
         assert_eq!(status, if attached { "in-use" } else { "available" }, "{context}: the volume's status");
-        assert_eq!(state.secrets.len(), usize::from(attached), "{context}: secrets");
+        let each = if state.encrypted { 2 } else { 1 };
+        assert_eq!(state.secrets.len(), usize::from(attached) * each, "{context}: secrets");
     }
 }
 
@@ -147,6 +168,7 @@ fn not_found(what: &str) -> PortError {
 fn connection() -> ConnectionInfo {
     ConnectionInfo::Iscsi(IscsiConnection {
         paths: vec![IscsiPath { portal: "127.0.0.1:3260".parse().unwrap(), iqn: "iqn.2010-10.org.openstack:v".into(), lun: 1 }],
+        discovery: None,
         chap: Some(ChapCredentials { username: "u".into(), password: Secret::new("p") }),
         read_only: false,
         discard: false,
@@ -159,10 +181,22 @@ impl State {
     fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
         let (volume, guest, status) = *self.attachments.get(&id).ok_or_else(|| not_found("attachment"))?;
         let connection = (status != AttachmentStatus::Reserved).then(connection);
-        Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection })
+        let traits = VolumeTraits { encrypted: self.encrypted, ..VolumeTraits::default() };
+        Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection, traits })
     }
 
-    fn set_volume(&mut self, id: VolumeId, status: &str) {
+    /// A volume's status is what its attachments make of it.
+    fn settle(&mut self, id: VolumeId) {
+        let has = |status| self.attachments.values().any(|entry| entry.0 == id && entry.2 == status);
+        let status = if has(AttachmentStatus::Attached) {
+            "in-use"
+        } else if has(AttachmentStatus::Attaching) {
+            "attaching"
+        } else if has(AttachmentStatus::Reserved) {
+            "reserved"
+        } else {
+            "available"
+        };
         if let Some(volume) = self.volumes.get_mut(&id) {
             volume.status = status.into();
         }
@@ -171,6 +205,9 @@ impl State {
 
 #[async_trait]
 impl VolumeServicePort for World {
+    async fn examine(&self) -> PortResult<ServiceFacts> {
+        Ok(ServiceFacts { skew_s: Some(0), service_roles: None, has_service_user: false, has_keystone: false })
+    }
     async fn volume(&self, id: VolumeId) -> PortResult<Volume> {
         self.state.lock().unwrap().volumes.get(&id).cloned().ok_or_else(|| not_found("volume"))
     }
@@ -188,6 +225,20 @@ impl VolumeServicePort for World {
     async fn wait_available(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
         VolumeServicePort::volume(self, id).await
     }
+    async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> PortResult<()> {
+        self.change("extend_volume", |state| {
+            let volume = state.volumes.get_mut(&id).ok_or_else(|| not_found("volume"))?;
+            if size_gib <= volume.size_gib {
+                return Err(PortError::new(ErrorKind::InvalidInput, "the new size must be greater"));
+            }
+            volume.size_gib = size_gib;
+            Ok(())
+        })
+        .await
+    }
+    async fn wait_extended(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
+        VolumeServicePort::volume(self, id).await
+    }
     async fn delete_volume(&self, _id: VolumeId) -> PortResult<()> {
         Ok(())
     }
@@ -196,12 +247,13 @@ impl VolumeServicePort for World {
     }
     async fn create_attachment(&self, volume: VolumeId, guest: GuestUuid, _read_only: bool) -> PortResult<Attachment> {
         self.change("create_attachment", |state| {
-            if state.volumes[&volume].status != "available" {
+            let found = &state.volumes[&volume];
+            if found.status != "available" && !found.multiattach {
                 return Err(PortError::new(ErrorKind::Conflict, "volume is not available"));
             }
             let id = AttachmentId(Uuid::new_v4());
             state.attachments.insert(id, (volume, guest, AttachmentStatus::Reserved));
-            state.set_volume(volume, "reserved");
+            state.settle(volume);
             state.attachment(id)
         })
         .await
@@ -211,7 +263,7 @@ impl VolumeServicePort for World {
             let entry = state.attachments.get_mut(&id).ok_or_else(|| not_found("attachment"))?;
             entry.2 = AttachmentStatus::Attaching;
             let volume = entry.0;
-            state.set_volume(volume, "attaching");
+            state.settle(volume);
             state.attachment(id)
         })
         .await
@@ -233,7 +285,7 @@ impl VolumeServicePort for World {
             let entry = state.attachments.get_mut(&id).ok_or_else(|| not_found("attachment"))?;
             entry.2 = AttachmentStatus::Attached;
             let volume = entry.0;
-            state.set_volume(volume, "in-use");
+            state.settle(volume);
             Ok(())
         })
         .await
@@ -244,13 +296,21 @@ impl VolumeServicePort for World {
             if state.guests.get(&guest).is_some_and(|guest| guest.disk(volume).is_some()) {
                 state.crimes.push("an attachment was deleted while the guest had the disk".into());
             }
-            if state.connected.contains(&volume) {
+            let last = state.attachments.values().all(|(other, ..)| *other != volume);
+            if last && state.connected.contains(&volume) {
                 state.crimes.push("an attachment was deleted while the host was connected".into());
             }
-            state.set_volume(volume, "available");
+            state.settle(volume);
             Ok(())
         })
         .await
+    }
+    async fn encryption(&self, _volume: VolumeId) -> PortResult<Option<VolumeEncryption>> {
+        let encrypted = self.state.lock().unwrap().encrypted;
+        Ok(encrypted.then_some(VolumeEncryption { version: LuksVersion::Luks1, key: Uuid::from_u128(0xc3) }))
+    }
+    async fn passphrase(&self, _key: Uuid) -> PortResult<Secret> {
+        self.change("passphrase", |_| Ok(Secret::new("p"))).await
     }
 }
 
@@ -273,6 +333,14 @@ impl ConnectorPort for World {
             mountpoint: None,
         })
     }
+    async fn settle(&self, _info: &mut ConnectionInfo) -> PortResult<()> {
+        Ok(())
+    }
+
+    async fn health(&self, _volume: VolumeId, _device: &ConnectedDevice, _identity: &DeviceIdentity) -> PortResult<Health> {
+        Ok(Health::Healthy)
+    }
+
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
         let ConnectionInfo::Iscsi(iscsi) = info else { return Err(not_found("connector")) };
         Ok(ConnectIntent::Iscsi { initiator: Initiator::Qemu, paths: iscsi.paths.clone() })
@@ -280,7 +348,10 @@ impl ConnectorPort for World {
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice> {
         self.change("connect", |state| {
             let ConnectionInfo::Iscsi(iscsi) = info else { return Err(not_found("connector")) };
-            state.connected.insert(volume);
+            if state.connected.insert(volume) {
+                let bytes = state.volumes[&volume].size_gib * GIB;
+                state.host_bytes.insert(volume, bytes);
+            }
             Ok(ConnectedDevice::IscsiNetwork(IscsiNetworkDevice {
                 path: iscsi.paths[0].clone(),
                 initiator: "iqn.1993-08.org.debian:01:x".into(),
@@ -294,16 +365,19 @@ impl ConnectorPort for World {
     }
     async fn observe(
         &self,
-        _volume: VolumeId,
+        volume: VolumeId,
         _device: &ConnectedDevice,
         _info: &ConnectionInfo,
     ) -> PortResult<ObservedIdentity> {
         self.change("observe", |state| {
             let serial = if state.wrong_serial { "wrong" } else { "right" };
             let identity = DeviceIdentity { serial: Some(serial.into()), wwids: vec![] };
-            Ok(ObservedIdentity { identity, size_bytes: GIB })
+            Ok(ObservedIdentity { identity, size_bytes: state.host_bytes[&volume] })
         })
         .await
+    }
+    async fn head(&self, _device: &ConnectedDevice, _bytes: usize) -> PortResult<Option<Vec<u8>>> {
+        Ok(None)
     }
     async fn disconnect(
         &self,
@@ -332,6 +406,24 @@ impl ConnectorPort for World {
     ) -> PortResult<ConnectedDevice> {
         ConnectorPort::connect(self, volume, info).await
     }
+    async fn grow(
+        &self,
+        volume: VolumeId,
+        _device: &ConnectedDevice,
+        _identity: &DeviceIdentity,
+        _info: &ConnectionInfo,
+        _size_gib: u64,
+    ) -> PortResult<u64> {
+        self.change("grow", |state| {
+            if !state.connected.contains(&volume) {
+                state.crimes.push("what is not connected was grown".into());
+            }
+            let bytes = state.volumes[&volume].size_gib * GIB;
+            state.host_bytes.insert(volume, bytes);
+            Ok(bytes)
+        })
+        .await
+    }
     async fn undo_connect(&self, volume: VolumeId, _intent: &ConnectIntent) -> PortResult<()> {
         self.change("undo_connect", |state| {
             state.connected.remove(&volume);
@@ -343,6 +435,10 @@ impl ConnectorPort for World {
 
 #[async_trait]
 impl HypervisorPort for World {
+    async fn examine(&self) -> PortResult<HypervisorFacts> {
+        let secrets = self.state.lock().unwrap().secrets.iter().copied().collect();
+        Ok(HypervisorFacts { version: 9_000_000, hypervisor_version: 7_002_000, secrets })
+    }
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts> {
         let state = self.state.lock().unwrap();
         if state.hypervisor_away {
@@ -356,8 +452,15 @@ impl HypervisorPort for World {
             if !state.connected.contains(&disk.volume) || state.wrong_serial {
                 state.crimes.push("a guest was given a device that is not the volume".into());
             }
+            if disk.encryption.is_some_and(|encryption| !state.secrets.contains(&encryption.secret))
+                || disk.encryption.is_some() != state.encrypted
+            {
+                state.crimes.push("a guest was given ciphertext".into());
+            }
+            let bytes = state.host_bytes[&disk.volume];
             let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
             if facts.disk(disk.volume).is_none() {
+                state.guest_bytes.insert((guest, disk.volume), bytes);
                 let target = disk.target.clone();
                 facts.disks.push(GuestDiskFacts { target, volume: Some(disk.volume), live: true, defined: true });
             }
@@ -369,7 +472,19 @@ impl HypervisorPort for World {
         self.change("detach_disk", |state| {
             let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
             facts.disks.retain(|disk| disk.volume != Some(volume));
+            state.guest_bytes.remove(&(guest, volume));
             Ok(())
+        })
+        .await
+    }
+    async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>> {
+        self.change("resize_disk", |state| {
+            if state.host_bytes[&volume] != size_bytes {
+                state.crimes.push("a guest was told of a size that the device has not".into());
+            }
+            let Some(bytes) = state.guest_bytes.get_mut(&(guest, volume)) else { return Ok(None) };
+            *bytes = size_bytes;
+            Ok(Some(size_bytes))
         })
         .await
     }

@@ -1,14 +1,45 @@
 //! CHAP with MD5 (RFC 1994, and RFC 7143, 12.1.3): the response proves the secret without sending it.
 
 use super::ProbeError;
+use crate::model::ChapCredentials;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use md5::{Digest, Md5};
 
 /// CHAP's number for MD5.
 pub(super) const MD5_ALGORITHM: &str = "5";
 
+/// Length of a response, bytes.
+const MD5_BYTES: usize = 16;
+
 /// The longest challenge the standard allows, bytes.
 const MAX_CHALLENGE_BYTES: usize = 1024;
+
+/// Our own challenge to a target that must prove itself.
+pub(super) struct Challenge {
+    identifier: String,
+    value: String,
+}
+
+impl Challenge {
+    /// A new one, never used before.
+    pub(super) fn new() -> Self {
+        // 122 bits of each UUID are of the system's random source.
+        let [random, more] = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+        Self { identifier: random.as_bytes()[0].to_string(), value: format!("0x{}{}", random.simple(), more.simple()) }
+    }
+
+    /// The two keys that put it.
+    pub(super) fn keys(&self) -> [(String, String); 2] {
+        [("CHAP_I".to_owned(), self.identifier.clone()), ("CHAP_C".to_owned(), self.value.clone())]
+    }
+
+    /// Whether these answers come from one who knows the account.
+    pub(super) fn is_met(&self, account: &ChapCredentials, name: &str, answer: &str) -> bool {
+        let expected = response(&self.identifier, &self.value, account.password.expose());
+        let bytes = |text: &str| binary(text).filter(|bytes| bytes.len() == MD5_BYTES);
+        name == account.username && expected.is_ok_and(|expected| bytes(&expected) == bytes(answer) && bytes(answer).is_some())
+    }
+}
 
 /// The response to a challenge, as the value of `CHAP_R`.
 pub(super) fn response(identifier: &str, challenge: &str, secret: &str) -> Result<String, ProbeError> {
@@ -43,6 +74,7 @@ fn binary(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Secret;
 
     #[test]
     fn hexadecimal_and_base64_challenges_are_the_same_bytes() {
@@ -58,6 +90,19 @@ mod tests {
     fn the_response_is_the_md5_of_identifier_secret_and_challenge() {
         // printf 'Aabc\1\2' | md5sum
         assert_eq!(response("65", "0x0102", "abc").unwrap(), "0xb17d4fa2b708ef868c29a99f144bcb32");
+    }
+
+    #[test]
+    fn a_target_is_believed_only_with_name_and_response_of_its_account() {
+        let account = ChapCredentials { username: "array".into(), password: Secret::new("array-secret") };
+        let challenge = Challenge::new();
+        let right = response(&challenge.identifier, &challenge.value, "array-secret").unwrap();
+        assert!(challenge.is_met(&account, "array", &right));
+        assert!(!challenge.is_met(&account, "other", &right));
+        assert!(!Challenge::new().is_met(&account, "array", &right), "an old answer to a new challenge");
+        for wrong in ["", "0x", "0x00", &response(&challenge.identifier, &challenge.value, "guess").unwrap()] {
+            assert!(!challenge.is_met(&account, "array", wrong), "{wrong}");
+        }
     }
 
     #[test]

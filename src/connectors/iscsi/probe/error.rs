@@ -25,6 +25,12 @@ pub enum ProbeError {
     /// The target wants CHAP and there are no credentials.
     #[error("the target wants authentication, and the volume service gave no CHAP credentials")]
     CredentialsMissing,
+    /// Mutual CHAP is wanted, and the target did not do its part.
+    #[error("the target did not prove itself with the account of iscsi.target_accounts_file: {what}")]
+    TargetNotProven {
+        /// What it did instead.
+        what: &'static str,
+    },
     /// Only CHAP with MD5 is spoken.
     #[error("the target wants authentication by {wanted:?}: only CHAP with MD5 is supported")]
     UnsupportedAuthentication {
@@ -87,7 +93,9 @@ impl ProbeError {
         match self {
             Self::Connect(_) | Self::Broken(_) | Self::Command { .. } | Self::LoginRefused { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::Timeout,
-            Self::AuthenticationRefused | Self::CredentialsMissing => ErrorKind::AuthenticationFailed,
+            Self::AuthenticationRefused | Self::CredentialsMissing | Self::TargetNotProven { .. } => {
+                ErrorKind::AuthenticationFailed
+            }
             Self::UnsupportedAuthentication { .. } => ErrorKind::Unsupported,
             Self::TargetNotFound | Self::NoSuchLun { .. } => ErrorKind::NotFound,
             Self::NotADisk { .. } => ErrorKind::IdentityMismatch,

@@ -4,12 +4,13 @@
 //! SecurityNegotiation --AuthMethod=CHAP--> algorithm -> challenge -> response --accepted--> OperationalNegotiation -> FullFeature
 //!          +-----------------AuthMethod=None---------------------------------------------^
 //! ```
+//! With mutual CHAP our response carries a challenge of our own, and only a target that meets it is gone on with.
 
 use super::{
-    ProbeError, chap,
+    Login, ProbeError, chap,
     pdu::{Connection, MAX_DATA_BYTES, Pdu, opcode},
 };
-use crate::model::{ChapCredentials, Portal};
+use crate::model::Portal;
 
 /// Requests a whole login may take; 4 are usual.
 const MAX_ROUNDS: u32 = 16;
@@ -28,6 +29,16 @@ const TERMS: [(&str, &str); 13] = [
     ("DefaultTime2Wait", "2"),
     ("DefaultTime2Retain", "0"),
     ("DataPDUInOrder", "Yes"),
+    ("ErrorRecoveryLevel", "0"),
+];
+
+/// The terms of a discovery session: the others mean nothing there (RFC 7143, 13).
+const DISCOVERY_TERMS: [(&str, &str); 6] = [
+    ("HeaderDigest", "None"),
+    ("DataDigest", "None"),
+    ("MaxRecvDataSegmentLength", "65536"),
+    ("DefaultTime2Wait", "2"),
+    ("DefaultTime2Retain", "0"),
     ("ErrorRecoveryLevel", "0"),
 ];
 
@@ -58,60 +69,16 @@ enum Answer {
     Redirected(Portal),
 }
 
-/// Logs in to `target`.
-pub(super) async fn login(
-    connection: &mut Connection,
-    target: &str,
-    initiator: &str,
-    chap: Option<&ChapCredentials>,
-) -> Result<Outcome, ProbeError> {
+/// Logs in to `target`, or, with none, for discovery.
+pub(super) async fn login(connection: &mut Connection, target: Option<&str>, login: Login<'_>) -> Result<Outcome, ProbeError> {
     // Random, type "random" (11.12.5): never the identifier of a session that somebody else of this host has.
     let [a, b, c, d, e, ..] = *uuid::Uuid::new_v4().as_bytes();
     let mut negotiation = Negotiation { connection, isid: [0x80, a, b, c, d, e], rounds: 0 };
-    let method = if chap.is_some() { "CHAP,None" } else { "None" };
-    let who = [("InitiatorName", initiator), ("TargetName", target), ("SessionType", "Normal"), ("AuthMethod", method)]
-        .map(own)
-        .to_vec();
-    let mut request = (flag::CURRENT_SECURITY, who);
-    loop {
-        let (keys, transit) = match negotiation.ask(request.0, &request.1).await? {
-            Answer::Keys { keys, transit } => (keys, transit),
-            Answer::Redirected(to) => return Ok(Outcome::Redirected(to)),
-        };
-        let value = |key: &str| keys.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-        let to_operational = flag::CURRENT_SECURITY | flag::TRANSIT | flag::NEXT_OPERATIONAL;
-        request = if transit {
-            break;
-        } else if let (Some(identifier), Some(challenge)) = (value("CHAP_I"), value("CHAP_C")) {
-            let credentials = chap.ok_or(ProbeError::CredentialsMissing)?;
-            match value("CHAP_A") {
-                Some(chap::MD5_ALGORITHM) => {}
-                other => {
-                    let wanted = format!("CHAP algorithm {}", other.unwrap_or("none"));
-                    return Err(ProbeError::UnsupportedAuthentication { wanted });
-                }
-            }
-            let response = chap::response(identifier, challenge, credentials.password.expose())?;
-            (to_operational, vec![own(("CHAP_N", &credentials.username)), own(("CHAP_R", &response))])
-        } else {
-            match value("AuthMethod") {
-                Some("CHAP") if chap.is_some() => (flag::CURRENT_SECURITY, vec![own(("CHAP_A", chap::MD5_ALGORITHM))]),
-                Some("CHAP") => return Err(ProbeError::CredentialsMissing),
-                Some("None") | None => (to_operational, Vec::new()),
-                Some(other) => return Err(ProbeError::UnsupportedAuthentication { wanted: other.chars().take(64).collect() }),
-            }
-        };
-    }
-    let mut terms = TERMS.map(own).to_vec();
-    loop {
-        let flags = flag::CURRENT_OPERATIONAL | flag::TRANSIT | flag::NEXT_FULL_FEATURE;
-        match negotiation.ask(flags, &terms).await? {
-            Answer::Redirected(to) => return Ok(Outcome::Redirected(to)),
-            Answer::Keys { transit: true, .. } => return Ok(Outcome::LoggedIn),
-            // It has more to say; what was offered stands.
-            Answer::Keys { .. } => terms.clear(),
-        }
-    }
+    let redirected = match negotiation.authenticate(target, login).await? {
+        None => negotiation.agree(if target.is_some() { TERMS.as_slice() } else { DISCOVERY_TERMS.as_slice() }).await?,
+        redirected => redirected,
+    };
+    Ok(redirected.map_or(Outcome::LoggedIn, Outcome::Redirected))
 }
 
 fn own((key, value): (&str, &str)) -> (String, String) {
@@ -125,6 +92,84 @@ struct Negotiation<'a> {
 }
 
 impl Negotiation<'_> {
+    /// The security stage. Returns where it is redirected to, if it is.
+    async fn authenticate(&mut self, target: Option<&str>, login: Login<'_>) -> Result<Option<Portal>, ProbeError> {
+        let method = match login {
+            // Without CHAP nobody would prove anything.
+            Login { target_chap: Some(_), .. } => "CHAP",
+            Login { chap: Some(_), .. } => "CHAP,None",
+            _ => "None",
+        };
+        let kind = if target.is_some() { "Normal" } else { "Discovery" };
+        let mut who = vec![own(("InitiatorName", login.initiator))];
+        who.extend(target.map(|target| own(("TargetName", target))));
+        who.extend([("SessionType", kind), ("AuthMethod", method)].map(own));
+        let challenge = login.target_chap.map(|account| (account, chap::Challenge::new()));
+        let mut has_challenged = false;
+        let to_operational = flag::CURRENT_SECURITY | flag::TRANSIT | flag::NEXT_OPERATIONAL;
+        // With nothing to prove it goes on at once: LIO takes a second request of this stage without keys for a failed proof.
+        let mut request = (if method == "None" { to_operational } else { flag::CURRENT_SECURITY }, who);
+        loop {
+            let (keys, transit) = match self.ask(request.0, &request.1).await? {
+                Answer::Keys { keys, transit } => (keys, transit),
+                Answer::Redirected(to) => return Ok(Some(to)),
+            };
+            let value = |key: &str| keys.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+            request = if transit {
+                return match &challenge {
+                    None => Ok(None),
+                    Some(_) if !has_challenged => Err(ProbeError::TargetNotProven { what: "it went on without CHAP" }),
+                    Some((account, challenge)) => match (value("CHAP_N"), value("CHAP_R")) {
+                        (Some(name), Some(answer)) if challenge.is_met(account, name, answer) => Ok(None),
+                        (Some(_), Some(_)) => Err(ProbeError::TargetNotProven { what: "its name or its response is wrong" }),
+                        _ => Err(ProbeError::TargetNotProven { what: "it gave no response" }),
+                    },
+                };
+            } else if let (Some(identifier), Some(asked)) = (value("CHAP_I"), value("CHAP_C")) {
+                let credentials = login.chap.ok_or(ProbeError::CredentialsMissing)?;
+                match value("CHAP_A") {
+                    Some(chap::MD5_ALGORITHM) => {}
+                    other => {
+                        let wanted = format!("CHAP algorithm {}", other.unwrap_or("none"));
+                        return Err(ProbeError::UnsupportedAuthentication { wanted });
+                    }
+                }
+                let response = chap::response(identifier, asked, credentials.password.expose())?;
+                let mut answers = vec![own(("CHAP_N", &credentials.username)), own(("CHAP_R", &response))];
+                if let Some((_, challenge)) = &challenge {
+                    has_challenged = true;
+                    answers.extend(challenge.keys());
+                }
+                (to_operational, answers)
+            } else {
+                match value("AuthMethod") {
+                    Some("CHAP") if login.chap.is_some() => {
+                        (flag::CURRENT_SECURITY, vec![own(("CHAP_A", chap::MD5_ALGORITHM))])
+                    }
+                    Some("CHAP") => return Err(ProbeError::CredentialsMissing),
+                    Some("None") | None => (to_operational, Vec::new()),
+                    Some(other) => {
+                        return Err(ProbeError::UnsupportedAuthentication { wanted: other.chars().take(64).collect() });
+                    }
+                }
+            };
+        }
+    }
+
+    /// The operational stage. Returns where it is redirected to, if it is.
+    async fn agree(&mut self, terms: &[(&str, &str)]) -> Result<Option<Portal>, ProbeError> {
+        let mut terms: Vec<_> = terms.iter().map(|term| own(*term)).collect();
+        loop {
+            let flags = flag::CURRENT_OPERATIONAL | flag::TRANSIT | flag::NEXT_FULL_FEATURE;
+            match self.ask(flags, &terms).await? {
+                Answer::Redirected(to) => return Ok(Some(to)),
+                Answer::Keys { transit: true, .. } => return Ok(None),
+                // It has more to say; what was offered stands.
+                Answer::Keys { .. } => terms.clear(),
+            }
+        }
+    }
+
     /// One request and its answer, which may come in several units.
     async fn ask(&mut self, flags: u8, keys: &[(String, String)]) -> Result<Answer, ProbeError> {
         let text: Vec<u8> = keys.iter().flat_map(|(key, value)| format!("{key}={value}\0").into_bytes()).collect();
@@ -135,7 +180,10 @@ impl Negotiation<'_> {
             if self.rounds > MAX_ROUNDS {
                 return Err(ProbeError::Malformed { what: "the login does not come to an end" });
             }
-            let tag = self.connection.request(pdu).await?;
+            let tag = match self.rounds {
+                1 => self.connection.request(pdu).await?,
+                _ => self.connection.request_again(pdu).await?,
+            };
             let answer = self.connection.answer(tag).await?;
             if answer.opcode() != opcode::LOGIN_RESPONSE {
                 return Err(ProbeError::Malformed { what: "a login was answered by something else" });

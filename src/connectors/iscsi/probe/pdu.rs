@@ -22,10 +22,12 @@ pub(super) mod opcode {
     pub(in super::super) const NOP_OUT: u8 = 0x00;
     pub(in super::super) const SCSI_COMMAND: u8 = 0x01;
     pub(in super::super) const LOGIN: u8 = 0x03;
+    pub(in super::super) const TEXT: u8 = 0x04;
     pub(in super::super) const LOGOUT: u8 = 0x06;
     pub(in super::super) const NOP_IN: u8 = 0x20;
     pub(in super::super) const SCSI_RESPONSE: u8 = 0x21;
     pub(in super::super) const LOGIN_RESPONSE: u8 = 0x23;
+    pub(in super::super) const TEXT_RESPONSE: u8 = 0x24;
     pub(in super::super) const DATA_IN: u8 = 0x25;
     pub(in super::super) const LOGOUT_RESPONSE: u8 = 0x26;
     /// Set in a request that is delivered at once, outside of the command order.
@@ -111,6 +113,11 @@ impl Connection {
     pub(super) async fn request(&mut self, pdu: Pdu) -> Result<u32, ProbeError> {
         // Any value but the reserved one, so that an answer to an earlier request is never taken for this one's.
         self.tag = (self.tag + 1) % NO_TAG;
+        self.request_again(pdu).await
+    }
+
+    /// Sends a request with the tag of the one before it, as all requests of one login must have (RFC 7143, 11.12.4).
+    pub(super) async fn request_again(&mut self, pdu: Pdu) -> Result<u32, ProbeError> {
         let is_immediate = pdu.byte(0) & opcode::IMMEDIATE != 0;
         let pdu = pdu.with(16, &self.tag.to_be_bytes());
         self.send(pdu).await?;

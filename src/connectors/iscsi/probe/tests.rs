@@ -86,18 +86,22 @@ fn chap(password: &str) -> ChapCredentials {
     ChapCredentials { username: "user".into(), password: Secret::new(password) }
 }
 
+fn login(chap: Option<&ChapCredentials>) -> Login<'_> {
+    Login { initiator: INITIATOR, chap, target_chap: None }
+}
+
 #[tokio::test]
 async fn a_real_target_is_identified_and_refuses_what_it_should() {
     let tgt = Tgt::start();
     let right = chap("correct-secret");
     for _ in 0..2 {
-        let found = identify(&tgt.path(IQN, 1), INITIATOR, Some(&right), 10).await.unwrap();
+        let found = identify(&tgt.path(IQN, 1), login(Some(&right)), 10).await.unwrap();
         assert_eq!(found.identity.serial.as_deref(), Some("probe-serial"));
         assert_eq!(found.size_bytes, 16 << 20);
         assert!(found.identity.wwids.iter().any(|wwid| wwid.starts_with("t10.IET")), "{found:?}");
     }
     let asked = |path: IscsiPath, chap: Option<ChapCredentials>| async move {
-        identify(&path, INITIATOR, chap.as_ref(), 10).await.unwrap_err()
+        identify(&path, login(chap.as_ref()), 10).await.unwrap_err()
     };
     for (path, chap, kind) in [
         (tgt.path(IQN, 1), Some(chap("another-secret")), ErrorKind::AuthenticationFailed),
@@ -114,9 +118,67 @@ async fn a_real_target_is_identified_and_refuses_what_it_should() {
 }
 
 #[tokio::test]
+async fn a_portal_tells_its_targets_and_who_may_ask() {
+    let tgt = Tgt::start();
+    let portal = tgt.path(IQN, 1).portal;
+    let found = discover(&portal, login(None), 10).await.unwrap();
+    assert_eq!(found, [Advertised { iqn: IQN.into(), portal: portal.clone() }]);
+    // More targets than fit into one answer.
+    for number in 2..700 {
+        let name = format!("{IQN}-{number}-{}", "x".repeat(100));
+        assert!(tgt.admin(&format!("--op new --mode target --tid {number} -T {name}")), "{number}");
+        if number > 690 {
+            assert!(tgt.admin(&format!("--op bind --mode target --tid {number} -I ALL")), "{number}");
+        }
+    }
+    assert_eq!(discover(&portal, login(None), 10).await.unwrap().len(), 10, "only those shown to this initiator");
+}
+
+#[tokio::test]
+async fn a_target_proves_itself_or_is_not_talked_to() {
+    let tgt = Tgt::start();
+    for line in [
+        "--op new --mode account --user array --password array-secret",
+        "--op bind --mode account --tid 1 --user array --outgoing",
+    ] {
+        assert!(tgt.admin(line), "{line}");
+    }
+    let own = chap("correct-secret");
+    let asked = |username: &str, password: &str| ChapCredentials { username: username.into(), password: Secret::new(password) };
+    let path = tgt.path(IQN, 1);
+    for (account, is_right) in [
+        (asked("array", "array-secret"), true),
+        (asked("array", "other-secret"), false),
+        (asked("other", "array-secret"), false),
+    ] {
+        let login = Login { initiator: INITIATOR, chap: Some(&own), target_chap: Some(&account) };
+        match identify(&path, login, 10).await {
+            Ok(found) => assert!(is_right && found.identity.serial.as_deref() == Some("probe-serial")),
+            Err(error) => assert!(!is_right && matches!(error, ProbeError::TargetNotProven { .. }), "{error}"),
+        }
+    }
+    // One that cannot, and one that does not even want CHAP.
+    for line in [
+        format!("--op new --mode target --tid 2 -T {IQN}-cannot"),
+        "--op bind --mode account --tid 2 --user user".to_owned(),
+        "--op bind --mode target --tid 2 -I ALL".to_owned(),
+        format!("--op new --mode target --tid 3 -T {IQN}-open"),
+        "--op bind --mode target --tid 3 -I ALL".to_owned(),
+    ] {
+        assert!(tgt.admin(&line), "{line}");
+    }
+    let account = asked("array", "array-secret");
+    for iqn in [format!("{IQN}-cannot"), format!("{IQN}-open")] {
+        let login = Login { initiator: INITIATOR, chap: Some(&own), target_chap: Some(&account) };
+        let error = identify(&tgt.path(&iqn, 1), login, 10).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AuthenticationFailed, "{iqn}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn sessions_are_closed_afterwards() {
     let tgt = Tgt::start();
-    identify(&tgt.path(IQN, 1), INITIATOR, Some(&chap("correct-secret")), 10).await.unwrap();
+    identify(&tgt.path(IQN, 1), login(Some(&chap("correct-secret"))), 10).await.unwrap();
     let shown = Command::new("tgtadm")
         .args(["-C", &tgt.control, "--lld", "iscsi", "--op", "show", "--mode", "conn", "--tid", "1"])
         .output()
@@ -141,7 +203,7 @@ fn liar(bytes: Vec<u8>) -> IscsiPath {
 async fn nobody_listening_is_unavailable() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let path = IscsiPath { portal: format!("127.0.0.1:{port}").parse().unwrap(), iqn: IQN.into(), lun: 1 };
-    assert_eq!(identify(&path, INITIATOR, None, 5).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(identify(&path, login(None), 5).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]
@@ -149,7 +211,7 @@ async fn a_silent_target_ends_at_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let portal = listener.local_addr().unwrap().to_string().parse().unwrap();
     let path = IscsiPath { portal, iqn: IQN.into(), lun: 1 };
-    let error = identify(&path, INITIATOR, None, 1).await.unwrap_err();
+    let error = identify(&path, login(None), 1).await.unwrap_err();
     assert!(matches!(error, ProbeError::TimedOut { timeout_s: 1 }), "{error}");
 }
 
@@ -157,7 +219,7 @@ async fn a_silent_target_ends_at_the_deadline() {
 async fn a_data_segment_beyond_the_limit_is_refused_before_it_is_read() {
     let mut header = vec![0x23, 0x80, 0, 0, 0, 0xff, 0xff, 0xff];
     header.resize(48, 0);
-    let error = identify(&liar(header), INITIATOR, None, 5).await.unwrap_err();
+    let error = identify(&liar(header), login(None), 5).await.unwrap_err();
     assert!(matches!(error, ProbeError::Malformed { .. }), "{error}");
 }
 
@@ -174,6 +236,6 @@ proptest! {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let path = liar(bytes);
-        prop_assert!(runtime.block_on(identify(&path, INITIATOR, Some(&chap("correct-secret")), 5)).is_err());
+        prop_assert!(runtime.block_on(identify(&path, login(Some(&chap("correct-secret"))), 5)).is_err());
     }
 }

@@ -1,0 +1,5 @@
+//! libFuzzer's way into the target `connection_info` of `bowline::fuzzing`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bowline::fuzzing::run("connection_info", data));

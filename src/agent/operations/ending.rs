@@ -1,0 +1,94 @@
+//! How an operation ends: done, not done, or given up. What it makes of the attachments is journalled in the same breath.
+
+use super::{abandon, executor::Run, extend, now_us};
+use crate::agent::api::{Failure, OperationState};
+use crate::agent::journal::{AttachmentRecord, Change, Task};
+use crate::model::ErrorKind;
+
+impl Run {
+    /// It is done: journalled together with what it makes of the attachments.
+    pub(super) async fn succeed(&mut self) {
+        let changes = match &self.record.task {
+            Task::Attach(_) => match self.attachment_record() {
+                Some(attachment) => vec![Change::PutAttachment(Box::new(attachment))],
+                None => {
+                    let failure = Failure {
+                        kind: ErrorKind::Internal,
+                        message: "the finished attach lacks a part of its record".to_owned(),
+                        remedy: String::new(),
+                    };
+                    return self.unwind(failure).await;
+                }
+            },
+            Task::Detach(task) => vec![Change::DropAttachment(task.volume, task.guest)],
+            Task::Extend(_) => {
+                let grown = extend::grown_attachments(&self.shared, &self.record);
+                grown.into_iter().map(|attachment| Change::PutAttachment(Box::new(attachment))).collect()
+            }
+        };
+        self.record.state = OperationState::Succeeded;
+        self.record.failure = None;
+        self.finish(changes).await;
+    }
+
+    /// Journals the end together with what it makes of the attachments.
+    async fn finish(&mut self, changes: Vec<Change>) {
+        self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
+        // What is true outside must be known here even if the journal fails: recovery finds the rest.
+        let mut all = changes.clone();
+        all.push(Change::PutOperation(Box::new(self.record.clone())));
+        if let Err(error) = self.shared.journal.commit(all).await {
+            tracing::error!(operation = %self.record.id, %error, "not journalled");
+        }
+        // First the attachment, then the end: whoever hears of the end finds the attachment as it is.
+        for change in changes {
+            match change {
+                Change::PutAttachment(attachment) => self.shared.registry.put_attachment(*attachment),
+                Change::DropAttachment(volume, guest) => self.shared.registry.forget_attachment(volume, guest),
+                Change::PutOperation(_) | Change::DropOperation(_) => {}
+            }
+        }
+        self.publish();
+        self.shared.forget_old_operations().await;
+    }
+
+    fn attachment_record(&self) -> Option<AttachmentRecord> {
+        let Task::Attach(task) = &self.record.task else { return None };
+        let facts = &self.record.facts;
+        Some(AttachmentRecord {
+            id: facts.attachment?,
+            volume: task.volume,
+            guest: task.guest,
+            guest_name: task.guest_name.clone(),
+            bus: task.bus,
+            target: facts.target.clone()?,
+            read_only: task.read_only,
+            protocol: facts.protocol.clone()?,
+            device: facts.device.clone()?,
+            observed: facts.observed.clone()?,
+            secret: facts.secret,
+            encryption: facts.encryption,
+            wishes: task.wishes.clone(),
+            attached_at_us: now_us(),
+        })
+    }
+
+    /// Ends it without a word on the attachments.
+    pub(super) async fn end(&mut self, state: OperationState, failure: Option<Failure>) {
+        self.record.state = state;
+        self.record.failure = failure;
+        self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
+        self.commit_or_log().await;
+        self.shared.forget_old_operations().await;
+    }
+
+    /// Ends an operation that an operator has given up.
+    pub(super) async fn give_up(&mut self) {
+        let failure = abandon::told(&self.record);
+        tracing::warn!(operation = %self.record.id, left = failure.message, "abandoned");
+        self.record.state = OperationState::Abandoned;
+        self.record.failure = Some(failure);
+        let change = abandon::change(&self.record);
+        self.finish(change.into_iter().collect()).await;
+    }
+}

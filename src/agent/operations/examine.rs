@@ -1,0 +1,90 @@
+//! What the agent alone can tell whoever examines the host: libvirt, the volume service, its journal, what is attached.
+
+use super::{
+    Shared,
+    ports::{HypervisorFacts, PortError, PortResult},
+};
+use crate::doctor::{
+    self,
+    facts::{AgentFacts, CloudFacts, Facts, LibvirtFacts},
+};
+use crate::model::{ErrorKind, Finding};
+use nix::unistd::{AccessFlags, access};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{task::spawn_blocking, time::timeout};
+
+/// For each of the two that are asked; somebody waits for the answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What of the settings an examination goes by.
+#[derive(Debug, Clone)]
+pub(super) struct Setup {
+    /// `iscsi.initiator` as a word.
+    pub(super) initiator: &'static str,
+    /// `iscsi.initiator_name_file`
+    pub(super) initiator_name_file: PathBuf,
+    /// `paths.state_dir`
+    pub(super) state_dir: PathBuf,
+}
+
+/// Looks at everything, side by side.
+pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
+    let name_file = shared.setup.initiator_name_file.clone();
+    let (host, libvirt, cloud) = tokio::join!(
+        spawn_blocking(move || doctor::gather(&name_file)),
+        within(shared.hypervisor.examine()),
+        within(shared.volumes.examine()),
+    );
+    let mut attached = BTreeMap::new();
+    for record in shared.registry.attachments() {
+        *attached.entry(format!("{}/{}", record.protocol, record.device.initiator().as_str())).or_default() += 1;
+    }
+    let state_dir = shared.setup.state_dir.clone();
+    let agent = AgentFacts {
+        initiator: shared.setup.initiator.to_owned(),
+        attached,
+        libvirt: libvirt.map(|facts| libvirt_facts(shared, facts)).map_err(|error| error.message),
+        cloud: cloud.map_err(|error| error.message).map(|facts| CloudFacts {
+            skew_s: facts.skew_s,
+            service_roles: facts.service_roles,
+            has_service_user: facts.has_service_user,
+            has_keystone: facts.has_keystone,
+        }),
+        journal: (state_dir.display().to_string(), unwritable(&state_dir)),
+    };
+    doctor::examine(&Facts { host: host.unwrap_or_default(), agent: Some(agent) })
+}
+
+async fn within<T>(asked: impl Future<Output = PortResult<T>>) -> PortResult<T> {
+    let late = |_| PortError::new(ErrorKind::Timeout, format!("no answer within {} s", LIMIT.as_secs()));
+    timeout(LIMIT, asked).await.map_err(late)?
+}
+
+/// A secret belongs to an attachment, or to an operation that is not over yet.
+fn libvirt_facts(shared: &Shared, facts: HypervisorFacts) -> LibvirtFacts {
+    let attached = shared.registry.attachments().into_iter().filter_map(|record| record.secret);
+    let under_way = shared.registry.records().into_iter().filter_map(|record| record.facts.secret);
+    let known: HashSet<_> = attached.chain(under_way).collect();
+    let forgotten = facts.secrets.into_iter().filter(|secret| !known.contains(secret));
+    LibvirtFacts {
+        version: facts.version,
+        hypervisor_version: facts.hypervisor_version,
+        forgotten_secrets: forgotten.map(|secret| secret.to_string()).collect(),
+    }
+}
+
+/// Less room than this, bytes, and the journal may not take the next operation.
+const ROOM_BYTES: u64 = 16 << 20;
+
+fn unwritable(folder: &Path) -> Option<String> {
+    if let Err(error) = access(folder, AccessFlags::W_OK) {
+        return Some(error.desc().to_owned());
+    }
+    let room = nix::sys::statvfs::statvfs(folder).ok()?;
+    let free = room.blocks_available().saturating_mul(room.fragment_size());
+    (free < ROOM_BYTES).then(|| format!("only {} KiB are free", free >> 10))
+}

@@ -1,0 +1,78 @@
+//! What looking after attachments needs of the agent: the records, a look by the connectors, and mending under the volume's lock.
+
+use super::{
+    Agent,
+    locks::Key,
+    ports::{PortError, PortResult},
+    reconnect,
+};
+use crate::agent::api::{AgentEvent, HealthView};
+use crate::agent::health::{Repair, Wards, Watched};
+use crate::agent::journal::AttachmentRecord;
+use crate::model::{AttachmentId, ErrorKind, Health};
+use async_trait::async_trait;
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+impl Agent {
+    fn ward(&self, id: AttachmentId) -> PortResult<AttachmentRecord> {
+        let record = self.shared.registry.attachments().into_iter().find(|record| record.id == id);
+        record.ok_or_else(|| PortError::new(ErrorKind::NotFound, "it is not attached any more"))
+    }
+
+    async fn mend(&self, record: &AttachmentRecord) -> PortResult<Repair> {
+        let shared = &self.shared;
+        if !shared.connectors.is_repairable(&record.device) {
+            return Ok(Repair::NothingToDo);
+        }
+        // An operation that has the volume knows better what is to become of it.
+        let Some(_held) = shared.locks.try_lock(Key::Volume(record.volume)) else { return Ok(Repair::Busy) };
+        if shared.registry.attachment(record.volume, record.guest).is_none() {
+            return Ok(Repair::NothingToDo);
+        }
+        let info = reconnect::connection(shared, record).await?;
+        let identity = &record.observed.identity;
+        let device = shared.connectors.repair(record.volume, &record.device, identity, &info).await?;
+        if device != record.device {
+            reconnect::put_anew(shared, AttachmentRecord { device, ..record.clone() }).await?;
+        }
+        Ok(Repair::Tried)
+    }
+}
+
+#[async_trait]
+impl Wards for Agent {
+    fn watched(&self) -> Vec<Watched> {
+        let watched = |record: AttachmentRecord| Watched {
+            id: record.id,
+            volume: record.volume,
+            guest: record.guest,
+            device: record.device,
+        };
+        self.shared.registry.attachments().into_iter().map(watched).collect()
+    }
+
+    async fn look(&self, id: AttachmentId) -> Result<Health, String> {
+        let record = self.ward(id).map_err(|error| error.message)?;
+        let identity = &record.observed.identity;
+        let found = self.shared.connectors.health(record.volume, &record.device, identity).await;
+        found.map_err(|error| error.message)
+    }
+
+    async fn repair(&self, id: AttachmentId) -> Result<Repair, String> {
+        let record = self.ward(id).map_err(|error| error.message)?;
+        let limit = Duration::from_secs(self.shared.step_timeout_s);
+        let mended = tokio::time::timeout(limit, self.mend(&record)).await;
+        mended
+            .map_err(|_| format!("it took longer than {} s (operations.step_timeout_s)", limit.as_secs()))?
+            .map_err(|error| error.message)
+    }
+
+    fn publish(&self, id: AttachmentId, health: HealthView) {
+        self.shared.registry.put_health(id, health);
+    }
+
+    fn changes(&self) -> broadcast::Receiver<AgentEvent> {
+        self.shared.registry.events()
+    }
+}

@@ -1,0 +1,83 @@
+//! Ceph RBD, opened by QEMU.
+
+use super::facts::{Facts, FileFact};
+use crate::model::{Finding, Verdict};
+
+const AREA: &str = "rbd";
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let needed = if facts.attached("rbd", None) > 0 { Verdict::Failure } else { Verdict::Warning };
+    vec![tool(facts, needed), qemu(facts, needed), conf(facts), keyrings(facts)]
+}
+
+fn tool(facts: &Facts, needed: Verdict) -> Finding {
+    const CHECK: &str = "ceph-common";
+    match facts.host.programs.get("rbd") {
+        None => Finding::unknown(AREA, CHECK, "the path was not looked at"),
+        Some(true) => Finding::ok(AREA, CHECK, "rbd is installed"),
+        Some(false) => {
+            let message = "rbd is not installed: which image it is cannot be proved, so none is attached";
+            Finding::new(AREA, CHECK, needed, message, "apt-get install ceph-common")
+        }
+    }
+}
+
+fn qemu(facts: &Facts, needed: Verdict) -> Finding {
+    const CHECK: &str = "QEMU's RBD driver";
+    match facts.qemu_can("rbd") {
+        None => Finding::unknown(AREA, CHECK, "QEMU has no folder of drivers: they are built in, or it is not installed"),
+        Some(true) => Finding::ok(AREA, CHECK, "installed"),
+        Some(false) => Finding::new(AREA, CHECK, needed, "QEMU cannot open RBD images", "apt-get install qemu-block-extra"),
+    }
+}
+
+fn conf(facts: &Facts) -> Finding {
+    const CHECK: &str = "ceph.conf";
+    match facts.host.ceph_conf {
+        None => Finding::unknown(AREA, CHECK, "/etc/ceph cannot be seen from here"),
+        Some(FileFact::There { .. }) => Finding::ok(AREA, CHECK, "/etc/ceph/ceph.conf is there"),
+        Some(FileFact::Absent) => {
+            Finding::ok(AREA, CHECK, "there is none; the monitors that the volume service names are used")
+        }
+    }
+}
+
+fn keyrings(facts: &Facts) -> Finding {
+    const CHECK: &str = "keyrings";
+    let Some(keyrings) = &facts.host.ceph_keyrings else {
+        return Finding::unknown(AREA, CHECK, "/etc/ceph cannot be seen from here");
+    };
+    let open = keyrings.iter().find(|(_, file)| matches!(file, FileFact::There { mode, .. } if mode & 0o007 != 0));
+    if let Some((name, _)) = open {
+        let message = format!("any user of this host can read the key in /etc/ceph/{name}");
+        return Finding::new(AREA, CHECK, Verdict::Warning, message, format!("chmod o-rwx /etc/ceph/{name}"));
+    }
+    let names: Vec<_> = keyrings.keys().map(String::as_str).collect();
+    match names.as_slice() {
+        [] => Finding::ok(AREA, CHECK, "there is none; keys must come with the connection info"),
+        names => Finding::ok(AREA, CHECK, names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_for_all_to_read_is_told() {
+        let mut facts = Facts::default();
+        let file = |mode| FileFact::There { mode, uid: 0 };
+        facts.host.ceph_keyrings = Some([("ceph.client.a.keyring".to_owned(), file(0o640))].into());
+        assert_eq!(keyrings(&facts).verdict, Verdict::Ok);
+        facts.host.ceph_keyrings = Some([("ceph.client.a.keyring".to_owned(), file(0o644))].into());
+        assert_eq!(keyrings(&facts).remedy, "chmod o-rwx /etc/ceph/ceph.client.a.keyring");
+    }
+
+    #[test]
+    fn an_attached_image_makes_a_missing_driver_a_failure() {
+        let mut facts = Facts::default();
+        facts.host.qemu_drivers = Some(vec![]);
+        assert_eq!(qemu(&facts, Verdict::Warning).remedy, "apt-get install qemu-block-extra");
+        assert_eq!(check(&facts)[1].verdict, Verdict::Warning);
+    }
+}
