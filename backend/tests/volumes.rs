@@ -97,6 +97,11 @@ async fn what_is_wrong_is_said_in_the_fields_words() {
         "itemNotFound",
         "Volume type with name nope could not be found.",
     );
+    create(json!({ "size": 1, "imageRef": NOWHERE })).await.is_error(
+        404,
+        "itemNotFound",
+        &format!("Image {NOWHERE} could not be found."),
+    );
     for wrong in [
         json!({}),
         json!({ "size": "x" }),
@@ -113,7 +118,6 @@ async fn what_is_wrong_is_said_in_the_fields_words() {
         json!({ "size": 1, "availability_zone": "elsewhere" }),
         json!({ "size": 1, "snapshot_id": NOWHERE, "source_volid": 5 }),
         json!({ "size": 1, "backup_id": NOWHERE }),
-        json!({ "size": 1, "imageRef": NOWHERE }),
         json!({ "size": 1, "surprise": true }),
     ] {
         let answer = create(wrong.clone()).await;

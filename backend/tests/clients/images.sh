@@ -68,7 +68,8 @@ openstack image delete large
 for image in "$raw" "$qcow2" "$qcow2"; do
   volume=$(openstack volume create -f value -c id --image "$image" --size 1 of-image)
   until_is available openstack volume show -f value -c status "$volume"
-  is "$(openstack volume show -f value -c bootable "$volume")" true bootable
+  bootable=$(openstack volume show -f value -c bootable "$volume")
+  is "${bootable,,}" true bootable
   openstack volume show -f json "$volume" | grep "$image" >/dev/null || fail "volume_image_metadata"
   for format in raw qcow2; do
     made=$(openstack image create -f value -c id --volume "$volume" --disk-format $format from-volume 2>/dev/null || true)

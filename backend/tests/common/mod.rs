@@ -62,6 +62,8 @@ impl Service {
             assert!(found.unwrap().success(), "{program} is missing: install the packages tgt, libiscsi-bin and util-linux");
         }
         let private = std::fs::Permissions::from_mode(0o700);
+        // The service's own reqwest brings no cryptography, and one build has one set of features. Whoever was first has installed the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
             state: tempfile::Builder::new().prefix("bowline").permissions(private).tempdir().unwrap(),
             url: String::new(),
