@@ -16,8 +16,8 @@ use super::policy::{self, Context, allow};
 use super::query::Pairs;
 use super::types::{default_type, seen_by};
 use super::versions::origin;
-use super::volume_images;
 use super::views::Views;
+use super::volume_images;
 use crate::domain::{NewVolume, Source, Volume};
 use crate::store::{VolumeChange, VolumePage};
 

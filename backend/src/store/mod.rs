@@ -33,10 +33,10 @@
 mod attachments;
 mod engine;
 mod error;
-mod image_volumes;
-mod images;
 mod extend;
 mod holds;
+mod image_volumes;
+mod images;
 mod messages;
 mod operations;
 mod page;
@@ -62,10 +62,10 @@ use engine::{Engine, Session};
 
 pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use error::StoreError;
-pub use image_volumes::CachedImage;
-pub use images::{ImageFilter, ImageSort, NewImage};
 pub use extend::Extension;
 pub use holds::Attached;
+pub use image_volumes::CachedImage;
+pub use images::{ImageFilter, ImageSort, NewImage};
 pub use operations::{Ending, OperationFilter};
 pub use page::{Moment, SortDirection, SortKey, TimeFilter, VolumePage};
 pub use placement::{Candidates, Choice};

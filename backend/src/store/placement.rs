@@ -91,7 +91,10 @@ impl Store {
         let mut tx = self.begin().await?;
         if let Some(volume) = volumes::find_locked(&mut tx, operation.object_id).await? {
             quotas::release_pool(&mut tx, &volume.host, volume.size_gib).await?;
-            let update = Sql::update("volumes", [("host", "".into()), ("status", VolumeStatus::Creating.as_str().into()), ("updated_at_us", now_us().into())]);
+            let update = Sql::update(
+                "volumes",
+                [("host", "".into()), ("status", VolumeStatus::Creating.as_str().into()), ("updated_at_us", now_us().into())],
+            );
             tx.execute("give a volume back", update.filter("id = ", volume.id)).await?;
             let mut tried = tried(operation);
             tried.push(volume.host);

@@ -4,7 +4,7 @@
 //! versions.rs   discovery
 //! guard.rs      nothing but discovery is open without a token
 //! errors.rs     what clients get instead of an answer, in HTML or JSON as they like it
-//! images.rs     make, show, change, delete
+//! records.rs    make, show, change, delete
 //! fields.rs     what clients say of an image, in a body or in patches
 //! list.rs       lists: filters, order, pages
 //! data.rs       bytes in and out
@@ -17,9 +17,9 @@ mod data;
 mod errors;
 mod fields;
 mod guard;
-mod images;
 mod list;
 mod members;
+mod records;
 mod schemas;
 mod versions;
 mod view;
@@ -42,11 +42,11 @@ pub(super) fn routes(state: AppState) -> Router<AppState> {
         .route("/image/versions", get(versions::list))
         .route("/image/v2", get(versions::choices))
         .route("/image/v2/", get(versions::choices))
-        .route("/image/v2/images", get(list::list).post(images::create))
-        .route("/image/v2/images/{id}", get(images::show).patch(images::patch).delete(images::remove))
+        .route("/image/v2/images", get(list::list).post(records::create))
+        .route("/image/v2/images/{id}", get(records::show).patch(records::patch).delete(records::remove))
         .route("/image/v2/images/{id}/file", get(data::download).put(data::upload))
-        .route("/image/v2/images/{id}/tags/{tag}", put(images::add_tag).delete(images::remove_tag))
-        .route("/image/v2/images/{id}/actions/{action}", post(images::act))
+        .route("/image/v2/images/{id}/tags/{tag}", put(records::add_tag).delete(records::remove_tag))
+        .route("/image/v2/images/{id}/actions/{action}", post(records::act))
         .route("/image/v2/images/{id}/members", get(members::list).post(members::add))
         .route("/image/v2/images/{id}/members/{member}", get(members::show).put(members::change))
         .route("/image/v2/images/{id}/members/{member}", delete(members::remove))
