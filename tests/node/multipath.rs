@@ -72,6 +72,22 @@ fn assert_nothing_left(site: &Site<'_, Node>, volume: &str, context: &str) {
     assert_eq!(left, "", "{context}");
 }
 
+/// Every layer has the new size after an extend: both disks, their map, the guest's disk.
+#[track_caller]
+fn grows(site: &Site<'_, Node>, guest: &Guest<'_>, volume: &str, disk: &str) {
+    const SECTORS: u64 = 3 << 21;
+    let done = site.json(&format!("extend {volume} 3"));
+    assert_eq!(done["operation"]["state"], "succeeded", "{done}");
+    let sizes = site.machine.ok(&format!(
+        "cd /sys/block/$(basename $(readlink /run/bowline/volumes/{volume})) && cat size slaves/*/size"
+    ));
+    assert_eq!(sizes, [SECTORS; 3].map(|sectors| sectors.to_string()).join("\n"), "the map and its disks");
+    guest.expect_line(&format!("= {disk} {SECTORS}"), SOON);
+    let far = (3 << 30) - 8192;
+    guest.write(disk, far, "in the new part");
+    assert_eq!(guest.read(disk, far, 15), "in.the.new.part");
+}
+
 /// A guest goes on reading and writing while one path after the other is lost and comes back.
 #[test]
 fn a_guest_keeps_its_volume_while_paths_come_and_go() {
@@ -83,6 +99,7 @@ fn a_guest_keeps_its_volume_while_paths_come_and_go() {
         assert_eq!((uuid, disks), (format!("mpath-{}", wwid_of(&volume)), 2));
         let (disk, head) = guest.expect_disk(&volume[..20], SOON);
         assert_eq!(head, "by-either-way---");
+        grows(site, guest, &volume, &disk);
 
         cut(node, PORTALS[0]);
         guest.write(&disk, 5000, "over the second");

@@ -5,15 +5,18 @@
 //!        |yes                                             |no: ForeignRecord                  |
 //!        +-----------(lock)---------+---------------------------------------------------------+
 //!                                   v
+//!                    user of the session (unlock)
+//!                                   v
 //!                       LUN in sysfs? --yes, not ours--> ForeignDevice
 //!                          |no -> claim -> scan     |yes, ours (a second connect)
 //!                          +------------------------+-> wait for udev -> disk
 //!
 //!  one path: disk -> own name                 several: disks -> their map -> own name (`paths`)
 //! ```
-//! Any failure is unwound at once, under the same lock, by the code that disconnects; but only what this call made. A device
-//! that was there before may be under a guest. The lock is of one target at one portal, which is what a session and a record are
-//! made for: a portal that is slow holds up nobody who uses another.
+//! Any failure is unwound at once by the code that disconnects; but only what this call made. A device that was there before may
+//! be under a guest. The lock in the picture is of one target at one portal, which is what a session and a record are made for: a portal
+//! that is slow holds up nobody who uses another. It is not held for the scan, which takes as long as a LUN that never appears; meanwhile
+//! the session has a user, for whose sake nobody logs it out. Around all of it is the turn on the LUN at that portal.
 
 use super::{
     KernelInitiator, MultipathChoice, device,
@@ -100,7 +103,7 @@ impl KernelInitiator {
         }
     }
 
-    /// Brings the disk of one path. `is_too_late` is asked once it is this call's turn on the path's session.
+    /// Brings the disk of one path. `is_too_late` is asked once it is this call's turn on the LUN and its session.
     pub(super) async fn connect_path(
         &self,
         volume: VolumeId,
@@ -112,12 +115,9 @@ impl KernelInitiator {
             // iscsid retries a refused connection until its timeout and then calls it a time-out: ask first, and tell it apart.
             reach::portal(path, self.config.login_timeout_s).await?;
         }
-        let _guard = self.lock_path(path).await;
-        if is_too_late() {
-            return Err(ConnectorError::SessionDown { path: path.clone(), state: "given up".to_owned() });
-        }
+        let _turn = self.lock_lun(path).await;
         let mut made = Made::default();
-        let result = self.login_and_scan(volume, path, chap, &mut made).await;
+        let result = self.login_and_scan(volume, path, chap, is_too_late, &mut made).await;
         if result.is_err()
             && (made.login || made.scan)
             && let Err(error) = self.unwind(volume, path).await
@@ -128,12 +128,17 @@ impl KernelInitiator {
         result
     }
 
-    /// The turn on one target at one portal: its session and its record.
-    pub(super) async fn lock_path(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
-        self.locks.lock(&format!("{} at {}", path.iqn, path.portal)).await
+    /// The turn on one LUN at one portal: its device and its claim. It is taken before that on the session.
+    pub(super) async fn lock_lun(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
+        self.locks.lock(&format!("LUN {} of {}", path.lun, sessions::name(path))).await
     }
 
-    /// Takes back one path; its lock is held.
+    /// The turn on one target at one portal: to log in and out, and to write and remove the record.
+    pub(super) async fn lock_session(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
+        self.locks.lock(&sessions::name(path)).await
+    }
+
+    /// Takes back one path; the turn on its LUN is held.
     pub(super) async fn unwind(&self, volume: VolumeId, path: &IscsiPath) -> Result<(), ConnectorError> {
         self.release(volume, path, None, Reason::Unwind).await?;
         self.names.unclaim(volume, path).map_err(ConnectorError::system("remove the claim of the LUN"))
@@ -150,7 +155,7 @@ impl KernelInitiator {
                 self.names.remove_link(volume).map_err(ConnectorError::system("remove the volume's own link"))?;
             }
             for path in &paths {
-                let _guard = self.lock_path(path).await;
+                let _turn = self.lock_lun(path).await;
                 self.unwind(volume, path).await?;
             }
             Ok::<_, ConnectorError>(())
@@ -180,12 +185,20 @@ impl KernelInitiator {
         volume: VolumeId,
         path: &IscsiPath,
         chap: Option<&ChapCredentials>,
+        is_too_late: impl Fn() -> bool,
         made: &mut Made,
     ) -> Result<FoundDisk, ConnectorError> {
         let begun = Instant::now();
-        let session = match self.session(path)? {
-            Some(session) => session,
-            None => self.log_in(path, chap, made).await?,
+        let (session, _user) = {
+            let _turn = self.lock_session(path).await;
+            if is_too_late() {
+                return Err(ConnectorError::SessionDown { path: path.clone(), state: "given up".to_owned() });
+            }
+            let session = match self.session(path)? {
+                Some(session) => session,
+                None => self.log_in(path, chap, made).await?,
+            };
+            (session, self.users.join(&sessions::name(path)))
         };
         if !session.is_up() {
             return Err(ConnectorError::SessionDown { path: path.clone(), state: session.state });

@@ -5,7 +5,7 @@
 //!        |no                                                                                                        |
 //!        v                                                                       each path, side by side            v
 //!  ours? identity as journalled? -> flush -> remove own name -> delete device -> gone from sysfs  <--(without a flush)
-//!     -> any unit left on the session? --no, and the record is ours--> logout (the one process) -> remove record
+//!     ->(lock)-> any unit or user left on the session? --no, and the record is ours--> logout (the one process) -> remove record
 //! ```
 //! What is done follows what there is and what was journalled, never the settings: they may have changed since the connect.
 //! Each part is skipped when it is done already, so it can be run again after any crash.
@@ -48,12 +48,12 @@ impl KernelInitiator {
     ) -> Result<Disconnected, ConnectorError> {
         for path in paths {
             // A connect may have left a slow login to its own end: what it brings must be seen here.
-            drop(self.lock_path(path).await);
+            drop(self.lock_lun(path).await);
         }
         let was_mapped = self.dismantle(volume, paths, wwid, expected, reason).await?;
         let reason = if was_mapped && reason == Reason::Detach { Reason::Flushed } else { reason };
         let released = join_all(paths.iter().map(|path| async move {
-            let _guard = self.lock_path(path).await;
+            let _turn = self.lock_lun(path).await;
             self.release(volume, path, expected, reason).await
         }));
         let mut outcome = if was_mapped { Disconnected::Changed } else { Disconnected::Unchanged };
@@ -163,7 +163,7 @@ impl KernelInitiator {
         Ok(())
     }
 
-    /// Releases what the volume has on one path; the target's lock is held.
+    /// Releases what the volume has on one path; the turn on its LUN is held.
     pub(super) async fn release(
         &self,
         volume: VolumeId,
@@ -172,9 +172,12 @@ impl KernelInitiator {
         reason: Reason,
     ) -> Result<Disconnected, ConnectorError> {
         let mut changed = false;
-        let session = match self.session(path)? {
-            None if reason == Reason::Undo && self.owner(path)? == Owner::Bowline => self.finish_login(path).await?,
-            found => found,
+        let session = {
+            let _turn = self.lock_session(path).await;
+            match self.session(path)? {
+                None if reason == Reason::Undo && self.owner(path)? == Owner::Bowline => self.finish_login(path).await?,
+                found => found,
+            }
         };
         if let Some(session) = session {
             self.refuse_changed_lun(volume, path, &session, expected, reason).await?;
@@ -182,10 +185,8 @@ impl KernelInitiator {
                 self.remove_device(volume, path, &session, reason).await?;
                 changed = true;
             }
-            changed |= self.log_out_if_unused(path, &session).await?;
-        } else {
-            changed |= self.remove_record(path).await?;
         }
+        changed |= self.leave_session(path).await?;
         Ok(if changed { Disconnected::Changed } else { Disconnected::Unchanged })
     }
 
@@ -258,8 +259,15 @@ impl KernelInitiator {
         scan::wait_gone(&mut events, session, path.lun, limit_s).await
     }
 
-    /// Logs out unless somebody else's unit is on the session, or the session is somebody else's.
-    async fn log_out_if_unused(&self, path: &IscsiPath, session: &Session) -> Result<bool, ConnectorError> {
+    /// Logs out and removes the record, unless somebody else's unit is on the session or about to be, or the session is somebody
+    /// else's. Whoever is about to use it and comes to nothing leaves it in its turn.
+    async fn leave_session(&self, path: &IscsiPath) -> Result<bool, ConnectorError> {
+        let _turn = self.lock_session(path).await;
+        if self.users.any(&sessions::name(path)) {
+            return Ok(false);
+        }
+        // Only now: it may have been logged out, and in again, since the device was removed.
+        let Some(session) = self.session(path)? else { return self.remove_record(path).await };
         let units = session.units().map_err(ConnectorError::system("list the LUNs of the session"))?;
         if !units.is_empty() || self.owner(path)? != Owner::Bowline {
             return Ok(false);

@@ -66,6 +66,7 @@ impl KernelInitiator {
                 target: Box::new(now.identity),
             });
         }
+        tracing::debug!(%path, "the target confirms what the kernel says");
         Ok(Some(known))
     }
 

@@ -40,7 +40,7 @@ mod sessions;
 mod support;
 
 use super::{
-    ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, own_name::OwnNames, udev::UdevMonitor,
+    ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::{NamedLocks, Users}, own_name::OwnNames, udev::UdevMonitor,
 };
 use crate::model::{
     BlockDevice, ConnectedDevice, DeviceIdentity, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
@@ -133,6 +133,8 @@ struct KernelInitiator {
     iface: iface::Iface,
     names: OwnNames,
     locks: NamedLocks,
+    /// Of sessions: connects that wait for their LUN's disk.
+    users: Users,
     monitor: UdevMonitor,
     multipathd: multipath::daemon::Multipathd,
 }
@@ -155,6 +157,7 @@ impl Iscsi {
                 iface: iface.clone(),
                 names: OwnNames::new(&config.run_dir),
                 locks: NamedLocks::default(),
+                users: Users::default(),
                 monitor: UdevMonitor::start().map_err(ConnectorError::system("listen to udev"))?,
                 sysfs: config.sysfs.clone(),
                 multipathd: multipath::daemon::Multipathd::new(iscsi.device_timeout_s),

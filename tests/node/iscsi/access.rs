@@ -116,6 +116,13 @@ fn portals_of_ipv6_work_with_both_initiators_and_both_kinds_of_target() {
             comes_and_goes(site, guest, &on_lio, ("six", 2), "LIO by IPv6");
             comes_and_goes(site, guest, &on_tgt, ("seven", 1), "tgt by IPv6");
         }
+        // Each kind of target was asked who its LUN is, and answered.
+        let log = node.ok("journalctl -b -u bowlined --no-pager -o cat -a");
+        for (portal, path) in [("3263", "bowline.lio:six"), ("3260", "bowline.test:seven")] {
+            let confirmed = |line: &&str| line.contains("the target confirms") && line.contains(portal) && line.contains(path);
+            assert!(log.lines().any(|line| confirmed(&line)), "{path} was not asked: {log}");
+        }
+        assert!(!log.contains("does not confirm"), "{log}");
     });
 }
 

@@ -180,7 +180,7 @@ fn a_lun_that_changes_between_connect_and_proof_is_refused() {
         let id = volume(site, "first", &info);
         // The agent dies when it has connected, and the number changes hands before it is back: its own device is stale.
         site.stop_agent();
-        site.start_agent("connect-volume:succeeded");
+        site.start_agent("ConnectVolume:succeeded");
         let _ = site.bowline(&format!("attach {id} g1 --no-wait"));
         node.ok("p=$(pgrep -x bowlined) || exit 0; timeout 60 tail --pid=$p -f /dev/null");
         assert_eq!(node.ok("ls /sys/class/scsi_disk | wc -l"), "1", "it was not connected");
