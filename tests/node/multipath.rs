@@ -233,9 +233,12 @@ fn a_stale_map_is_refused_and_left_alone() {
         let wwid = wwid_of(&volume);
         // multipathd removes by itself what nobody has open.
         node.ok(&format!(
-            "truncate -s 1G /run/old.img; loop=$(losetup -f --show /run/old.img); number=$(cat /sys/block/${{loop#/dev/}}/dev)
+            "systemctl -q stop multipathd.socket multipathd.service
+             truncate -s 1G /run/old.img; loop=$(losetup -f --show /run/old.img); number=$(cat /sys/block/${{loop#/dev/}}/dev)
              echo \"0 2097152 multipath 0 0 1 1 service-time 0 1 1 $number 1\" | dmsetup create old --uuid mpath-{wwid}
-             setsid sleep 1000 </dev/mapper/old >/dev/null 2>&1 & echo $! >/run/holder.pid"
+             setsid sleep 1000 </dev/mapper/old >/dev/null 2>&1 & echo $! >/run/holder.pid
+             until [ \"$(dmsetup info -c --noheadings -o open old)\" -gt 0 ]; do sleep 0.1; done
+             systemctl start multipathd"
         ));
         let output = site.bowline(&format!("attach {volume} g1"));
         assert_eq!(output.status, 4, "{output:?}");

@@ -56,7 +56,12 @@ impl Wards for Agent {
         let record = self.ward(id).map_err(|error| error.message)?;
         let identity = &record.observed.identity;
         let found = self.shared.connectors.health(record.volume, &record.device, identity).await;
-        found.map_err(|error| error.message)
+        let found = found.map_err(|error| error.message)?;
+        // A detach takes the storage away piece by piece: that is no news, and what an operation leaves behind is looked at after it.
+        if found != Health::Healthy && self.shared.locks.try_lock(Key::Volume(record.volume)).is_none() {
+            return Err("an operation has the volume".to_owned());
+        }
+        Ok(found)
     }
 
     async fn repair(&self, id: AttachmentId) -> Result<Repair, String> {

@@ -50,7 +50,7 @@ fn a_lun_that_never_appears_holds_up_nobody(site: &Site<'_, Node>, guest: &Guest
     let (disk, _) = guest.expect_disk(&id[..20], SOON);
     site.bowline(&format!("detach {id}")).ok();
     guest.expect_gone(&disk, SOON);
-    assert_eq!(node.ok("cat /run/missing.log"), "", "it did not wait for its LUN, or the other one waited for it");
+    assert!(!node.ok("cat /run/missing.log").contains("ended"), "it did not wait for its LUN, or the other one waited for it");
     assert_eq!(sessions(node), 1, "logged out under a volume that waits for its LUN");
     node.ok("wait-for-line /run/missing.log 'ended 8' 50");
     for volume in [id, &missing] {
