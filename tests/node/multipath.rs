@@ -78,9 +78,9 @@ fn grows(site: &Site<'_, Node>, guest: &Guest<'_>, volume: &str, disk: &str) {
     const SECTORS: u64 = 3 << 21;
     let done = site.json(&format!("extend {volume} 3"));
     assert_eq!(done["operation"]["state"], "succeeded", "{done}");
-    let sizes = site.machine.ok(&format!(
-        "cd /sys/block/$(basename $(readlink /run/bowline/volumes/{volume})) && cat size slaves/*/size"
-    ));
+    let sizes = site
+        .machine
+        .ok(&format!("cd /sys/block/$(basename $(readlink /run/bowline/volumes/{volume})) && cat size slaves/*/size"));
     assert_eq!(sizes, [SECTORS; 3].map(|sectors| sectors.to_string()).join("\n"), "the map and its disks");
     guest.expect_line(&format!("= {disk} {SECTORS}"), SOON);
     let far = (3 << 30) - 8192;

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{KERNEL, QEMU, agent_log, behind, comes_and_goes, in_node, iqn, lun, refused, sessions, told, volume, with_settings};
+use super::{
+    KERNEL, QEMU, agent_log, behind, comes_and_goes, in_node, iqn, lun, refused, sessions, told, volume, with_settings,
+};
 use crate::common::Machine;
 
 const ACCOUNTS: &str = "/etc/bowline/target-accounts";
