@@ -46,7 +46,7 @@ fn mend(node: &Node, portal: &str) {
 #[track_caller]
 fn expect_said(node: &Node, words: &str, count: usize) {
     node.exec_for(
-        &format!("grep -m {count} -E '{words}' <(journalctl -f -n +1 -u multipathd -o cat --no-pager) | tail -n 1"),
+        &format!("grep -m {count} -E '{words}' <(journalctl -b -f --no-tail -u multipathd -o cat --no-pager) | tail -n 1"),
         Duration::from_secs(60),
     )
     .ok();
