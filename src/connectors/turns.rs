@@ -45,7 +45,8 @@ mod tests {
     async fn no_more_than_so_many_work_at_once() {
         let turns = Turns::new(2);
         let begun = Instant::now();
-        let work = || turns.take(sleep(Duration::from_secs(1)));
+        // A sleep begins when it is made: not before its turn.
+        let work = || turns.take(async { sleep(Duration::from_secs(1)).await });
         tokio::join!(work(), work(), work(), work());
         assert_eq!(begun.elapsed().as_secs(), 2);
         assert!(turns.take(async {}).now_or_never().is_some(), "a place was not given back");
