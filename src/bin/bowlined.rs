@@ -145,7 +145,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let sources = health::Sources { host: host_events.subscribe(), io_errors: io_errors(libvirt.events()) };
     let parts = Parts {
         volumes: Arc::new(CloudVolumes(volumes, keys)),
-        connectors: Arc::new(HostConnectors(connectors)),
+        connectors: Arc::new(HostConnectors::new(connectors)),
         hypervisor: Arc::new(Hypervisor(libvirt)),
         journal,
         contents,

@@ -4,11 +4,12 @@ use super::{
     Shared,
     ports::{HypervisorFacts, PortError, PortResult},
 };
+use crate::agent::{api::OperationState, journal::OperationRecord};
 use crate::doctor::{
     self,
     facts::{AgentFacts, CloudFacts, Facts, LibvirtFacts},
 };
-use crate::model::{ErrorKind, Finding};
+use crate::model::{DiskEncryption, ErrorKind, Finding};
 use nix::unistd::{AccessFlags, access};
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 use tokio::{task::spawn_blocking, time::timeout};
+use uuid::Uuid;
 
 /// For each of the two that are asked; somebody waits for the answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -66,9 +68,14 @@ async fn within<T>(asked: impl Future<Output = PortResult<T>>) -> PortResult<T> 
 
 /// A secret belongs to an attachment, or to an operation that is not over yet.
 fn libvirt_facts(shared: &Shared, facts: HypervisorFacts) -> LibvirtFacts {
-    let attached = shared.registry.attachments().into_iter().filter_map(|record| record.secret);
-    let under_way = shared.registry.records().into_iter().filter_map(|record| record.facts.secret);
-    let known: HashSet<_> = attached.chain(under_way).collect();
+    let attached = shared.registry.attachments().into_iter().map(|record| (record.secret, record.encryption));
+    let unfinished = |record: &OperationRecord| !record.state.is_final() || record.state == OperationState::Stuck;
+    let under_way = shared.registry.records().into_iter().filter(unfinished);
+    let under_way = under_way.map(|record| (record.facts.secret, record.facts.encryption));
+    let both = |(secret, encryption): (Option<Uuid>, Option<DiskEncryption>)| {
+        secret.into_iter().chain(encryption.map(|encryption| encryption.secret))
+    };
+    let known: HashSet<_> = attached.chain(under_way).flat_map(both).collect();
     let forgotten = facts.secrets.into_iter().filter(|secret| !known.contains(secret));
     LibvirtFacts {
         version: facts.version,

@@ -160,9 +160,13 @@ impl Run {
         };
         let shared = self.shared.clone();
         // The world may have moved since it was planned.
-        if let Err(error) = shared.check_again(&self.record.task, resumed || waited).await {
-            let failure = Failure { kind: error.kind, message: error.message, remedy: String::new() };
-            return self.end(OperationState::Failed, Some(failure)).await;
+        match shared.check_again(&self.record.task, resumed || waited).await {
+            Ok(Some(task)) => self.record.task = task,
+            Ok(None) => {}
+            Err(error) => {
+                let failure = Failure { kind: error.kind, message: error.message, remedy: String::new() };
+                return self.end(OperationState::Failed, Some(failure)).await;
+            }
         }
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {

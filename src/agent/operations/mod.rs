@@ -104,8 +104,9 @@ impl Shared {
     }
 
     /// Looks again whether a task can be done, now that it has its volume; an error says why not. `asks_others`: it has
-    /// waited since it was planned, so the guest and the service are asked, too.
-    async fn check_again(&self, task: &Task, asks_others: bool) -> Result<(), ApiError> {
+    /// waited since it was planned, so the guest and the service are asked, too. Returns the task as it is planned now, where
+    /// that was done: size, encryption and sharing may be others than when it was asked for.
+    async fn check_again(&self, task: &Task, asks_others: bool) -> Result<Option<Task>, ApiError> {
         let attached = self.registry.attachment(task.volume(), task.guest());
         match task {
             Task::Attach(task) if asks_others => {
@@ -119,7 +120,7 @@ impl Shared {
                     read_only: task.read_only,
                     wishes: task.wishes.clone(),
                 };
-                plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus)?;
+                return plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus).map(Some);
             }
             Task::Attach(task) if attached.is_some() => {
                 let message = format!("volume {} is already attached to guest {}", task.volume, task.guest_name);
@@ -135,7 +136,7 @@ impl Shared {
             }
             Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Lets go of finished operations beyond the number that is kept.
