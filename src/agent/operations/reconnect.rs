@@ -43,7 +43,7 @@ pub(super) async fn reconnect_all(shared: &Shared) -> usize {
         .await
 }
 
-async fn reconnect(shared: &Shared, seen: &AttachmentRecord) -> PortResult<bool> {
+pub(super) async fn reconnect(shared: &Shared, seen: &AttachmentRecord) -> PortResult<bool> {
     let lock = shared.locks.lock(Key::Volume(seen.volume));
     let Ok(_guard) = tokio::time::timeout(LOCK_PATIENCE, lock).await else {
         return Err(PortError::new(ErrorKind::Conflict, "an operation on the volume is under way"));
