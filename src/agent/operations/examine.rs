@@ -31,6 +31,12 @@ pub(super) struct Setup {
     pub(super) initiator_name_file: PathBuf,
     /// `paths.state_dir`
     pub(super) state_dir: PathBuf,
+    /// `rbd.client` is the kernel.
+    pub(super) rbd_in_kernel: bool,
+    /// `iscsi.multipath`: `required` or `off`; `None` where it is preferred.
+    pub(super) wants_multipath: Option<bool>,
+    /// `rbd.conf_file` and `rbd.keyring_file`, where they are set.
+    pub(super) ceph_files: Vec<(&'static str, PathBuf)>,
 }
 
 /// Looks at everything, side by side.
@@ -46,7 +52,12 @@ pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
         *attached.entry(format!("{}/{}", record.protocol, record.device.initiator().as_str())).or_default() += 1;
     }
     let state_dir = shared.setup.state_dir.clone();
+    let ceph_files = shared.setup.ceph_files.iter();
     let agent = AgentFacts {
+        rbd_in_kernel: shared.setup.rbd_in_kernel,
+        wants_multipath: shared.setup.wants_multipath,
+        ceph_files: ceph_files.map(|(key, path)| (*key, path.clone(), doctor::file(path))).collect(),
+        metrics_problem: shared.metrics_problem.get().cloned(),
         initiator: shared.setup.initiator.to_owned(),
         attached,
         libvirt: libvirt.map(|facts| libvirt_facts(shared, facts)).map_err(|error| error.message),

@@ -30,7 +30,7 @@ mod tests;
 pub use agent::{Agent, Parts};
 
 use crate::agent::api::ApiError;
-use crate::agent::config::Settings;
+use crate::agent::config::{Multipath, Settings};
 use crate::agent::journal::{Change, Journal, Task};
 use crate::model::{DiskBus, DiskTuning, ErrorKind};
 use locks::Locks;
@@ -64,6 +64,8 @@ pub(super) struct Shared {
     /// Between looks at the sizes that the service has; `None` looks never.
     watch_interval: Option<Duration>,
     setup: examine::Setup,
+    /// Why the metrics are not served, though they should be.
+    metrics_problem: std::sync::OnceLock<String>,
     /// Failures that were left for another try, since the start.
     retries: AtomicU64,
 }
@@ -92,7 +94,21 @@ impl Shared {
                 initiator: settings.iscsi.initiator.as_str(),
                 initiator_name_file: settings.iscsi.initiator_name_file.clone(),
                 state_dir: settings.paths.state_dir.clone(),
+                rbd_in_kernel: settings.rbd.client == crate::agent::config::RbdClient::Kernel,
+                wants_multipath: match settings.iscsi.multipath {
+                    Multipath::Off => Some(false),
+                    Multipath::Preferred => None,
+                    Multipath::Required => Some(true),
+                },
+                ceph_files: [
+                    ("rbd.conf_file", settings.rbd.conf_file.clone()),
+                    ("rbd.keyring_file", settings.rbd.keyring_file.clone()),
+                ]
+                .into_iter()
+                .filter_map(|(key, path)| Some((key, path?)))
+                .collect(),
             },
+            metrics_problem: std::sync::OnceLock::new(),
             retries: AtomicU64::new(0),
         }
     }

@@ -1,8 +1,8 @@
 //! Operations on a simulated world: failing, losing answers and dying at every single call.
 
 mod abandon;
-mod extend;
 mod afresh;
+mod extend;
 mod multiattach;
 mod world;
 
