@@ -4,7 +4,8 @@ use super::{
     Shared,
     ports::{HypervisorFacts, PortError, PortResult},
 };
-use crate::agent::{api::OperationState, journal::OperationRecord};
+use crate::agent::api::OperationState;
+use crate::agent::journal::OperationRecord;
 use crate::doctor::{
     self,
     facts::{AgentFacts, CloudFacts, Facts, LibvirtFacts},
