@@ -8,6 +8,7 @@
 //! | `discovery` | paths that the service leaves to be asked for |
 //! | `sessions` | what sessions, LUNs and disks there are, by sysfs |
 //! | `connect`, `paths`, `scan` | the way in, over one path or all of them |
+//! | `turn` | whose turn it is with a volume; paths that come late |
 //! | `multipath` | several paths as one map, by multipathd |
 //! | `grow`, `health` | a volume that was extended; a path that was lost |
 //! | `disconnect`, `device` | the way out |
@@ -38,6 +39,7 @@ mod probe;
 mod scan;
 mod sessions;
 mod support;
+mod turn;
 
 use super::{
     ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, own_name::OwnNames, udev::UdevMonitor,
@@ -133,6 +135,7 @@ struct KernelInitiator {
     iface: iface::Iface,
     names: OwnNames,
     locks: NamedLocks,
+    latest: turn::Latest,
     monitor: UdevMonitor,
     multipathd: multipath::daemon::Multipathd,
 }
@@ -155,6 +158,7 @@ impl Iscsi {
                 iface: iface.clone(),
                 names: OwnNames::new(&config.run_dir),
                 locks: NamedLocks::default(),
+                latest: turn::Latest::default(),
                 monitor: UdevMonitor::start().map_err(ConnectorError::system("listen to udev"))?,
                 sysfs: config.sysfs.clone(),
                 multipathd: multipath::daemon::Multipathd::new(iscsi.device_timeout_s),
