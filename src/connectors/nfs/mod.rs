@@ -115,8 +115,7 @@ impl Nfs {
             Ok(_) => Ok(device),
             Err(error) => {
                 // A user of before has it under another guest.
-                if is_new_user
-                    && let Err(error) = self.release(volume, &device.export, &device.mount_point).await {
+                if is_new_user && let Err(error) = self.release(volume, &device.export, &device.mount_point).await {
                     // The first error tells why; whoever called undoes the step again and reports what stays.
                     tracing::warn!(%volume, error = &error as &dyn std::error::Error, "the failed connect could not be unwound");
                 }

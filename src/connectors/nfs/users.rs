@@ -39,9 +39,7 @@ impl Users {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
         };
-        make_folder(&self.folder)
-            .and_then(|()| write())
-            .map_err(NfsError::system(format!("write {}", file.display())))
+        make_folder(&self.folder).and_then(|()| write()).map_err(NfsError::system(format!("write {}", file.display())))
     }
 
     /// Whether the volume is one.
