@@ -31,7 +31,8 @@ use crate::{
     connectors::{ConnectorError, reach},
     model::{BlockDevice, ChapCredentials, DeviceIdentity, IscsiConnection, IscsiPath, ObservedIdentity, VolumeId},
 };
-use std::time::Instant;
+use futures_util::future::join_all;
+use std::{collections::VecDeque, time::Instant};
 use tokio::sync::OwnedMutexGuard;
 
 /// What a connect has changed so far.
@@ -64,9 +65,12 @@ impl KernelInitiator {
         connection: &IscsiConnection,
         expected: Option<&DeviceIdentity>,
     ) -> Result<BlockDevice, ConnectorError> {
+        let _turn = self.lock_volume(volume).await;
+        self.latest.set(volume, None);
         let mut last = None;
         let before = maps::all(&self.sysfs);
-        for path in self.in_order(volume, &connection.paths)? {
+        let mut left = VecDeque::from(self.in_order(volume, &connection.paths)?);
+        while let Some(path) = left.pop_front() {
             match self.connect_path(volume, path, connection.chap.as_ref(), || false).await {
                 Ok(found) if self.is_taken_by_multipath(&found.name).await => {
                     if self.config.multipath == MultipathChoice::Off {
@@ -80,12 +84,39 @@ impl KernelInitiator {
                 Ok(found) => return self.name_disk(volume, found).await,
                 Err(error) if error.is_about_this_path() => {
                     tracing::warn!(%volume, %path, error = &error as &dyn std::error::Error, "this path does not work");
+                    left = self.worth_trying(&error, path, left).await;
                     last.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
             }
         }
         Err(last.unwrap_or_else(|| ConnectorError::BadConnectionInfo { why: "it names no path".to_owned() }))
+    }
+
+    /// Which paths may do better than one that did not work. Each has deadlines of its own, and there may be many.
+    async fn worth_trying<'a>(
+        &self,
+        error: &ConnectorError,
+        tried: &IscsiPath,
+        left: VecDeque<&'a IscsiPath>,
+    ) -> VecDeque<&'a IscsiPath> {
+        match error {
+            // A target shows a LUN to this host, or does not: by whichever portal it is asked.
+            ConnectorError::DeviceMissing { .. } => {
+                left.into_iter().filter(|path| (&path.iqn, path.lun) != (&tried.iqn, tried.lun)).collect()
+            }
+            ConnectorError::PortalUnreachable { .. } => {
+                let answers = join_all(left.iter().map(|path| async {
+                    match self.session(path)? {
+                        Some(_) => Ok(()),
+                        None => self.knock(path).await,
+                    }
+                }))
+                .await;
+                left.into_iter().zip(answers).filter(|(_, answer)| answer.is_ok()).map(|(path, _)| path).collect()
+            }
+            _ => left,
+        }
     }
 
     async fn is_taken_by_multipath(&self, disk: &str) -> bool {
@@ -113,7 +144,7 @@ impl KernelInitiator {
     ) -> Result<FoundDisk, ConnectorError> {
         if self.session(path)?.is_none() {
             // iscsid retries a refused connection until its timeout and then calls it a time-out: ask first, and tell it apart.
-            reach::portal(path, self.config.login_timeout_s).await?;
+            self.knock(path).await?;
         }
         let _turn = self.lock_lun(path).await;
         let mut made = Made::default();
@@ -126,6 +157,11 @@ impl KernelInitiator {
             tracing::warn!(%volume, %path, error = &error as &dyn std::error::Error, "the failed connect could not be unwound");
         }
         result
+    }
+
+    /// Whether the path's portal accepts connections. By another transport than TCP only the login itself tells.
+    pub(super) async fn knock(&self, path: &IscsiPath) -> Result<(), ConnectorError> {
+        if self.iface.is_tcp() { reach::portal(path, self.config.login_timeout_s).await.map(drop) } else { Ok(()) }
     }
 
     /// The turn on one LUN at one portal: its device and its claim. It is taken before that on the session.
@@ -144,15 +180,15 @@ impl KernelInitiator {
         self.names.unclaim(volume, path).map_err(ConnectorError::system("remove the claim of the LUN"))
     }
 
-    /// Takes back disks that this connect has brought, and their map if all of it is of them. What stays is logged: the first error
-    /// tells why, and whoever called undoes the step again.
+    /// Takes back disks that this connect has brought, and their map if all of it is of them. The volume's own name is another
+    /// connect's by now, or none: it is left, with the map that it leads to (`release`, `dismantle`). What stays is logged: the first
+    /// error tells why, and whoever called undoes the step again.
     pub(super) async fn unwind_found(&self, volume: VolumeId, found: &[FoundDisk]) {
         let paths: Vec<IscsiPath> = found.iter().filter(|found| found.is_new).map(|found| found.path.clone()).collect();
         let is_whole = paths.len() == found.len();
         let undone = async {
             if is_whole {
                 self.dismantle(volume, &paths, None, None, Reason::Unwind).await?;
-                self.names.remove_link(volume).map_err(ConnectorError::system("remove the volume's own link"))?;
             }
             for path in &paths {
                 let _turn = self.lock_lun(path).await;

@@ -12,16 +12,19 @@
 
 use super::{
     KernelInitiator, device, login,
-    multipath::maps::{self, Map},
+    multipath::{
+        maps::{self, Map},
+        members::Member,
+    },
     node_record::Owner,
     scan, sessions,
     sessions::Session,
 };
 use crate::{
-    connectors::{ConnectorError, Disconnected, reach},
+    connectors::{ConnectorError, Disconnected},
     model::{DeviceIdentity, IscsiPath, VolumeId},
 };
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
 /// Why a volume is taken off the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +49,16 @@ impl KernelInitiator {
         expected: Option<&DeviceIdentity>,
         reason: Reason,
     ) -> Result<Disconnected, ConnectorError> {
+        let _turn = self.lock_volume(volume).await;
+        self.latest.set(volume, None);
+        let paths = &self.with_claimed(volume, paths)?;
         for path in paths {
             // A connect may have left a slow login to its own end: what it brings must be seen here.
             drop(self.lock_lun(path).await);
         }
+        let is_flushed = wwid.is_some_and(|wwid| self.was_flushed(volume, wwid));
         let was_mapped = self.dismantle(volume, paths, wwid, expected, reason).await?;
-        let reason = if was_mapped && reason == Reason::Detach { Reason::Flushed } else { reason };
+        let reason = if (was_mapped || is_flushed) && reason == Reason::Detach { Reason::Flushed } else { reason };
         let released = join_all(paths.iter().map(|path| async move {
             let _turn = self.lock_lun(path).await;
             self.release(volume, path, expected, reason).await
@@ -68,6 +75,23 @@ impl KernelInitiator {
             outcome = Disconnected::Changed;
         }
         Ok(outcome)
+    }
+
+    /// Whether an earlier disconnect has flushed the journalled map and got as far as to remove it: its own name goes in between.
+    fn was_flushed(&self, volume: VolumeId, wwid: &str) -> bool {
+        self.names.linked(volume).is_none() && maps::find(&self.sysfs, wwid).is_none()
+    }
+
+    /// The paths, and those that were claimed for the volume and are written down nowhere else, such as one that a repair brought.
+    fn with_claimed(&self, volume: VolumeId, paths: &[IscsiPath]) -> Result<Vec<IscsiPath>, ConnectorError> {
+        let claims = self.names.claims(volume).map_err(ConnectorError::system("read the claims of the volume"))?;
+        let mut all = paths.to_vec();
+        for path in claims.iter().filter_map(|claim| IscsiPath::parse(claim)) {
+            if !all.contains(&path) {
+                all.push(path);
+            }
+        }
+        Ok(all)
     }
 
     /// Takes the maps over the volume's disks off the host. Whether there was one.
@@ -88,15 +112,20 @@ impl KernelInitiator {
         }
         let mut was_mapped = false;
         for map in maps {
-            let held = map.disks();
+            // The name is given last of all: a map that has it was a connect's that came to its end, and may be under a guest.
+            if reason == Reason::Unwind && self.names.linked(volume).as_ref() == Some(&map.kernel_name) {
+                continue;
+            }
+            let held = Member::of(&self.sysfs, &map);
             match expected {
                 Some(expected) => self.must_be_of(volume, &map, expected)?,
                 // Without a proof, a map that holds anything else is left to whoever it is of; only our disks leave it.
-                None if held.iter().any(|disk| !disks.contains(disk)) => continue,
+                None if held.iter().any(|disk| !disks.contains(&disk.name)) => continue,
                 None => {}
             }
             self.must_be_free(&map)?;
             if reason == Reason::Detach {
+                self.refuse_changed_luns(volume, paths, expected).await?;
                 self.flush_map(volume, &map).await?;
             }
             if reason != Reason::Unwind {
@@ -105,7 +134,7 @@ impl KernelInitiator {
             }
             self.remove_map(&map).await?;
             was_mapped = true;
-            self.forget_disks(&held, &disks).await?;
+            self.forget_disks(&held, &disks, expected).await?;
         }
         Ok(was_mapped)
     }
@@ -149,18 +178,47 @@ impl KernelInitiator {
 
     /// Keeps multipathd from making the map again of disks that are about to go, and takes away those that were in it by paths
     /// nobody journalled, such as a portal that was named once: they were proved to be the volume too.
-    async fn forget_disks(&self, held: &[String], own: &[String]) -> Result<(), ConnectorError> {
-        for disk in held {
+    async fn forget_disks(
+        &self,
+        held: &[Member],
+        own: &[String],
+        expected: Option<&DeviceIdentity>,
+    ) -> Result<(), ConnectorError> {
+        let others: Vec<&Member> = held.iter().filter(|disk| !own.contains(&disk.name)).collect();
+        // A disk that never got into the map is one of its WWID too.
+        for disk in own.iter().chain(others.iter().map(|disk| &disk.name)) {
             if let Err(error) = self.multipathd.remove_path(disk).await {
                 tracing::debug!(disk, %error, "multipathd was not told that the disk goes");
             }
-            if !own.contains(disk) {
-                let unit = self.sysfs.join("block").join(disk).join("device");
-                let what = format!("deleting {disk}");
-                device::with_deadline(what, self.config.device_timeout_s, move || device::delete(&unit)).await?;
+        }
+        for disk in others {
+            // The flush and the map's removal have taken their time: a name of before may be anything by now.
+            if !disk.is_still(expected) {
+                tracing::warn!(disk = disk.name, "a disk that was in the map is another one by now, or in use: it is left");
+                continue;
             }
+            let unit = disk.unit.clone();
+            let what = format!("deleting {}", disk.name);
+            device::with_deadline(what, self.config.device_timeout_s, move || device::delete(&unit)).await?;
         }
         Ok(())
+    }
+
+    /// As [`Self::refuse_changed_lun`], of every path side by side: what is written to a map goes over any of them.
+    async fn refuse_changed_luns(
+        &self,
+        volume: VolumeId,
+        paths: &[IscsiPath],
+        expected: Option<&DeviceIdentity>,
+    ) -> Result<(), ConnectorError> {
+        try_join_all(paths.iter().map(|path| async move {
+            match self.session(path)? {
+                Some(session) => self.refuse_changed_lun(volume, path, &session, expected, Reason::Detach).await,
+                None => Ok(()),
+            }
+        }))
+        .await
+        .map(drop)
     }
 
     /// Releases what the volume has on one path; the turn on its LUN is held.
@@ -193,7 +251,7 @@ impl KernelInitiator {
     /// A record without a session, after a crash: iscsid may still be at the login it was asked for, and a session that
     /// appears after its record was removed would stay for ever. iscsid logs in to one target once, so asking again tells how it ended.
     async fn finish_login(&self, path: &IscsiPath) -> Result<Option<Session>, ConnectorError> {
-        if reach::portal(path, self.config.login_timeout_s).await.is_err() {
+        if self.knock(path).await.is_err() {
             return Ok(None);
         }
         match login::login(path, self.config.login_timeout_s).await {
@@ -252,7 +310,10 @@ impl KernelInitiator {
         }
         // The claim goes on saying whose the device is until it is gone.
         self.names.claim(volume, path).map_err(ConnectorError::system("write the claim of the LUN"))?;
-        self.names.remove_link(volume).map_err(ConnectorError::system("remove the volume's own link"))?;
+        // A path that is taken back keeps the name of a volume that is there over others.
+        if reason != Reason::Unwind || disk.as_deref().and_then(device::kernel_name) == self.names.linked(volume).as_deref() {
+            self.names.remove_link(volume).map_err(ConnectorError::system("remove the volume's own link"))?;
+        }
         let mut events = self.monitor.subscribe();
         let folder = session.lun_folder(path.lun);
         device::with_deadline(format!("deleting SCSI device {address}"), limit_s, move || device::delete(&folder)).await?;

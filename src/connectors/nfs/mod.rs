@@ -44,11 +44,11 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use systemd::Bus;
 use tokio::{
     sync::OwnedMutexGuard,
     time::{Instant, timeout},
 };
-use systemd::Bus;
 use users::Users;
 use uuid::Uuid;
 
@@ -115,8 +115,9 @@ impl Nfs {
             export: connection.export.clone(),
             mount_point,
         };
+        let mut is_new_user = false;
         let result = async {
-            self.mount(volume, &device, &options).await?;
+            self.mount(volume, &device, &options, &mut is_new_user).await?;
             // After the lock: a look at a server that died must not hold up those who want nothing but to go.
             self.look(&device).await
         }
@@ -124,7 +125,8 @@ impl Nfs {
         match result {
             Ok(_) => Ok(device),
             Err(error) => {
-                if let Err(error) = self.release(volume, &device.export, &device.mount_point).await {
+                // A user of before has it under another guest.
+                if is_new_user && let Err(error) = self.release(volume, &device.export, &device.mount_point).await {
                     // The first error tells why; whoever called undoes the step again and reports what stays.
                     tracing::warn!(%volume, error = &error as &dyn std::error::Error, "the failed connect could not be unwound");
                 }
@@ -214,11 +216,17 @@ impl Nfs {
         }
     }
 
-    async fn mount(&self, volume: VolumeId, device: &FileDevice, options: &str) -> Result<(), NfsError> {
+    async fn mount(
+        &self,
+        volume: VolumeId,
+        device: &FileDevice,
+        options: &str,
+        is_new_user: &mut bool,
+    ) -> Result<(), NfsError> {
         let begun = Instant::now();
         let FileDevice { export, mount_point, .. } = device;
         let _guard = self.lock(export, mount_point, self.limit()).await?;
-        self.users(mount_point).add(volume)?;
+        *is_new_user = self.users(mount_point).add(volume)?;
         if is_mounted(export, mount_point)? {
             return Ok(());
         }
