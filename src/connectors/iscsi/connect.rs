@@ -269,7 +269,9 @@ impl KernelInitiator {
             let _guard = self.locks.lock(&path.iqn).await;
             self.records.write(path, chap).map_err(ConnectorError::system(format!("write the node record of {path}")))?;
         }
-        login::login(path, self.config.login_timeout_s).await?;
+        if let Err(error) = login::login(path, self.config.login_timeout_s).await {
+            return Err(self.told_better(path, chap, error).await);
+        }
         self.session(path)?.ok_or_else(|| ConnectorError::SessionDown { path: path.clone(), state: "missing".to_owned() })
     }
 

@@ -8,7 +8,7 @@
 use super::{KernelInitiator, device, disconnect::Reason, probe, sessions::Session};
 use crate::{
     connectors::ConnectorError,
-    model::{ChapCredentials, DeviceIdentity, GIB, IscsiPath, ObservedIdentity, VolumeId},
+    model::{ChapCredentials, DeviceIdentity, ErrorKind, GIB, IscsiPath, ObservedIdentity, VolumeId},
 };
 
 /// How long a target may take to answer where its answer only adds to what is known, seconds.
@@ -35,6 +35,23 @@ impl KernelInitiator {
             target_chap: self.records.accounts().of_target(&path.iqn),
         };
         probe::identify(path, login, timeout_s).await.map_err(|source| ConnectorError::Probe { path: path.clone(), source })
+    }
+
+    /// Why a login failed: `iscsiadm` has one code for a target that does not prove itself and for much else, so where it says no more
+    /// than that it failed, the target is asked.
+    pub(super) async fn told_better(
+        &self,
+        path: &IscsiPath,
+        chap: Option<&ChapCredentials>,
+        error: ConnectorError,
+    ) -> ConnectorError {
+        if !matches!(error, ConnectorError::Iscsiadm { .. }) {
+            return error;
+        }
+        match self.ask_target(path, chap, SHORT_S).await {
+            Err(better) if better.kind() == ErrorKind::AuthenticationFailed => better,
+            _ => error,
+        }
     }
 
     /// Identity by the target, size by the kernel, which is what a guest gets; an error where the two are not of one LUN. `None`
