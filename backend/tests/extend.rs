@@ -35,7 +35,7 @@ async fn a_volume_at_rest_grows_and_what_makes_no_sense_is_refused() {
         );
         service.post(&action(&volume), to(size)).await.is_error(400, "badRequest", &words);
     }
-    let missing = "Invalid input for field/attribute os-extend. 'new_size' is a required property";
+    let missing = "Invalid input for field/attribute new_size. 'new_size' is a required property";
     service.post(&action(&volume), json!({ "os-extend": {} })).await.is_error(400, "badRequest", missing);
     let unknown = service.post(&action(&volume), json!({ "os-migrate": {} })).await;
     unknown.is_error(400, "badRequest", "There is no such action: os-migrate");
