@@ -21,7 +21,7 @@ $(2); \
 echo "== $(1): $$((SECONDS - started)) s"
 endef
 
-.PHONY: all build release test test-unit test-host test-node test-openstack demo demo-node bench bench-connect fuzz lint deny doc \
+.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-connect fuzz lint deny doc \
 	install install-programs install-system install-docs clean clean-rig help \
 	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side
 # Cargo uses all processors by itself, and what comes first below is to come first.
@@ -63,12 +63,16 @@ deny: ## licences, bans and sources of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then echo '== deny'; $(CARGO) deny check licenses bans sources; \
 	else echo '== deny: NOT CHECKED, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
 
-test: need-root dependencies-node build lint deny ## all tests: unit, host, OpenStack, node
-	@$(MAKE) --no-print-directory test-unit test-host test-openstack test-node
+test: need-root dependencies-node build lint deny ## all tests: unit, clients, host, OpenStack, node
+	@$(MAKE) --no-print-directory test-unit test-clients test-host test-openstack test-node
 
 test-unit: need-root dependencies-run build ## tests that need no rig
 	$(call stage,unit and integration tests,$(CARGO) test --locked --lib --bins --test imports --test dbus; \
-	$(CARGO) test --locked --package bowline-backend)
+	$(CARGO) test --locked --package bowline-backend; \
+	BOWLINE_TEST_DATABASE=postgres $(CARGO) test --locked --package bowline-backend --tests)
+
+test-clients: need-root dependencies-run build ## the stock clients, from PyPI, against the volume service
+	$(call stage,stock clients,backend/tests/clients/run $(TARGET)/debug/bowline-backend)
 
 test-host: need-root dependencies-node build ## tests on this machine's libvirtd and QEMU, isolated
 	$(call stage,host tests,$(CARGO) test --locked --test host -- --test-threads=$(TEST_THREADS))

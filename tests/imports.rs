@@ -41,7 +41,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 ];
 
 /// A crate, and the folders its types may be named in.
-const OWNERS: [(&str, &[&str]); 11] = [
+const OWNERS: [(&str, &[&str]); 12] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
     ("reqwest", &["src/openstack", "backend/tests", "backend/src/testing"]),
     ("prometheus_client", &["src/agent/metrics"]),
@@ -51,6 +51,7 @@ const OWNERS: [(&str, &[&str]); 11] = [
     ("udev", &["src/connectors"]),
     ("redb", &["src/agent/journal"]),
     ("axum", &["backend/src/api"]),
+    ("lapin", &["backend/src/bus"]),
     ("sqlx", &["backend/src/store"]),
     ("bowline_backend", &["backend/src/main.rs", "backend/tests"]),
 ];

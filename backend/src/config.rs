@@ -1,5 +1,7 @@
 //! What the service is told: a TOML file, every key with a default, unknown keys refused.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -13,12 +15,101 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where everything is kept.
     pub state_dir: PathBuf,
-    /// The one volume type's name.
+    /// What this machine is called among the volume hosts; the kernel's host name where it is empty.
+    pub host: String,
+    /// The default volume type's name.
     pub volume_type: String,
-    /// The one availability zone's name.
+    /// The availability zone of this machine's volumes, and of volumes that ask for none.
     pub availability_zone: String,
+    /// Where what is known is kept.
+    pub database: Database,
+    /// How the roles reach each other.
+    pub bus: BusConfig,
+    /// How much a project may have, by resource (`volumes`, `gigabytes`, `snapshots` …); -1 is without limit.
+    pub quota: BTreeMap<String, i64>,
+    /// Where volumes are kept, by name. Without one, sparse files in the state directory, under the name `files`.
+    pub backends: BTreeMap<String, Backend>,
     /// Who shows volumes to hosts.
     pub targets: Targets,
+}
+
+/// The `[database]` table.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// `postgres://user:password@host/database`; a file in the state directory where it is empty.
+    pub url: String,
+}
+
+/// The URL may hold a password.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("is_server", &!self.url.is_empty()).finish()
+    }
+}
+
+/// The `[bus]` table.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BusConfig {
+    /// `amqp://user:password@host:port/vhost`; within the process where it is empty.
+    pub url: String,
+    /// How long a broker that is not there yet is waited for at the start.
+    pub connect_timeout_s: u64,
+}
+
+impl Default for BusConfig {
+    fn default() -> Self {
+        Self { url: String::new(), connect_timeout_s: 60 }
+    }
+}
+
+/// The URL may hold a password.
+impl fmt::Debug for BusConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BusConfig")
+            .field("is_broker", &!self.url.is_empty())
+            .field("connect_timeout_s", &self.connect_timeout_s)
+            .finish()
+    }
+}
+
+/// Which storage driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverKind {
+    /// Sparse files.
+    #[default]
+    Files,
+}
+
+/// A `[backends.NAME]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backend {
+    /// Which storage driver.
+    pub driver: DriverKind,
+    /// Where the files driver keeps its files; `STATE_DIR/volumes` for the first backend that does not say.
+    pub directory: Option<PathBuf>,
+    /// What types ask for as `volume_backend_name`; the table's name where it is empty.
+    pub backend_name: String,
+    /// How many times its size may be promised.
+    pub max_over_subscription_ratio: f64,
+    /// So much of it, in percent, is not given out.
+    pub reserved_percentage: u32,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self {
+            driver: DriverKind::default(),
+            directory: None,
+            backend_name: String::new(),
+            // The field's default.
+            max_over_subscription_ratio: 20.0,
+            reserved_percentage: 0,
+        }
+    }
 }
 
 /// The `[targets]` table.
@@ -50,8 +141,13 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8776)),
             state_dir: PathBuf::from("/var/lib/bowline-backend"),
+            host: String::new(),
             volume_type: "files".into(),
             availability_zone: "nova".into(),
+            database: Database::default(),
+            bus: BusConfig::default(),
+            quota: BTreeMap::new(),
+            backends: BTreeMap::new(),
             targets: Targets::default(),
         }
     }
@@ -124,7 +220,45 @@ impl Config {
         if self.volume_type.is_empty() {
             return wrong("volume_type", "must not be empty");
         }
+        let separators = ['@', '#', '/'];
+        if self.host.contains(separators) || self.backends.keys().any(|name| name.is_empty() || name.contains(separators)) {
+            return wrong("host and backends", "must have names without @, # and /, which separate them");
+        }
+        if self.backends.values().any(|backend| backend.directory.as_ref().is_some_and(|path| !path.is_absolute())) {
+            return wrong("backends.*.directory", "must be an absolute path, for tgtd is told paths in it");
+        }
+        if self.backends.values().filter(|backend| backend.directory.is_none()).count() > 1 {
+            return wrong("backends.*.directory", "must be said for all backends but one, or they would share a directory");
+        }
+        if !self.bus.url.is_empty() && self.database.url.is_empty() {
+            return wrong("bus.url", "needs database.url as well: a broker is for several processes, a file for one");
+        }
         Ok(())
+    }
+
+    /// The backends of this machine, by name, with what they leave out filled in.
+    pub fn all_backends(&self) -> BTreeMap<String, Backend> {
+        let mut backends = self.backends.clone();
+        if backends.is_empty() {
+            backends.insert("files".to_owned(), Backend::default());
+        }
+        for (name, backend) in &mut backends {
+            if backend.backend_name.is_empty() {
+                backend.backend_name.clone_from(name);
+            }
+        }
+        backends
+    }
+
+    /// What this machine is called among the volume hosts.
+    pub fn host_name(&self) -> String {
+        if !self.host.is_empty() {
+            return self.host.clone();
+        }
+        match std::fs::read_to_string("/proc/sys/kernel/hostname") {
+            Ok(name) => name.trim().to_owned(),
+            Err(_) => "localhost".into(),
+        }
     }
 }
 

@@ -1,17 +1,29 @@
 //! Bowline's volume service: Cinder's v3 API over sparse files shown by iSCSI, in one process with no other server.
 //!
 //! ```text
-//! api/      HTTP in Cinder's words ──▶ volume/   the manager: what is accepted becomes true
-//!                                        ├──▶ store/    SQLite, the truth
-//! domain/   states and rules, pure       ├──▶ drivers/  who keeps the bytes
-//!                                        └──▶ targets/  who shows them to hosts
-//! config.rs, state_dir.rs, server.rs     what it is told, where it lives, how it runs
+//! api/         HTTP in Cinder's words: thin handlers, each asks the policy first
+//! auth/        who asks, and what they may do
+//! accept/      recorded with the operation that will do it, sent, waited for
+//! bus/         tells workers what is theirs: in the process, or RabbitMQ
+//! operations/  carrying operations out, whichever role they belong to
+//! scheduler/   where a volume is put
+//! volume/      the volume host: what was accepted becomes true
+//! drivers/     who keeps the bytes
+//! targets/     who shows them to hosts
+//! store/       the truth: SQLite, or PostgreSQL
+//! domain/      states and rules, pure
+//! config.rs, state_dir.rs, server.rs   what it is told, where it lives, how its roles run
 //! ```
 
+pub mod accept;
 pub mod api;
+pub mod auth;
+pub mod bus;
 pub mod config;
 pub mod domain;
 pub mod drivers;
+pub mod operations;
+pub mod scheduler;
 pub mod secret;
 pub mod server;
 pub mod state_dir;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use bowline_backend::config::Config;
-use bowline_backend::server::Server;
-use clap::{Parser, Subcommand};
+use bowline_backend::server::{RoleSet, Server};
+use clap::{Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
@@ -23,29 +23,50 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the service until SIGTERM or SIGINT.
+    /// Run the whole service until SIGTERM or SIGINT.
     ///
     /// At the first start it makes a token in STATE_DIR/token and a STATE_DIR/clouds.yaml for stock clients:
     /// OS_CLIENT_CONFIG_FILE=STATE_DIR/clouds.yaml openstack --os-cloud bowline volume list
-    Serve {
-        /// Configuration file (TOML). Without it everything has its default.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Where everything is kept [default: /var/lib/bowline-backend].
-        #[arg(long, value_name = "DIR")]
-        state_dir: Option<PathBuf>,
-        /// Where to listen for HTTP [default: 127.0.0.1:8776].
-        #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: Option<SocketAddr>,
-    },
+    Serve(Options),
+    /// Answer clients, and nothing else: the other roles run elsewhere, over the same [database] and [bus].
+    Api(Options),
+    /// Find places for volumes, and nothing else.
+    Scheduler(Options),
+    /// Keep volumes on this machine, and nothing else.
+    Volume(Options),
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// Configuration file (TOML). Without it everything has its default.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where everything is kept [default: /var/lib/bowline-backend].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where to listen for HTTP [default: 127.0.0.1:8776].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+impl Command {
+    fn roles(self) -> (RoleSet, Options) {
+        let none = RoleSet { api: false, scheduler: false, volume: false };
+        match self {
+            Self::Serve(options) => (RoleSet::ALL, options),
+            Self::Api(options) => (RoleSet { api: true, ..none }, options),
+            Self::Scheduler(options) => (RoleSet { scheduler: true, ..none }, options),
+            Self::Volume(options) => (RoleSet { volume: true, ..none }, options),
+        }
+    }
 }
 
 fn main() -> ExitCode {
-    let Command::Serve { config, state_dir, listen } = Cli::parse().command;
+    let (roles, options) = Cli::parse().command.roles();
     let filter = EnvFilter::try_from_env("BOWLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
     raise_file_limit();
-    match run(config, state_dir, listen) {
+    match run(roles, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bowline-backend: {error:#}");
@@ -68,7 +89,7 @@ fn raise_file_limit() {
     }
 }
 
-fn run(config: Option<PathBuf>, state_dir: Option<PathBuf>, listen: Option<SocketAddr>) -> anyhow::Result<()> {
+fn run(roles: RoleSet, Options { config, state_dir, listen }: Options) -> anyhow::Result<()> {
     let mut config = config.map(|path| Config::read(&path)).transpose()?.unwrap_or_default();
     if let Some(state_dir) = state_dir {
         config.state_dir = std::path::absolute(&state_dir).with_context(|| state_dir.display().to_string())?;
@@ -86,7 +107,7 @@ fn run(config: Option<PathBuf>, state_dir: Option<PathBuf>, listen: Option<Socke
             }
         });
         let server = tokio::select! {
-            server = Server::open(&config) => server?,
+            server = Server::open(&config, roles) => server?,
             () = &mut stop => return Ok(()),
         };
         Ok(server.run(stop).await?)

@@ -1,4 +1,11 @@
-//! The service as a whole: everything opened, in order, run until it is told to stop, closed in reverse.
+//! The service's processes: which roles one has, everything opened, in order, run until it is told to stop, closed in reverse.
+//!
+//! ```text
+//! bowline-backend serve       api + scheduler + volume, over a file and a bus within the process
+//! bowline-backend api         ┐
+//! bowline-backend scheduler   ├ apart, over PostgreSQL and RabbitMQ
+//! bowline-backend volume      ┘
+//! ```
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -7,19 +14,52 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
+use uuid::Uuid;
 
-use crate::api::{Service, Shared, TokenDigest};
+use crate::accept::Accept;
+use crate::api::{Service, Shared};
+use crate::auth::LocalTokens;
+use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
 use crate::config::{Config, ConfigError};
-use crate::drivers::FilesDriver;
+use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
+use crate::drivers;
+use crate::operations::{Relay, Runner, Work};
+use crate::scheduler::Scheduler;
 use crate::state_dir::{StateDir, StateDirError};
-use crate::store::{Store, StoreError};
+use crate::store::{ServiceIdentity, Store, StoreError};
 use crate::targets::TargetError;
 use crate::targets::tgt::{Daemon, ManagedTgtd, TgtError, TgtTarget};
-use crate::volume::{Backends, Manager, ManagerError};
+use crate::volume::{HostParts, VolumeError, VolumeHost, chain};
 
 /// How long clients may take to hear their answers once the service is told to stop.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// So many operations at once on a volume host: they wait for the disk, and more would only wait there.
+const VOLUME_AT_ONCE: u16 = 8;
+
+/// A choice is one transaction, so more at once would wait for each other.
+const SCHEDULER_AT_ONCE: u16 = 2;
+
+/// Between a scheduler's signs of life.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Which roles a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleSet {
+    /// Answers clients.
+    pub api: bool,
+    /// Finds places.
+    pub scheduler: bool,
+    /// Keeps volumes.
+    pub volume: bool,
+}
+
+impl RoleSet {
+    /// Everything in one process.
+    pub const ALL: Self = Self { api: true, scheduler: true, volume: true };
+}
 
 /// The service cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +81,10 @@ pub enum ServerError {
     Portal(TargetError),
     /// What was shown to hosts, or left unfinished, could not be taken up.
     #[error("cannot restore what was there before")]
-    Restore(#[source] ManagerError),
+    Restore(#[source] VolumeError),
+    /// The roles cannot reach each other.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The address to listen on.
     #[error("cannot listen on {listen}")]
     Listen {
@@ -55,98 +98,259 @@ pub enum ServerError {
     Serve(#[source] std::io::Error),
 }
 
-/// The service, ready to answer.
+/// A process of the service, ready.
 pub struct Server {
-    listener: TcpListener,
-    service: Service,
-    manager: Manager,
-    daemon: Arc<TgtTarget>,
+    api: Option<Api>,
+    host: Option<(VolumeHost, Arc<TgtTarget>)>,
     store: Store,
-    address: SocketAddr,
+    /// Set to true when no more operations are to be taken.
+    stopping: watch::Sender<bool>,
+    /// A clone is held by each piece of work.
+    work: mpsc::Sender<()>,
+    running: mpsc::Receiver<()>,
     _state_dir: StateDir,
+}
+
+struct Api {
+    listener: TcpListener,
+    address: SocketAddr,
+    service: Service,
+}
+
+/// What all roles of a process share.
+struct Common<'a> {
+    config: &'a Config,
+    state_dir: &'a StateDir,
+    store: &'a Store,
+    bus: &'a Arc<dyn Bus>,
+    /// Under which name this process claims operations.
+    owner: String,
+    stopping: watch::Receiver<bool>,
+    work: &'a mpsc::Sender<()>,
 }
 
 impl Server {
     /// Opens everything. When this returns, hosts can reach what they could before, and the address listens.
-    pub async fn open(config: &Config) -> Result<Self, ServerError> {
+    pub async fn open(config: &Config, roles: RoleSet) -> Result<Self, ServerError> {
         config.check()?;
+        if roles != RoleSet::ALL && config.bus.url.is_empty() {
+            let problem = "must name a broker where the roles are apart; `bowline-backend serve` runs them together without";
+            return Err(ConfigError::Value { key: "bus.url", problem }.into());
+        }
         let state_dir = StateDir::open(&config.state_dir)?;
-        let token = state_dir.token()?;
-        let listen_failed = |source| ServerError::Listen { listen: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
-        let address = listener.local_addr().map_err(listen_failed)?;
-        state_dir.write_clouds_yaml(address, &token)?;
-        let store = Store::open(&state_dir.database()).await?;
+        let listener = if roles.api { Some(listen(config).await?) } else { None };
+        let store = open_store(config, &state_dir).await?;
         let identity = store.service_identity().await?;
-
-        let tgt = &config.targets.tgt;
-        let daemon = if tgt.manage {
-            Daemon::start(ManagedTgtd { program: tgt.program.clone(), directory: state_dir.run() }).await
+        store.ensure_default_project(&identity).await?;
+        store.ensure_default_type(&identity.type_id, &config.volume_type).await?;
+        let bus: Arc<dyn Bus> = if config.bus.url.is_empty() {
+            Arc::new(LocalBus::default())
         } else {
-            Daemon::adopt(tgt.control_socket.clone()).await
+            Arc::new(RabbitBus::connect(&config.bus.url, Duration::from_secs(config.bus.connect_timeout_s)).await?)
         };
-        let portals = [&tgt.portal].into_iter().chain(&tgt.extra_portals).map(ToString::to_string).collect();
-        let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals));
-        let driver = Arc::new(FilesDriver::new(state_dir.volumes()));
-        let backends = Backends { driver, target: daemon.clone() };
-        let manager = match Manager::start(store.clone(), backends).await {
-            Ok(manager) => manager,
-            Err(error) => {
-                daemon.stop().await;
-                return Err(match error {
-                    ManagerError::Target(error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. })) => {
-                        ServerError::Portal(error)
-                    }
-                    other => ServerError::Restore(other),
-                });
+        let (stopping, stopped) = watch::channel(false);
+        let (work, running) = mpsc::channel(1);
+        let owner = format!("{}:{}", config.host_name(), Uuid::new_v4());
+        let common = Common { config, state_dir: &state_dir, store: &store, bus: &bus, owner, stopping: stopped, work: &work };
+
+        let api = match listener {
+            Some((listener, address)) => Some(open_api(&common, &identity, listener, address)?),
+            None => None,
+        };
+        let host = if roles.volume { Some(open_host(&common).await?) } else { None };
+        if roles.scheduler {
+            let name = config.host_name();
+            store.heartbeat("cinder-scheduler", &name, &config.availability_zone, &[]).await?;
+            let zone = config.availability_zone.clone();
+            tokio::spawn(keep_scheduler_alive(store.clone(), name, zone, common.stopping.clone()));
+            common.run(SCHEDULER_QUEUE, Arc::new(Scheduler::new(store.clone())), SCHEDULER_AT_ONCE).await?;
+        }
+        if let Some((host, _)) = &host {
+            for backend in host.backends() {
+                common.run(&volume_queue(backend), Arc::new(host.clone()), VOLUME_AT_ONCE).await?;
             }
-        };
-        let service = Service::new(Shared {
-            manager: manager.clone(),
-            identity,
-            token: TokenDigest::of(&token),
-            volume_type: config.volume_type.clone(),
-            availability_zone: config.availability_zone.clone(),
-            host: format!("{}@{type_}#{type_}", host_name(), type_ = config.volume_type),
-        });
-        Ok(Self { listener, service, manager, daemon, store, address, _state_dir: state_dir })
+        }
+        let relay = Relay::new(store.clone(), bus.clone(), common.owner.clone());
+        relay.send_all().await?;
+        tokio::spawn(relay.run(common.stopping.clone()));
+        Ok(Self { api, host, store, stopping, work, running, _state_dir: state_dir })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens, where it does.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(|api| api.address)
     }
 
-    /// Answers until `stop`, then finishes what was begun.
+    /// Answers and works until `stop`, then finishes what was begun.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServerError> {
-        info!("ready: volumes at http://{}/v3, iSCSI at {}", self.address, self.manager.portals().join(", "));
-        notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on {}", self.address))]);
-        let watchdog = tokio::spawn(feed_watchdog(self.store.clone()));
-        let (stopping, stopped) = tokio::sync::oneshot::channel();
+        let Self { api, host, store, stopping, work, mut running, _state_dir } = self;
+        info!("{}", ready_line(api.as_ref().map(|api| api.address), host.as_ref().map(|(host, _)| host.portals())));
+        let status = match &api {
+            Some(api) => format!("Listening on {}", api.address),
+            None => "Working".to_owned(),
+        };
+        notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        let watchdog = tokio::spawn(feed_watchdog(store.clone()));
         let stop = async {
             stop.await;
             info!("stopping");
             notify(&[NotifyState::Stopping]);
-            // The receiver is gone only when serving failed already.
-            let _ = stopping.send(());
         };
-        let served = tokio::select! {
-            served = self.service.serve(self.listener, stop) => served,
-            () = async {
-                if stopped.await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-                tokio::time::sleep(ANSWERS_WITHIN).await;
-            } => {
-                warn!("some clients did not take their answers in time");
+        let served = match api {
+            Some(api) => serve(api, stop).await,
+            None => {
+                stop.await;
                 Ok(())
             }
         };
         watchdog.abort();
-        self.manager.stop().await;
-        self.daemon.stop().await;
-        self.store.close().await;
-        served.map_err(ServerError::Serve)
+        // Requests that wait for operations have been answered by now.
+        let _ = stopping.send(true);
+        drop(work);
+        // Nothing is ever sent: this ends when the last piece of work drops its sender.
+        while running.recv().await.is_some() {}
+        if let Some((_, daemon)) = host {
+            daemon.stop().await;
+        }
+        store.close().await;
+        served
+    }
+}
+
+impl Common<'_> {
+    /// Starts a worker on a queue.
+    async fn run(&self, queue: &str, work: Arc<dyn Work>, at_once: u16) -> Result<(), BusError> {
+        let (bus, stopping, guard) = (self.bus.clone(), self.stopping.clone(), self.work.clone());
+        Runner::new(queue.to_owned(), work, bus, at_once, stopping, guard).start().await
+    }
+}
+
+async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Listen { listen: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+async fn open_store(config: &Config, state_dir: &StateDir) -> Result<Store, StoreError> {
+    if config.database.url.is_empty() {
+        Store::open(&state_dir.database()).await
+    } else {
+        Store::connect(&config.database.url).await
+    }
+}
+
+fn open_api(
+    common: &Common<'_>,
+    identity: &ServiceIdentity,
+    listener: TcpListener,
+    address: SocketAddr,
+) -> Result<Api, ServerError> {
+    let token = common.state_dir.token()?;
+    common.state_dir.write_clouds_yaml(address, &token)?;
+    let store = common.store.clone();
+    let service = Service::new(Shared {
+        accept: Accept::new(store.clone(), common.bus.clone(), common.config.quota.clone()),
+        tokens: Arc::new(LocalTokens::new(store.clone(), &token, &identity.user_id, &identity.project_id)),
+        store,
+        identity: identity.clone(),
+        availability_zone: common.config.availability_zone.clone(),
+    });
+    Ok(Api { listener, address, service })
+}
+
+async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), ServerError> {
+    let config = common.config;
+    let tgt = &config.targets.tgt;
+    let daemon = if tgt.manage {
+        Daemon::start(ManagedTgtd { program: tgt.program.clone(), directory: common.state_dir.run() }).await
+    } else {
+        Daemon::adopt(tgt.control_socket.clone()).await
+    };
+    let portals = [&tgt.portal].into_iter().chain(&tgt.extra_portals).map(ToString::to_string).collect();
+    let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals));
+    match start_host(common, daemon.clone()).await {
+        Ok(host) => Ok((host, daemon)),
+        Err(error) => {
+            daemon.stop().await;
+            Err(match error {
+                VolumeError::Target(error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. })) => {
+                    ServerError::Portal(error)
+                }
+                other => ServerError::Restore(other),
+            })
+        }
+    }
+}
+
+async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>) -> Result<VolumeHost, VolumeError> {
+    let config = common.config;
+    let name = config.host_name();
+    let backends: std::collections::BTreeMap<_, _> = config
+        .all_backends()
+        .into_iter()
+        .map(|(backend_name, backend)| {
+            let driver = drivers::open(&backend, common.state_dir.volumes());
+            (format!("{name}@{backend_name}"), (backend, driver))
+        })
+        .collect();
+    if let Some((first, (backend, _))) = backends.iter().next() {
+        common.store.adopt_volumes(&format!("{first}#{}", backend.backend_name)).await?;
+    }
+    let parts = HostParts {
+        store: common.store.clone(),
+        backends,
+        target,
+        availability_zone: config.availability_zone.clone(),
+        owner: common.owner.clone(),
+    };
+    let host = VolumeHost::start(parts).await?;
+    host.report().await?;
+    tokio::spawn(host.clone().keep_reporting(common.stopping.clone()));
+    Ok(host)
+}
+
+async fn serve(api: Api, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServerError> {
+    let (told, stopped) = tokio::sync::oneshot::channel();
+    let stop = async {
+        stop.await;
+        // The receiver is gone only when serving failed already.
+        let _ = told.send(());
+    };
+    tokio::select! {
+        served = api.service.serve(api.listener, stop) => served.map_err(ServerError::Serve),
+        () = async {
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(ANSWERS_WITHIN).await;
+        } => {
+            warn!("some clients did not take their answers in time");
+            Ok(())
+        }
+    }
+}
+
+fn ready_line(address: Option<SocketAddr>, portals: Option<&[String]>) -> String {
+    match (address, portals.map(|portals| portals.join(", "))) {
+        (Some(address), Some(portal)) => format!("ready: volumes at http://{address}/v3, iSCSI at {portal}"),
+        (Some(address), None) => format!("ready: volumes at http://{address}/v3, their hosts elsewhere"),
+        (None, Some(portal)) => format!("ready: iSCSI at {portal}"),
+        (None, None) => "ready".to_owned(),
+    }
+}
+
+async fn keep_scheduler_alive(store: Store, host: String, zone: String, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+        if let Err(error) = store.heartbeat("cinder-scheduler", &host, &zone, &[]).await {
+            warn!("cannot say that the scheduler lives: {}", chain(&error));
+        }
     }
 }
 
@@ -163,16 +367,9 @@ async fn feed_watchdog(store: Store) {
     let mut ticks = tokio::time::interval(period / 3);
     loop {
         ticks.tick().await;
-        match store.usage().await {
-            Ok(_) => notify(&[NotifyState::Watchdog]),
+        match store.ping().await {
+            Ok(()) => notify(&[NotifyState::Watchdog]),
             Err(error) => warn!("not telling the service manager that all is well: {error}"),
         }
-    }
-}
-
-fn host_name() -> String {
-    match std::fs::read_to_string("/proc/sys/kernel/hostname") {
-        Ok(name) => name.trim().to_owned(),
-        Err(_) => "localhost".into(),
     }
 }

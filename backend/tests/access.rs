@@ -60,11 +60,28 @@ async fn only_discovery_is_open_without_the_token() {
 }
 
 #[tokio::test]
+async fn health_is_told_to_everybody_and_a_clients_request_id_is_in_the_log() {
+    let service = Service::start();
+    let healthy = service.bare(Method::GET, "/healthz", &[], None).await;
+    assert_eq!((healthy.status, &healthy.body), (StatusCode::OK, &json!("OK\n")));
+    let given = "req-11111111-2222-4333-8444-555555555555";
+    let answer = service.bare(Method::GET, "/healthz", &[("x-openstack-request-id", given)], None).await;
+    let own = answer.header("x-openstack-request-id");
+    assert!(own.starts_with("req-") && own != given);
+    service.bare(Method::GET, "/healthz", &[("x-openstack-request-id", "req-forged lines")], None).await;
+    let log = service.log();
+    assert!(log.lines().any(|line| line.contains(own) && line.contains(given)), "{log}");
+    assert!(!log.contains("req-forged"));
+}
+
+#[tokio::test]
 async fn secrets_are_closed_to_others_and_never_logged() {
     let mut service = Service::start();
     let state = service.state.path().to_owned();
     assert_eq!(mode_of(&state), 0o700);
-    for file in ["token", "clouds.yaml", "volumes.db", "volumes.db-wal", "volumes.db-shm"] {
+    let database = ["volumes.db", "volumes.db-wal", "volumes.db-shm"];
+    let database = if service.database.is_none() { &database[..] } else { &[] };
+    for file in ["token", "clouds.yaml"].iter().chain(database) {
         assert_eq!(mode_of(&state.join(file)), 0o600, "{file}");
     }
     assert!(service.token().len() >= 32);

@@ -268,3 +268,35 @@ async fn what_is_wrong_is_said_in_the_fields_words() {
         (&json!("ro"), &json!("ro"))
     );
 }
+
+/// Several portals: told to hosts that want several paths, and a host gets in by each.
+#[tokio::test]
+async fn a_host_that_wants_several_paths_is_told_of_all() {
+    let mut service = Service::prepare();
+    let portals = [format!("127.0.0.1:{}", service.portal), format!("127.0.0.2:{}", service.portal)];
+    service.tgt = format!("extra_portals = [\"{}\"]", portals[1]);
+    service.start_again();
+    let volume = service.volume(json!({ "multiattach": true })).await;
+    let attach = async |multipath: bool| {
+        let connector = json!({ "initiator": NODE_A, "host": "node-a", "multipath": multipath });
+        let body = json!({ "attachment": { "volume_uuid": volume, "connector": connector } });
+        service.post("/attachments", body).await.body["attachment"].clone()
+    };
+    let one = attach(false).await;
+    assert_eq!(one["connection_info"]["target_portal"], portals[0]);
+    assert_eq!(one["connection_info"].get("target_portals"), None);
+    let several = attach(true).await;
+    let info = &several["connection_info"];
+    let iqn = &info["target_iqn"];
+    assert_eq!((&info["target_portal"], &info["target_portals"]), (&json!(portals[0]), &json!(portals)));
+    assert_eq!((&info["target_iqns"], &info["target_luns"]), (&json!([iqn, iqn]), &json!([1, 1])));
+    for portal in &portals {
+        let mut by = several.clone();
+        by["connection_info"]["target_portal"] = json!(portal);
+        assert_eq!(log_in(&by, NODE_A).unwrap(), volume.replace('-', ""), "{portal}");
+    }
+    service.stop();
+    service.start_again();
+    let shown = service.get(&format!("/attachments/{}", id(&several))).await;
+    assert_eq!(&shown.body["attachment"]["connection_info"], info, "also after a restart");
+}

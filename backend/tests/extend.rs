@@ -35,7 +35,7 @@ async fn a_volume_at_rest_grows_and_what_makes_no_sense_is_refused() {
         );
         service.post(&action(&volume), to(size)).await.is_error(400, "badRequest", &words);
     }
-    let missing = "Invalid input for field/attribute os-extend. 'new_size' is a required property";
+    let missing = "Invalid input for field/attribute new_size. 'new_size' is a required property";
     service.post(&action(&volume), json!({ "os-extend": {} })).await.is_error(400, "badRequest", missing);
     let unknown = service.post(&action(&volume), json!({ "os-migrate": {} })).await;
     unknown.is_error(400, "badRequest", "There is no such action: os-migrate");
@@ -91,4 +91,24 @@ async fn an_accepted_extension_outlives_a_kill() {
         assert_eq!(service.get(&format!("/volumes/{volume}")).await.body["volume"]["size"], size);
         assert_eq!(std::fs::metadata(path_of(&service, &volume)).unwrap().len(), size << 30);
     }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_leaves_the_old_size_and_gives_the_quota_back() {
+    let mut service = Service::prepare();
+    service.settings = "quota = { gigabytes = 10 }".into();
+    service.largest_file_bytes = Some(3 << 30);
+    service.start_again();
+    let volume = service.volume(json!({})).await;
+    let refused = service.post(&action(&volume), to(11)).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{refused:?}");
+    let words = "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 10G, \
+                 quota is 10G and 1G has been consumed.";
+    assert_eq!(refused.body["overLimit"]["message"], words);
+    assert_eq!(service.post(&action(&volume), to(9)).await.status, StatusCode::ACCEPTED);
+    service.wait_status(&volume, "error_extending").await;
+    assert_eq!(service.get(&format!("/volumes/{volume}")).await.body["volume"]["size"], 1);
+    assert_eq!(service.store().await.usage_drift().await.unwrap(), []);
+    service.delete(&format!("/volumes/{volume}")).await;
+    service.wait_status(&volume, "gone").await;
 }

@@ -6,11 +6,10 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bowline_backend::domain::{NewVolume, VolumeStatus};
-use bowline_backend::store::Store;
+use bowline_backend::domain::{Asker, NewVolume, Source, VolumeStatus};
+use bowline_backend::store::Limits;
 use common::{Service, log_in, path_of};
 use serde_json::json;
-use sqlx::Connection as _;
 
 const NODE_A: &str = "iqn.2016-04.com.open-iscsi:node-a";
 
@@ -93,12 +92,15 @@ async fn a_volume_whose_file_is_missing_keeps_no_other_from_its_host() {
 async fn work_whose_end_could_not_be_recorded_is_done_again_without_a_restart() {
     let service = Service::start();
     let doomed = service.volume(json!({})).await;
-    let database = format!("sqlite://{}", service.state.path().join("volumes.db").display());
-    let mut database = sqlx::SqliteConnection::connect(&database).await.unwrap();
-    for (name, change) in [("ends", "UPDATE OF status ON volumes WHEN OLD.status = 'creating'"), ("goes", "DELETE ON volumes")]
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no room'; END$$";
+    service.execute("SELECT 1", refuse).await;
+    for (name, event, condition) in
+        [("ends", "UPDATE OF status ON volumes", "WHEN (OLD.status = 'creating')"), ("goes", "DELETE ON volumes", "")]
     {
-        let trouble = format!("CREATE TRIGGER {name} BEFORE {change} BEGIN SELECT RAISE(ABORT, 'no room'); END");
-        sqlx::query(sqlx::AssertSqlSafe(trouble)).execute(&mut database).await.unwrap();
+        let sqlite = format!("CREATE TRIGGER {name} BEFORE {event} {condition} BEGIN SELECT RAISE(ABORT, 'no room'); END");
+        let row = "FOR EACH ROW";
+        let postgres = format!("CREATE TRIGGER {name} BEFORE {event} {row} {condition} EXECUTE FUNCTION refuse()");
+        service.execute(&sqlite, &postgres).await;
     }
     let made = service.post("/volumes", json!({ "volume": { "size": 1 } })).await;
     assert_eq!(made.status, 202);
@@ -110,8 +112,7 @@ async fn work_whose_end_could_not_be_recorded_is_done_again_without_a_restart() 
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(service.get(&format!("/volumes/{id}")).await.body["volume"]["status"], "creating");
-    sqlx::query("DROP TRIGGER ends").execute(&mut database).await.unwrap();
-    sqlx::query("DROP TRIGGER goes").execute(&mut database).await.unwrap();
+    service.execute("DROP TRIGGER ends; DROP TRIGGER goes", "DROP TRIGGER ends ON volumes; DROP TRIGGER goes ON volumes").await;
     service.wait_status(id, "available").await;
     service.wait_status(&doomed, "gone").await;
 }
@@ -137,9 +138,16 @@ async fn work_that_was_cut_off_is_taken_up() {
     let attachment_id: uuid::Uuid = attachment["id"].as_str().unwrap().parse().unwrap();
     service.kill();
     // What a kill at the worst moment leaves: accepted and recorded, and nothing done, or half of it.
-    let store = Store::open(&service.state.path().join("volumes.db")).await.unwrap();
+    let store = service.store().await;
+    let identity = store.service_identity().await.unwrap();
+    let volume_type = store.volume_type(&identity.type_id, None).await.unwrap();
+    let by = Asker { project_id: identity.project_id.clone(), user_id: identity.user_id.clone(), request_id: None };
     let new = |name: &str| NewVolume {
         id: uuid::Uuid::new_v4(),
+        project_id: identity.project_id.clone(),
+        user_id: identity.user_id.clone(),
+        volume_type: volume_type.clone(),
+        source: Source::Nothing,
         name: Some(name.into()),
         description: None,
         size_gib: 1,
@@ -149,11 +157,11 @@ async fn work_that_was_cut_off_is_taken_up() {
     };
     let (untouched, half) = (new("untouched"), new("half"));
     let ids = [untouched.id.to_string(), half.id.to_string()];
-    std::fs::write(service.state.path().join(format!("volumes/.making-{}", half.id)), b"half").unwrap();
-    store.insert_volume(untouched).await.unwrap();
-    store.insert_volume(half).await.unwrap();
-    store.begin_delete(doomed.parse().unwrap()).await.unwrap();
-    store.begin_detach(attachment_id).await.unwrap();
+    std::fs::write(service.state.path().join(format!("volumes/.making-volume-{}", half.id)), b"half").unwrap();
+    store.insert_volume(untouched, by.clone(), &Limits::new()).await.unwrap();
+    store.insert_volume(half, by.clone(), &Limits::new()).await.unwrap();
+    store.begin_delete(doomed.parse().unwrap(), by.clone()).await.unwrap();
+    store.begin_detach(attachment_id, by.clone()).await.unwrap();
     assert_eq!(store.volume(held.parse().unwrap()).await.unwrap().status, VolumeStatus::Detaching);
     store.close().await;
 

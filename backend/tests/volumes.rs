@@ -111,7 +111,8 @@ async fn what_is_wrong_is_said_in_the_fields_words() {
         json!({ "size": 1, "metadata": { "": "x" } }),
         json!({ "size": 1, "multiattach": "perhaps" }),
         json!({ "size": 1, "availability_zone": "elsewhere" }),
-        json!({ "size": 1, "snapshot_id": NOWHERE }),
+        json!({ "size": 1, "snapshot_id": NOWHERE, "source_volid": 5 }),
+        json!({ "size": 1, "backup_id": NOWHERE }),
         json!({ "size": 1, "imageRef": NOWHERE }),
         json!({ "size": 1, "surprise": true }),
     ] {
@@ -152,9 +153,9 @@ async fn what_is_wrong_is_said_in_the_fields_words() {
     assert_eq!(service.ask(Method::PATCH, "/volumes", "3.54", None).await.status, StatusCode::METHOD_NOT_ALLOWED);
 
     let newer = service.ask(Method::GET, "/volumes", "3.999", None).await;
-    newer.is_error(406, "computeFault", "Version 3.999 is not supported by the API. Minimum is 3.0 and maximum is 3.54.");
+    newer.is_error(406, "computeFault", "Version 3.999 is not supported by the API. Minimum is 3.0 and maximum is 3.71.");
     assert_eq!(newer.header("openstack-api-version"), "volume 3.999");
-    assert_eq!(service.ask(Method::GET, "/volumes", "latest", None).await.header("openstack-api-version"), "volume 3.54");
+    assert_eq!(service.ask(Method::GET, "/volumes", "latest", None).await.header("openstack-api-version"), "volume 3.71");
     assert_eq!(service.get("/volumes").await.body, json!({ "volumes": [] }), "nothing was made");
 }
 
@@ -250,4 +251,124 @@ async fn a_volume_whose_storage_cannot_be_made_is_in_error_and_can_be_deleted() 
     );
     assert_eq!(service.delete(&format!("/volumes/{id}")).await.status, StatusCode::ACCEPTED);
     service.wait_status(id, "gone").await;
+}
+
+#[tokio::test]
+async fn snapshots_and_what_is_made_from_them() {
+    use std::os::unix::fs::FileExt as _;
+    let service = Service::start();
+    let volume = service.volume(json!({})).await;
+    let file = std::fs::OpenOptions::new().write(true).open(path_of(&service, &volume)).unwrap();
+    file.write_all_at(b"as it was", 1 << 20).unwrap();
+    let made = service.post("/snapshots", json!({ "snapshot": { "volume_id": volume, "name": "s" } })).await;
+    assert_eq!((made.status, &made.body["snapshot"]["status"]), (StatusCode::ACCEPTED, &json!("creating")), "{made:?}");
+    let snapshot = made.body["snapshot"]["id"].as_str().unwrap().to_owned();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let shown = service.get(&format!("/snapshots/{snapshot}")).await.body;
+        if shown["snapshot"]["status"] == "available" {
+            assert_eq!(shown["snapshot"]["os-extended-snapshot-attributes:progress"], "100%");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{shown}\n{}", service.log());
+    }
+    file.write_all_at(b"later on ", 1 << 20).unwrap();
+    let refused = service.delete(&format!("/volumes/{volume}")).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "a snapshot lives on it");
+
+    let smaller = service.post("/volumes", json!({ "volume": { "snapshot_id": snapshot, "size": 1 } })).await;
+    assert_eq!(smaller.status, StatusCode::ACCEPTED);
+    let larger = service.volume(json!({ "size": 2, "snapshot_id": snapshot })).await;
+    let copy = service.volume(json!({ "source_volid": volume })).await;
+    let read = |id: &str| {
+        let mut bytes = [0; 9];
+        std::fs::File::open(path_of(&service, id)).unwrap().read_exact_at(&mut bytes, 1 << 20).unwrap();
+        bytes
+    };
+    assert_eq!((&read(&larger), &read(&copy)), (b"as it was", b"later on "));
+    let limits = service.get("/limits").await.body;
+    assert_eq!(limits["limits"]["absolute"]["totalSnapshotsUsed"], json!(1));
+    assert_eq!(service.delete(&format!("/snapshots/{snapshot}")).await.status, StatusCode::ACCEPTED);
+    let store = service.store().await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while service.get(&format!("/snapshots/{snapshot}")).await.status != StatusCode::NOT_FOUND {
+        assert!(std::time::Instant::now() < deadline, "{}", service.log());
+    }
+    service.wait_status(smaller.body["volume"]["id"].as_str().unwrap(), "available").await;
+    assert_eq!(store.usage_drift().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn when_nothing_fits_the_owner_is_told_why_per_pool() {
+    let service = Service::start();
+    let made = service.post("/volumes", json!({ "volume": { "size": 2_000_000_000 } })).await;
+    assert_eq!(made.status, StatusCode::ACCEPTED);
+    service.wait_status(made.body["volume"]["id"].as_str().unwrap(), "error").await;
+    let messages = service.get("/messages").await.body;
+    let message = &messages["messages"][0];
+    assert_eq!(message["resource_uuid"], made.body["volume"]["id"]);
+    assert_eq!(message["why_not"][0]["filter"], "CapacityFilter", "{messages}");
+    let operations = service.get("/operations").await.body;
+    assert_eq!(
+        (&operations["operations"][0]["state"], &operations["operations"][0]["kind"]),
+        (&json!("failed"), &json!("volume:create"))
+    );
+    let services = service.get("/os-services").await.body;
+    let up: Vec<_> = services["services"].as_array().unwrap().iter().map(|one| (&one["binary"], &one["state"])).collect();
+    assert_eq!(up, [(&json!("cinder-scheduler"), &json!("up")), (&json!("cinder-volume"), &json!("up"))]);
+}
+
+#[tokio::test]
+async fn a_used_up_quota_is_said_in_the_fields_words() {
+    let mut service = Service::prepare();
+    service.settings = "quota = { volumes = 1 }".into();
+    service.start_again();
+    service.volume(json!({})).await;
+    let refused = service.post("/volumes", json!({ "volume": { "size": 1 } })).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let message = "VolumeLimitExceeded: Maximum number of volumes allowed (1) exceeded for quota 'volumes'.";
+    assert_eq!(refused.body, json!({ "overLimit": { "code": 413, "message": message, "retryAfter": "0" } }));
+}
+
+#[tokio::test]
+async fn another_projects_things_are_not_there() {
+    use bowline_backend::auth::TokenDigest;
+    use bowline_backend::store::TokenOwner;
+    let service = Service::start();
+    let volume = service.volume(json!({})).await;
+    let store = service.store().await;
+    let project = "b".repeat(32);
+    store.insert_project(&project, "other").await.unwrap();
+    store.insert_user("other-user", "other").await.unwrap();
+    let owner = |roles: &str| TokenOwner {
+        user_id: "other-user".into(),
+        project_id: Some(project.clone()),
+        roles: roles.into(),
+        expires_at_us: None,
+    };
+    store.insert_token(&TokenDigest::of(b"member-token").hex(), &owner("member")).await.unwrap();
+    store.insert_token(&TokenDigest::of(b"reader-token").hex(), &owner("reader")).await.unwrap();
+    let ask = async |token: &str, method: Method, path: &str, body: Option<&str>| {
+        service.bare(method, path, &[("x-auth-token", token), ("openstack-api-version", "volume 3.54")], body).await
+    };
+    for (method, path) in [
+        (Method::GET, format!("/volumes/{volume}")),
+        (Method::DELETE, format!("/volumes/{volume}")),
+        (Method::GET, format!("/volumes/{volume}/metadata")),
+    ] {
+        let answer = ask("member-token", method, &path, None).await;
+        answer.is_error(404, "itemNotFound", &format!("Volume {volume} could not be found."));
+    }
+    let hold = json!({ "attachment": { "volume_uuid": volume } }).to_string();
+    assert_eq!(ask("member-token", Method::POST, "/attachments", Some(&hold)).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(ask("member-token", Method::GET, "/volumes?all_tenants=1", None).await.body, json!({ "volumes": [] }));
+    assert_eq!(ask("member-token", Method::GET, "/os-services", None).await.status, StatusCode::FORBIDDEN);
+    let new = json!({ "volume": { "size": 1 } }).to_string();
+    assert_eq!(ask("reader-token", Method::POST, "/volumes", Some(&new)).await.status, StatusCode::FORBIDDEN);
+    let own = ask("member-token", Method::POST, "/volumes", Some(&new)).await;
+    assert_eq!(own.status, StatusCode::ACCEPTED);
+    let shown =
+        ask("member-token", Method::GET, &format!("/volumes/{}", own.body["volume"]["id"].as_str().unwrap()), None).await;
+    assert_eq!(shown.body["volume"]["os-vol-tenant-attr:tenant_id"], json!(project));
+    assert!(shown.body["volume"].get("os-vol-host-attr:host").is_none(), "where it is is the operator's business");
 }

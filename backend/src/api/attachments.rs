@@ -10,14 +10,16 @@ use super::body::{Body, invalid};
 use super::errors::{self, ApiError};
 use super::microversion::Microversion;
 use super::path::Path;
-use super::query::{Pairs, attachment_id};
+use super::policy::{self, Context};
+use super::query::Pairs;
 use super::views::Views;
-use crate::domain::AttachMode;
+use crate::domain::{AttachMode, rules};
 use crate::store::NewAttachment;
 
 /// `POST /v3/attachments`
 pub(super) async fn create(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     body: Body,
@@ -39,13 +41,15 @@ pub(super) async fn create(
             .ok_or_else(|| invalid("mode", &json!(word), &format!("'{word}' is not one of ['rw', 'ro']")))?,
     };
     let new = NewAttachment { volume_id, instance_id, mode, connector };
-    let attachment = state.manager.create_attachment(new).await?;
+    policy::volume_by_id(&state, &context, volume_id, policy::ATTACHMENT_CREATE).await?;
+    let attachment = state.accept.create_attachment(new, context.asker()).await?;
     Ok(Json(json!({ "attachment": Views::new(&state, version, &headers).attachment(&attachment) })))
 }
 
 /// `PUT /v3/attachments/{id}`
 pub(super) async fn update(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -59,13 +63,15 @@ pub(super) async fn update(
         ));
     };
     fields.finish(version)?;
-    let attachment = state.manager.update_attachment(attachment_id(&id)?, connector).await?;
+    let id = policy::attachment(&state, &context, &id, policy::ATTACHMENT_UPDATE).await?.id;
+    let attachment = state.accept.update_attachment(id, connector, context.asker()).await?;
     Ok(Json(json!({ "attachment": Views::new(&state, version, &headers).attachment(&attachment) })))
 }
 
 /// `POST /v3/attachments/{id}/action`
 pub(super) async fn action(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     Path(id): Path<String>,
     body: Body,
@@ -75,19 +81,21 @@ pub(super) async fn action(
         let given = body.0.keys().next().map(String::as_str).unwrap_or("none");
         return Err(ApiError::BadRequest(format!("There is no such action: {given}")));
     }
-    state.manager.complete_attachment(attachment_id(&id)?).await?;
+    let id = policy::attachment(&state, &context, &id, policy::ATTACHMENT_COMPLETE).await?.id;
+    state.accept.complete_attachment(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /v3/attachments`
 pub(super) async fn list(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     pairs: Pairs,
 ) -> Result<Json<Value>, ApiError> {
     since(version, Microversion::ATTACHMENTS).await?;
-    let attachments = state.manager.store().attachments(&pairs.attachments()?).await?;
+    let attachments = state.store.attachments(&pairs.attachments(&context)?).await?;
     let views = Views::new(&state, version, &headers);
     let list: Vec<Value> = attachments.iter().map(|attachment| views.attachment_summary(attachment)).collect();
     Ok(Json(json!({ "attachments": list })))
@@ -96,12 +104,13 @@ pub(super) async fn list(
 /// `GET /v3/attachments/detail`
 pub(super) async fn list_detail(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     pairs: Pairs,
 ) -> Result<Json<Value>, ApiError> {
     since(version, Microversion::ATTACHMENTS).await?;
-    let attachments = state.manager.store().attachments(&pairs.attachments()?).await?;
+    let attachments = state.store.attachments(&pairs.attachments(&context)?).await?;
     let views = Views::new(&state, version, &headers);
     let list: Vec<Value> = attachments.iter().map(|attachment| views.attachment(attachment)).collect();
     Ok(Json(json!({ "attachments": list })))
@@ -110,24 +119,29 @@ pub(super) async fn list_detail(
 /// `GET /v3/attachments/{id}`
 pub(super) async fn show(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     since(version, Microversion::ATTACHMENTS).await?;
-    let attachment = state.manager.store().attachment(attachment_id(&id)?).await?;
+    let attachment = policy::attachment(&state, &context, &id, policy::ATTACHMENT_GET).await?;
     Ok(Json(json!({ "attachment": Views::new(&state, version, &headers).attachment(&attachment) })))
 }
 
 /// `DELETE /v3/attachments/{id}`
 pub(super) async fn delete(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     since(version, Microversion::ATTACHMENTS).await?;
-    let left = state.manager.delete_attachment(attachment_id(&id)?).await?;
+    let attachment = policy::attachment(&state, &context, &id, policy::ATTACHMENT_DELETE).await?;
+    rules::let_go(&attachment, context.is_service())?;
+    let id = attachment.id;
+    let left = state.accept.delete_attachment(id, context.asker()).await?;
     let views = Views::new(&state, version, &headers);
     let list: Vec<Value> = left.iter().map(|attachment| views.attachment_summary(attachment)).collect();
     Ok(Json(json!({ "attachments": list })))

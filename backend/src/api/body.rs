@@ -118,6 +118,20 @@ impl Fields {
         }
     }
 
+    /// What was not taken yet, as it came.
+    pub(super) fn rest(self) -> Map<String, Value> {
+        self.0
+    }
+
+    /// Text that must be there and say something.
+    pub(super) fn required_text(&mut self, field: &str) -> Result<String, ApiError> {
+        match self.text(field)? {
+            Some(text) if !text.trim().is_empty() => Ok(text),
+            Some(text) => Err(invalid(field, &Value::String(text), "it must not be empty")),
+            None => Err(missing(field)),
+        }
+    }
+
     /// An id.
     pub(super) fn uuid(&mut self, field: &str) -> Result<Option<Uuid>, ApiError> {
         match self.take(field) {
@@ -173,6 +187,11 @@ impl Fields {
 
     /// Refuses fields that nobody took, for clients new enough to expect it.
     pub(super) fn finish(self, version: Microversion) -> Result<(), ApiError> {
+        self.none_left(version)
+    }
+
+    /// The same, by reference.
+    pub(super) fn none_left(&self, version: Microversion) -> Result<(), ApiError> {
         match self.0.keys().next() {
             Some(field) if version >= Microversion::STRICT_BODIES => Err(ApiError::BadRequest(format!(
                 "Invalid input received: Additional properties are not allowed ('{field}' was unexpected)"
@@ -183,12 +202,21 @@ impl Fields {
 }
 
 fn check_text(field: &str, text: String) -> Result<String, ApiError> {
+    if text.contains('\0') {
+        // PostgreSQL has no text with it.
+        return Err(ApiError::BadRequest(format!("Invalid input for field/attribute {field}. It has a NUL character in it")));
+    }
     if text.chars().count() > LONGEST_TEXT {
         return Err(ApiError::BadRequest(format!(
             "Invalid input for field/attribute {field}. It is longer than {LONGEST_TEXT} characters"
         )));
     }
     Ok(text)
+}
+
+/// The field's sentence for a field that is not there.
+pub(super) fn missing(field: &str) -> ApiError {
+    ApiError::BadRequest(format!("Invalid input for field/attribute {field}. '{field}' is a required property"))
 }
 
 /// The field's sentence for a field that will not do.

@@ -7,9 +7,10 @@ use serde_json::json;
 use tracing::error;
 
 use super::microversion::Microversion;
+use crate::accept::AcceptError;
+use crate::auth::AuthError;
 use crate::domain::Refusal;
 use crate::store::StoreError;
-use crate::volume::ManagerError;
 
 /// A request that is not answered as asked.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,15 @@ pub(super) enum ApiError {
     /// No token, or not the token.
     #[error("The request you have made requires authentication.")]
     Unauthorized,
+    /// The asker's roles do not allow it.
+    #[error("Policy doesn't allow {0} to be performed.")]
+    Forbidden(&'static str),
+    /// There is such a thing already.
+    #[error("{0}")]
+    Conflict(String),
+    /// The owner's quota is used up.
+    #[error("{0}")]
+    OverQuota(String),
     /// Something in the request is wrong.
     #[error("{0}")]
     BadRequest(String),
@@ -50,6 +60,9 @@ impl ApiError {
     fn status_and_name(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "error"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflictingRequest"),
+            Self::OverQuota(_) => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::BadRequest(_) | Self::VersionUnreadable(_) => (StatusCode::BAD_REQUEST, "badRequest"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "itemNotFound"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "badMethod"),
@@ -74,7 +87,11 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return response;
         }
-        let mut response = (status, Json(json!({ name: { "code": code, "message": self.to_string() } }))).into_response();
+        let mut fault = json!({ "code": code, "message": self.to_string() });
+        if let (Self::OverQuota(_), Some(fault)) = (&self, fault.as_object_mut()) {
+            fault.insert("retryAfter".into(), json!("0"));
+        }
+        let mut response = (status, Json(json!({ name: fault }))).into_response();
         if let Self::TooLarge | Self::TooSlow = self {
             // The rest of the body is not read, so nothing more can come on this connection: the client must know.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -90,11 +107,22 @@ impl From<Refusal> for ApiError {
             Refusal::VolumeNotFound(_)
             | Refusal::AttachmentNotFound(_)
             | Refusal::VolumeTypeNotFound(_)
+            | Refusal::SnapshotNotFound(_)
+            | Refusal::MessageNotFound(_)
+            | Refusal::OperationNotFound(_)
+            | Refusal::ServiceNotFound(_)
+            | Refusal::NotFound(_)
             | Refusal::MetadataKeyNotFound => Self::NotFound(text),
+            Refusal::VolumeTypeExists(_) | Refusal::Conflict(_) => Self::Conflict(text),
+            Refusal::OverQuota { .. } => Self::OverQuota(text),
             Refusal::NotReservable { .. }
             | Refusal::NotDeletable
             | Refusal::NotExtendable { .. }
             | Refusal::NotLarger { .. }
+            | Refusal::NotSnapshotable { .. }
+            | Refusal::SnapshotNotDeletable
+            | Refusal::SourceNotReady { .. }
+            | Refusal::SmallerThanSource { .. }
             | Refusal::ConnectorLacks(_)
             | Refusal::AttachedElsewhere(_)
             | Refusal::AttachmentGoing(_)
@@ -113,13 +141,19 @@ impl From<StoreError> for ApiError {
     }
 }
 
-impl From<ManagerError> for ApiError {
-    fn from(error: ManagerError) -> Self {
+impl From<AcceptError> for ApiError {
+    fn from(error: AcceptError) -> Self {
         match error {
-            ManagerError::Store(error) => error.into(),
-            ManagerError::Stopping => Self::Stopping,
+            AcceptError::Store(error) => error.into(),
+            AcceptError::Stopping => Self::Stopping,
             other => internal(&other),
         }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        internal(&error)
     }
 }
 

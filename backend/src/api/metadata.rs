@@ -11,22 +11,31 @@ use super::AppState;
 use super::body::Body;
 use super::errors::ApiError;
 use super::path::Path;
-use super::query::volume_id;
+use super::policy::{self, Context};
 use crate::domain::{Refusal, Volume};
 use crate::store::VolumeChange;
 
 type Pairs = BTreeMap<String, String>;
 
 /// `GET …/metadata`
-pub(super) async fn list(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let volume = state.manager.store().volume(volume_id(&id)?).await?;
+pub(super) async fn list(
+    State(state): State<AppState>,
+    context: Context,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let volume = policy::volume(&state, &context, &id, policy::METADATA_GET).await?;
     Ok(Json(json!({ "metadata": volume.metadata })))
 }
 
 /// `POST …/metadata`: adds to what is there.
-pub(super) async fn merge(State(state): State<AppState>, Path(id): Path<String>, body: Body) -> Result<Json<Value>, ApiError> {
+pub(super) async fn merge(
+    State(state): State<AppState>,
+    context: Context,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
     let pairs = pairs(body)?;
-    let metadata = change(&state, &id, |mut old| {
+    let metadata = change(&state, &context, &id, |mut old| {
         old.extend(pairs);
         Ok(old)
     });
@@ -36,19 +45,21 @@ pub(super) async fn merge(State(state): State<AppState>, Path(id): Path<String>,
 /// `PUT …/metadata`: in place of what is there.
 pub(super) async fn replace(
     State(state): State<AppState>,
+    context: Context,
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let pairs = pairs(body)?;
-    Ok(Json(json!({ "metadata": change(&state, &id, |_| Ok(pairs)).await? })))
+    Ok(Json(json!({ "metadata": change(&state, &context, &id, |_| Ok(pairs)).await? })))
 }
 
 /// `GET …/metadata/{key}`
 pub(super) async fn show(
     State(state): State<AppState>,
+    context: Context,
     Path((id, key)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
-    let volume = state.manager.store().volume(volume_id(&id)?).await?;
+    let volume = policy::volume(&state, &context, &id, policy::METADATA_GET).await?;
     let value = volume.metadata.get(&key).ok_or(Refusal::MetadataKeyNotFound)?;
     Ok(Json(json!({ "meta": { key: value } })))
 }
@@ -56,6 +67,7 @@ pub(super) async fn show(
 /// `PUT …/metadata/{key}`
 pub(super) async fn set(
     State(state): State<AppState>,
+    context: Context,
     Path((id, key)): Path<(String, String)>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
@@ -66,7 +78,7 @@ pub(super) async fn set(
     };
     let kept = value.clone();
     let name = key.clone();
-    change(&state, &id, move |mut old| {
+    change(&state, &context, &id, move |mut old| {
         old.insert(name, kept);
         Ok(old)
     })
@@ -77,9 +89,10 @@ pub(super) async fn set(
 /// `DELETE …/metadata/{key}`
 pub(super) async fn delete(
     State(state): State<AppState>,
+    context: Context,
     Path((id, key)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    change(&state, &id, move |mut old| match old.remove(&key) {
+    change(&state, &context, &id, move |mut old| match old.remove(&key) {
         Some(_) => Ok(old),
         None => Err(Refusal::MetadataKeyNotFound),
     })
@@ -98,6 +111,7 @@ fn pairs(body: Body) -> Result<Pairs, ApiError> {
 
 async fn change(
     state: &AppState,
+    context: &Context,
     id: &str,
     edit: impl FnOnce(Pairs) -> Result<Pairs, Refusal> + Send,
 ) -> Result<Pairs, ApiError> {
@@ -105,5 +119,6 @@ async fn change(
         let metadata = edit(volume.metadata.clone())?;
         Ok(VolumeChange { metadata: Some(metadata), ..VolumeChange::default() })
     };
-    Ok(state.manager.store().change_volume(volume_id(id)?, edit).await?.metadata)
+    let id = policy::volume(state, context, id, policy::METADATA_CHANGE).await?.id;
+    Ok(state.store.change_volume(id, edit).await?.metadata)
 }

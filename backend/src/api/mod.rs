@@ -3,12 +3,19 @@
 //! ```text
 //! serve.rs         answering until told to stop
 //! router.rs        every path, as a list
-//! auth.rs          nothing but discovery is open without the token
+//! auth.rs          nothing but discovery is open without a token; gives each request its context
+//! policy.rs        every action by its name, and who may
 //! microversion.rs  which answer a client understands
 //! project.rs       paths with a project id are the paths without it
 //! versions.rs      discovery
-//! volumes.rs, actions.rs, metadata.rs, attachments.rs, types.rs, limits.rs   thin handlers
+//! actions/         what is done to a volume beyond changing its fields
+//! types/           volume types, their extra specs, access and defaults
+//! discovery.rs     extensions, filters, and what there is none of
+//! volumes.rs, metadata.rs, snapshots.rs, snapshot_metadata.rs, qos_specs.rs, quota_sets.rs, transfers.rs,
+//! attachments.rs, limits.rs, messages.rs, operations.rs, services.rs,
+//! availability_zones.rs   thin handlers, a file a resource
 //! path.rs, query.rs, body.rs   what clients send, checked
+//! health.rs        whether it can do its work
 //! views.rs         what they get
 //! errors.rs        what they get instead
 //! ```
@@ -16,17 +23,29 @@
 mod actions;
 mod attachments;
 mod auth;
+mod availability_zones;
 mod body;
+mod discovery;
 mod errors;
+mod health;
 mod limits;
+mod messages;
 mod metadata;
 mod microversion;
+mod operations;
 mod path;
+mod policy;
 mod project;
+mod qos_specs;
 mod query;
+mod quota_sets;
 mod request_id;
 mod router;
 mod serve;
+mod services;
+mod snapshot_metadata;
+mod snapshots;
+mod transfers;
 mod types;
 mod versions;
 mod views;
@@ -34,10 +53,10 @@ mod volumes;
 
 use std::sync::Arc;
 
-use crate::store::ServiceIdentity;
-use crate::volume::Manager;
+use crate::accept::Accept;
+use crate::auth::Validator;
+use crate::store::{ServiceIdentity, Store};
 
-pub use auth::TokenDigest;
 pub use microversion::Microversion;
 pub use serve::Service;
 
@@ -47,18 +66,16 @@ struct AppState(Arc<Shared>);
 
 /// The parts that handlers can reach.
 pub struct Shared {
-    /// Who does the work.
-    pub manager: Manager,
+    /// For reading.
+    pub store: Store,
+    /// For everything that changes something.
+    pub accept: Accept,
+    /// Whom tokens speak for.
+    pub tokens: Arc<dyn Validator>,
     /// What this installation is called.
     pub identity: ServiceIdentity,
-    /// The token clients must bring.
-    pub token: TokenDigest,
-    /// The name of the one volume type.
-    pub volume_type: String,
-    /// The one availability zone.
+    /// The availability zone of volumes that ask for none.
     pub availability_zone: String,
-    /// `host@backend#pool`, as administrators see it.
-    pub host: String,
 }
 
 impl AppState {

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::errors::ApiError;
 use super::microversion::Microversion;
+use super::policy::Context;
 use crate::domain::Refusal;
-use crate::store::{AttachmentFilter, SortDirection, SortKey, VolumePage};
+use crate::store::{AttachmentFilter, Moment, SnapshotFilter, SortDirection, SortKey, TimeFilter, VolumePage};
 
 /// No page is longer, whatever is asked.
 pub(super) const LARGEST_PAGE: u32 = 1000;
@@ -21,9 +22,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Pairs {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Query(pairs) = Query::from_request_parts(parts, state)
+        let Query(pairs): Query<Vec<(String, String)>> = Query::from_request_parts(parts, state)
             .await
             .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;
+        if pairs.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
+            return Err(ApiError::BadRequest("The query string cannot be read: it has a NUL character in it".into()));
+        }
         Ok(Self(pairs, parts.uri.query().unwrap_or_default().to_owned()))
     }
 }
@@ -36,9 +40,99 @@ impl Pairs {
         same.chain([format!("marker={last}").as_str()]).collect::<Vec<_>>().join("&")
     }
 
+    /// Whether all projects' things are asked for.
+    pub(super) fn all_projects(&self) -> Result<bool, ApiError> {
+        match self.0.iter().find(|(key, _)| key == "all_tenants" || key == "all_projects") {
+            Some((key, value)) => boolean(key, value),
+            None => Ok(false),
+        }
+    }
+
+    /// The value of a key, where it is there.
+    pub(super) fn value(&self, wanted: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether something is asked for by a key.
+    pub(super) fn flag(&self, key: &str) -> Result<bool, ApiError> {
+        self.value(key).map_or(Ok(false), |value| boolean(key, value))
+    }
+
+    /// How many, and after how many.
+    pub(super) fn window(&self) -> Result<(u32, u32), ApiError> {
+        let limit = self.value("limit").map(limit).transpose()?.unwrap_or(LARGEST_PAGE);
+        Ok((limit, self.value("offset").map(|value| number("offset", value)).transpose()?.unwrap_or(0)))
+    }
+
+    /// A page of types.
+    pub(super) fn types(&self, version: Microversion) -> Result<TypesAsked, ApiError> {
+        let (limit, offset) = self.window()?;
+        let mut asked = TypesAsked { limit, offset, ..TypesAsked::default() };
+        for (key, value) in &self.0 {
+            match key.as_str() {
+                "is_public" if value.eq_ignore_ascii_case("none") => {}
+                "is_public" => asked.is_public = Some(boolean("is_public", value)?),
+                "name" => asked.name = Some(value.clone()),
+                "extra_specs" if version >= Microversion::TYPES_BY_SPECS => asked.extra_specs = literal_pairs(value)?,
+                "marker" => asked.marker = Some(value.clone()),
+                "sort" => {
+                    asked.by_id = value.starts_with("id");
+                    asked.descending = value.contains(":desc");
+                }
+                "sort_key" => asked.by_id = value == "id",
+                "sort_dir" => asked.descending = sort_direction(value)? == SortDirection::Desc,
+                _ => {}
+            }
+        }
+        Ok(asked)
+    }
+
+    /// A page of snapshots, and whether the whole count is wanted too.
+    pub(super) fn snapshots(&self, version: Microversion, context: &Context) -> Result<(SnapshotFilter, bool), ApiError> {
+        let project_id = context.listed_project(self.all_projects()?);
+        let mut filter = SnapshotFilter { project_id, limit: LARGEST_PAGE, ..SnapshotFilter::default() };
+        let mut with_count = false;
+        let mut unknown = Vec::new();
+        for (key, value) in &self.0 {
+            match key.as_str() {
+                "volume_id" => filter.volume_id = Some(value.to_ascii_lowercase()),
+                "name" | "display_name" => filter.name = Some(value.clone()),
+                "status" => filter.status = Some(value.to_ascii_lowercase()),
+                "marker" => filter.marker = Some(snapshot_id(value)?),
+                "offset" => filter.offset = number("offset", value)?,
+                "limit" => filter.limit = limit(value)?,
+                "id" => filter.id = Some(value.to_ascii_lowercase()),
+                "name~" if version >= Microversion::LIKE_FILTER => filter.name_contains = Some(value.clone()),
+                "metadata" => filter.metadata = literal_pairs(value)?,
+                "created_at" | "updated_at" if version >= Microversion::TIME_FILTERS => {
+                    filter.times.extend(times(key, value)?);
+                }
+                "sort" => {
+                    let (key, direction) = sort(value, SortKey::parse_of_snapshots)?;
+                    (filter.sort_key, filter.ascending) = (Some(key), direction == SortDirection::Asc);
+                }
+                "sort_key" => filter.sort_key = Some(sort_key(value, SortKey::parse_of_snapshots)?),
+                "sort_dir" => filter.ascending = sort_direction(value)? == SortDirection::Asc,
+                "with_count" if version >= Microversion::WITH_COUNT => with_count = boolean("with_count", value)?,
+                // Every snapshot's owner pays for it.
+                "consumes_quota" | "use_quota" if version >= Microversion::CONSUMES_QUOTA => {
+                    if !boolean(key, value)? {
+                        filter.id = Some(String::new());
+                    }
+                }
+                "project_id" if context.is_admin() => filter.project_id = Some(value.replace('-', "")),
+                "all_tenants" | "all_projects" | "project_id" => {}
+                _ => unknown.push(key.clone()),
+            }
+        }
+        refuse_unknown(&unknown)?;
+        Ok((filter, with_count))
+    }
+
     /// A page of volumes, and whether the whole count is wanted too.
-    pub(super) fn volumes(&self, version: Microversion) -> Result<(VolumePage, bool), ApiError> {
+    pub(super) fn volumes(&self, version: Microversion, context: &Context) -> Result<(VolumePage, bool), ApiError> {
         let mut page = VolumePage {
+            project_id: context.listed_project(self.all_projects()?),
             name: None,
             name_contains: None,
             status: None,
@@ -47,6 +141,10 @@ impl Pairs {
             metadata: BTreeMap::new(),
             bootable: None,
             multiattach: None,
+            consumes_quota: None,
+            description_contains: None,
+            equal: Vec::new(),
+            times: Vec::new(),
             sort_key: SortKey::CreatedAt,
             sort_direction: SortDirection::Desc,
             marker: None,
@@ -68,11 +166,28 @@ impl Pairs {
                 "marker" => page.marker = Some(volume_id(value)?),
                 "offset" => page.offset = number("offset", value)?,
                 "limit" => page.limit = limit(value)?,
-                "sort" => (page.sort_key, page.sort_direction) = sort(value)?,
-                "sort_key" => page.sort_key = sort_key(value)?,
+                "description~" | "display_description~" if version >= Microversion::LIKE_FILTER => {
+                    page.description_contains = Some(value.clone());
+                }
+                "status~" if version >= Microversion::LIKE_FILTER => page.status = Some(value.to_ascii_lowercase()),
+                "user_id" => page.equal.push(("user_id", value.clone())),
+                "snapshot_id" => page.equal.push(("snapshot_id", value.to_ascii_lowercase())),
+                "source_volid" => page.equal.push(("source_volume_id", value.to_ascii_lowercase())),
+                "volume_type_id" => page.equal.push(("volume_type_id", value.clone())),
+                "host" if context.is_admin() => page.equal.push(("host", value.clone())),
+                "migration_status" if context.is_admin() => page.equal.push(("migration_status", value.clone())),
+                "group_id" if version >= Microversion(10) => page.equal.push(("group_id", value.clone())),
+                "created_at" | "updated_at" if version >= Microversion::TIME_FILTERS => {
+                    page.times.extend(times(key, value)?);
+                }
+                "consumes_quota" | "use_quota" if version >= Microversion::CONSUMES_QUOTA => {
+                    page.consumes_quota = Some(boolean(key, value)?);
+                }
+                "sort" => (page.sort_key, page.sort_direction) = sort(value, volume_sort_key)?,
+                "sort_key" => page.sort_key = sort_key(value, volume_sort_key)?,
                 "sort_dir" => page.sort_direction = sort_direction(value)?,
                 "with_count" if version >= Microversion::WITH_COUNT => with_count = boolean("with_count", value)?,
-                // There is one project, so these choose nothing.
+                "project_id" if context.is_admin() => page.project_id = Some(value.replace('-', "")),
                 "all_tenants" | "all_projects" | "project_id" => {}
                 _ => unknown.push(key.clone()),
             }
@@ -82,8 +197,9 @@ impl Pairs {
     }
 
     /// A page of attachments.
-    pub(super) fn attachments(&self) -> Result<AttachmentFilter, ApiError> {
-        let mut filter = AttachmentFilter { limit: LARGEST_PAGE, ..AttachmentFilter::default() };
+    pub(super) fn attachments(&self, context: &Context) -> Result<AttachmentFilter, ApiError> {
+        let project_id = context.listed_project(self.all_projects()?);
+        let mut filter = AttachmentFilter { project_id, limit: LARGEST_PAGE, ..AttachmentFilter::default() };
         let mut unknown = Vec::new();
         for (key, value) in &self.0 {
             match key.as_str() {
@@ -93,7 +209,8 @@ impl Pairs {
                 "marker" => filter.marker = Some(attachment_id(value)?),
                 "offset" => filter.offset = number("offset", value)?,
                 "limit" => filter.limit = limit(value)?,
-                // One order and one project: these choose nothing.
+                "project_id" if context.is_admin() => filter.project_id = Some(value.replace('-', "")),
+                // There is one order: these choose nothing.
                 "all_tenants" | "all_projects" | "project_id" | "sort" | "sort_key" | "sort_dir" => {}
                 _ => unknown.push(key.clone()),
             }
@@ -103,9 +220,59 @@ impl Pairs {
     }
 }
 
+/// Which types are asked for.
+#[derive(Debug, Default)]
+pub(super) struct TypesAsked {
+    pub(super) is_public: Option<bool>,
+    pub(super) name: Option<String>,
+    pub(super) extra_specs: BTreeMap<String, String>,
+    pub(super) by_id: bool,
+    pub(super) descending: bool,
+    pub(super) marker: Option<String>,
+    pub(super) limit: u32,
+    pub(super) offset: u32,
+}
+
+/// `[operator:]time`, several separated by commas.
+fn times(key: &str, value: &str) -> Result<Vec<TimeFilter>, ApiError> {
+    let moment = if key == "created_at" { Moment::Created } else { Moment::Updated };
+    let one = |part: &str| {
+        let (operator, text) = match part.split_once(':') {
+            Some((operator, rest)) if operator.bytes().all(|byte| byte.is_ascii_lowercase()) => (operator, rest),
+            _ => ("eq", part),
+        };
+        let comparison = match operator {
+            "gt" => ">",
+            "gte" => ">=",
+            "eq" => "=",
+            "neq" => "<>",
+            "lt" => "<",
+            "lte" => "<=",
+            _ => return Err(ApiError::BadRequest(format!("Invalid input received: {key}: unknown comparison {operator}"))),
+        };
+        let text = text.trim();
+        let wrong = || ApiError::BadRequest(format!("Invalid input received: {key}: '{text}' is not a time in ISO 8601"));
+        let zoned = text.parse::<jiff::Timestamp>();
+        let time =
+            zoned.or_else(|_| text.parse::<jiff::civil::DateTime>().and_then(|utc| jiff::tz::TimeZone::UTC.to_timestamp(utc)));
+        Ok(TimeFilter { moment, comparison, at_us: time.map_err(|_| wrong())?.as_microsecond() })
+    };
+    value.split(',').map(one).collect()
+}
+
+/// What volumes can be ordered by.
+fn volume_sort_key(word: &str) -> Option<SortKey> {
+    SortKey::parse(word)
+}
+
 /// A volume's id from a path or a query; what is no id names no volume.
 pub(super) fn volume_id(text: &str) -> Result<Uuid, ApiError> {
     Uuid::parse_str(text).map_err(|_| Refusal::VolumeNotFound(text.to_owned()).into())
+}
+
+/// A snapshot's id from a path or a query.
+pub(super) fn snapshot_id(text: &str) -> Result<Uuid, ApiError> {
+    Uuid::parse_str(text).map_err(|_| Refusal::SnapshotNotFound(text.to_owned()).into())
 }
 
 /// An attachment's id from a path or a query.
@@ -171,16 +338,16 @@ fn json_of(literal: &str) -> String {
 }
 
 /// `key[:direction]`. Further keys, after a comma, would order what the first leaves equal; age does that.
-fn sort(value: &str) -> Result<(SortKey, SortDirection), ApiError> {
+fn sort(value: &str, parse: fn(&str) -> Option<SortKey>) -> Result<(SortKey, SortDirection), ApiError> {
     let first = value.split(',').next().unwrap_or_default();
     match first.split_once(':') {
-        Some((key, direction)) => Ok((sort_key(key)?, sort_direction(direction)?)),
-        None => Ok((sort_key(first)?, SortDirection::Desc)),
+        Some((key, direction)) => Ok((sort_key(key, parse)?, sort_direction(direction)?)),
+        None => Ok((sort_key(first, parse)?, SortDirection::Desc)),
     }
 }
 
-fn sort_key(word: &str) -> Result<SortKey, ApiError> {
-    SortKey::parse(word.trim())
+fn sort_key(word: &str, parse: fn(&str) -> Option<SortKey>) -> Result<SortKey, ApiError> {
+    parse(word.trim())
         .ok_or_else(|| ApiError::BadRequest(format!("Invalid input received: Sort key supplied is invalid: {word}")))
 }
 

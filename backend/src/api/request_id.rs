@@ -1,4 +1,5 @@
-//! Each request has an id, in the answer and in the log, so that the two can be brought together.
+//! Each request has an id, in the answer and in the log, so that the two can be brought together. A client may bring its own in
+//! `X-OpenStack-Request-ID`, as the field's services do when they call each other; the answer has the service's own and the log both.
 
 use std::time::Instant;
 
@@ -9,10 +10,16 @@ use axum::response::Response;
 use tracing::{Instrument as _, debug, info_span};
 use uuid::Uuid;
 
+/// The request's id, for what is recorded of it.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
 /// Names the request.
-pub(super) async fn attach(request: Request, next: Next) -> Response {
+pub(super) async fn attach(mut request: Request, next: Next) -> Response {
     let id = format!("req-{}", Uuid::new_v4());
-    let span = info_span!("request", %id, method = %request.method(), path = %request.uri().path());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let global = given(&request);
+    let span = info_span!("request", %id, global, method = %request.method(), path = %request.uri().path());
     let started = Instant::now();
     let mut response = async {
         let response = next.run(request).await;
@@ -26,4 +33,10 @@ pub(super) async fn attach(request: Request, next: Next) -> Response {
         response.headers_mut().insert("x-openstack-request-id", value);
     }
     response
+}
+
+/// The id a client brought. Only ids of the field's form are taken, `req-` and a UUID: it is put into the log.
+fn given(request: &Request) -> Option<String> {
+    let text = request.headers().get("x-openstack-request-id")?.to_str().ok()?;
+    Uuid::parse_str(text.strip_prefix("req-")?).ok().map(|_| text.to_owned())
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::microversion::Microversion;
 
 /// When the newest of the implemented microversions came to be in the field's service.
-const UPDATED: &str = "2018-06-29T05:34:49Z";
+const UPDATED: &str = "2023-08-31T00:00:00Z";
 
 /// `GET /`
 pub(super) async fn choices(request: Request) -> Response {

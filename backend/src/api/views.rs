@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::AppState;
 use super::microversion::Microversion;
 use super::versions::origin;
-use crate::domain::{AttachStatus, Attachment, Volume};
+use crate::domain::{AttachStatus, Attachment, Snapshot, Volume};
 use crate::volume::connection_info;
 
 /// Makes views for one request.
@@ -32,13 +32,16 @@ impl<'a> Views<'a> {
         Value::Object(self.volume_fields(volume, attachments))
     }
 
-    /// A volume with what administrators see besides; the one user there is is one.
-    pub(super) fn volume_detail(&self, volume: &Volume, attachments: &[Attachment]) -> Value {
+    /// A volume with whose it is and, for administrators, where.
+    pub(super) fn volume_detail(&self, volume: &Volume, attachments: &[Attachment], admin: bool) -> Value {
         let mut view = self.volume_fields(volume, attachments);
-        view.insert("os-vol-host-attr:host".into(), json!(self.state.host));
-        view.insert("os-vol-mig-status-attr:migstat".into(), Value::Null);
-        view.insert("os-vol-mig-status-attr:name_id".into(), Value::Null);
-        view.insert("os-vol-tenant-attr:tenant_id".into(), json!(self.state.identity.project_id));
+        if admin {
+            let host = (!volume.host.is_empty()).then_some(&volume.host);
+            view.insert("os-vol-host-attr:host".into(), json!(host));
+            view.insert("os-vol-mig-status-attr:migstat".into(), json!(volume.migration_status));
+            view.insert("os-vol-mig-status-attr:name_id".into(), json!(volume.name_id));
+        }
+        view.insert("os-vol-tenant-attr:tenant_id".into(), json!(volume.project_id));
         Value::Object(view)
     }
 
@@ -56,20 +59,23 @@ impl<'a> Views<'a> {
         put("status", json!(volume.status.as_str()));
         put("attachments", Value::Array(attached));
         put("multiattach", json!(volume.multiattach));
-        put("metadata", json!(volume.metadata));
+        put("metadata", metadata(volume));
         put("availability_zone", json!(volume.availability_zone));
-        put("volume_type", json!(self.state.volume_type));
-        put("bootable", json!("false"));
-        put("encrypted", json!(false));
+        put("volume_type", json!(volume.volume_type));
+        put("bootable", json!(volume.bootable.to_string()));
+        put("encrypted", json!(volume.encryption_key_id.is_some()));
         put("created_at", json!(time(volume.created_at_us)));
         put("updated_at", json!(volume.updated_at_us.map(time)));
-        put("user_id", json!(self.state.identity.user_id));
+        put("user_id", json!(volume.user_id));
+        put("snapshot_id", json!(volume.snapshot_id));
+        put("source_volid", json!(volume.source_volume_id));
+        put("migration_status", json!(volume.migration_status));
         put("links", self.links(volume));
-        for absent in ["consistencygroup_id", "migration_status", "replication_status", "snapshot_id", "source_volid"] {
+        for absent in ["consistencygroup_id", "replication_status"] {
             put(absent, Value::Null);
         }
         if self.version >= Microversion::GROUP_ID {
-            put("group_id", Value::Null);
+            put("group_id", json!(volume.group_id));
         }
         if self.version >= Microversion::PROVIDER_ID {
             put("provider_id", Value::Null);
@@ -78,6 +84,57 @@ impl<'a> Views<'a> {
             // Each volume has a target of its own, so a host need not take care when it scans.
             put("shared_targets", json!(false));
             put("service_uuid", json!(self.state.identity.service_uuid));
+        }
+        if self.version >= Microversion::CLUSTER_NAME {
+            put("cluster_name", Value::Null);
+        }
+        if let (true, Some(key)) = (self.version >= Microversion::ENCRYPTION_KEY, &volume.encryption_key_id) {
+            put("encryption_key_id", json!(key));
+        }
+        if self.version >= Microversion::VOLUME_TYPE_ID {
+            put("volume_type_id", json!(volume.volume_type_id));
+        }
+        if self.version >= Microversion::CONSUMES_QUOTA {
+            put("consumes_quota", json!(volume.consumes_quota));
+        }
+        view
+    }
+
+    /// A snapshot as its owner sees it.
+    pub(super) fn snapshot(&self, snapshot: &Snapshot) -> Value {
+        Value::Object(self.snapshot_fields(snapshot))
+    }
+
+    /// A snapshot with how far it is, and whose.
+    pub(super) fn snapshot_detail(&self, snapshot: &Snapshot) -> Value {
+        let mut view = self.snapshot_fields(snapshot);
+        view.insert("os-extended-snapshot-attributes:progress".into(), json!(format!("{}%", snapshot.progress)));
+        view.insert("os-extended-snapshot-attributes:project_id".into(), json!(snapshot.project_id));
+        Value::Object(view)
+    }
+
+    fn snapshot_fields(&self, snapshot: &Snapshot) -> Map<String, Value> {
+        let mut view = Map::new();
+        let mut put = |key: &str, value: Value| {
+            view.insert(key.to_owned(), value);
+        };
+        put("id", json!(snapshot.id));
+        put("name", json!(snapshot.name));
+        put("description", json!(snapshot.description));
+        put("volume_id", json!(snapshot.volume_id));
+        put("size", json!(snapshot.size_gib));
+        put("status", json!(snapshot.status.as_str()));
+        put("metadata", json!(snapshot.metadata));
+        put("created_at", json!(time(snapshot.created_at_us)));
+        put("updated_at", json!(snapshot.updated_at_us.map(time)));
+        if self.version >= Microversion::GROUP_SNAPSHOT_ID {
+            put("group_snapshot_id", Value::Null);
+        }
+        if self.version >= Microversion::SNAPSHOT_USER {
+            put("user_id", json!(snapshot.user_id));
+        }
+        if self.version >= Microversion::CONSUMES_QUOTA {
+            put("consumes_quota", json!(true));
         }
         view
     }
@@ -109,9 +166,18 @@ impl<'a> Views<'a> {
             "attach_mode": attachment.mode.as_str(),
             "attached_at": attachment.attached_at_us.map(time).unwrap_or_default(),
             "detached_at": "",
-            "connection_info": connection_info(attachment, self.state.manager.portals()),
+            "connection_info": connection_info(attachment),
         })
     }
+}
+
+/// The owner's pairs, and among them, as in the field, that hosts may only read the volume.
+fn metadata(volume: &Volume) -> Value {
+    let mut metadata = volume.metadata.clone();
+    if volume.readonly {
+        metadata.insert("readonly".into(), "True".into());
+    }
+    json!(metadata)
 }
 
 /// An attachment as its volume shows it.
@@ -129,7 +195,7 @@ fn attached_to(attachment: &Attachment) -> Value {
 }
 
 /// The field's form of a time: UTC without saying so.
-fn time(us: i64) -> String {
+pub(super) fn time(us: i64) -> String {
     match jiff::Timestamp::from_microsecond(us) {
         Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%S.%6f").to_string(),
         Err(_) => String::new(),

@@ -7,35 +7,46 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::AppState;
+use super::availability_zones::zones;
 use super::body::{Body, Fields};
 use super::errors::ApiError;
 use super::microversion::Microversion;
 use super::path::Path;
-use super::query::{Pairs, volume_id};
+use super::policy::{self, Context, allow};
+use super::query::Pairs;
+use super::types::{default_type, seen_by};
 use super::versions::origin;
 use super::views::Views;
-use crate::domain::{NewVolume, Refusal, Volume};
+use crate::domain::{NewVolume, Source, Volume};
 use crate::store::{VolumeChange, VolumePage};
 
 /// What the field's service could make a volume from, or put it in, and this one cannot.
-const UNSUPPORTED: [&str; 8] =
-    ["snapshot_id", "source_volid", "source_replica", "imageRef", "image_id", "backup_id", "consistencygroup_id", "group_id"];
+const UNSUPPORTED: [&str; 6] = ["source_replica", "imageRef", "image_id", "backup_id", "consistencygroup_id", "group_id"];
 
 /// `POST /v3/volumes`
 pub(super) async fn create(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let new = new_volume(&state, version, body.object("volume", version)?)?;
-    let volume = state.manager.create_volume(new).await?;
+    allow(&context, policy::VOLUME_CREATE)?;
+    let new = new_volume(&state, &context, version, body.object("volume", version)?).await?;
+    let volume = state.accept.create_volume(new, context.asker()).await?;
     let view = Views::new(&state, version, &headers).volume(&volume, &[]);
     Ok((StatusCode::ACCEPTED, Json(json!({ "volume": view }))))
 }
 
-fn new_volume(state: &AppState, version: Microversion, mut fields: Fields) -> Result<NewVolume, ApiError> {
+async fn new_volume(
+    state: &AppState,
+    context: &Context,
+    version: Microversion,
+    mut fields: Fields,
+) -> Result<NewVolume, ApiError> {
     fields.refuse(&UNSUPPORTED)?;
+    let snapshot_id = fields.uuid("snapshot_id")?;
+    let source_volid = fields.uuid("source_volid")?;
     let size_gib = fields.size("size")?;
     let name = [fields.text("name")?, fields.text("display_name")?].into_iter().flatten().next();
     let description = [fields.text("description")?, fields.text("display_description")?].into_iter().flatten().next();
@@ -49,27 +60,69 @@ fn new_volume(state: &AppState, version: Microversion, mut fields: Fields) -> Re
     fields.text("status")?;
     fields.text("attach_status")?;
     fields.finish(version)?;
-    let Some(size_gib) = size_gib else {
+    let (source, source_type) = source(state, context, snapshot_id, source_volid).await?;
+    if size_gib.is_none() && source == Source::Nothing {
         return Err(ApiError::BadRequest("Invalid input for field/attribute volume. 'size' is a required property".into()));
-    };
-    if let Some(wanted) = volume_type.filter(|wanted| *wanted != state.volume_type && *wanted != state.identity.type_id) {
-        return Err(Refusal::VolumeTypeNotFound(wanted).into());
     }
-    if zone != state.availability_zone {
+    if zone != state.availability_zone && !zones(state).await?.contains(&zone) {
         return Err(ApiError::BadRequest(format!("Invalid input received: Availability zone '{zone}' is invalid.")));
     }
-    Ok(NewVolume { id: Uuid::new_v4(), name, description, size_gib, multiattach, availability_zone: zone, metadata })
+    // A copy is of its source's type, where it asks for none.
+    let wanted = match volume_type.or(source_type) {
+        Some(wanted) => wanted,
+        None => default_type(state, context).await?,
+    };
+    let volume_type = state.store.volume_type(&wanted, seen_by(context)).await?;
+    Ok(NewVolume {
+        id: Uuid::new_v4(),
+        project_id: context.project_id.clone(),
+        user_id: context.user_id.clone(),
+        name,
+        description,
+        // 0 is the source's size.
+        size_gib: size_gib.unwrap_or(0),
+        multiattach: multiattach || volume_type.multiattach(),
+        availability_zone: zone,
+        metadata,
+        volume_type,
+        source,
+    })
+}
+
+/// What a volume is to be made from, which the asker must be able to see, and its type.
+async fn source(
+    state: &AppState,
+    context: &Context,
+    snapshot_id: Option<Uuid>,
+    source_volid: Option<Uuid>,
+) -> Result<(Source, Option<String>), ApiError> {
+    match (snapshot_id, source_volid) {
+        (None, None) => Ok((Source::Nothing, None)),
+        (Some(id), None) => {
+            let snapshot = policy::snapshot(state, context, &id.to_string(), policy::SNAPSHOT_GET).await?;
+            Ok((Source::Snapshot(id), snapshot.volume_type_id))
+        }
+        (None, Some(id)) => {
+            let volume = policy::volume_by_id(state, context, id, policy::VOLUME_GET).await?;
+            Ok((Source::Volume(id), volume.volume_type_id))
+        }
+        (Some(_), Some(_)) => Err(ApiError::BadRequest(
+            "Invalid input received: a volume is made from a snapshot or from a volume, not from both".into(),
+        )),
+    }
 }
 
 /// `GET /v3/volumes`
 pub(super) async fn list(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     pairs: Pairs,
 ) -> Result<Json<Value>, ApiError> {
-    let (page, with_count) = pairs.volumes(version)?;
-    let volumes = state.manager.store().volumes(&page).await?;
+    allow(&context, policy::VOLUME_LIST)?;
+    let (page, with_count) = pairs.volumes(version, &context)?;
+    let volumes = state.store.volumes(&page).await?;
     let views = Views::new(&state, version, &headers);
     let list = volumes.iter().map(|volume| views.volume_summary(volume)).collect();
     let next = next_page(&headers, "/v3/volumes", &pairs, &page, &volumes);
@@ -79,16 +132,18 @@ pub(super) async fn list(
 /// `GET /v3/volumes/detail`
 pub(super) async fn list_detail(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     pairs: Pairs,
 ) -> Result<Json<Value>, ApiError> {
-    let (page, with_count) = pairs.volumes(version)?;
-    let volumes = state.manager.store().volumes(&page).await?;
+    allow(&context, policy::VOLUME_LIST)?;
+    let (page, with_count) = pairs.volumes(version, &context)?;
+    let volumes = state.store.volumes(&page).await?;
     let ids: Vec<Uuid> = volumes.iter().map(|volume| volume.id).collect();
-    let attachments = state.manager.store().attachments_of(&ids).await?;
+    let attachments = state.store.attachments_of(&ids).await?;
     let views = Views::new(&state, version, &headers);
-    let list = volumes.iter().map(|volume| views.volume_detail(volume, &attachments)).collect();
+    let list = volumes.iter().map(|volume| views.volume_detail(volume, &attachments, context.is_admin())).collect();
     let next = next_page(&headers, "/v3/volumes/detail", &pairs, &page, &volumes);
     answer(&state, &page, with_count, next, list).await
 }
@@ -112,39 +167,62 @@ async fn answer(
         answer.insert("volumes_links".into(), json!([{ "rel": "next", "href": next }]));
     }
     if with_count {
-        answer.insert("count".into(), json!(state.manager.store().count_volumes(page).await?));
+        answer.insert("count".into(), json!(state.store.count_volumes(page).await?));
     }
     Ok(Json(Value::Object(answer)))
 }
 
 /// `GET /v3/volumes/summary`
-pub(super) async fn summary(State(state): State<AppState>) -> Result<Json<Value>, ApiError> {
-    let (count, gib) = state.manager.store().usage().await?;
-    Ok(Json(json!({ "volume-summary": { "total_count": count, "total_size": gib, "metadata": {} } })))
+pub(super) async fn summary(
+    State(state): State<AppState>,
+    context: Context,
+    Extension(version): Extension<Microversion>,
+    pairs: Pairs,
+) -> Result<Json<Value>, ApiError> {
+    allow(&context, policy::VOLUME_LIST)?;
+    let project = context.listed_project(pairs.all_projects()?);
+    let (count, gib) = state.store.volume_totals(project.as_deref()).await?;
+    let mut summary = Map::from_iter([("total_count".to_owned(), json!(count)), ("total_size".to_owned(), json!(gib))]);
+    if version >= Microversion::SUMMARY_METADATA {
+        summary.insert("metadata".into(), json!(state.store.volume_metadata_values(project.as_deref()).await?));
+    }
+    Ok(Json(json!({ "volume-summary": summary })))
+}
+
+/// `GET /v3/volumes/{id}/encryption`: what a host needs to open an encrypted volume; without a key it is not encrypted.
+pub(super) async fn encryption(
+    State(state): State<AppState>,
+    context: Context,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let volume = policy::volume(&state, &context, &id, policy::ENCRYPTION_GET).await?;
+    Ok(Json(json!({ "encryption_key_id": volume.encryption_key_id })))
 }
 
 /// `GET /v3/volumes/{id}`
 pub(super) async fn show(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let volume = state.manager.store().volume(volume_id(&id)?).await?;
-    let attachments = state.manager.store().attachments_of(&[volume.id]).await?;
-    let view = Views::new(&state, version, &headers).volume_detail(&volume, &attachments);
+    let volume = policy::volume(&state, &context, &id, policy::VOLUME_GET).await?;
+    let attachments = state.store.attachments_of(&[volume.id]).await?;
+    let view = Views::new(&state, version, &headers).volume_detail(&volume, &attachments, context.is_admin());
     Ok(Json(json!({ "volume": view })))
 }
 
 /// `PUT /v3/volumes/{id}`
 pub(super) async fn update(
     State(state): State<AppState>,
+    context: Context,
     Extension(version): Extension<Microversion>,
     headers: HeaderMap,
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let id = volume_id(&id)?;
+    let id = policy::volume(&state, &context, &id, policy::VOLUME_UPDATE).await?.id;
     let mut fields = body.object("volume", version)?;
     let mut change = VolumeChange::default();
     for field in ["name", "display_name"] {
@@ -159,14 +237,19 @@ pub(super) async fn update(
     }
     change.metadata = fields.pairs("metadata")?;
     fields.finish(version)?;
-    let volume = state.manager.store().change_volume(id, |_| Ok(change)).await?;
-    let attachments = state.manager.store().attachments_of(&[id]).await?;
+    let volume = state.store.change_volume(id, |_| Ok(change)).await?;
+    let attachments = state.store.attachments_of(&[id]).await?;
     let view = Views::new(&state, version, &headers).volume(&volume, &attachments);
     Ok(Json(json!({ "volume": view })))
 }
 
 /// `DELETE /v3/volumes/{id}`
-pub(super) async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
-    state.manager.delete_volume(volume_id(&id)?).await?;
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    context: Context,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let volume = policy::volume(&state, &context, &id, policy::VOLUME_DELETE).await?;
+    state.accept.delete_volume(volume.id, context.asker()).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -19,8 +19,12 @@ pub struct Attachment {
     pub status: AttachStatus,
     /// What the host may do.
     pub mode: AttachMode,
+    /// The project of its volume.
+    pub project_id: String,
     /// The host, once known.
     pub connector: Option<Connector>,
+    /// What the host is told, but for secrets, once its volume is shown to it.
+    pub connection: Option<Map<String, Value>>,
     /// The account the host logs in with, once it is known.
     pub chap: Option<ChapAccount>,
     /// When it was asked for, microseconds since the epoch.

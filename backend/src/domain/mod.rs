@@ -4,17 +4,38 @@
 //! statuses.rs    the words of both state machines, as the API spells them
 //! volume.rs      the volume and its transitions
 //! attachment.rs  the attachment, the connector it was asked for, its CHAP account
+//! snapshot.rs    a volume's bytes as they were
+//! volume_type.rs a name for what a volume's place must be able to do
+//! place.rs       host@backend#pool, what pools say of themselves, services
+//! operation.rs   long actions as things of their own
+//! message.rs     what owners are told afterwards
+//! qos.rs         limits told to hosts with the volumes of a type
+//! transfer.rs    a volume offered to another project
 //! rules.rs       who may do what in which state
 //! refusal.rs     why not, in the words the field's clients know
 //! ```
 
 pub mod attachment;
+pub mod message;
+pub mod operation;
+pub mod place;
+pub mod qos;
 pub mod refusal;
 pub mod rules;
+pub mod snapshot;
 pub mod statuses;
+pub mod transfer;
 pub mod volume;
+pub mod volume_type;
 
 pub use attachment::{Attachment, ChapAccount, Connector};
+pub use message::{Message, NewMessage, WhyNot};
+pub use operation::{Asker, NewOperation, Operation, OperationKind, OperationState};
+pub use place::{Pool, ServiceRow};
+pub use qos::{QosConsumer, QosSpecs};
 pub use refusal::Refusal;
-pub use statuses::{AttachMode, AttachStatus, VolumeStatus};
-pub use volume::{NewVolume, Volume};
+pub use snapshot::{NewSnapshot, Snapshot};
+pub use statuses::{AttachMode, AttachStatus, SnapshotStatus, VolumeStatus};
+pub use transfer::Transfer;
+pub use volume::{NewVolume, Source, Volume};
+pub use volume_type::VolumeType;

@@ -17,6 +17,21 @@ pub enum Refusal {
     /// No such volume type.
     #[error("Volume type with name {0} could not be found.")]
     VolumeTypeNotFound(String),
+    /// There is a type of that name.
+    #[error("Volume Type {0} already exists.")]
+    VolumeTypeExists(String),
+    /// No such snapshot.
+    #[error("Snapshot {0} could not be found.")]
+    SnapshotNotFound(String),
+    /// No such message.
+    #[error("Message {0} could not be found.")]
+    MessageNotFound(String),
+    /// No such operation.
+    #[error("Operation {0} could not be found.")]
+    OperationNotFound(String),
+    /// No such service.
+    #[error("Service {0} could not be found.")]
+    ServiceNotFound(String),
     /// No such metadata key on the volume.
     #[error("Metadata item was not found")]
     MetadataKeyNotFound,
@@ -37,6 +52,52 @@ pub enum Refusal {
          snapshots after volume transfer."
     )]
     NotDeletable,
+    /// No snapshot can be made of a volume in this state.
+    #[error("Invalid volume: Volume {volume_id} status must be available, but current status is: {status}.")]
+    NotSnapshotable {
+        /// The volume.
+        volume_id: Uuid,
+        /// What it is instead.
+        status: VolumeStatus,
+    },
+    /// The snapshot is in a state in which it cannot be deleted, or volumes are being made from it.
+    #[error("Invalid snapshot: Snapshot status must be available or error or error_deleting to be deleted.")]
+    SnapshotNotDeletable,
+    /// A volume cannot be made from a snapshot or a volume in this state.
+    #[error("Invalid {kind}: {kind} {id} status must be available, but current status is: {status}.")]
+    SourceNotReady {
+        /// `snapshot` or `volume`.
+        kind: &'static str,
+        /// Which.
+        id: Uuid,
+        /// What it is instead.
+        status: String,
+    },
+    /// A volume cannot be smaller than what it is made from.
+    #[error(
+        "Invalid input received: Volume size '{asked_gib}'GB cannot be smaller than the {source_kind} size {source_gib}GB. They must \
+         be >= original {source_kind} size."
+    )]
+    SmallerThanSource {
+        /// What was asked for, in GiB.
+        asked_gib: u64,
+        /// What the source has, in GiB.
+        source_gib: u64,
+        /// `snapshot` or `source volume`.
+        source_kind: &'static str,
+    },
+    /// The owner's quota is used up.
+    #[error("{}", quota_text(resource, *requested, *in_use, *limit))]
+    OverQuota {
+        /// What there is too much of: `volumes`, `gigabytes`, `snapshots` …
+        resource: String,
+        /// What was asked for.
+        requested: i64,
+        /// What there is.
+        in_use: i64,
+        /// What may be.
+        limit: i64,
+    },
     /// The volume is in a state in which it cannot be extended.
     #[error("Invalid volume: Volume {volume_id} status must be '{wanted}' to extend, currently {status}.")]
     NotExtendable {
@@ -72,4 +133,27 @@ pub enum Refusal {
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// There is no such thing, in the field's words for it.
+    #[error("{0}")]
+    NotFound(String),
+    /// Something else stands in the way.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// The field's sentences for a quota that is used up: one for things that are counted, one for what is measured in GiB.
+fn quota_text(resource: &str, requested: i64, in_use: i64, limit: i64) -> String {
+    let thing = resource.split('_').next().unwrap_or(resource);
+    let kind = match thing {
+        "volumes" => "Volume",
+        "snapshots" => "Snapshot",
+        "backups" => "Backup",
+        _ => {
+            return format!(
+                "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed {resource} quota. Requested {requested}G, \
+                 quota is {limit}G and {in_use}G has been consumed."
+            );
+        }
+    };
+    format!("{kind}LimitExceeded: Maximum number of {} allowed ({limit}) exceeded for quota '{resource}'.", thing)
 }

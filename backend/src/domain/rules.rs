@@ -2,7 +2,8 @@
 
 use super::attachment::{Attachment, Connector};
 use super::refusal::Refusal;
-use super::statuses::{AttachStatus, VolumeStatus};
+use super::snapshot::Snapshot;
+use super::statuses::{AttachMode, AttachStatus, SnapshotStatus, VolumeStatus};
 use super::volume::Volume;
 
 /// Whether a new attachment may take hold of the volume.
@@ -16,9 +17,27 @@ pub fn reserve(volume: &Volume) -> Result<(), Refusal> {
     }
 }
 
+/// What a host may do with the volume, whatever it asks for.
+pub fn mode_of(volume: &Volume, asked: AttachMode) -> AttachMode {
+    if volume.readonly { AttachMode::Ro } else { asked }
+}
+
+/// Whether an attachment may be taken from its host (CVE-2023-2088). A guest's host that has been let in must let go before:
+/// its kernel would keep a device that may show another volume's bytes tomorrow. Whether it has, only the service that runs the
+/// guest knows, so only a service may say so. Where no guest is named, or no host was ever let in, nobody else can be harmed.
+pub fn let_go(attachment: &Attachment, by_service: bool) -> Result<(), Refusal> {
+    match attachment.instance_id {
+        Some(instance) if attachment.connector.is_some() && !by_service => Err(Refusal::Conflict(format!(
+            "ConflictNovaUsingAttachment: Detach volume from instance {instance} using the Compute API"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the volume may be deleted.
-pub fn delete_volume(volume: &Volume, attachments: &[Attachment]) -> Result<(), Refusal> {
-    if attachments.is_empty() && volume.status.may_become(VolumeStatus::Deleting) { Ok(()) } else { Err(Refusal::NotDeletable) }
+pub fn delete_volume(volume: &Volume, attachments: &[Attachment], snapshots: i64) -> Result<(), Refusal> {
+    let idle = attachments.is_empty() && snapshots == 0 && volume.migration_status.is_none();
+    if idle && volume.status.may_become(VolumeStatus::Deleting) { Ok(()) } else { Err(Refusal::NotDeletable) }
 }
 
 /// Whether the volume may be extended to this size. `attached`: the client knows that volumes in use can be.
@@ -32,6 +51,36 @@ pub fn extend(volume: &Volume, asked_gib: u64, attached: bool) -> Result<(), Ref
         return Err(Refusal::NotLarger { size_gib: volume.size_gib, asked_gib });
     }
     Ok(())
+}
+
+/// Whether a snapshot may be made of the volume; `force` also while it is in use.
+pub fn snapshot(volume: &Volume, force: bool) -> Result<(), Refusal> {
+    use VolumeStatus::*;
+    match volume.status {
+        Available => Ok(()),
+        InUse if force => Ok(()),
+        status => Err(Refusal::NotSnapshotable { volume_id: volume.id, status }),
+    }
+}
+
+/// Whether the snapshot may be deleted.
+pub fn delete_snapshot(snapshot: &Snapshot) -> Result<(), Refusal> {
+    use SnapshotStatus::*;
+    match snapshot.status {
+        Available | Error | ErrorDeleting => Ok(()),
+        _ => Err(Refusal::SnapshotNotDeletable),
+    }
+}
+
+/// The size of a volume made from another or from a snapshot: at least its source's, which is also what it is when nobody says.
+pub fn size_from_source(source_gib: u64, asked_gib: Option<u64>, source: &'static str) -> Result<u64, Refusal> {
+    match asked_gib {
+        Some(asked) if asked < source_gib => {
+            Err(Refusal::SmallerThanSource { asked_gib: asked, source_gib, source_kind: source })
+        }
+        Some(asked) => Ok(asked),
+        None => Ok(source_gib),
+    }
 }
 
 /// What an update with a connector means for an attachment.
@@ -83,7 +132,6 @@ pub fn status_held_by(attachments: &[Attachment]) -> VolumeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::statuses::AttachMode;
     use uuid::Uuid;
 
     fn volume(status: VolumeStatus, multiattach: bool) -> Volume {
@@ -99,6 +147,23 @@ mod tests {
             metadata: Default::default(),
             created_at_us: 0,
             updated_at_us: None,
+            project_id: "p".into(),
+            user_id: "u".into(),
+            host: "here@files#files".into(),
+            volume_type_id: None,
+            volume_type: None,
+            bootable: false,
+            readonly: false,
+            encryption_key_id: None,
+            image_metadata: None,
+            snapshot_id: None,
+            source_volume_id: None,
+            image_id: None,
+            group_id: None,
+            migration_status: None,
+            name_id: None,
+            provider: None,
+            consumes_quota: true,
         }
     }
 
@@ -109,7 +174,9 @@ mod tests {
             instance_id: None,
             status,
             mode: AttachMode::Rw,
+            project_id: "p".into(),
             connector: None,
+            connection: None,
             chap: None,
             created_at_us: 0,
             attached_at_us: None,
@@ -130,9 +197,10 @@ mod tests {
     fn a_volume_is_deleted_from_rest_and_never_while_held() {
         use VolumeStatus::*;
         for status in VolumeStatus::ALL.iter().copied() {
-            let at_rest = matches!(status, Available | Error | ErrorDeleting | ErrorExtending);
-            assert_eq!(delete_volume(&volume(status, false), &[]).is_ok(), at_rest, "{status}");
-            assert!(delete_volume(&volume(status, false), &[attachment(AttachStatus::Reserved)]).is_err());
+            let at_rest = matches!(status, Available | Error | ErrorDeleting | ErrorExtending | ErrorRestoring);
+            assert_eq!(delete_volume(&volume(status, false), &[], 0).is_ok(), at_rest, "{status}");
+            assert!(delete_volume(&volume(status, false), &[attachment(AttachStatus::Reserved)], 0).is_err());
+            assert!(delete_volume(&volume(status, false), &[], 1).is_err(), "a snapshot lives on it");
         }
     }
 
@@ -168,6 +236,20 @@ mod tests {
         assert_eq!(of(&[Reserved, Attaching]), VolumeStatus::Attaching);
         assert_eq!(of(&[Attaching, Attached, Detaching]), VolumeStatus::InUse);
         assert_eq!(of(&[Detaching]), VolumeStatus::Detaching);
+    }
+
+    #[test]
+    fn a_guest_s_host_must_let_go_first_and_only_a_service_can_say_that_it_has() {
+        let properties = [("initiator".to_owned(), "iqn.x:a".into())].into_iter().collect();
+        let connector = Connector::from_properties(properties).unwrap();
+        for (guest, host, by_service, allowed) in
+            [(true, true, false, false), (true, true, true, true), (true, false, false, true), (false, true, false, true)]
+        {
+            let mut one = attachment(AttachStatus::Attached);
+            one.instance_id = guest.then(Uuid::new_v4);
+            one.connector = host.then(|| connector.clone());
+            assert_eq!(let_go(&one, by_service).is_ok(), allowed, "guest {guest}, host {host}, service {by_service}");
+        }
     }
 
     #[test]

@@ -17,8 +17,6 @@
 //!                  └────────────┴────────────┴──▶ detaching ──▶ (gone)
 //! ```
 
-use std::fmt;
-
 /// Implements the string forms of a status from one list, so that they cannot drift apart.
 macro_rules! words {
     ($name:ident { $($variant:ident => $word:literal),+ $(,)? }) => {
@@ -37,8 +35,8 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
@@ -66,10 +64,28 @@ pub enum VolumeStatus {
     Error,
     /// Its storage could not be removed.
     ErrorDeleting,
-    /// Accepted for extension; its storage is being enlarged.
+    /// An image is being written into it.
+    Downloading,
+    /// It is being read into an image.
+    Uploading,
+    /// It is being made larger.
     Extending,
-    /// Its storage could not be enlarged.
+    /// It could not be made larger.
     ErrorExtending,
+    /// It is being backed up.
+    BackingUp,
+    /// A backup is being written into it.
+    RestoringBackup,
+    /// A backup could not be written into it.
+    ErrorRestoring,
+    /// It is changing its type or its place.
+    Retyping,
+    /// It is going back to a snapshot.
+    Reverting,
+    /// It is offered to another project.
+    AwaitingTransfer,
+    /// Its place is being copied; nobody may use it.
+    Maintenance,
 }
 
 words!(VolumeStatus {
@@ -82,28 +98,80 @@ words!(VolumeStatus {
     Deleting => "deleting",
     Error => "error",
     ErrorDeleting => "error_deleting",
+    Downloading => "downloading",
+    Uploading => "uploading",
     Extending => "extending",
     ErrorExtending => "error_extending",
+    BackingUp => "backing-up",
+    RestoringBackup => "restoring-backup",
+    ErrorRestoring => "error_restoring",
+    Retyping => "retyping",
+    Reverting => "reverting",
+    AwaitingTransfer => "awaiting-transfer",
+    Maintenance => "maintenance",
 });
 
 impl VolumeStatus {
+    /// Whether a volume's attachments decide what it is. While something else is under way they do not: what it becomes is decided
+    /// when that ends.
+    pub fn follows_attachments(self) -> bool {
+        use VolumeStatus::*;
+        matches!(self, Available | Reserved | Attaching | InUse | Detaching)
+    }
+
     /// Whether a volume may go from this status straight to `next`.
     pub fn may_become(self, next: VolumeStatus) -> bool {
         use VolumeStatus::*;
         matches!(
             (self, next),
-            (Creating, Available | Error)
-                | (Available, Reserved | Attaching | Deleting | Extending)
+            (Creating, Available | Downloading | Error)
+                | (Downloading, Available | Error)
+                | (Available | InUse, Uploading | Extending | BackingUp | Retyping | Maintenance)
+                | (Uploading | BackingUp | Retyping | Maintenance, Available | InUse)
+                | (Extending, Available | InUse | ErrorExtending)
+                | (Available, RestoringBackup | Reverting | AwaitingTransfer)
+                | (RestoringBackup, Available | ErrorRestoring)
+                | (Reverting, Available | Error)
+                | (AwaitingTransfer, Available)
+                | (Available, Reserved | Attaching | Deleting)
                 | (Reserved, Attaching | Available | InUse | Detaching)
                 | (Attaching, InUse | Available | Reserved | Detaching)
-                | (InUse, Detaching | Available | Attaching | Reserved | Extending)
-                | (Extending, Available | InUse | ErrorExtending)
+                | (InUse, Detaching | Available | Attaching | Reserved)
                 | (Detaching, Available | InUse | Attaching | Reserved)
-                | (Error | ErrorDeleting | ErrorExtending, Deleting)
+                | (Error | ErrorDeleting | ErrorExtending | ErrorRestoring, Deleting)
                 | (Deleting, ErrorDeleting)
         )
     }
 }
+
+/// Where a snapshot is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SnapshotStatus {
+    /// Accepted; its storage is being made.
+    Creating,
+    /// Made.
+    Available,
+    /// Accepted for deletion; its storage is being removed.
+    Deleting,
+    /// Its storage could not be made.
+    Error,
+    /// Its storage could not be removed.
+    ErrorDeleting,
+    /// A backup is reading it.
+    BackingUp,
+    /// Its volume is going back to it.
+    Restoring,
+}
+
+words!(SnapshotStatus {
+    Creating => "creating",
+    Available => "available",
+    Deleting => "deleting",
+    Error => "error",
+    ErrorDeleting => "error_deleting",
+    BackingUp => "backing-up",
+    Restoring => "restoring",
+});
 
 /// Where an attachment is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,3 +203,5 @@ pub enum AttachMode {
 }
 
 words!(AttachMode { Rw => "rw", Ro => "ro" });
+
+pub(super) use words;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::statuses::VolumeStatus;
+use super::volume_type::VolumeType;
 
 /// Bytes in a GiB, the unit in which volumes are sized.
 pub const GIB: u64 = 1 << 30;
@@ -35,6 +37,40 @@ pub struct Volume {
     pub created_at_us: i64,
     /// When it last changed, microseconds since the epoch.
     pub updated_at_us: Option<i64>,
+    /// Whose it is.
+    pub project_id: String,
+    /// Who asked for it.
+    pub user_id: String,
+    /// `host@backend#pool` where it is; empty until the scheduler has chosen.
+    pub host: String,
+    /// Its type's id.
+    pub volume_type_id: Option<String>,
+    /// Its type's name.
+    pub volume_type: Option<String>,
+    /// Whether one can boot from it.
+    pub bootable: bool,
+    /// Whether hosts may only read it.
+    pub readonly: bool,
+    /// The secret its bytes are encrypted with, by the key manager's id.
+    pub encryption_key_id: Option<String>,
+    /// The properties of the image it was made from.
+    pub image_metadata: Option<BTreeMap<String, String>>,
+    /// The snapshot it was made from.
+    pub snapshot_id: Option<Uuid>,
+    /// The volume it was made from.
+    pub source_volume_id: Option<Uuid>,
+    /// The image it was, or is to be, made from.
+    pub image_id: Option<Uuid>,
+    /// The group it is in.
+    pub group_id: Option<Uuid>,
+    /// Where it is in a migration.
+    pub migration_status: Option<String>,
+    /// The id its storage knows it by, where that is not its own.
+    pub name_id: Option<Uuid>,
+    /// What its driver wants to find again.
+    pub provider: Option<Value>,
+    /// Whether its owner's quota pays for it.
+    pub consumes_quota: bool,
 }
 
 impl Volume {
@@ -42,6 +78,38 @@ impl Volume {
     pub fn size_bytes(&self) -> Option<u64> {
         self.size_gib.checked_mul(GIB)
     }
+
+    /// The id its storage knows it by.
+    pub fn storage_id(&self) -> Uuid {
+        self.name_id.unwrap_or(self.id)
+    }
+
+    /// What it is made from.
+    pub fn source(&self) -> Source {
+        if let Some(id) = self.snapshot_id {
+            Source::Snapshot(id)
+        } else if let Some(id) = self.source_volume_id {
+            Source::Volume(id)
+        } else if let Some(id) = self.image_id {
+            Source::Image(id)
+        } else {
+            Source::Nothing
+        }
+    }
+}
+
+/// What a volume is made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Zeros.
+    #[default]
+    Nothing,
+    /// A snapshot's bytes.
+    Snapshot(Uuid),
+    /// Another volume's bytes.
+    Volume(Uuid),
+    /// An image's bytes.
+    Image(Uuid),
 }
 
 /// A volume that was asked for and found valid.
@@ -49,6 +117,10 @@ impl Volume {
 pub struct NewVolume {
     /// Chosen by the service.
     pub id: Uuid,
+    /// Whose it is to be.
+    pub project_id: String,
+    /// Who asks.
+    pub user_id: String,
     /// The owner's name for it.
     pub name: Option<String>,
     /// The owner's words about it.
@@ -61,4 +133,8 @@ pub struct NewVolume {
     pub availability_zone: String,
     /// The owner's key-value pairs.
     pub metadata: BTreeMap<String, String>,
+    /// Its type.
+    pub volume_type: VolumeType,
+    /// What it is made from.
+    pub source: Source,
 }

@@ -1,58 +1,133 @@
 //! Storage drivers: who keeps the bytes of volumes. One trait, one file a driver.
+//!
+//! A new driver is a file here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
+//! [`open`]. What it cannot do it refuses with [`DriverError::Unsupported`], and the volume's owner is told.
 
+mod error;
 mod files;
+mod sparse;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
+pub use error::DriverError;
 pub use files::FilesDriver;
+
+use crate::config::{Backend, DriverKind};
+
+/// A volume as its storage knows it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The id its storage knows it by.
+    pub id: Uuid,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Whether a host may be writing to it just now.
+    pub in_use: bool,
+    /// What the driver asked to be kept when it was made.
+    pub provider: Option<Value>,
+}
+
+/// A snapshot as its storage knows it.
+#[derive(Clone, Debug)]
+pub struct StoredSnapshot {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose bytes it keeps. The size is the volume's when the snapshot was made.
+    pub volume: Stored,
+    /// What the driver asked to be kept when it was made.
+    pub provider: Option<Value>,
+}
+
+/// A piece of a volume. What no piece covers is zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where it begins.
+    pub offset_bytes: u64,
+    /// At most [`CHUNK_BYTES`].
+    pub data: Vec<u8>,
+}
+
+/// The longest piece: what a stream holds in memory at once.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// How a host gets at a volume.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reach {
+    /// A file or device of this machine, which a target shows to hosts.
+    Local(PathBuf),
+    /// Hosts go to the storage themselves: the connection info, with `driver_volume_type` and without secrets beyond what a host
+    /// needs.
+    Direct(Map<String, Value>),
+}
+
+/// What a pool has, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// All there is.
+    pub total_bytes: u64,
+    /// What is free now.
+    pub free_bytes: u64,
+}
+
+/// What comes of making something: what the driver wants to find again, where there is anything.
+pub type Provided = Result<Option<Value>, DriverError>;
 
 /// Keeps the bytes of volumes. Every operation can be repeated: work that was cut off is simply done again.
 pub trait VolumeDriver: Send + Sync {
-    /// Makes a volume of `size_bytes`, all zeros. Where it exists already with that size, nothing happens.
-    fn create(&self, id: Uuid, size_bytes: u64) -> BoxFuture<'_, Result<(), DriverError>>;
-
-    /// Enlarges a volume to `size_bytes`; what is added is all zeros. Where it has that size or more, nothing happens: what
-    /// somebody may have written is never cut off.
-    fn extend(&self, id: Uuid, size_bytes: u64) -> BoxFuture<'_, Result<(), DriverError>>;
-
-    /// The size it has now, bytes.
-    fn size_bytes(&self, id: Uuid) -> BoxFuture<'_, Result<u64, DriverError>>;
+    /// Makes a volume, all zeros. Where it exists already with that size, nothing happens.
+    fn create<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Provided>;
 
     /// Removes a volume. Where there is none, nothing happens.
-    fn delete(&self, id: Uuid) -> BoxFuture<'_, Result<(), DriverError>>;
+    fn delete<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Result<(), DriverError>>;
 
-    /// Where a target on this machine finds the volume.
-    fn path(&self, id: Uuid) -> PathBuf;
+    /// Makes a volume larger; a host may be using it. What is added is all zeros. Where it has that size or more, nothing
+    /// happens: what somebody may have written is never cut off.
+    fn extend<'a>(&'a self, volume: &'a Stored, size_bytes: u64) -> BoxFuture<'a, Result<(), DriverError>>;
+
+    /// The size a volume has now, in bytes.
+    fn size_bytes<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Result<u64, DriverError>>;
+
+    /// Keeps a volume's bytes as they are at one moment.
+    fn create_snapshot<'a>(&'a self, snapshot: &'a StoredSnapshot) -> BoxFuture<'a, Provided>;
+
+    /// Removes a snapshot. Where there is none, nothing happens.
+    fn delete_snapshot<'a>(&'a self, snapshot: &'a StoredSnapshot) -> BoxFuture<'a, Result<(), DriverError>>;
+
+    /// Makes a volume with a snapshot's bytes, zeros beyond them.
+    fn create_from_snapshot<'a>(&'a self, volume: &'a Stored, snapshot: &'a StoredSnapshot) -> BoxFuture<'a, Provided>;
+
+    /// Makes a volume with another's bytes, zeros beyond them.
+    fn clone_volume<'a>(&'a self, volume: &'a Stored, source: &'a Stored) -> BoxFuture<'a, Provided>;
+
+    /// Gives a volume, which nobody uses, the bytes of its snapshot again. It keeps its size.
+    fn revert<'a>(&'a self, volume: &'a Stored, snapshot: &'a StoredSnapshot) -> BoxFuture<'a, Result<(), DriverError>>;
+
+    /// Writes pieces into a new volume. Gives the bytes that were written.
+    fn copy_in<'a>(
+        &'a self,
+        volume: &'a Stored,
+        pieces: BoxStream<'a, Result<Chunk, std::io::Error>>,
+    ) -> BoxFuture<'a, Result<u64, DriverError>>;
+
+    /// Reads a volume that nobody writes to, piece by piece, in order. Holes are left out.
+    fn copy_out(&self, volume: &Stored) -> BoxStream<'static, Result<Chunk, DriverError>>;
+
+    /// What there is and what is free, now.
+    fn capacity(&self) -> BoxFuture<'_, Result<Capacity, DriverError>>;
+
+    /// How a host gets at the volume.
+    fn reach(&self, volume: &Stored) -> Reach;
 }
 
-/// A storage operation that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum DriverError {
-    /// A file operation failed.
-    #[error("volume {volume_id}: cannot {operation} {}", path.display())]
-    File {
-        /// The volume.
-        volume_id: Uuid,
-        /// What was tried.
-        operation: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Something else already has the volume's place, and it may hold data.
-    #[error("volume {volume_id}: {} exists with {found_bytes} bytes instead of {wanted_bytes}", path.display())]
-    Occupied {
-        /// The volume.
-        volume_id: Uuid,
-        /// Its place.
-        path: PathBuf,
-        /// What is there.
-        found_bytes: u64,
-        /// What was to be made.
-        wanted_bytes: u64,
-    },
+/// The driver of a backend.
+pub fn open(backend: &Backend, default_directory: PathBuf) -> Arc<dyn VolumeDriver> {
+    match backend.driver {
+        DriverKind::Files => Arc::new(FilesDriver::new(backend.directory.clone().unwrap_or(default_directory))),
+    }
 }

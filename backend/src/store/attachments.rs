@@ -1,11 +1,18 @@
-//! Attachments in the database. A change to one and what it makes of its volume's status are one transaction.
+//! Attachments in the database. A change to one, what it makes of its volume's status, and the operation that carries it to the
+//! volume's host are one transaction.
 
-use sqlx::{QueryBuilder, SqliteConnection};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
 use uuid::Uuid;
 
-use super::{Store, StoreError, now_us, rows, volumes};
+use super::engine::{Session, Sql, Value};
+use super::{Ending, Store, StoreError, now_us, operations, rows, volumes};
+use crate::domain::place::volume_queue;
 use crate::domain::rules::{self, ConnectorUpdate};
-use crate::domain::{AttachMode, AttachStatus, Attachment, ChapAccount, Connector, Refusal, Volume};
+use crate::domain::{
+    Asker, AttachMode, AttachStatus, Attachment, ChapAccount, Connector, NewOperation, Operation, OperationKind, Refusal,
+    Volume,
+};
 
 /// An attachment that is asked for.
 #[derive(Clone, Debug)]
@@ -23,6 +30,8 @@ pub struct NewAttachment {
 /// Which attachments to list; `None` is any.
 #[derive(Clone, Debug, Default)]
 pub struct AttachmentFilter {
+    /// Those of this project.
+    pub project_id: Option<String>,
     /// Those of this volume.
     pub volume_id: Option<String>,
     /// Those for this guest.
@@ -37,205 +46,271 @@ pub struct AttachmentFilter {
     pub offset: u32,
 }
 
+/// The host that an attachment was for before it was given to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Its initiator.
+    pub initiator: String,
+    /// Its account; the password is not needed to take it away.
+    pub username: String,
+}
+
 impl Store {
-    /// Takes hold of a volume. With a connector the attachment is `attaching` at once and has its account.
-    pub async fn reserve(&self, new: NewAttachment) -> Result<(Volume, Attachment), StoreError> {
-        let op = || StoreError::query("record a new attachment");
-        let mut tx = self.writer.begin().await.map_err(op())?;
-        let volume = volumes::find(&mut tx, new.volume_id).await?;
+    /// Takes hold of a volume. With a connector the attachment is `attaching` at once, has its account, and an operation shows the
+    /// volume to its host.
+    pub async fn reserve(&self, new: NewAttachment, by: Asker) -> Result<(Attachment, Option<Operation>), StoreError> {
+        let mut tx = self.begin().await?;
+        let volume = volumes::lock(&mut tx, new.volume_id).await?;
         rules::reserve(&volume)?;
         let id = Uuid::new_v4();
-        sqlx::query(
-            "INSERT INTO attachments (id, volume_id, instance_id, status, mode, created_at_us) VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(id.to_string())
-        .bind(new.volume_id.to_string())
-        .bind(new.instance_id.map(|id| id.to_string()))
-        .bind(AttachStatus::Reserved.as_str())
-        .bind(new.mode.as_str())
-        .bind(now_us())
-        .execute(&mut *tx)
-        .await
-        .map_err(op())?;
+        let insert = Sql::insert(
+            "attachments",
+            [
+                ("id", id.into()),
+                ("volume_id", new.volume_id.into()),
+                ("project_id", volume.project_id.as_str().into()),
+                ("instance_id", new.instance_id.into()),
+                ("status", AttachStatus::Reserved.as_str().into()),
+                ("mode", rules::mode_of(&volume, new.mode).as_str().into()),
+                ("created_at_us", now_us().into()),
+            ],
+        );
+        tx.execute("record a new attachment", insert).await?;
+        let mut operation = None;
         if let Some(connector) = &new.connector {
             name_host(&mut tx, new.volume_id, id, connector).await?;
+            // The client never learns this attachment's id where it fails, so it must not stay.
+            operation = Some(connect(&mut tx, &volume, id, json!({ "undo": true }), by).await?);
         }
-        let volume = settle(&mut tx, volume).await?;
+        settle(&mut tx, volume).await?;
         let attachment = find(&mut tx, id).await?;
-        tx.commit().await.map_err(op())?;
-        Ok((volume, attachment))
+        tx.commit().await?;
+        Ok((attachment, operation))
     }
 
-    /// Names the host of an attachment, or, where it is the same host again, leaves everything as it is.
-    pub async fn set_connector(&self, id: Uuid, connector: &Connector) -> Result<(Volume, Attachment), StoreError> {
-        let op = || StoreError::query("record an attachment's host");
-        let mut tx = self.writer.begin().await.map_err(op())?;
-        let attachment = find(&mut tx, id).await?;
-        let mut volume = volumes::find(&mut tx, attachment.volume_id).await?;
+    /// Names the host of an attachment, or, where it is the same host again, leaves everything as it is; an operation shows the
+    /// volume to it either way.
+    pub async fn set_connector(&self, id: Uuid, connector: &Connector, by: Asker) -> Result<Operation, StoreError> {
+        let mut tx = self.begin().await?;
+        let (attachment, volume) = lock(&mut tx, id).await?;
+        let mut request = json!({});
+        let queued_for = volume.clone();
         if rules::update_connector(&attachment, connector)? == ConnectorUpdate::Replace {
+            if let (Some(initiator), Some(chap)) = (attachment.initiator(), &attachment.chap) {
+                let replaced = Replaced { initiator: initiator.to_owned(), username: chap.username.clone() };
+                request = json!({ "replaces": replaced });
+            }
             name_host(&mut tx, attachment.volume_id, id, connector).await?;
-            volume = settle(&mut tx, volume).await?;
+            settle(&mut tx, volume).await?;
         }
-        let attachment = find(&mut tx, id).await?;
-        tx.commit().await.map_err(op())?;
-        Ok((volume, attachment))
+        let operation = connect(&mut tx, &queued_for, id, request, by).await?;
+        tx.commit().await?;
+        Ok(operation)
+    }
+
+    /// Records what the host of an attachment is told, and ends the operation that showed the volume to it.
+    pub async fn end_connect(
+        &self,
+        operation: &Operation,
+        connection: &Map<String, serde_json::Value>,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        record_connection(&mut tx, operation.object_id, connection).await?;
+        operations::end(&mut tx, operation, Ending::done()).await?;
+        tx.commit().await
+    }
+
+    /// Records what the host of an attachment is told.
+    pub async fn set_connection(&self, id: Uuid, connection: &Map<String, serde_json::Value>) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        record_connection(&mut tx, id, connection).await?;
+        tx.commit().await
     }
 
     /// Records that the host has connected.
     pub async fn complete(&self, id: Uuid) -> Result<(), StoreError> {
-        let op = || StoreError::query("complete an attachment");
-        let mut tx = self.writer.begin().await.map_err(op())?;
-        let attachment = find(&mut tx, id).await?;
+        let mut tx = self.begin().await?;
+        let (attachment, volume) = lock(&mut tx, id).await?;
         rules::complete(&attachment)?;
-        sqlx::query("UPDATE attachments SET status = ?, attached_at_us = COALESCE(attached_at_us, ?) WHERE id = ?")
-            .bind(AttachStatus::Attached.as_str())
-            .bind(now_us())
-            .bind(id.to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(op())?;
-        let volume = volumes::find(&mut tx, attachment.volume_id).await?;
+        let mut update = Sql::update("attachments", [("status", AttachStatus::Attached.as_str().into())]);
+        update.push_bind(", attached_at_us = COALESCE(attached_at_us, ", now_us()).push(")");
+        tx.execute("complete an attachment", update.filter("id = ", id)).await?;
         settle(&mut tx, volume).await?;
-        tx.commit().await.map_err(op())
+        tx.commit().await
     }
 
-    /// Records the intent to let go, before anything is taken from the host. Repeating it is harmless.
-    pub async fn begin_detach(&self, id: Uuid) -> Result<Attachment, StoreError> {
-        let op = || StoreError::query("record a detach");
-        let mut tx = self.writer.begin().await.map_err(op())?;
-        let attachment = find(&mut tx, id).await?;
-        sqlx::query("UPDATE attachments SET status = ? WHERE id = ?")
-            .bind(AttachStatus::Detaching.as_str())
-            .bind(id.to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(op())?;
-        let volume = volumes::find(&mut tx, attachment.volume_id).await?;
-        settle(&mut tx, volume).await?;
-        tx.commit().await.map_err(op())?;
-        Ok(attachment)
+    /// Records the intent to let go, before anything is taken from the host, and the operation that does it. Repeating it is
+    /// harmless. An attachment that has no host yet is forgotten at once.
+    pub async fn begin_detach(&self, id: Uuid, by: Asker) -> Result<(Attachment, Option<Operation>), StoreError> {
+        let mut tx = self.begin().await?;
+        let (attachment, volume) = lock(&mut tx, id).await?;
+        if attachment.connector.is_none() {
+            forget(&mut tx, id, volume).await?;
+            tx.commit().await?;
+            return Ok((attachment, None));
+        }
+        let queue = volume_queue(&volume.host);
+        leave(&mut tx, id, volume).await?;
+        let operation = NewOperation { kind: OperationKind::AttachmentDelete, object_id: id, queue, request: json!({}), by };
+        let operation = operations::accept(&mut tx, operation).await?;
+        tx.commit().await?;
+        Ok((attachment, Some(operation)))
     }
 
-    /// Forgets an attachment that nobody can use any more.
+    /// The same without an operation, for the volume's host itself.
+    pub async fn mark_detaching(&self, id: Uuid) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let (_, volume) = lock(&mut tx, id).await?;
+        leave(&mut tx, id, volume).await?;
+        tx.commit().await
+    }
+
+    /// Forgets an attachment that nobody can use any more; where it is gone already, nothing happens.
     pub async fn finish_detach(&self, id: Uuid) -> Result<(), StoreError> {
-        let op = || StoreError::query("forget an attachment");
-        let mut tx = self.writer.begin().await.map_err(op())?;
-        let attachment = find(&mut tx, id).await?;
-        sqlx::query("DELETE FROM attachments WHERE id = ?").bind(id.to_string()).execute(&mut *tx).await.map_err(op())?;
-        let volume = volumes::find(&mut tx, attachment.volume_id).await?;
-        settle(&mut tx, volume).await?;
-        tx.commit().await.map_err(op())
+        let mut tx = self.begin().await?;
+        match lock(&mut tx, id).await {
+            Ok((_, volume)) => forget(&mut tx, id, volume).await?,
+            Err(StoreError::Refused(Refusal::AttachmentNotFound(_))) => {}
+            Err(error) => return Err(error),
+        }
+        tx.commit().await
     }
 
     /// Reads one attachment; refused as "not found" where there is none.
     pub async fn attachment(&self, id: Uuid) -> Result<Attachment, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(StoreError::query("read an attachment"))?;
-        find(&mut connection, id).await
+        find(&mut self.read().await?, id).await
     }
 
     /// Lists attachments, oldest first.
     pub async fn attachments(&self, filter: &AttachmentFilter) -> Result<Vec<Attachment>, StoreError> {
-        let op = || StoreError::query("list attachments");
-        let mut connection = self.readers.acquire().await.map_err(op())?;
-        let mut query = QueryBuilder::new("SELECT * FROM attachments WHERE 1 = 1");
-        for (column, value) in
-            [("volume_id", &filter.volume_id), ("instance_id", &filter.instance_id), ("status", &filter.status)]
-        {
+        let mut session = self.read().await?;
+        let mut query = Sql::new("SELECT * FROM attachments WHERE 1 = 1");
+        for (column, value) in [
+            (" AND project_id = ", &filter.project_id),
+            (" AND volume_id = ", &filter.volume_id),
+            (" AND instance_id = ", &filter.instance_id),
+            (" AND status = ", &filter.status),
+        ] {
             if let Some(value) = value {
-                query.push(format!(" AND {column} = ")).push_bind(value.clone());
+                query.push_bind(column, value);
             }
         }
         if let Some(marker) = filter.marker {
-            find(&mut connection, marker).await?;
-            query.push(" AND seq > (SELECT seq FROM attachments WHERE id = ").push_bind(marker.to_string()).push(")");
+            find(&mut session, marker).await?;
+            query.push_bind(" AND seq > (SELECT seq FROM attachments WHERE id = ", marker).push(")");
         }
-        query.push(" ORDER BY seq LIMIT ").push_bind(i64::from(filter.limit));
-        query.push(" OFFSET ").push_bind(i64::from(filter.offset));
-        let rows = query.build().fetch_all(&mut *connection).await.map_err(op())?;
-        rows.iter().map(rows::attachment).collect()
+        query.push_bind(" ORDER BY seq LIMIT ", filter.limit).push_bind(" OFFSET ", filter.offset);
+        session.all("list attachments", query).await?.iter().map(rows::attachment).collect()
     }
 
     /// The attachments of all these volumes.
     pub async fn attachments_of(&self, volume_ids: &[Uuid]) -> Result<Vec<Attachment>, StoreError> {
-        if volume_ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut query = QueryBuilder::new("SELECT * FROM attachments WHERE volume_id IN (");
-        let mut list = query.separated(", ");
-        for id in volume_ids {
-            list.push_bind(id.to_string());
+        let Some((first, rest)) = volume_ids.split_first() else { return Ok(Vec::new()) };
+        let mut query = Sql::new("SELECT * FROM attachments WHERE volume_id IN (");
+        query.push_bind("", *first);
+        for id in rest {
+            query.push_bind(", ", *id);
         }
         query.push(") ORDER BY seq");
-        let rows = query.build().fetch_all(&self.readers).await.map_err(StoreError::query("list attachments"))?;
-        rows.iter().map(rows::attachment).collect()
+        self.read().await?.all("list attachments", query).await?.iter().map(rows::attachment).collect()
     }
 
-    /// The volumes with attachments that a host may use or is about to lose: what must be exported, and what was left half
-    /// taken away. Only the ids, so that a row that cannot be read concerns its own volume alone.
-    pub async fn volumes_with_host(&self) -> Result<Vec<Uuid>, StoreError> {
-        let query =
-            "SELECT DISTINCT volume_id FROM attachments WHERE connector IS NOT NULL OR status = 'detaching' ORDER BY volume_id";
-        let ids: Vec<String> =
-            sqlx::query_scalar(query).fetch_all(&self.readers).await.map_err(StoreError::query("list exported volumes"))?;
-        let parse = |id: String| Uuid::parse_str(&id).map_err(|_| StoreError::Unreadable { id, column: "volume_id" });
-        ids.into_iter().map(parse).collect()
+    /// The volumes of a backend (`host@backend`) with attachments that a host may use or is about to lose: what must be exported,
+    /// and what was left half taken away. Only the ids, so that a row that cannot be read concerns its own volume alone.
+    pub async fn volumes_with_host(&self, backend: &str) -> Result<Vec<Uuid>, StoreError> {
+        let mut query = Sql::new(
+            "SELECT DISTINCT a.volume_id AS id FROM attachments a JOIN volumes v ON v.id = a.volume_id
+             WHERE (a.connector IS NOT NULL OR a.status = 'detaching')",
+        );
+        let pool_prefix = format!("{backend}#");
+        let length = i64::try_from(pool_prefix.chars().count()).unwrap_or(i64::MAX);
+        query.push_bind(" AND substr(v.host, 1, CAST(", length).push_bind(" AS INTEGER)) = ", pool_prefix);
+        query.push(" ORDER BY a.volume_id");
+        self.read().await?.all("list exported volumes", query).await?.iter().map(|row| row.uuid("id")).collect()
     }
 }
 
 /// The attachments of a volume, within a transaction.
-pub(super) async fn of_volume(connection: &mut SqliteConnection, volume_id: Uuid) -> Result<Vec<Attachment>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM attachments WHERE volume_id = ? ORDER BY seq")
-        .bind(volume_id.to_string())
-        .fetch_all(connection)
-        .await
-        .map_err(StoreError::query("read a volume's attachments"))?;
-    rows.iter().map(rows::attachment).collect()
+pub(super) async fn of_volume(session: &mut Session, volume_id: Uuid) -> Result<Vec<Attachment>, StoreError> {
+    let mut query = Sql::new("SELECT * FROM attachments").filter("volume_id = ", volume_id);
+    query.push(" ORDER BY seq");
+    session.all("read a volume's attachments", query).await?.iter().map(rows::attachment).collect()
 }
 
-async fn find(connection: &mut SqliteConnection, id: Uuid) -> Result<Attachment, StoreError> {
-    let row = sqlx::query("SELECT * FROM attachments WHERE id = ?")
-        .bind(id.to_string())
-        .fetch_optional(connection)
-        .await
-        .map_err(StoreError::query("read an attachment"))?;
-    match row {
+pub(super) async fn find(session: &mut Session, id: Uuid) -> Result<Attachment, StoreError> {
+    match session.optional("read an attachment", Sql::new("SELECT * FROM attachments").filter("id = ", id)).await? {
         Some(row) => rows::attachment(&row),
         None => Err(Refusal::AttachmentNotFound(id.to_string()).into()),
     }
 }
 
+/// An attachment and its volume, the volume locked: whoever changes an attachment holds its volume first.
+pub(super) async fn lock(tx: &mut Session, id: Uuid) -> Result<(Attachment, Volume), StoreError> {
+    let volume_id = find(tx, id).await?.volume_id;
+    let volume = volumes::lock(tx, volume_id).await?;
+    // Read again, for it may have changed while the lock was waited for.
+    Ok((find(tx, id).await?, volume))
+}
+
+pub(super) async fn forget(tx: &mut Session, id: Uuid, volume: Volume) -> Result<(), StoreError> {
+    tx.execute("forget an attachment", Sql::new("DELETE FROM attachments").filter("id = ", id)).await?;
+    settle(tx, volume).await?;
+    Ok(())
+}
+
+pub(super) async fn leave(tx: &mut Session, id: Uuid, volume: Volume) -> Result<(), StoreError> {
+    let update = Sql::update("attachments", [("status", AttachStatus::Detaching.as_str().into())]);
+    tx.execute("record a detach", update.filter("id = ", id)).await?;
+    settle(tx, volume).await?;
+    Ok(())
+}
+
+pub(super) async fn connect(
+    tx: &mut Session,
+    volume: &Volume,
+    id: Uuid,
+    request: serde_json::Value,
+    by: Asker,
+) -> Result<Operation, StoreError> {
+    let queue = volume_queue(&volume.host);
+    operations::accept(tx, NewOperation { kind: OperationKind::AttachmentConnect, object_id: id, queue, request, by }).await
+}
+
+async fn record_connection(tx: &mut Session, id: Uuid, connection: &Map<String, serde_json::Value>) -> Result<(), StoreError> {
+    let text = serde_json::Value::Object(connection.clone()).to_string();
+    tx.execute("record a connection", Sql::update("attachments", [("connection", text.into())]).filter("id = ", id)).await?;
+    Ok(())
+}
+
 /// Makes an attachment `attaching` for a host. Attachments of one volume for one initiator share an account, for such a
 /// host has one session for them all and could not log in anew with the account of an attachment that is gone.
-async fn name_host(
-    connection: &mut SqliteConnection,
-    volume_id: Uuid,
-    id: Uuid,
-    connector: &Connector,
-) -> Result<(), StoreError> {
-    let siblings = of_volume(connection, volume_id).await?;
+pub(super) async fn name_host(tx: &mut Session, volume_id: Uuid, id: Uuid, connector: &Connector) -> Result<(), StoreError> {
+    let siblings = of_volume(tx, volume_id).await?;
     let shared = siblings
         .into_iter()
         .filter(|other| other.id != id && other.status != AttachStatus::Detaching)
         .filter(|other| other.initiator() == Some(connector.initiator()))
         .find_map(|other| other.chap);
     let chap = shared.unwrap_or_else(ChapAccount::random);
-    sqlx::query("UPDATE attachments SET status = ?, connector = ?, chap_username = ?, chap_password = ? WHERE id = ?")
-        .bind(AttachStatus::Attaching.as_str())
-        .bind(serde_json::Value::Object(connector.properties().clone()).to_string())
-        .bind(chap.username.as_str())
-        .bind(chap.password.reveal())
-        .bind(id.to_string())
-        .execute(connection)
-        .await
-        .map_err(StoreError::query("record an attachment's host"))?;
+    let update = Sql::update(
+        "attachments",
+        [
+            ("status", AttachStatus::Attaching.as_str().into()),
+            ("connector", serde_json::Value::Object(connector.properties().clone()).to_string().into()),
+            ("connection", Value::Text(None)),
+            ("chap_username", chap.username.as_str().into()),
+            ("chap_password", chap.password.reveal().into()),
+        ],
+    );
+    tx.execute("record an attachment's host", update.filter("id = ", id)).await?;
     Ok(())
 }
 
 /// Gives the volume the status its attachments now make of it.
-async fn settle(connection: &mut SqliteConnection, mut volume: Volume) -> Result<Volume, StoreError> {
-    let status = rules::status_held_by(&of_volume(connection, volume.id).await?);
-    if volume.status.may_become(status) {
-        volumes::set_status(connection, volume.id, status).await?;
+pub(super) async fn settle(tx: &mut Session, mut volume: Volume) -> Result<Volume, StoreError> {
+    let status = rules::status_held_by(&of_volume(tx, volume.id).await?);
+    if volume.status.follows_attachments() && volume.status.may_become(status) {
+        volumes::set_status(tx, volume.id, status).await?;
         volume.status = status;
     }
     Ok(volume)

@@ -18,11 +18,11 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file could not be opened as a database.
-    #[error("cannot open the database {}", path.display())]
+    /// The file could not be opened as a database, or the server not be reached.
+    #[error("cannot open the database {database}")]
     Open {
         /// The database.
-        path: PathBuf,
+        database: String,
         /// Why.
         source: sqlx::Error,
     },
@@ -40,7 +40,7 @@ pub enum StoreError {
     /// A row holds something this version cannot read.
     #[error("database: column {column} of {id} holds something unreadable")]
     Unreadable {
-        /// The volume's or attachment's id.
+        /// The row's id.
         id: String,
         /// The column.
         column: &'static str,

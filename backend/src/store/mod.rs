@@ -1,111 +1,112 @@
-//! The database: SQLite in one file, mode 0600, for it holds CHAP passwords.
+//! The database, the truth of the service: SQLite in one file for one process, PostgreSQL for several, by the same statements.
 //!
-//! One connection writes and all changes queue for it, so SQLite never has to answer "database is locked"; a few
-//! others read, which WAL lets them do meanwhile. `synchronous = FULL`: what a client was told is there after a power cut.
-//! Rules are asked inside the writing transaction: nothing changes between the question and the change.
+//! Rules are asked inside the writing transaction: nothing changes between the question and the change. What a long action
+//! changes and the operation that carries it out are written together; counters are written with what they count.
 //!
 //! ```text
+//! engine/         the two engines behind one face
 //! volumes.rs      volumes: make, read, change, forget
+//! extend.rs       volumes: a larger size
 //! page.rs         one page of volumes: filters, order, marker
 //! attachments.rs  attachments, and what they make of their volume's status
+//! snapshots.rs    snapshots
+//! types.rs        volume types: those there are, who may use them
+//! type_changes.rs volume types: make, change, remove
+//! qos.rs          quality-of-service specs
+//! transfers.rs    volumes offered to other projects
+//! holds.rs        the older way of attaching: statuses of volumes first, attachments behind them
+//! statuses.rs     statuses that administrators set, readonly, bootable, revert, forced deletion
+//! retype.rs       another type for a volume, where it is
+//! operations.rs   long actions: accept, claim, hand over, end
+//! placement.rs    where a volume is put, and what pools have given out
+//! quotas.rs       limits and counters
+//! services.rs     who is alive, and what it has room for
+//! messages.rs     what owners are told afterwards
+//! tokens.rs       projects, users and tokens
 //! service.rs      what this installation is called
-//! rows.rs         rows to domain types and back
+//! rows.rs         rows to domain types
 //! ```
 
 mod attachments;
+mod engine;
 mod error;
 mod extend;
+mod holds;
+mod messages;
+mod operations;
 mod page;
+mod placement;
+mod qos;
+mod quotas;
+mod retype;
 mod rows;
 mod service;
+mod services;
+mod snapshots;
+mod statuses;
+mod tokens;
+mod transfers;
+mod type_changes;
+mod types;
 mod volumes;
 
-use std::fs::{OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, SqliteConnection};
+use engine::{Engine, Session};
 
-pub use attachments::{AttachmentFilter, NewAttachment};
+pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use error::StoreError;
-pub use page::{SortDirection, SortKey, VolumePage};
+pub use extend::Extension;
+pub use holds::Attached;
+pub use operations::{Ending, OperationFilter};
+pub use page::{Moment, SortDirection, SortKey, TimeFilter, VolumePage};
+pub use placement::{Candidates, Choice};
+pub use quotas::{Drift, Limits, QuotaLine};
 pub use service::ServiceIdentity;
+pub use snapshots::{SnapshotChange, SnapshotFilter};
+pub use tokens::TokenOwner;
+pub use transfers::{NewTransfer, TransferKey};
+pub use type_changes::TypeChange;
 pub use volumes::VolumeChange;
 
-/// More readers than this only wait for the same disk.
-const READERS: u32 = 4;
-
-/// How long a request may queue for a connection before it is told that the service is too busy.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// SQLite's page cache per connection, in KiB (negative is KiB to SQLite). Its default of 2000 times five connections is
-/// more memory than the rest of the service takes.
-const CACHE_KIB: &str = "-512";
-
-/// The database, open.
+/// The database, open. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    engine: Engine,
 }
 
 impl Store {
-    /// Opens the database, making it or bringing it up to date as needed.
+    /// Opens a database file, making it or bringing it up to date as needed.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        private_file(path).map_err(|source| StoreError::Prepare { path: path.to_owned(), source })?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .pragma("cache_size", CACHE_KIB)
-            .busy_timeout(Duration::from_secs(5));
-        let failed = |source| StoreError::Open { path: path.to_owned(), source };
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_release(|connection, _| Box::pin(between_transactions(connection)))
-            .connect_with(options.clone())
-            .await
-            .map_err(failed)?;
-        sqlx::migrate!("./migrations").run(&writer).await.map_err(StoreError::Migrate)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(failed)?;
-        Ok(Self { writer, readers })
+        Ok(Self { engine: Engine::sqlite(path).await? })
     }
 
-    /// Closes it, folding the write-ahead log into the file.
+    /// Connects to a PostgreSQL server, `postgres://user:password@host:port/database`, and brings its tables up to date.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Ok(Self { engine: Engine::postgres(url).await? })
+    }
+
+    /// Closes it.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        self.engine.close().await;
     }
-}
 
-/// Whether the writing connection may be used again.
-///
-/// Where writing fails (the disk is full), SQLite itself rolls back. The driver's own ROLLBACK then fails, for there is no
-/// transaction any more, and it goes on counting one: all later changes would seem to be committed, and never are. Such a
-/// connection is closed; the next change opens another.
-async fn between_transactions(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    // Answered after the rollback that may still be queued.
-    connection.ping().await?;
-    Ok(!connection.is_in_transaction())
-}
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.read().await?.number("ask the database", engine::Sql::new("SELECT CAST(1 AS BIGINT)")).await?;
+        Ok(())
+    }
 
-/// Makes sure the file exists and only its owner may read it, before SQLite writes anything into it: SQLite gives its log
-/// and shared-memory files the same mode.
-fn private_file(path: &Path) -> std::io::Result<()> {
-    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))
+    async fn begin(&self) -> Result<Session, StoreError> {
+        self.engine.begin().await
+    }
+
+    async fn read(&self) -> Result<Session, StoreError> {
+        self.engine.read().await
+    }
 }
 
 /// Microseconds since the epoch, now.
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }

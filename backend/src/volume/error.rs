@@ -1,12 +1,12 @@
-//! Why the manager could not do something.
+//! Why a volume's host could not do something.
 
 use crate::drivers::DriverError;
 use crate::store::StoreError;
 use crate::targets::TargetError;
 
-/// A failure on the way through the manager.
+/// A failure on a volume's host.
 #[derive(Debug, thiserror::Error)]
-pub enum ManagerError {
+pub enum VolumeError {
     /// The database, or a rule asked in it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -16,9 +16,12 @@ pub enum ManagerError {
     /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The work was cut off because the service is stopping.
-    #[error("the service is stopping")]
-    Stopping,
+    /// The configuration has no such backend any more.
+    #[error("this host has no backend for {host}; is it still in the configuration?")]
+    NoBackend {
+        /// Where the volume is.
+        host: String,
+    },
 }
 
 /// An error and its causes in one line, for the log.

@@ -8,10 +8,11 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::attach;
-use super::error::{ManagerError, chain};
-use super::manager::Parts;
+use super::attachments;
+use super::error::{VolumeError, chain};
+use super::host::{Parts, stored};
 use crate::domain::{AttachStatus, Attachment, Volume};
+use crate::drivers::Reach;
 use crate::targets::tgt::TgtError;
 use crate::targets::{Access, Export, TargetError};
 
@@ -19,15 +20,17 @@ use crate::targets::{Access, Export, TargetError};
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The export of a volume for those of `attachments` that have a host and are not going.
-pub(super) fn of(parts: &Parts, volume: &Volume, attachments: &[Attachment]) -> Export {
-    Export {
+/// The export of a volume for those of `attachments` that have a host and are not going; none where hosts go to the storage
+/// themselves.
+pub(super) fn of(parts: &Parts, volume: &Volume, attachments: &[Attachment]) -> Result<Option<Export>, VolumeError> {
+    let Reach::Local(path) = parts.driver(&volume.host)?.reach(&stored(volume)) else { return Ok(None) };
+    Ok(Some(Export {
         volume_id: volume.id,
         // The database numbers volumes from 1; two billion of them is beyond one machine.
         target_id: i32::try_from(volume.seq).unwrap_or(i32::MAX),
-        path: parts.driver.path(volume.id),
+        path,
         accesses: attachments.iter().filter(|one| one.status != AttachStatus::Detaching).filter_map(access).collect(),
-    }
+    }))
 }
 
 /// The access an attachment gives its host.
@@ -38,10 +41,14 @@ pub(super) fn access(attachment: &Attachment) -> Option<Access> {
 
 /// Shows everything that is to be shown, finishes what was being taken away, then lets hosts in. What could not be done for one
 /// volume (its file is missing) is no reason to keep the others from their hosts: given are the volumes to be tried again.
-pub(super) async fn restore(parts: &Parts) -> Result<Vec<Uuid>, ManagerError> {
+pub(super) async fn restore(parts: &Parts) -> Result<Vec<Uuid>, VolumeError> {
     let mut failed = Vec::new();
     let mut shown = 0;
-    for volume_id in parts.store.volumes_with_host().await? {
+    let mut volumes = Vec::new();
+    for backend in parts.backends.keys() {
+        volumes.extend(parts.store.volumes_with_host(backend).await?);
+    }
+    for volume_id in volumes {
         match restore_one(parts, volume_id).await {
             Ok(true) => shown += 1,
             Ok(false) => {}
@@ -60,26 +67,41 @@ pub(super) async fn restore(parts: &Parts) -> Result<Vec<Uuid>, ManagerError> {
 }
 
 /// The same for one volume; whether it is shown to anybody now.
-async fn restore_one(parts: &Parts, volume_id: Uuid) -> Result<bool, ManagerError> {
+async fn restore_one(parts: &Parts, volume_id: Uuid) -> Result<bool, VolumeError> {
     let _turn = parts.locks.lock(volume_id).await;
     let attachments = parts.store.attachments_of(&[volume_id]).await?;
     if attachments.is_empty() {
         return Ok(false);
     }
     let volume = parts.store.volume(volume_id).await?;
-    let export = of(parts, &volume, &attachments);
+    let export = of(parts, &volume, &attachments)?.filter(|export| !export.accesses.is_empty());
     // Taken away even where the rest cannot be shown.
-    let shown = if export.accesses.is_empty() { Ok(()) } else { parts.target.export(&export).await };
-    for going in attachments.iter().filter(|one| one.status == AttachStatus::Detaching) {
-        attach::take_away(parts, &volume, going).await?;
+    let shown = match &export {
+        Some(export) => parts.target.export(export).await,
+        None => Ok(()),
+    };
+    let mut stay = Vec::new();
+    for attachment in attachments {
+        if attachment.status == AttachStatus::Detaching {
+            attachments::take_away(parts, &volume, &attachment).await?;
+        } else {
+            stay.push(attachment);
+        }
     }
     shown?;
-    Ok(!export.accesses.is_empty())
+    // The portal may be another than the one that was told.
+    for attachment in stay.iter().filter(|one| one.connector.is_some()) {
+        let connection = attachments::connection(parts, &volume, attachment).await?;
+        if attachment.connection.as_ref() != Some(&connection) {
+            parts.store.set_connection(attachment.id, &connection).await?;
+        }
+    }
+    Ok(export.is_some())
 }
 
 /// Without the daemon no other volume fares better, and its next life begins with all of them anyway.
-fn is_without_daemon(error: &ManagerError) -> bool {
-    matches!(error, ManagerError::Target(TargetError::Daemon { source: TgtError::Down | TgtError::Socket { .. }, .. }))
+fn is_without_daemon(error: &VolumeError) -> bool {
+    matches!(error, VolumeError::Target(TargetError::Daemon { source: TgtError::Down | TgtError::Socket { .. }, .. }))
 }
 
 /// Restores everything in each new life of the target daemon, and tries again what `failed`, for as long as there is a manager.

@@ -1,55 +1,64 @@
-//! Extending: the file first, then the target, then the word that it is done. Done twice it ends alike.
+//! Extending: the storage first, then the target, then the word that it is done. Done twice it ends alike.
 
 use tracing::{error, info};
-use uuid::Uuid;
 
-use super::error::{ManagerError, chain};
+use super::error::{VolumeError, chain};
 use super::exports;
-use super::manager::{Manager, Parts};
-use super::worker::{Job, Queued};
+use super::host::{Parts, stored};
 use crate::domain::volume::GIB;
-use crate::domain::{Volume, VolumeStatus};
-use crate::store::StoreError;
+use crate::domain::{Operation, Volume, VolumeStatus};
+use crate::operations::Next;
+use crate::store::{Ending, Extension, StoreError};
 
-impl Manager {
-    /// Accepts the extension of a volume; it is done afterwards. `attached`: one that is in use may be extended.
-    pub async fn extend_volume(&self, id: Uuid, size_gib: u64, attached: bool) -> Result<(), ManagerError> {
-        self.run(move |parts| {
-            Box::pin(async move {
-                parts.store.begin_extend(id, size_gib, attached).await?;
-                parts.enqueue(Queued::new(Job::Extend(id)));
-                Ok(())
-            })
-        })
-        .await
-    }
-}
-
-/// Does an accepted extension.
-pub(super) async fn extend(parts: &Parts, id: Uuid) -> Result<(), StoreError> {
-    let _turn = parts.locks.lock(id).await;
-    let Some(volume) = super::worker::in_status(parts, id, VolumeStatus::Extending).await? else { return Ok(()) };
-    match enlarge(parts, &volume).await {
-        Ok(()) => {
-            parts.store.end_extend(id, volume.size_gib, false).await?;
-            info!(volume = %id, size_gib = volume.size_gib, "volume extended");
-            Ok(())
+impl Parts {
+    /// Makes a volume larger.
+    pub(super) async fn extend_volume(&self, operation: &Operation) -> Result<Next, VolumeError> {
+        let id = operation.object_id;
+        let _turn = self.locks.lock(id).await;
+        let Some(extension) = Extension::of(operation) else {
+            return Ok(self.fail(operation, "the operation does not say how large".into()).await?);
+        };
+        let volume = match self.volume_if_any(id).await? {
+            Some(volume) if volume.status == VolumeStatus::Extending => volume,
+            other => {
+                let cause = match &other {
+                    Some(volume) => format!("the volume is not extending any more but {}", volume.status),
+                    None => "the volume is not there any more".to_owned(),
+                };
+                let has_gib = other.map_or(extension.old_gib, |volume| volume.size_gib);
+                self.store.end_extend(operation, &extension, has_gib, Ending::failed(cause)).await?;
+                return Ok(Next::Ended);
+            }
+        };
+        let (has_gib, ending) = match self.enlarge(&volume, extension.new_gib).await {
+            Ok(()) => (extension.new_gib, Ending::done()),
+            Err(VolumeError::Store(error @ StoreError::Query { .. })) => return Err(error.into()),
+            Err(failure) => {
+                let cause = chain(&failure);
+                error!(volume = %id, "{cause}");
+                // What the storage has is what is true.
+                (self.size_gib(&volume).await.unwrap_or(extension.old_gib), Ending::failed(cause))
+            }
+        };
+        if ending.cause.is_none() {
+            info!(volume = %id, size_gib = has_gib, "volume extended");
         }
-        Err(failure) => {
-            error!("{}", chain(&failure));
-            // What the storage has is what is true.
-            let has = parts.driver.size_bytes(id).await.unwrap_or(volume.size_gib * GIB);
-            parts.store.end_extend(id, (has / GIB).max(1), true).await
-        }
+        self.store.end_extend(operation, &extension, has_gib, ending).await?;
+        Ok(Next::Ended)
     }
-}
 
-async fn enlarge(parts: &Parts, volume: &Volume) -> Result<(), ManagerError> {
-    parts.driver.extend(volume.id, volume.size_bytes().unwrap_or(u64::MAX)).await?;
-    let attachments = parts.store.attachments_of(&[volume.id]).await?;
-    let export = exports::of(parts, volume, &attachments);
-    if !export.accesses.is_empty() {
-        parts.target.grow(&export).await?;
+    async fn enlarge(&self, volume: &Volume, new_gib: u64) -> Result<(), VolumeError> {
+        let attachments = self.store.attachments_of(&[volume.id]).await?;
+        let mut storage = stored(volume);
+        storage.in_use = attachments.iter().any(|attachment| attachment.connector.is_some());
+        self.driver(&volume.host)?.extend(&storage, new_gib.saturating_mul(GIB)).await?;
+        if let Some(export) = exports::of(self, volume, &attachments)?.filter(|export| !export.accesses.is_empty()) {
+            self.target.grow(&export).await?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    async fn size_gib(&self, volume: &Volume) -> Result<u64, VolumeError> {
+        Ok(self.driver(&volume.host)?.size_bytes(&stored(volume)).await? / GIB)
+    }
 }

@@ -1,25 +1,29 @@
-//! The volume manager: what is accepted becomes true on storage and target.
+//! The volume host: what was accepted becomes true on storage and target.
 //!
 //! ```text
-//! manager.rs          the parts together; volumes: accept, change, delete
-//! worker.rs           the work behind a 202, and taking it up again after a crash
-//! attach.rs           attachments: reserve, tell the host, complete, let go
+//! host.rs             the parts together; which operation is whose
+//! volumes.rs          volumes: make, remove
 //! extend.rs           a larger volume, also while hosts have it
+//! snapshots.rs        snapshots: make, remove
+//! attachments.rs      attachments: show to a host, take away
 //! exports.rs          what hosts may see, rebuilt whenever the target daemon begins anew
+//! report.rs           what it has room for, told again and again
 //! connection_info.rs  what a host is told
 //! locks.rs            one thing at a time per volume
 //! ```
 
-mod attach;
+mod attachments;
 mod connection_info;
 mod error;
 mod exports;
 mod extend;
+mod host;
 mod locks;
-mod manager;
-mod worker;
+mod report;
+mod snapshots;
+mod volumes;
 
 pub use connection_info::connection_info;
-pub use error::ManagerError;
+pub use error::VolumeError;
 pub(crate) use error::chain;
-pub use manager::{Backends, Manager};
+pub use host::{HostParts, VolumeHost};

@@ -2,6 +2,10 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
+pub mod apart;
+pub mod postgres;
+pub mod rabbitmq;
+
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,12 +23,18 @@ pub struct Service {
     pub state: TempDir,
     pub url: String,
     pub portal: u16,
+    /// The PostgreSQL database, where it is not SQLite: `BOWLINE_TEST_DATABASE=postgres` runs the same tests on it.
+    pub database: Option<String>,
+    /// More lines before the tables of the configuration.
+    pub settings: String,
     /// More lines for the `[targets.tgt]` table.
     pub tgt: String,
     /// As if the disk were full for files larger than this.
     pub largest_file_bytes: Option<u64>,
     /// So many open files are allowed.
     pub open_files: Option<u64>,
+    /// `serve`, or one of the roles apart.
+    pub role: &'static str,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
     http: reqwest::Client,
@@ -33,7 +43,7 @@ pub struct Service {
 /// Enough for a machine that is also building.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -56,18 +66,51 @@ impl Service {
             state: tempfile::Builder::new().prefix("bowline").permissions(private).tempdir().unwrap(),
             url: String::new(),
             portal: free_port(),
+            database: (std::env::var("BOWLINE_TEST_DATABASE").as_deref() == Ok("postgres")).then(postgres::database),
+            settings: String::new(),
             tgt: String::new(),
             largest_file_bytes: None,
             open_files: None,
+            role: "serve",
             process: None,
             log: Arc::default(),
             http: reqwest::Client::new(),
         }
     }
 
+    /// Its database, for looking into it and for making what a crash leaves.
+    pub async fn store(&self) -> bowline_backend::store::Store {
+        use bowline_backend::store::Store;
+        match &self.database {
+            Some(url) => Store::connect(url).await.unwrap(),
+            None => Store::open(&self.state.path().join("volumes.db")).await.unwrap(),
+        }
+    }
+
+    /// A statement in its database, in the words of its engine.
+    pub async fn execute(&self, sqlite: &str, postgres: &str) {
+        use sqlx::Connection as _;
+        let text = |text: &str| sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()));
+        match &self.database {
+            Some(url) => {
+                let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+                text(postgres).execute(&mut connection).await.unwrap();
+            }
+            None => {
+                let url = format!("sqlite://{}", self.state.path().join("volumes.db").display());
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                text(sqlite).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
+
     pub fn command(&self) -> Command {
         let config = self.state.path().with_extension("toml");
-        let text = format!("listen = \"127.0.0.1:0\"\n[targets.tgt]\nportal = \"127.0.0.1:{}\"\n{}\n", self.portal, self.tgt);
+        let database = self.database.as_ref().map(|url| format!("[database]\nurl = \"{url}\"\n")).unwrap_or_default();
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\n{}\n{database}[targets.tgt]\nportal = \"127.0.0.1:{}\"\n{}\n",
+            self.settings, self.portal, self.tgt
+        );
         std::fs::write(&config, text).unwrap();
         let program = env!("CARGO_BIN_EXE_bowline-backend");
         let mut limits = Vec::new();
@@ -82,7 +125,7 @@ impl Service {
             command.args(["-c", &script, program]);
             command
         };
-        command.arg("serve").arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
+        command.arg(self.role).arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
         command.env("BOWLINE_LOG", "trace");
         command
     }
@@ -96,14 +139,15 @@ impl Service {
         let log = self.log.clone();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("ready: volumes at ") {
-                    let _ = ready.send(rest.split_once(',').unwrap().0.to_owned());
+                if let Some((_, rest)) = line.split_once("INFO ready") {
+                    let _ =
+                        ready.send(rest.strip_prefix(": volumes at ").map(|rest| rest.split(',').next().unwrap().to_owned()));
                 }
                 log.lock().unwrap().push_str(&(line + "\n"));
             }
         });
         match is_ready.recv_timeout(READY_WITHIN) {
-            Ok(url) => self.url = url,
+            Ok(url) => self.url = url.unwrap_or_default(),
             Err(_) => panic!("not ready:\n{}", self.log()),
         }
     }
@@ -149,8 +193,11 @@ impl Service {
 
     /// A request with nothing but what is given.
     pub async fn bare(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
-        let url =
-            if path.starts_with("/v3") || path == "/" { self.url.replace("/v3", path) } else { format!("{}{path}", self.url) };
+        let url = if path.starts_with("/v3") || path == "/" || path == "/healthz" {
+            self.url.replace("/v3", path)
+        } else {
+            format!("{}{path}", self.url)
+        };
         let mut request = self.http.request(method, url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -282,4 +329,31 @@ pub fn mode_of(path: &Path) -> u32 {
 
 pub fn path_of(service: &Service, volume: &str) -> PathBuf {
     service.state.path().join("volumes").join(format!("volume-{volume}"))
+}
+
+/// The token of a new user with one role in a project.
+pub async fn token(store: &bowline_backend::store::Store, project_id: &str, role: &str) -> String {
+    use bowline_backend::auth::TokenDigest;
+    use bowline_backend::store::TokenOwner;
+    let token = format!("token-of-{role}-of-{project_id}");
+    let user_id = format!("{role}-of-{project_id}");
+    store.insert_user(&user_id, &user_id).await.unwrap();
+    let owner = TokenOwner { user_id, project_id: Some(project_id.to_owned()), roles: role.to_owned(), expires_at_us: None };
+    store.insert_token(&TokenDigest::of(token.as_bytes()).hex(), &owner).await.unwrap();
+    token
+}
+
+/// Waits until a snapshot has a status.
+pub async fn wait_snapshot(service: &Service, id: &str, status: &str) {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let shown = service.get(&format!("/snapshots/{id}")).await;
+        let is =
+            if shown.status == StatusCode::NOT_FOUND { "gone" } else { shown.body["snapshot"]["status"].as_str().unwrap() };
+        if is == status {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{id} is {is}, not {status}:\n{}", service.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -1,0 +1,108 @@
+//! Services and pools over HTTP, for administrators: who is alive, and what there is room for.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use serde_json::{Map, Value, json};
+
+use super::AppState;
+use super::body::{Body, Fields};
+use super::errors::{self, ApiError};
+use super::microversion::Microversion;
+use super::path::Path;
+use super::policy::{self, Context, allow};
+use super::query::Pairs;
+use super::views::time;
+use crate::domain::{Pool, ServiceRow};
+use crate::store::now_us;
+
+/// `GET /v3/os-services`
+pub(super) async fn list(State(state): State<AppState>, context: Context, pairs: Pairs) -> Result<Json<Value>, ApiError> {
+    allow(&context, policy::SERVICE_LIST)?;
+    let now = now_us();
+    let mut services = state.store.services().await?;
+    // A host without its backend is all of its backends.
+    let is_host = |host: &str, wanted: &str| host == wanted || host.split('@').next() == Some(wanted);
+    services.retain(|one| pairs.value("host").is_none_or(|host| is_host(&one.host, host)));
+    let binary = pairs.value("binary").or(pairs.value("service"));
+    services.retain(|one| binary.is_none_or(|binary| one.name == binary));
+    let list: Vec<Value> = services.iter().map(|service| view(service, now)).collect();
+    Ok(Json(json!({ "services": list })))
+}
+
+/// `PUT /v3/os-services/{enable,disable,disable-log-reason}`
+pub(super) async fn update(
+    State(state): State<AppState>,
+    context: Context,
+    Extension(version): Extension<Microversion>,
+    Path(action): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    allow(&context, policy::SERVICE_UPDATE)?;
+    let disabled = match action.as_str() {
+        "enable" => false,
+        "disable" | "disable-log-reason" => true,
+        _ => return Err(errors::no_such_path().await),
+    };
+    let mut fields = Fields::from(body);
+    let reason = fields.text("disabled_reason")?;
+    let host = fields.text("host")?;
+    let binary = [fields.text("binary")?, fields.text("service")?].into_iter().flatten().next();
+    fields.finish(version)?;
+    let (Some(host), Some(binary)) = (host, binary) else {
+        return Err(ApiError::BadRequest("Invalid input received: 'host' and 'binary' are required properties".into()));
+    };
+    state.store.set_service_disabled(&binary, &host, disabled, reason.as_deref()).await?;
+    let mut answer = Map::from_iter([
+        ("host".to_owned(), json!(host)),
+        ("service".to_owned(), json!(binary)),
+        ("binary".to_owned(), json!(binary)),
+        ("disabled".to_owned(), json!(disabled)),
+        ("status".to_owned(), json!(if disabled { "disabled" } else { "enabled" })),
+    ]);
+    if let Some(reason) = reason {
+        answer.insert("disabled_reason".to_owned(), json!(reason));
+    }
+    Ok(Json(Value::Object(answer)))
+}
+
+/// `GET /v3/scheduler-stats/get_pools`
+pub(super) async fn pools(State(state): State<AppState>, context: Context, pairs: Pairs) -> Result<Json<Value>, ApiError> {
+    allow(&context, policy::POOL_LIST)?;
+    let detail = pairs.flag("detail")?;
+    let services = state.store.services().await?;
+    let pools = services.iter().flat_map(|service| &service.pools);
+    let pools = pools.filter(|pool| pairs.value("name").is_none_or(|name| pool.name == name));
+    let list: Vec<Value> = pools.map(|pool| if detail { pool_view(pool) } else { json!({ "name": pool.name }) }).collect();
+    Ok(Json(json!({ "pools": list })))
+}
+
+fn view(service: &ServiceRow, now: i64) -> Value {
+    json!({
+        "binary": service.name,
+        "host": service.host,
+        "zone": service.availability_zone,
+        "status": if service.disabled { "disabled" } else { "enabled" },
+        "state": if service.is_up(now) { "up" } else { "down" },
+        "updated_at": time(service.heartbeat_at_us),
+        "disabled_reason": service.disabled_reason,
+    })
+}
+
+fn pool_view(pool: &Pool) -> Value {
+    let mut capabilities = json!({
+        "volume_backend_name": pool.backend_name,
+        "total_capacity_gb": pool.total_gib,
+        "free_capacity_gb": pool.free_gib,
+        "thin_provisioning_support": pool.thin,
+        "max_over_subscription_ratio": pool.max_over_subscription_ratio.to_string(),
+        "reserved_percentage": pool.reserved_percentage,
+        "multiattach": pool.multiattach,
+        "availability_zone": pool.availability_zone,
+        "storage_protocol": "iSCSI",
+        "vendor_name": "Bowline",
+    });
+    if let Some(capabilities) = capabilities.as_object_mut() {
+        capabilities.extend(pool.capabilities.clone());
+    }
+    json!({ "name": pool.name, "capabilities": capabilities })
+}

@@ -1,0 +1,148 @@
+//! Long actions as things of their own: each has an id, a step, its progress and, where it failed, the cause.
+//!
+//! ```text
+//!            accepted with its object's new status, in one transaction
+//!                 │
+//!                 ▼        claimed by a worker
+//!              queued ────────────────────────▶ running ──▶ done
+//!                 ▲                               │ │
+//!                 └── handed to the next queue ───┘ └─────▶ failed
+//!                     (or its worker died)
+//! ```
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::statuses::words;
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OperationKind {
+    /// Choose a place for a volume and make its storage.
+    VolumeCreate,
+    /// Remove a volume's storage and forget it.
+    VolumeDelete,
+    /// Make a volume larger.
+    VolumeExtend,
+    /// Keep a volume's bytes as they are.
+    SnapshotCreate,
+    /// Remove a snapshot.
+    SnapshotDelete,
+    /// Show a volume to the host of an attachment.
+    AttachmentConnect,
+    /// Take a volume away from the host of an attachment and forget it.
+    AttachmentDelete,
+    /// Take a volume away from the host of an attachment that stays.
+    AttachmentRevoke,
+    /// Give a volume the bytes of its latest snapshot again.
+    VolumeRevert,
+}
+
+words!(OperationKind {
+    VolumeCreate => "volume:create",
+    VolumeDelete => "volume:delete",
+    VolumeExtend => "volume:extend",
+    SnapshotCreate => "snapshot:create",
+    SnapshotDelete => "snapshot:delete",
+    AttachmentConnect => "attachment:connect",
+    AttachmentDelete => "attachment:delete",
+    AttachmentRevoke => "attachment:revoke",
+    VolumeRevert => "volume:revert",
+});
+
+impl OperationKind {
+    /// What it is about: `volume`, `snapshot`, `attachment`.
+    pub fn object_type(self) -> &'static str {
+        self.as_str().split(':').next().unwrap_or_default()
+    }
+}
+
+/// Where an operation is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OperationState {
+    /// Nobody works on it.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// It reached its end.
+    Done,
+    /// It ended with a cause.
+    Failed,
+}
+
+words!(OperationState {
+    Queued => "queued",
+    Running => "running",
+    Done => "done",
+    Failed => "failed",
+});
+
+impl OperationState {
+    /// Whether nothing more happens to it.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Done | Self::Failed)
+    }
+}
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Its id, also the bus's message.
+    pub id: Uuid,
+    /// What it does.
+    pub kind: OperationKind,
+    /// To what.
+    pub object_id: Uuid,
+    /// Whose.
+    pub project_id: String,
+    /// Who asked.
+    pub user_id: String,
+    /// In which request.
+    pub request_id: Option<String>,
+    /// What was asked for, beyond what the object's row says.
+    pub request: Value,
+    /// Whose turn it is.
+    pub queue: String,
+    /// What is being done.
+    pub step: String,
+    /// How far that is, in percent.
+    pub progress: i64,
+    /// Where it is in its life.
+    pub state: OperationState,
+    /// Why it failed.
+    pub cause: Option<String>,
+    /// How often a worker took it.
+    pub attempts: i64,
+    /// The worker that has it.
+    pub owner: Option<String>,
+    /// When it was accepted, microseconds since the epoch.
+    pub created_at_us: i64,
+    /// When it last changed, microseconds since the epoch.
+    pub updated_at_us: i64,
+}
+
+/// An operation to be accepted.
+#[derive(Clone, Debug)]
+pub struct NewOperation {
+    /// What it does.
+    pub kind: OperationKind,
+    /// To what.
+    pub object_id: Uuid,
+    /// Whose turn is first.
+    pub queue: String,
+    /// What is asked for, beyond what the object's row says.
+    pub request: Value,
+    /// Who asks, and for whom.
+    pub by: Asker,
+}
+
+/// Who asked for something: what operations and messages remember of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// The project it is for.
+    pub project_id: String,
+    /// The user.
+    pub user_id: String,
+    /// The request.
+    pub request_id: Option<String>,
+}

@@ -1,0 +1,32 @@
+//! PostgreSQL: one pool for reading and writing, shared with the service's other processes.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use super::super::StoreError;
+use super::Engine;
+
+/// Connections of one process. A server takes 100 by default, for all roles together.
+const CONNECTIONS: u32 = 8;
+
+/// How long a request may queue for a connection before it is told that the service is too busy.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) async fn open(url: &str) -> Result<Engine, StoreError> {
+    // The URL may hold a password, so errors name the server without it.
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|source| StoreError::Open { database: "[database] url".into(), source })?
+        .application_name("bowline-backend");
+    let database = format!("{} on {}", options.get_database().unwrap_or("postgres"), options.get_host());
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+        .map_err(|source| StoreError::Open { database, source })?;
+    // Several processes may start at once: the migrator takes an advisory lock.
+    sqlx::migrate!("./migrations/postgres").run(&pool).await.map_err(StoreError::Migrate)?;
+    Ok(Engine::Postgres(pool))
+}

@@ -1,0 +1,249 @@
+//! Long actions in the database: accepted, claimed by a worker, handed to the next, ended.
+
+use uuid::Uuid;
+
+use super::engine::{Session, Sql, Value};
+use super::{Store, StoreError, messages, now_us, rows};
+use crate::domain::{NewMessage, NewOperation, Operation, OperationState, Refusal};
+
+/// A worker that has not been heard of for longer has lost its operations, microseconds.
+const CLAIM_STALE_US: i64 = 60_000_000;
+
+/// How an operation ends.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    /// Why it failed; none when it did what it was to do.
+    pub cause: Option<String>,
+    /// What the owner is told.
+    pub message: Option<NewMessage>,
+}
+
+impl Ending {
+    /// It did what it was to do.
+    pub fn done() -> Self {
+        Self::default()
+    }
+
+    /// It failed, and its owner is told nothing beyond the object's status.
+    pub fn failed(cause: impl Into<String>) -> Self {
+        Self { cause: Some(cause.into()), message: None }
+    }
+
+    /// With a message to the owner.
+    pub fn telling(self, message: NewMessage) -> Self {
+        Self { message: Some(message), ..self }
+    }
+}
+
+/// Which operations to list, newest first; `None` is any.
+#[derive(Clone, Debug, Default)]
+pub struct OperationFilter {
+    /// Those of this project.
+    pub project_id: Option<String>,
+    /// Those about this object.
+    pub object_id: Option<Uuid>,
+    /// Those in this state.
+    pub state: Option<OperationState>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Store {
+    /// Reads one operation; refused as "not found" where there is none.
+    pub async fn operation(&self, id: Uuid) -> Result<Operation, StoreError> {
+        find(&mut self.read().await?, id).await
+    }
+
+    /// The same, where there may be none.
+    pub async fn operation_if_any(&self, id: Uuid) -> Result<Option<Operation>, StoreError> {
+        match self.operation(id).await {
+            Ok(operation) => Ok(Some(operation)),
+            Err(StoreError::Refused(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lists operations, newest first.
+    pub async fn operations(&self, filter: &OperationFilter) -> Result<Vec<Operation>, StoreError> {
+        let mut query = Sql::new("SELECT * FROM operations WHERE 1 = 1");
+        if let Some(project) = &filter.project_id {
+            query.push_bind(" AND project_id = ", project);
+        }
+        if let Some(object) = filter.object_id {
+            query.push_bind(" AND object_id = ", object);
+        }
+        if let Some(state) = filter.state {
+            query.push_bind(" AND state = ", state.as_str());
+        }
+        query.push_bind(" ORDER BY seq DESC LIMIT ", filter.limit);
+        self.read().await?.all("list operations", query).await?.iter().map(rows::operation).collect()
+    }
+
+    /// Takes an operation that waits in `queue`, for `owner`. None where it is done, elsewhere, or somebody else has
+    /// it who lives: then its message has nothing left to say. The worker sees to it that `owner` does nothing twice at once.
+    pub async fn claim(&self, id: Uuid, queue: &str, owner: &str) -> Result<Option<Operation>, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = now_us();
+        let mut update = Sql::new("UPDATE operations SET state = 'running', attempts = attempts + 1");
+        update.push_bind(", owner = ", owner).push_bind(", heartbeat_at_us = ", now).push_bind(", updated_at_us = ", now);
+        update.push_bind(" WHERE id = ", id).push_bind(" AND queue = ", queue);
+        update.push_bind(" AND (state = 'queued' OR (state = 'running' AND (owner = ", owner);
+        update.push_bind(" OR heartbeat_at_us < ", now - CLAIM_STALE_US).push(")))");
+        let claimed = tx.execute("claim an operation", update).await?;
+        let operation = if claimed == 1 { Some(find(&mut tx, id).await?) } else { None };
+        tx.commit().await?;
+        Ok(operation)
+    }
+
+    /// Records what a running operation is doing, and how far that is in percent.
+    pub async fn record_step(&self, id: Uuid, step: &str, progress: i64) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let now = now_us();
+        let update = Sql::update(
+            "operations",
+            [
+                ("step", step.into()),
+                ("progress", progress.into()),
+                ("heartbeat_at_us", now.into()),
+                ("updated_at_us", now.into()),
+            ],
+        );
+        tx.execute("record a step", update.filter("id = ", id).filter("state = ", "running")).await?;
+        tx.commit().await
+    }
+
+    /// Ends an operation that changes nothing else.
+    pub async fn end_operation(&self, operation: &Operation, ending: Ending) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        end(&mut tx, operation, ending).await?;
+        tx.commit().await
+    }
+
+    /// Says that `owner` still works on what it has.
+    pub async fn keep_claims(&self, owner: &str) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let update = Sql::update("operations", [("heartbeat_at_us", now_us().into())]);
+        tx.execute("keep operations", update.filter("owner = ", owner).filter("state = ", "running")).await?;
+        tx.commit().await
+    }
+
+    /// Gives up what was running in `queue`, whose only worker is just starting: nobody can be at work there.
+    pub async fn release_queue(&self, queue: &str) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let update = Sql::update("operations", [("state", "queued".into()), ("owner", Value::Text(None))]);
+        tx.execute("release operations", update.filter("queue = ", queue).filter("state = ", "running")).await?;
+        tx.commit().await
+    }
+
+    /// The operations whose message may be lost, oldest first: queued, or held by a worker that has fallen silent, and untouched
+    /// for `quiet_us`. They count as touched from now.
+    pub async fn unheard_operations(&self, quiet_us: i64) -> Result<Vec<Operation>, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = now_us();
+        let mut query = Sql::new("SELECT * FROM operations WHERE ((state = 'queued'");
+        query.push_bind(" AND updated_at_us <= ", now - quiet_us);
+        query.push_bind(") OR (state = 'running' AND heartbeat_at_us < ", now - CLAIM_STALE_US);
+        query.push_bind(" AND updated_at_us <= ", now - quiet_us);
+        query.push(")) ORDER BY seq");
+        let rows = tx.all("find operations", query.for_update()).await?;
+        let unheard: Vec<Operation> = rows.iter().map(rows::operation).collect::<Result<_, _>>()?;
+        for operation in &unheard {
+            let touch = Sql::update("operations", [("updated_at_us", now.into())]).filter("id = ", operation.id);
+            tx.execute("touch an operation", touch).await?;
+        }
+        tx.commit().await?;
+        Ok(unheard)
+    }
+
+    /// Forgets operations that ended, and messages that expired, before `before_us`.
+    pub async fn forget_ended(&self, before_us: i64) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let mut ended = Sql::new("DELETE FROM operations WHERE state IN ('done', 'failed')");
+        ended.push_bind(" AND updated_at_us < ", before_us);
+        tx.execute("forget operations", ended).await?;
+        tx.execute("forget messages", Sql::new("DELETE FROM messages").filter("expires_at_us < ", now_us())).await?;
+        tx.commit().await
+    }
+}
+
+/// Records an operation, in the transaction that records what it is about.
+pub(super) async fn accept(tx: &mut Session, new: NewOperation) -> Result<Operation, StoreError> {
+    let id = Uuid::new_v4();
+    let now = now_us();
+    let insert = Sql::insert(
+        "operations",
+        [
+            ("id", id.into()),
+            ("kind", new.kind.as_str().into()),
+            ("object_type", new.kind.object_type().into()),
+            ("object_id", new.object_id.into()),
+            ("project_id", new.by.project_id.into()),
+            ("user_id", new.by.user_id.into()),
+            ("request_id", new.by.request_id.into()),
+            ("request", Value::from(&new.request)),
+            ("queue", new.queue.into()),
+            ("step", "accepted".into()),
+            ("state", OperationState::Queued.as_str().into()),
+            ("created_at_us", now.into()),
+            ("updated_at_us", now.into()),
+        ],
+    );
+    tx.execute("accept an operation", insert).await?;
+    find(tx, id).await
+}
+
+/// Passes an operation to another queue, in the transaction that records what was done so far.
+pub(super) async fn hand_over(tx: &mut Session, id: Uuid, queue: &str, request: &serde_json::Value) -> Result<(), StoreError> {
+    let update = Sql::update(
+        "operations",
+        [
+            ("queue", queue.into()),
+            ("request", request.into()),
+            ("state", OperationState::Queued.as_str().into()),
+            ("owner", Value::Text(None)),
+            ("updated_at_us", now_us().into()),
+        ],
+    );
+    tx.execute("hand an operation over", update.filter("id = ", id)).await?;
+    Ok(())
+}
+
+/// Ends an operation, in the transaction that records what came of it.
+pub(super) async fn end(tx: &mut Session, operation: &Operation, ending: Ending) -> Result<(), StoreError> {
+    let state = if ending.cause.is_some() { OperationState::Failed } else { OperationState::Done };
+    let progress = if ending.cause.is_some() { operation.progress } else { 100 };
+    let update = Sql::update(
+        "operations",
+        [
+            ("state", state.as_str().into()),
+            ("cause", ending.cause.into()),
+            ("progress", progress.into()),
+            ("owner", Value::Text(None)),
+            ("updated_at_us", now_us().into()),
+        ],
+    );
+    tx.execute("end an operation", update.filter("id = ", operation.id)).await?;
+    if let Some(message) = ending.message {
+        messages::tell(tx, operation, message).await?;
+    }
+    Ok(())
+}
+
+/// Whether an operation has not ended; it stays so until the transaction ends.
+pub(super) async fn lock_unended(tx: &mut Session, id: Uuid) -> Result<bool, StoreError> {
+    let query = Sql::new("SELECT state FROM operations WHERE state IN ('queued', 'running') AND id = ?").bind(id);
+    Ok(tx.optional("read an operation", query.for_update()).await?.is_some())
+}
+
+/// Reads an operation and keeps others from changing it until the transaction ends; none where it is not queued in `queue`.
+pub(super) async fn lock_queued(tx: &mut Session, id: Uuid, queue: &str) -> Result<Option<Operation>, StoreError> {
+    let query = Sql::new("SELECT * FROM operations").filter("id = ", id).filter("queue = ", queue).filter("state = ", "queued");
+    tx.optional("read an operation", query.for_update()).await?.as_ref().map(rows::operation).transpose()
+}
+
+async fn find(session: &mut Session, id: Uuid) -> Result<Operation, StoreError> {
+    match session.optional("read an operation", Sql::new("SELECT * FROM operations").filter("id = ", id)).await? {
+        Some(row) => rows::operation(&row),
+        None => Err(Refusal::OperationNotFound(id.to_string()).into()),
+    }
+}

@@ -1,0 +1,79 @@
+//! Who is alive, and what it has room for. Each backend of a volume host is a service of its own, as in the field.
+
+use uuid::Uuid;
+
+use super::engine::{Session, Sql, Value};
+use super::{Store, StoreError, now_us};
+use crate::domain::{Pool, Refusal, ServiceRow};
+
+impl Store {
+    /// Says that a service lives, and what it has room for.
+    pub async fn heartbeat(&self, name: &str, host: &str, zone: &str, pools: &[Pool]) -> Result<(), StoreError> {
+        let pools = serde_json::to_string(pools).map_err(|_| StoreError::Unreadable { id: host.into(), column: "pools" })?;
+        let now = now_us();
+        let mut tx = self.begin().await?;
+        let mut upsert = Sql::insert(
+            "services",
+            [
+                ("id", Uuid::new_v4().into()),
+                ("name", name.into()),
+                ("host", host.into()),
+                ("availability_zone", zone.into()),
+                ("pools", pools.into()),
+                ("started_at_us", now.into()),
+                ("heartbeat_at_us", now.into()),
+            ],
+        );
+        upsert.push(
+            " ON CONFLICT (name, host) DO UPDATE SET availability_zone = excluded.availability_zone, pools = excluded.pools, \
+             heartbeat_at_us = excluded.heartbeat_at_us",
+        );
+        tx.execute("say that a service lives", upsert).await?;
+        tx.commit().await
+    }
+
+    /// All services, by name and host.
+    pub async fn services(&self) -> Result<Vec<ServiceRow>, StoreError> {
+        all(&mut self.read().await?).await
+    }
+
+    /// Takes a service out of use, or back into it.
+    pub async fn set_service_disabled(
+        &self,
+        name: &str,
+        host: &str,
+        disabled: bool,
+        reason: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let update = Sql::update(
+            "services",
+            [("disabled", disabled.into()), ("disabled_reason", Value::from(reason)), ("updated_at_us", now_us().into())],
+        );
+        let changed = tx.execute("change a service", update.filter("name = ", name).filter("host = ", host)).await?;
+        if changed == 0 {
+            return Err(Refusal::ServiceNotFound(format!("{name} on {host}")).into());
+        }
+        tx.commit().await
+    }
+}
+
+/// All services, within a transaction.
+pub(super) async fn all(session: &mut Session) -> Result<Vec<ServiceRow>, StoreError> {
+    let rows = session.all("list services", Sql::new("SELECT * FROM services ORDER BY name, host")).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ServiceRow {
+                id: row.text("id")?,
+                name: row.text("name")?,
+                host: row.text("host")?,
+                availability_zone: row.text("availability_zone")?,
+                disabled: row.flag("disabled")?,
+                disabled_reason: row.optional_text("disabled_reason")?,
+                pools: row.json("pools")?,
+                heartbeat_at_us: row.int("heartbeat_at_us")?,
+                updated_at_us: row.optional_int("updated_at_us")?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,142 @@
+//! The parts of a volume host together, and which operation is whose.
+//!
+//! One process may have several backends; each has a queue of its own, `volume.<host@backend>`, and they share one target daemon.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tracing::error;
+use uuid::Uuid;
+
+use super::error::{VolumeError, chain};
+use super::exports;
+use super::locks::Locks;
+use crate::config::Backend;
+use crate::domain::place::backend_of;
+use crate::domain::{Operation, OperationKind, Refusal, Volume, VolumeStatus};
+use crate::drivers::{Stored, VolumeDriver};
+use crate::operations::{Next, Work};
+use crate::store::{Ending, Store, StoreError};
+use crate::targets::Target;
+
+/// What a volume host is made of.
+pub struct HostParts {
+    /// The database.
+    pub store: Store,
+    /// Its backends, by `host@backend`.
+    pub backends: BTreeMap<String, (Backend, Arc<dyn VolumeDriver>)>,
+    /// Who shows volumes to hosts.
+    pub target: Arc<dyn Target>,
+    /// The zone of its pools.
+    pub availability_zone: String,
+    /// Under which name this process claims operations.
+    pub owner: String,
+}
+
+/// The volume host. Cheap to clone.
+#[derive(Clone)]
+pub struct VolumeHost {
+    pub(super) parts: Arc<Parts>,
+}
+
+/// What every piece of work needs.
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) backends: BTreeMap<String, (Backend, Arc<dyn VolumeDriver>)>,
+    pub(super) target: Arc<dyn Target>,
+    pub(super) locks: Locks,
+    pub(super) availability_zone: String,
+    pub(super) owner: String,
+}
+
+impl VolumeHost {
+    /// Shows again what was shown and lets hosts in. When this returns, hosts reach what they could before, but for volumes that
+    /// cannot be shown just now: those are tried again.
+    pub async fn start(parts: HostParts) -> Result<Self, VolumeError> {
+        let HostParts { store, backends, target, availability_zone, owner } = parts;
+        let parts = Arc::new(Parts { store, backends, target, locks: Locks::default(), availability_zone, owner });
+        let mut generation = parts.target.generation();
+        generation.mark_unchanged();
+        for name in parts.backends.keys() {
+            parts.store.release_queue(&crate::domain::place::volume_queue(name)).await?;
+        }
+        let failed = exports::restore(&parts).await?;
+        tokio::spawn(exports::keep(Arc::downgrade(&parts), generation, failed));
+        Ok(Self { parts })
+    }
+
+    /// Its backends, `host@backend` each.
+    pub fn backends(&self) -> impl Iterator<Item = &str> {
+        self.parts.backends.keys().map(String::as_str)
+    }
+
+    /// Where hosts connect to.
+    pub fn portals(&self) -> &[String] {
+        self.parts.target.portals()
+    }
+}
+
+impl Work for VolumeHost {
+    fn perform<'a>(&'a self, queue: &'a str, operation_id: Uuid) -> BoxFuture<'a, Result<Next, StoreError>> {
+        Box::pin(async move {
+            let parts = &self.parts;
+            let Some(operation) = parts.store.claim(operation_id, queue, &parts.owner).await? else {
+                return Ok(Next::without_work(parts.store.operation_if_any(operation_id).await?.as_ref(), queue));
+            };
+            let done = match operation.kind {
+                OperationKind::VolumeCreate => parts.create_volume(&operation).await,
+                OperationKind::VolumeDelete => parts.delete_volume(&operation).await,
+                OperationKind::VolumeExtend => parts.extend_volume(&operation).await,
+                OperationKind::SnapshotCreate => parts.create_snapshot(&operation).await,
+                OperationKind::SnapshotDelete => parts.delete_snapshot(&operation).await,
+                OperationKind::AttachmentConnect => parts.connect(&operation).await,
+                OperationKind::AttachmentDelete => parts.disconnect(&operation).await,
+                OperationKind::AttachmentRevoke => parts.revoke(&operation).await,
+                OperationKind::VolumeRevert => parts.revert(&operation).await,
+            };
+            match done {
+                Ok(next) => Ok(next),
+                // What it was about is gone, or is not in a state for it any more: an end like another.
+                Err(VolumeError::Store(StoreError::Refused(refusal))) => parts.fail(&operation, chain(&refusal)).await,
+                Err(VolumeError::Store(error)) => Err(error),
+                Err(other) => parts.fail(&operation, chain(&other)).await,
+            }
+        })
+    }
+}
+
+impl Parts {
+    /// Ends an operation that failed.
+    pub(super) async fn fail(&self, operation: &Operation, cause: String) -> Result<Next, StoreError> {
+        error!(operation = %operation.id, kind = %operation.kind, object = %operation.object_id, "{cause}");
+        self.store.end_operation(operation, Ending::failed(cause)).await?;
+        Ok(Next::Ended)
+    }
+
+    /// The driver of the backend where something is.
+    pub(super) fn driver(&self, host: &str) -> Result<&Arc<dyn VolumeDriver>, VolumeError> {
+        let backend = self.backends.get(backend_of(host)).ok_or_else(|| VolumeError::NoBackend { host: host.to_owned() })?;
+        Ok(&backend.1)
+    }
+
+    /// A volume, where there still is one.
+    pub(super) async fn volume_if_any(&self, id: Uuid) -> Result<Option<Volume>, StoreError> {
+        match self.store.volume(id).await {
+            Ok(volume) => Ok(Some(volume)),
+            Err(StoreError::Refused(Refusal::VolumeNotFound(_))) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A volume as its storage knows it.
+pub(super) fn stored(volume: &Volume) -> Stored {
+    Stored {
+        id: volume.storage_id(),
+        // A size that is no number of bytes fails in the driver like any that the disk cannot take.
+        size_bytes: volume.size_bytes().unwrap_or(u64::MAX),
+        in_use: !matches!(volume.status, VolumeStatus::Available | VolumeStatus::Creating | VolumeStatus::Deleting),
+        provider: volume.provider.clone(),
+    }
+}

@@ -1,0 +1,62 @@
+//! What a volume host has room for, told again and again: the scheduler knows pools from this alone, and a host that falls silent is
+//! known to be down.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::error::{VolumeError, chain};
+use super::host::VolumeHost;
+use crate::domain::Pool;
+
+/// Between reports, as in the field.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Bytes in a GiB, for numbers that need not be whole.
+const GIB: f64 = (1u64 << 30) as f64;
+
+impl VolumeHost {
+    /// Tells once what every backend has. A backend that cannot be measured has no pool, so nothing new is put there.
+    pub async fn report(&self) -> Result<(), VolumeError> {
+        let parts = &self.parts;
+        for (host, (backend, driver)) in &parts.backends {
+            let pools = match driver.capacity().await {
+                Ok(capacity) => vec![Pool {
+                    name: format!("{host}#{}", backend.backend_name),
+                    backend_name: backend.backend_name.clone(),
+                    availability_zone: parts.availability_zone.clone(),
+                    total_gib: capacity.total_bytes as f64 / GIB,
+                    free_gib: capacity.free_bytes as f64 / GIB,
+                    thin: true,
+                    max_over_subscription_ratio: backend.max_over_subscription_ratio,
+                    reserved_percentage: backend.reserved_percentage,
+                    multiattach: true,
+                    capabilities: BTreeMap::new(),
+                }],
+                Err(error) => {
+                    warn!(backend = host, "cannot measure it: {}", chain(&error));
+                    Vec::new()
+                }
+            };
+            parts.store.heartbeat("cinder-volume", host, &parts.availability_zone, &pools).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells again and again, until told to stop.
+    pub async fn keep_reporting(self, mut stopping: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.tick().await;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            }
+            if let Err(error) = self.report().await {
+                warn!("cannot report what there is room for: {}", chain(&error));
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Volumes on their host: make them from what they are to be made from, remove them.
+
+use tracing::{error, info};
+
+use super::error::{VolumeError, chain};
+use super::exports;
+use super::host::{Parts, stored};
+use crate::domain::place::SCHEDULER_QUEUE;
+use crate::domain::volume::GIB;
+use crate::domain::{Operation, Source, Volume, VolumeStatus};
+use crate::drivers::{DriverError, Provided, StoredSnapshot};
+use crate::operations::Next;
+use crate::store::{Ending, StoreError};
+
+impl Parts {
+    /// Makes a volume's storage. Where this backend cannot, the scheduler has the next word.
+    pub(super) async fn create_volume(&self, operation: &Operation) -> Result<Next, VolumeError> {
+        let id = operation.object_id;
+        let _turn = self.locks.lock(id).await;
+        let Some(volume) = self.in_status(operation, VolumeStatus::Creating).await? else { return Ok(Next::Ended) };
+        match self.make(&volume).await {
+            Ok(provider) => {
+                if let Some(provider) = provider {
+                    self.store.set_provider(id, &provider).await?;
+                }
+                self.store.end_volume_work(operation, VolumeStatus::Creating, VolumeStatus::Available, Ending::done()).await?;
+                info!(volume = %id, size_gib = volume.size_gib, "volume made");
+                Ok(Next::Ended)
+            }
+            Err(VolumeError::Store(error @ StoreError::Query { .. })) => Err(error.into()),
+            Err(error) => {
+                let cause = chain(&error);
+                error!(volume = %id, host = volume.host, "{cause}");
+                self.store.give_back(operation, &cause).await?;
+                Ok(Next::HandedTo(SCHEDULER_QUEUE.into()))
+            }
+        }
+    }
+
+    async fn make(&self, volume: &Volume) -> Result<Option<serde_json::Value>, VolumeError> {
+        let driver = self.driver(&volume.host)?;
+        let wanted = stored(volume);
+        let made: Provided = match volume.source() {
+            Source::Nothing => driver.create(&wanted).await,
+            Source::Volume(source) => {
+                let _turn = self.locks.lock(source).await;
+                let source = self.store.volume(source).await?;
+                driver.clone_volume(&wanted, &stored(&source)).await
+            }
+            Source::Snapshot(snapshot) => {
+                let snapshot = self.store.snapshot(snapshot).await?;
+                let mut origin = stored(&self.store.volume(snapshot.volume_id).await?);
+                origin.size_bytes = snapshot.size_gib.saturating_mul(GIB);
+                let snapshot = StoredSnapshot { id: snapshot.id, volume: origin, provider: snapshot.provider };
+                driver.create_from_snapshot(&wanted, &snapshot).await
+            }
+            Source::Image(_) => {
+                Err(DriverError::Unsupported { volume_id: volume.id, operation: "make a volume from an image" })
+            }
+        };
+        Ok(made?)
+    }
+
+    /// Removes a volume's storage and forgets it.
+    pub(super) async fn delete_volume(&self, operation: &Operation) -> Result<Next, VolumeError> {
+        let id = operation.object_id;
+        let _turn = self.locks.lock(id).await;
+        let Some(volume) = self.in_status(operation, VolumeStatus::Deleting).await? else { return Ok(Next::Ended) };
+        match self.remove_storage(&volume).await {
+            Ok(()) => {
+                self.store.forget_volume(operation).await?;
+                info!(volume = %id, "volume removed");
+            }
+            Err(error) => {
+                let cause = chain(&error);
+                error!(volume = %id, "{cause}");
+                let ending = Ending::failed(cause);
+                self.store.end_volume_work(operation, VolumeStatus::Deleting, VolumeStatus::ErrorDeleting, ending).await?;
+            }
+        }
+        Ok(Next::Ended)
+    }
+
+    async fn remove_storage(&self, volume: &Volume) -> Result<(), VolumeError> {
+        if let Some(export) = exports::of(self, volume, &[])? {
+            self.target.remove(&export).await?;
+        }
+        self.driver(&volume.host)?.delete(&stored(volume)).await?;
+        Ok(())
+    }
+
+    /// Gives a volume the bytes of a snapshot again.
+    pub(super) async fn revert(&self, operation: &Operation) -> Result<Next, VolumeError> {
+        let id = operation.object_id;
+        let _turn = self.locks.lock(id).await;
+        let Some(volume) = self.in_status(operation, VolumeStatus::Reverting).await? else { return Ok(Next::Ended) };
+        let snapshot_id = operation.request.get("snapshot_id").and_then(|id| id.as_str()).and_then(|id| id.parse().ok());
+        let snapshot = self.store.snapshot(snapshot_id.unwrap_or_default()).await?;
+        let mut origin = stored(&volume);
+        origin.size_bytes = snapshot.size_gib.saturating_mul(GIB);
+        let kept = StoredSnapshot { id: snapshot.id, volume: origin, provider: snapshot.provider };
+        let reverted = match self.driver(&volume.host) {
+            Ok(driver) => driver.revert(&stored(&volume), &kept).await.map_err(VolumeError::from),
+            Err(error) => Err(error),
+        };
+        let ending = match reverted {
+            Ok(()) => {
+                info!(volume = %id, snapshot = %snapshot.id, "volume reverted");
+                Ending::done()
+            }
+            Err(error) => {
+                let cause = chain(&error);
+                error!(volume = %id, "{cause}");
+                Ending::failed(cause)
+            }
+        };
+        self.store.end_revert(operation, snapshot.id, ending).await?;
+        Ok(Next::Ended)
+    }
+
+    /// The volume, where the work is still to be done; where not, the operation is ended.
+    async fn in_status(&self, operation: &Operation, status: VolumeStatus) -> Result<Option<Volume>, VolumeError> {
+        let cause = match self.volume_if_any(operation.object_id).await? {
+            Some(volume) if volume.status == status => return Ok(Some(volume)),
+            Some(volume) => format!("the volume is not {status} any more but {}", volume.status),
+            None => "the volume is not there any more".to_owned(),
+        };
+        self.store.end_operation(operation, Ending::failed(cause)).await?;
+        Ok(None)
+    }
+}
