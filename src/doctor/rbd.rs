@@ -36,16 +36,16 @@ fn set_files(facts: &Facts) -> Vec<Finding> {
     let finding = |(key, path, file): &(&'static str, std::path::PathBuf, Option<FileFact>)| {
         let path = path.display();
         match file {
-            None => Finding::unknown(AREA, *key, format!("{path} cannot be seen from here")),
+            None => Finding::unknown(AREA, key, format!("{path} cannot be seen from here")),
             Some(FileFact::Absent) => {
                 let remedy = format!("put it there, or take {key} out of the settings");
-                Finding::new(AREA, *key, Verdict::Failure, format!("{path} is not there"), remedy)
+                Finding::new(AREA, key, Verdict::Failure, format!("{path} is not there"), remedy)
             }
             Some(FileFact::There { mode, .. }) if *key == "rbd.keyring_file" && mode & 0o007 != 0 => {
                 let message = format!("any user of this host can read the key in {path}");
-                Finding::new(AREA, *key, Verdict::Warning, message, format!("chmod o-rwx {path}"))
+                Finding::new(AREA, key, Verdict::Warning, message, format!("chmod o-rwx {path}"))
             }
-            Some(FileFact::There { .. }) => Finding::ok(AREA, *key, format!("{path} is there")),
+            Some(FileFact::There { .. }) => Finding::ok(AREA, key, format!("{path} is there")),
         }
     };
     agent.ceph_files.iter().map(finding).collect()
