@@ -108,20 +108,40 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         Some(name) => CloudConfig::load(cloud.file.as_deref(), name)?,
         None => user.clone(),
     };
-    if arguments.check_config {
-        println!("the configuration is fine");
-        return Ok(());
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .thread_stack_size(512 * 1024)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    if arguments.check_config {
+        // The parts know more of their own settings than the file's reader does. None of them is set to work.
+        runtime.block_on(async { clients(&settings, user, service, keys).map(|_| ()) })?;
+        println!("the configuration is fine");
+        return Ok(());
+    }
     let result = runtime.block_on(run(&settings, user, service, keys));
     // A call that hangs in libvirt holds its thread; the process need not wait for it.
     runtime.shutdown_timeout(THREADS_PATIENCE);
     result
+}
+
+/// The parts that can be put together without asking anybody. Each checks its settings.
+fn clients(
+    settings: &Settings,
+    user: CloudConfig,
+    service: Option<CloudConfig>,
+    keys: CloudConfig,
+) -> anyhow::Result<(VolumeService, KeyManager, Connectors)> {
+    let http = HttpOptions {
+        connect_timeout_s: settings.cloud.connect_timeout_s,
+        request_timeout_s: settings.cloud.request_timeout_s,
+        ..HttpOptions::default()
+    };
+    let keys = KeyManager::new(keys, settings.key_manager.endpoint.as_deref(), http.clone())?;
+    let volumes = VolumeService::new(user, service, http)?;
+    libvirt_config(settings).check()?;
+    Ok((volumes, keys, Connectors::new(connectors_config(settings))?))
 }
 
 async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig>, keys: CloudConfig) -> anyhow::Result<()> {
@@ -131,34 +151,36 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     status("opening the journal");
     let (journal, contents) = Journal::open(&settings.paths.state_dir)?;
     let journal_file = journal.path().to_owned();
-    let http = HttpOptions {
-        connect_timeout_s: settings.cloud.connect_timeout_s,
-        request_timeout_s: settings.cloud.request_timeout_s,
-        ..HttpOptions::default()
-    };
-    let keys = KeyManager::new(keys, settings.key_manager.endpoint.as_deref(), http.clone())?;
-    let volumes = VolumeService::new(user, service, http)?;
-    let connectors = Connectors::new(connectors_config(settings))?;
+    let (volumes, keys, connectors) = clients(settings, user, service, keys)?;
     let libvirt = Libvirt::start(libvirt_config(settings))?;
     let guest_events = libvirt.events();
     let host_events = HostEvents::start(ConnectorsConfig::default().sysfs).context("cannot listen to this host's events")?;
     let sources = health::Sources { host: host_events.subscribe(), io_errors: io_errors(libvirt.events()) };
     let parts = Parts {
         volumes: Arc::new(CloudVolumes(volumes, keys)),
-        connectors: Arc::new(HostConnectors(connectors)),
+        connectors: Arc::new(HostConnectors::new(connectors)),
         hypervisor: Arc::new(Hypervisor(libvirt)),
         journal,
         contents,
     };
     status("finishing what was cut");
     let starting = async {
-        let agent = Agent::start(parts, settings).await;
+        let agent = Arc::new(Agent::start(parts, settings).await);
         status("connecting what a reboot took");
         let patience = Duration::from_secs(settings.operations.recovery_timeout_s);
-        let left = tokio::time::timeout(patience, agent.reconnect()).await.unwrap_or(usize::MAX);
-        (Arc::new(agent), left)
+        let mut first = reconnect(&agent);
+        // What takes longer is not waited for any more, but never cut.
+        let left = tokio::time::timeout(patience, &mut first).await.ok();
+        let first = async move {
+            match left {
+                Some(left) => left,
+                None => first.await,
+            }
+            .unwrap_or(usize::MAX)
+        };
+        (agent, first)
     };
-    let (agent, left) = tokio::select! {
+    let (agent, first) = tokio::select! {
         started = starting => started,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
@@ -170,7 +192,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     memory::give_back_code();
 
     let watchdog = tokio::spawn(feed_watchdog());
-    let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, left > 0));
+    let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, first));
     let status_line = tokio::spawn(tell_status(agent.clone()));
     let watching_sizes = {
         let agent = agent.clone();
@@ -182,7 +204,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     };
     let watching = tokio::spawn(health::watch(agent.clone(), sources, pace));
 
-    let measuring = measure(&agent, journal_file, settings.metrics.as_ref()).await?;
+    let measuring = measure(&agent, journal_file, settings.metrics.as_ref()).await;
 
     let lost_bus = tokio::select! {
         _ = terminate.recv() => false,
@@ -229,7 +251,12 @@ async fn tell_status(agent: Arc<Agent>) {
 
 /// Connects again what is lost: when libvirtd is back, which has lost its ephemeral secrets, and as long as something
 /// could not be connected, ever more seldom.
-async fn keep_connected(agent: Arc<Agent>, mut guest_events: broadcast::Receiver<GuestEvent>, mut incomplete: bool) {
+async fn keep_connected(
+    agent: Arc<Agent>,
+    mut guest_events: broadcast::Receiver<GuestEvent>,
+    first: impl Future<Output = usize>,
+) {
+    let mut incomplete = first.await > 0;
     let mut pause = FIRST_RECONNECT;
     loop {
         let back = async {
@@ -249,17 +276,19 @@ async fn keep_connected(agent: Arc<Agent>, mut guest_events: broadcast::Receiver
             back.await;
             pause = FIRST_RECONNECT;
         }
-        incomplete = agent.reconnect().await > 0;
+        incomplete = reconnect(&agent).await.unwrap_or(usize::MAX) > 0;
     }
 }
 
-/// Counts, and serves what was counted, where the settings ask for it.
-async fn measure(
-    agent: &Arc<Agent>,
-    journal: PathBuf,
-    listen: Option<&MetricsListen>,
-) -> anyhow::Result<Vec<tokio::task::JoinHandle<()>>> {
-    let Some(listen) = listen else { return Ok(vec![]) };
+/// Goes on to its end, whoever waits for it: a connect that is cut midway would leave what nobody knows of.
+fn reconnect(agent: &Arc<Agent>) -> tokio::task::JoinHandle<usize> {
+    let agent = Arc::clone(agent);
+    tokio::spawn(async move { agent.reconnect().await })
+}
+
+/// Counts, and serves what was counted, where the settings ask for it. A page that cannot be served is no reason to attach nothing.
+async fn measure(agent: &Arc<Agent>, journal: PathBuf, listen: Option<&MetricsListen>) -> Vec<tokio::task::JoinHandle<()>> {
+    let Some(listen) = listen else { return vec![] };
     let retries = agent.clone();
     let readings =
         Readings { retries: Box::new(move || retries.retries()), commands: Box::new(connectors::commands_started), journal };
@@ -268,8 +297,15 @@ async fn measure(
         MetricsListen::Tcp(address) => metrics::Listen::Tcp(*address),
         MetricsListen::Unix(path) => metrics::Listen::Unix(path.clone()),
     };
-    let serving = metrics::serve(metrics.clone(), &listen).await?;
-    Ok(vec![serving, tokio::spawn(async move { metrics.follow().await })])
+    match metrics::serve(metrics.clone(), &listen).await {
+        Ok(serving) => vec![serving, tokio::spawn(async move { metrics.follow().await })],
+        Err(error) => {
+            let problem = format!("{:#}", anyhow::Error::new(error));
+            tracing::error!(problem, "going on without metrics");
+            agent.tell_metrics_problem(problem);
+            vec![]
+        }
+    }
 }
 
 /// Of all that libvirt tells, what QEMU could not do. One that is lost because nobody was fast enough to read it is followed by

@@ -178,6 +178,12 @@ pub enum ConnectorError {
         /// The deadline, seconds.
         waited_s: u64,
     },
+    /// The same work is in the kernel still, from a try before.
+    #[error("{what} was begun before and is held by the kernel still: its storage does not answer")]
+    StillHeld {
+        /// What is held.
+        what: String,
+    },
     /// A file of the system could not be read or written.
     #[error("cannot {action}")]
     System {
@@ -282,9 +288,11 @@ impl ConnectorError {
             Self::Command { source: CommandError::Timeout { .. }, .. } => ErrorKind::Timeout,
             Self::Command { .. } | Self::System { .. } | Self::NoInitiatorName { .. } => ErrorKind::Internal,
             Self::ForeignRecord { .. } | Self::ForeignDevice { .. } | Self::DeviceInUse { .. } => ErrorKind::Conflict,
-            Self::DeviceMissing { .. } | Self::KernelTimeout { .. } | Self::LoginUnderWay { .. } | Self::NotGrown { .. } => {
-                ErrorKind::Timeout
-            }
+            Self::DeviceMissing { .. }
+            | Self::KernelTimeout { .. }
+            | Self::StillHeld { .. }
+            | Self::LoginUnderWay { .. }
+            | Self::NotGrown { .. } => ErrorKind::Timeout,
             Self::NotConnected { .. } => ErrorKind::NotFound,
             Self::NotTheVolume { .. } => ErrorKind::IdentityMismatch,
             Self::Flush { .. } => ErrorKind::Unavailable,

@@ -22,6 +22,7 @@ mod own_name;
 mod properties;
 mod rbd;
 mod reach;
+mod turns;
 mod udev;
 mod watch;
 

@@ -55,7 +55,8 @@ impl OwnNames {
         self.claims(volume).is_ok_and(|lines| lines.contains(&path.to_string()))
     }
 
-    fn claims(&self, volume: VolumeId) -> io::Result<Vec<String>> {
+    /// What the volume has claimed, a line each.
+    pub(super) fn claims(&self, volume: VolumeId) -> io::Result<Vec<String>> {
         match fs::read_to_string(self.claim_file(volume)) {
             Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

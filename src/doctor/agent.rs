@@ -29,6 +29,11 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 
 fn of_agent(agent: &AgentFacts) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("agent", "bowlined", "running"), journal(agent)];
+    if let Some(problem) = &agent.metrics_problem {
+        let remedy = "set metrics.listen to a free address of this host or to unix:/run/bowline/metrics.sock, then: systemctl \
+                      restart bowlined";
+        findings.push(Finding::new("agent", "metrics", Verdict::Warning, problem.clone(), remedy));
+    }
     match &agent.libvirt {
         Ok(libvirt) => findings.extend([version(libvirt), secrets(libvirt)]),
         Err(why) => {

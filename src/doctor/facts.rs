@@ -1,6 +1,6 @@
 //! What the checks go by. `None` and the like mean that it could not be seen, never that it is not there.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// All facts.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +99,14 @@ pub struct AgentFacts {
     pub cloud: Result<CloudFacts, String>,
     /// The journal's folder, and why it cannot be written to, if so.
     pub journal: (String, Option<String>),
+    /// `rbd.client` is the kernel.
+    pub rbd_in_kernel: bool,
+    /// `iscsi.multipath`: required or off; `None` where it is preferred.
+    pub wants_multipath: Option<bool>,
+    /// Files of Ceph that the settings name: the setting, the path, what is there.
+    pub ceph_files: Vec<(&'static str, PathBuf, Option<FileFact>)>,
+    /// Why the metrics are not served, though the settings ask for it.
+    pub metrics_problem: Option<String>,
 }
 
 /// libvirt.

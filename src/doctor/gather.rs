@@ -23,7 +23,7 @@ use std::{
 const PROGRAMS: [&str; 4] = ["iscsiadm", "multipathd", "mount.nfs", "rbd"];
 const MORE_FOLDERS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
 
-const MODULES: [&str; 3] = ["iscsi_tcp", "nfs", "dm_multipath"];
+const MODULES: [&str; 4] = ["iscsi_tcp", "nfs", "dm_multipath", "rbd"];
 
 /// Where distributions put QEMU's loadable drivers: Debian (by architecture), Fedora and its kin, Arch.
 const QEMU_FOLDERS: [&str; 5] = [
@@ -154,7 +154,8 @@ fn qemu_drivers() -> Option<Vec<String>> {
     Some(entries.flatten().filter_map(|entry| driver(entry.file_name().to_str()?)).collect())
 }
 
-fn file(path: impl AsRef<Path>) -> Option<FileFact> {
+/// What there is at a path; `None` where that cannot be seen.
+pub fn file(path: impl AsRef<Path>) -> Option<FileFact> {
     match fs::metadata(path) {
         Ok(metadata) => Some(FileFact::There { mode: metadata.mode() & 0o7777, uid: metadata.uid() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(FileFact::Absent),

@@ -111,6 +111,10 @@ mod tests {
             libvirt: Err(String::new()),
             cloud: Err(String::new()),
             journal: (String::new(), None),
+            rbd_in_kernel: false,
+            wants_multipath: None,
+            ceph_files: vec![],
+            metrics_problem: None,
         };
         let mut facts = Facts { agent: Some(agent), ..Facts::default() };
         facts.host.programs.insert("iscsiadm", true);

@@ -17,7 +17,7 @@ mod multipath;
 mod nfs;
 mod rbd;
 
-pub use gather::gather;
+pub use gather::{file, gather};
 
 use crate::model::{Finding, Verdict};
 use facts::Facts;

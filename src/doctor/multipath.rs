@@ -15,16 +15,21 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 fn daemon(facts: &Facts) -> Finding {
     const CHECK: &str = "multipathd";
     let installed = facts.host.programs.get("multipathd");
+    let wanted = facts.agent.as_ref().and_then(|agent| agent.wants_multipath);
+    let verdict = if wanted == Some(true) { Verdict::Failure } else { Verdict::Warning };
     match (facts.listens(SOCKET), installed) {
         (None, _) | (_, None) => Finding::unknown(AREA, CHECK, "the sockets of this host cannot be seen from here"),
         (Some(true), _) => Finding::ok(AREA, CHECK, "running"),
+        (Some(false), _) if wanted == Some(false) => {
+            Finding::ok(AREA, CHECK, "it does not run, nor should it (iscsi.multipath)")
+        }
         (Some(false), Some(true)) => {
             let message = "it does not run: a volume has one path, however many its storage offers";
-            Finding::new(AREA, CHECK, Verdict::Warning, message, "systemctl enable --now multipathd")
+            Finding::new(AREA, CHECK, verdict, message, "systemctl enable --now multipathd")
         }
         (Some(false), Some(false)) => {
             let message = "it is not installed: a volume has one path, however many its storage offers";
-            Finding::new(AREA, CHECK, Verdict::Warning, message, "apt-get install multipath-tools")
+            Finding::new(AREA, CHECK, verdict, message, "apt-get install multipath-tools")
         }
     }
 }
@@ -43,13 +48,8 @@ fn find_multipaths(facts: &Facts) -> Finding {
     const CHECK: &str = "find_multipaths";
     match setting(facts, CHECK, |config| config.find_multipaths.clone()) {
         Err(unknown) => unknown,
-        // "strict" makes maps only of what it knows from before, so a new volume would never get one.
-        Ok(value) if value == "strict" => {
-            let remedy =
-                "set find_multipaths to \"on\" in the defaults section of /etc/multipath.conf, then: multipathd reconfigure";
-            let message = "\"strict\": a volume that this host has not seen before gets no map by itself";
-            Finding::new(AREA, CHECK, Verdict::Warning, message, remedy)
-        }
+        // It makes maps only of what it knows from before, but for what it is asked for.
+        Ok(value) if value == "strict" => Finding::ok(AREA, CHECK, "strict (the agent asks for each map, so it will do)"),
         Ok(value) => Finding::ok(AREA, CHECK, value),
     }
 }
@@ -81,7 +81,7 @@ mod tests {
         facts.host.multipathd = Some(config("on"));
         assert_eq!(verdicts(&facts), [Verdict::Ok; 3]);
         facts.host.multipathd = Some(config("strict"));
-        assert_eq!(verdicts(&facts), [Verdict::Ok, Verdict::Warning, Verdict::Ok]);
+        assert_eq!(verdicts(&facts), [Verdict::Ok; 3]);
     }
 
     #[test]

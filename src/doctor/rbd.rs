@@ -1,13 +1,54 @@
-//! Ceph RBD, opened by QEMU.
+//! Ceph RBD, opened by QEMU or mapped by the kernel.
 
-use super::facts::{Facts, FileFact};
+use super::facts::{Facts, FileFact, Module};
 use crate::model::{Finding, Verdict};
 
 const AREA: &str = "rbd";
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let needed = if facts.attached("rbd", None) > 0 { Verdict::Failure } else { Verdict::Warning };
-    vec![tool(facts, needed), qemu(facts, needed), conf(facts), keyrings(facts)]
+    let mut findings = vec![tool(facts, needed), qemu(facts, needed), module(facts), conf(facts), keyrings(facts)];
+    findings.extend(set_files(facts));
+    findings
+}
+
+fn in_kernel(facts: &Facts) -> bool {
+    facts.agent.as_ref().is_some_and(|agent| agent.rbd_in_kernel)
+}
+
+fn module(facts: &Facts) -> Finding {
+    const CHECK: &str = "kernel module rbd";
+    match facts.host.modules.get("rbd") {
+        None => Finding::unknown(AREA, CHECK, "it is not loaded, and the folder of modules cannot be seen from here"),
+        Some(Module::Loaded) => Finding::ok(AREA, CHECK, "loaded"),
+        Some(Module::Available) => Finding::ok(AREA, CHECK, "not loaded yet; rbd loads it when it maps an image"),
+        Some(Module::Absent) if in_kernel(facts) || facts.attached("rbd", Some("kernel")) > 0 => {
+            let remedy = "apt-get install linux-image-amd64 and boot it, or set rbd.client = \"qemu\"";
+            Finding::new(AREA, CHECK, Verdict::Failure, "this kernel has no such module", remedy)
+        }
+        Some(Module::Absent) => Finding::ok(AREA, CHECK, "this kernel has none; QEMU opens images itself"),
+    }
+}
+
+/// What the settings name must be there, and be for nobody else to read if it is a key.
+fn set_files(facts: &Facts) -> Vec<Finding> {
+    let Some(agent) = &facts.agent else { return vec![] };
+    let finding = |(key, path, file): &(&'static str, std::path::PathBuf, Option<FileFact>)| {
+        let path = path.display();
+        match file {
+            None => Finding::unknown(AREA, key, format!("{path} cannot be seen from here")),
+            Some(FileFact::Absent) => {
+                let remedy = format!("put it there, or take {key} out of the settings");
+                Finding::new(AREA, key, Verdict::Failure, format!("{path} is not there"), remedy)
+            }
+            Some(FileFact::There { mode, .. }) if *key == "rbd.keyring_file" && mode & 0o007 != 0 => {
+                let message = format!("any user of this host can read the key in {path}");
+                Finding::new(AREA, key, Verdict::Warning, message, format!("chmod o-rwx {path}"))
+            }
+            Some(FileFact::There { .. }) => Finding::ok(AREA, key, format!("{path} is there")),
+        }
+    };
+    agent.ceph_files.iter().map(finding).collect()
 }
 
 fn tool(facts: &Facts, needed: Verdict) -> Finding {
@@ -27,6 +68,9 @@ fn qemu(facts: &Facts, needed: Verdict) -> Finding {
     match facts.qemu_can("rbd") {
         None => Finding::unknown(AREA, CHECK, "QEMU has no folder of drivers: they are built in, or it is not installed"),
         Some(true) => Finding::ok(AREA, CHECK, "installed"),
+        Some(false) if in_kernel(facts) && facts.attached("rbd", Some("qemu")) == 0 => {
+            Finding::ok(AREA, CHECK, "not installed, nor needed: the kernel maps images (rbd.client)")
+        }
         Some(false) => Finding::new(AREA, CHECK, needed, "QEMU cannot open RBD images", "apt-get install qemu-block-extra"),
     }
 }

@@ -35,7 +35,7 @@ impl Default for LibvirtConfig {
 
 impl LibvirtConfig {
     /// Zero would mean at once or never, and a null character ends a string early for libvirt.
-    pub(super) fn check(&self) -> Result<(), LibvirtError> {
+    pub fn check(&self) -> Result<(), LibvirtError> {
         let bad = |setting, problem: &str| Err(LibvirtError::Config { setting, problem: problem.to_owned() });
         if self.uri.is_empty() || self.uri.contains('\0') {
             return bad("uri", "expected a connection URI such as qemu:///system");

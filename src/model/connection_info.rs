@@ -259,6 +259,15 @@ impl fmt::Display for IscsiPath {
     }
 }
 
+impl IscsiPath {
+    /// Reads what its `Display` writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (iqn, rest) = text.split_once(" lun ")?;
+        let (lun, portal) = rest.split_once(" at ")?;
+        Some(Self { portal: portal.parse().ok()?, iqn: iqn.to_owned(), lun: lun.parse().ok()? })
+    }
+}
+
 /// CHAP user and password.
 #[derive(Debug, Clone)]
 pub struct ChapCredentials {

@@ -14,8 +14,8 @@ struct WireEncryption {
 }
 
 impl VolumeService {
-    /// How the volume is encrypted, if this host has to decrypt it. `None`: it is not, or the storage does it (`control_location`
-    /// `back-end`).
+    /// How a volume that is said to be encrypted is to be decrypted by this host. `None`: the storage does it (`control_location`
+    /// `back-end`). To be asked of no other volume: an answer without a key is an error.
     pub async fn encryption(&self, volume: VolumeId) -> Result<Option<VolumeEncryption>, OpenstackError> {
         let operation = Operation::ShowEncryption(volume);
         let answer = self.call(Call::get(operation.clone(), format!("volumes/{volume}/encryption"))).await?;
@@ -25,10 +25,13 @@ impl VolumeService {
 
 /// Only the part of the provider after the last dot counts: it was once the name of a Python class.
 fn read(wire: WireEncryption) -> Result<Option<VolumeEncryption>, String> {
-    let Some(key) = wire.encryption_key_id else { return Ok(None) };
     if wire.control_location.as_deref() == Some("back-end") {
         return Ok(None);
     }
+    // A guest that is shown ciphertext takes it for a blank disk: without a key there is no disk.
+    let Some(key) = wire.encryption_key_id else {
+        return Err("it is said to be encrypted, and no key is named: ask whoever runs the volume service for it".to_owned());
+    };
     let provider = wire.provider.unwrap_or_default();
     let version = match provider.rsplit('.').next().unwrap_or_default() {
         "luks" | "LuksEncryptor" => LuksVersion::Luks1,
@@ -69,7 +72,10 @@ mod tests {
 
     #[test]
     fn what_needs_no_decrypting_here_is_told_from_what_cannot_be() {
-        assert_eq!(parse(json!({"encryption_key_id": null})), Ok(None));
+        assert_eq!(parse(json!({"encryption_key_id": null, "control_location": "back-end"})), Ok(None));
+        for keyless in [json!({"encryption_key_id": null}), json!({"control_location": "front-end", "provider": "luks"})] {
+            assert!(parse(keyless).unwrap_err().contains("no key is named"), "its ciphertext would be attached");
+        }
         assert_eq!(parse(json!({"encryption_key_id": KEY, "control_location": "back-end", "provider": "x"})), Ok(None));
         assert!(parse(json!({"encryption_key_id": KEY, "provider": "plain"})).unwrap_err().contains("\"plain\""));
         assert!(parse(json!({"encryption_key_id": "../x", "provider": "luks"})).unwrap_err().contains("UUID"));

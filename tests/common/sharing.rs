@@ -116,6 +116,9 @@ pub fn killed_between_two_guests_it_ends_with_each_attached_or_not<M: Machine>(
             ));
             assert!(!site.agent_runs(), "{at}: the agent did not die");
             site.start_agent("");
+            // One that waits for the other's attach is gone on with beside the service.
+            let rest = "until bowline --json operations | jq -e '.operations == []' >/dev/null; do sleep 0.2; done";
+            assert_eq!(site.machine.exec_for(rest, SOON).status, 0, "{at}: {}", site.json("operations"));
             let attachments = site.json("list")["attachments"].as_array().cloned().unwrap_or_default();
             let in_service = site.ask_service("/attachments");
             assert_eq!(in_service["attachments"].as_array().map(Vec::len), Some(attachments.len()), "{at}: {in_service}");

@@ -23,7 +23,10 @@ fn restarted_at(site: &Site<'_, Node>, crash_at: &str) {
 fn the_kernel_maps_the_very_image_and_unmaps_it_and_no_namesake() {
     let node = Node::with_bowline("krbd");
     let ceph = Ceph::start(&node, "127.0.0.1");
-    node.write(FRAGMENT, "[rbd]\nclient = \"kernel\"\nmap_timeout_s = 10\nmap_options = \"queue_depth=64\"");
+    node.write(
+        FRAGMENT,
+        "[rbd]\nclient = \"kernel\"\nmap_timeout_s = 10\nmap_options = \"queue_depth=64\"\n[health]\ninterval_s = 5",
+    );
     let site = &ceph.site;
     let (image, name) = (format!("volumes/volume-{VOLUME}"), format!("volume-{VOLUME}"));
     node.ok("rbd namespace create volumes/ns");
@@ -44,6 +47,11 @@ fn the_kernel_maps_the_very_image_and_unmaps_it_and_no_namesake() {
     assert_eq!(source, format!("/run/bowline/volumes/{VOLUME}"));
     ceph.guest.write(&disk, 5000, "written by the guest");
     assert_eq!(ceph.bytes(&image, 5000, 20), "written by the guest");
+    ceph.expect_health("healthy");
+    node.ok("p=$(pgrep -x ceph-mon); kill $p; timeout 30 tail --pid=$p -f /dev/null");
+    ceph.expect_health("lost");
+    node.ok("ceph-mon -i a");
+    ceph.expect_health("healthy");
     for place in ["cat /sys/bus/rbd/devices/*/config_info", "journalctl -b --no-pager -o cat", "cat /var/lib/bowline/*"] {
         assert_eq!(node.exec(&format!("{place} | grep -caFf /root/cinder.key")).stdout, "0", "the key stands in: {place}");
     }
@@ -100,6 +108,7 @@ fn the_kernel_maps_the_very_image_and_unmaps_it_and_no_namesake() {
     ceph.told("\"keyring=$(cat /root/cinder.key)\" name=volumes/ns/{}", VOLUME, 1);
     let (_, disk, head) = ceph.attach(VOLUME);
     assert_eq!(head, "in-the-namespace");
+    ceph.extend(VOLUME, &format!("volumes/ns/{name}"), &disk, 2);
     ceph.detach(VOLUME, &disk);
     ceph.assert_nothing_left(VOLUME, &format!("volumes/ns/{name}"), "after a namespace");
     assert_eq!(mapped(&node), format!("others//{name}"));

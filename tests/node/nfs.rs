@@ -64,6 +64,15 @@ pub(super) fn assert_nothing_left(site: &Site<'_, Node>, volume: &str, context: 
     assert_eq!(units, "", "{context}: units");
 }
 
+/// A larger file becomes a larger disk of the running guest.
+fn grows(site: &Site<'_, Node>, guest: &Guest<'_>, id: &str, disk: &str) {
+    site.bowline(&format!("extend {id} 2")).ok();
+    guest.expect_line(&format!("= {disk} {}", 2 << 21), SOON);
+    assert_eq!(site.machine.ok(&format!("stat -c %s /srv/nfs/volume-{id}")), (2_u64 << 30).to_string());
+    guest.write(disk, (2 << 30) - 8192, "in the new part");
+    assert_eq!(in_file(site.machine, id, "raw", (2 << 30) - 8192, 15), "in the new part");
+}
+
 #[test]
 fn files_of_both_formats_come_and_go_and_their_export_with_the_last() {
     in_node("nfs-files", |site, guest| {
@@ -76,6 +85,9 @@ fn files_of_both_formats_come_and_go_and_their_export_with_the_last() {
             let (disk, seen) = guest.expect_disk(&id[..20], SOON);
             assert_eq!(seen, head);
             guest.write(&disk, 70_000, &format!("guest to {format}"));
+            if format == "raw" {
+                grows(site, guest, id, &disk);
+            }
         }
         let mounted = mounts(node);
         assert_eq!(mounted.lines().count(), 1, "one mount for both: {mounted}");

@@ -92,6 +92,24 @@ impl<'node> Ceph<'node> {
         (attached, disk, head)
     }
 
+    /// Makes an attached volume larger; the cluster, the record and the guest have the new size.
+    pub(super) fn extend(&self, volume: &str, image: &str, disk: &str, size_gib: u64) {
+        self.site.bowline(&format!("extend {volume} {size_gib}")).ok();
+        self.guest.expect_line(&format!("= {disk} {}", size_gib << 21), SOON);
+        assert_eq!(self.node().ok(&format!("rbd info --format json {image} | jq .size")), (size_gib << 30).to_string());
+        assert_eq!(self.site.json("list")["attachments"][0]["size_bytes"], size_gib << 30);
+        let far = (size_gib << 30) - 8192;
+        self.guest.write(disk, far, "in the new part");
+        assert_eq!(self.guest.read(disk, far, 15), "in.the.new.part");
+    }
+
+    /// Waits until the agent tells this of the only attachment's health.
+    pub(super) fn expect_health(&self, state: &str) {
+        let told = format!("bowline --json list | jq -e \".attachments[0].health.state == \\\"{state}\\\"\"");
+        self.node().ok(&format!("timeout 60 bash -c 'until {told}; do sleep 0.5; done' >/dev/null"));
+        assert!(self.site.bowline("list").ok().contains(state), "the list says {state}");
+    }
+
     pub(super) fn detach(&self, volume: &str, disk: &str) {
         self.site.bowline(&format!("detach {volume} g1")).ok();
         self.guest.expect_gone(disk, SOON);
@@ -176,6 +194,7 @@ fn an_image_comes_and_goes_and_a_namesake_is_left_alone() {
         cp /root/cinder.keyring /etc/ceph/elsewhere && printf '[client.cinder]\\nkeyring = /etc/ceph/elsewhere\\n' >>/etc/ceph/ceph.conf");
     ceph.told("", VOLUME, 1);
     let (_, disk, _) = ceph.attach(VOLUME);
+    ceph.extend(VOLUME, &image, &disk, 2);
     ceph.detach(VOLUME, &disk);
     node.ok("virsh -q secret-undefine b1afd4dc-3a08-4d2e-9169-36a3989cdb98");
     ceph.assert_nothing_left(VOLUME, &image, "after the operator's own secret");

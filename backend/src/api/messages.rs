@@ -15,11 +15,11 @@ use super::views::time;
 use crate::auth::Action;
 use crate::domain::{Message, Refusal};
 
-/// What a message has by the name of a filter.
-type Told = fn(&Message) -> String;
+/// Reads a property of a message as text.
+type Property = fn(&Message) -> String;
 
 /// What messages are found by.
-const FILTERS: [(&str, Told); 5] = [
+const FILTERS: [(&str, Property); 5] = [
     ("resource_uuid", |message| message.resource_id.to_string()),
     ("resource_type", |message| message.resource_type.clone()),
     ("event_id", |message| message.event_id.clone()),

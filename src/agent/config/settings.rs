@@ -224,12 +224,20 @@ impl Settings {
 
     pub(super) fn check(inputs: Inputs) -> Result<Self, Refusal> {
         let settings = Self::of(inputs)?;
-        let (detach_s, attach_s) = (settings.libvirt.detach_timeout_s, settings.libvirt.attach_timeout_s);
-        if settings.operations.step_timeout_s <= detach_s.max(attach_s) {
-            let message = format!(
-                "must be longer than libvirt.detach_timeout_s ({detach_s}) and attach_timeout_s ({attach_s}), which it would cut"
-            );
-            return Err(("operations.step_timeout_s", message));
+        let (libvirt, iscsi, rbd) = (&settings.libvirt, &settings.iscsi, &settings.rbd);
+        // What one step may wait for in turn. The service's time to extend a volume is added to the bound of the steps that wait for it.
+        let waits = [
+            ("libvirt.attach_timeout_s", libvirt.attach_timeout_s),
+            ("libvirt.detach_timeout_s", libvirt.detach_timeout_s),
+            ("iscsi.login_timeout_s with iscsi.device_timeout_s", iscsi.login_timeout_s + iscsi.device_timeout_s),
+            ("iscsi.device_timeout_s with iscsi.logout_timeout_s", iscsi.device_timeout_s + iscsi.logout_timeout_s),
+            ("nfs.mount_timeout_s", settings.nfs.mount_timeout_s),
+            ("rbd.info_timeout_s with rbd.map_timeout_s", rbd.info_timeout_s + rbd.map_timeout_s),
+            ("cloud.request_timeout_s", settings.cloud.request_timeout_s),
+        ];
+        let longest = waits.into_iter().max_by_key(|(_, seconds)| *seconds);
+        if let Some((key, seconds)) = longest.filter(|(_, seconds)| settings.operations.step_timeout_s <= *seconds) {
+            return Err(("operations.step_timeout_s", format!("must be longer than {key} ({seconds}), which it would cut")));
         }
         Ok(settings)
     }

@@ -26,7 +26,10 @@ pub(super) fn concerns(event: &HostEvent, watched: &Watched) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AttachmentId, BlockDevice, GuestUuid, IscsiNetworkDevice, IscsiPath, VolumeId};
+    use crate::model::{
+        AttachmentId, BlockDevice, DiskFormat, FileDevice, GuestUuid, IscsiNetworkDevice, IscsiPath, MultipathMap, NfsExport,
+        RbdBlockDevice, RbdImage, VolumeId,
+    };
     use uuid::Uuid;
 
     fn path() -> IscsiPath {
@@ -52,6 +55,42 @@ mod tests {
         assert!(!concerns(&HostEvent::IscsiTarget { iqn: "iqn.b".into() }, &disk));
         assert!(!concerns(&HostEvent::Block { kernel_name: "sdb".into() }, &disk));
         assert!(!concerns(&HostEvent::Mounts, &disk));
+    }
+
+    #[test]
+    fn a_map_is_concerned_by_every_disk_since_its_own_have_names_of_their_own() {
+        let map = watched(ConnectedDevice::Block(BlockDevice {
+            path: "/run/x".into(),
+            kernel_name: "dm-0".into(),
+            paths: vec![path()],
+            multipath: Some(MultipathMap { wwid: "3600a".into() }),
+        }));
+        for kernel_name in ["dm-0", "sdc"] {
+            assert!(concerns(&HostEvent::Block { kernel_name: kernel_name.into() }, &map), "{kernel_name}");
+        }
+        assert!(concerns(&HostEvent::IscsiSessions, &map));
+        assert!(!concerns(&HostEvent::IscsiTarget { iqn: "iqn.b".into() }, &map));
+    }
+
+    #[test]
+    fn an_image_is_concerned_by_its_own_device_and_a_file_by_mounts() {
+        let image = watched(ConnectedDevice::RbdBlock(RbdBlockDevice {
+            path: "/run/x".into(),
+            kernel_name: "rbd1".into(),
+            image: RbdImage { pool: "volumes".into(), namespace: None, name: "v".into() },
+            cluster: "c".into(),
+            monitors: vec![],
+        }));
+        let file = watched(ConnectedDevice::File(FileDevice {
+            path: "/run/mnt/v".into(),
+            format: DiskFormat::Raw,
+            export: NfsExport { server: "filer".into(), path: "/vols".into() },
+            mount_point: "/run/mnt".into(),
+        }));
+        let of = |name: &str| HostEvent::Block { kernel_name: name.into() };
+        assert!(concerns(&of("rbd1"), &image) && !concerns(&of("rbd10"), &image) && !concerns(&HostEvent::Mounts, &image));
+        assert!(concerns(&HostEvent::Mounts, &file) && !concerns(&of("rbd1"), &file));
+        assert!(concerns(&HostEvent::Missed, &image) && concerns(&HostEvent::Missed, &file));
     }
 
     #[test]

@@ -96,12 +96,17 @@ struct Nudge {
 }
 
 impl Tasks {
-    /// One task for each attachment there is. One that was connected anew is looked at anew.
+    /// One task for each attachment there is. One that was connected anew is looked at soon.
     fn bring_in_line(&mut self) {
         let there = self.wards.watched();
-        self.running.retain(|_, running| there.contains(&running.watched));
+        self.running.retain(|id, _| there.iter().any(|watched| watched.id == *id));
         for watched in there {
-            if self.running.contains_key(&watched.id) {
+            if let Some(running) = self.running.get_mut(&watched.id) {
+                // Connected anew, perhaps by the very task that looks after it: what that knows goes on.
+                if running.watched != watched {
+                    running.watched = watched;
+                    running.nudge.woken.notify_one();
+                }
                 continue;
             }
             let nudge = Arc::new(Nudge::default());

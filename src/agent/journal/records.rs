@@ -261,6 +261,9 @@ pub struct AttachmentRecord {
     /// What was asked for the disk.
     #[serde(default)]
     pub wishes: DiskWishes,
+    /// The size in the service, GiB, to which an operator gave up growing it: the watch leaves it at that.
+    #[serde(default)]
+    pub given_up_gib: Option<u64>,
     /// Microseconds since the epoch.
     pub attached_at_us: u64,
 }

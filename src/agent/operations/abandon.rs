@@ -5,10 +5,13 @@
 //!   \----abandoned-----> Abandoned (journalled; recovery leaves it alone; the volume is free for other operations)
 //! ```
 //! A try that is under way is not cut: it ends by its own deadlines, and then the operation does.
+//!
+//! An attach whose guest may have the disk leaves it recorded as attached: nothing then takes the device away under that guest, and
+//! an ordinary detach clears all of it.
 
-use super::remedy;
+use super::{ending, ports::PortError, remedy};
 use crate::agent::api::{Failure, StepState};
-use crate::agent::journal::{Change, OperationRecord, Step, Task};
+use crate::agent::journal::{AttachmentRecord, Change, OperationRecord, Step, StepRecord, Task};
 use crate::model::ErrorKind;
 
 /// What an operator is told of an operation that was given up.
@@ -17,7 +20,14 @@ pub(super) fn told(record: &OperationRecord) -> Failure {
     let behind: Vec<_> = left.iter().map(|step| remedy::left_behind(*step, record)).collect();
     let behind = if behind.is_empty() { "nothing that is known".to_owned() } else { behind.join("; ") };
     let why = record.failure.as_ref().map(|failure| format!(" (it was stuck: {})", failure.message)).unwrap_or_default();
-    let by_hand: Vec<_> = left.iter().filter_map(|step| remedy::by_hand(*step, record)).collect();
+    let by_hand: Vec<_> = match kept(record) {
+        Some(_) => vec![format!(
+            "it stays listed as attached: bowline detach {} {} clears it all",
+            record.task.volume(),
+            record.task.guest_name()
+        )],
+        None => left.iter().filter_map(|step| remedy::by_hand(*step, record)).collect(),
+    };
     Failure {
         kind: ErrorKind::Stuck,
         message: format!("given up by request; left behind: {behind}{why}"),
@@ -36,11 +46,38 @@ fn steps_left(record: &OperationRecord) -> Vec<Step> {
     steps.filter(|step| !matches!(step, Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment)).collect()
 }
 
-/// What becomes of what is attached. A guest that has let go of a disk is not connected for again.
+/// What becomes of what is attached. A guest that has let go of a disk is not connected for again; one that may have a disk keeps
+/// it.
 pub(super) fn change(record: &OperationRecord) -> Option<Change> {
-    let Task::Detach(task) = &record.task else { return None };
-    let has_let_go = record.steps.iter().any(|step| step.step == Step::DetachDisk && step.state == StepState::Succeeded);
-    has_let_go.then_some(Change::DropAttachment(task.volume, task.guest))
+    match &record.task {
+        Task::Attach(_) => kept(record).map(|attachment| Change::PutAttachment(Box::new(attachment))),
+        Task::Detach(task) => has_let_go(record).then_some(Change::DropAttachment(task.volume, task.guest)),
+        Task::Extend(_) => None,
+    }
+}
+
+/// It is a detach whose guest has let go.
+pub(super) fn has_let_go(record: &OperationRecord) -> bool {
+    matches!(record.task, Task::Detach(_))
+        && record.steps.iter().any(|step| step.step == Step::DetachDisk && step.state == StepState::Succeeded)
+}
+
+/// What an attach leaves with its guest, perhaps.
+fn kept(record: &OperationRecord) -> Option<AttachmentRecord> {
+    let may_have =
+        |step: &StepRecord| step.step == Step::AttachDisk && !matches!(step.state, StepState::Pending | StepState::Undone);
+    record.steps.iter().any(may_have).then(|| ending::attachment_record(record)).flatten()
+}
+
+/// Names the secrets that libvirt could not be made to forget.
+pub(super) fn tell_secrets(failure: &mut Failure, record: &OperationRecord, why: &PortError) {
+    let facts = &record.facts;
+    let secrets = facts.secret.into_iter().chain(facts.encryption.map(|encryption| encryption.secret));
+    let secrets: Vec<_> = secrets.map(|secret| secret.to_string()).collect();
+    failure.message = format!("{}; libvirt may still hold secret {}: {why}", failure.message, secrets.join(", "));
+    for secret in secrets {
+        failure.remedy = format!("{}; virsh secret-undefine {secret}", failure.remedy);
+    }
 }
 
 #[cfg(test)]

@@ -112,6 +112,11 @@ impl Agent {
         }
     }
 
+    /// Has whoever examines the host told that the metrics are not served, and why. The first word counts.
+    pub fn tell_metrics_problem(&self, problem: String) {
+        let _ = self.shared.metrics_problem.set(problem);
+    }
+
     /// How often a step failed and was left for another try, since the start.
     pub fn retries(&self) -> u64 {
         self.shared.retries.load(Ordering::Relaxed)

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::agent::journal::AttachTask;
 use crate::model::{
-    AttachmentId, ConnectedDevice, DiskEncryption, DiskFormat, DiskTuning, ErrorKind, IoTune, LUKS_HEAD_BYTES, SecretKind,
-    VerifiedDevice, VolumeId, VolumeTraits, check_luks_header,
+    AttachmentId, ConnectedDevice, DiskEncryption, DiskFormat, DiskTuning, ErrorKind, IoTune, LUKS_HEAD_BYTES, Secret,
+    SecretKind, VerifiedDevice, VolumeId, VolumeTraits, check_luks_header,
 };
 use uuid::Uuid;
 
@@ -43,14 +43,23 @@ pub(super) async fn encryption(
     Ok(told.map(|told| DiskEncryption { version: told.version, secret }))
 }
 
-/// Gives libvirt the passphrase of a volume.
-pub(super) async fn define_passphrase(shared: &Shared, encryption: DiskEncryption, volume: VolumeId) -> PortResult<()> {
+/// The passphrase of a volume.
+pub(super) async fn passphrase(shared: &Shared, volume: VolumeId) -> PortResult<Secret> {
     let Some(told) = shared.volumes.encryption(volume).await? else {
         let message = format!("volume {volume} was encrypted, and the volume service says that it is not any more");
         return Err(PortError::new(ErrorKind::Conflict, message));
     };
-    let passphrase = shared.volumes.passphrase(told.key).await?;
-    shared.hypervisor.define_secret(encryption.secret, SecretKind::Passphrase, volume, &passphrase).await
+    shared.volumes.passphrase(told.key).await
+}
+
+/// Gives libvirt the passphrase of a volume.
+pub(super) async fn define_passphrase(
+    shared: &Shared,
+    encryption: DiskEncryption,
+    volume: VolumeId,
+    passphrase: &Secret,
+) -> PortResult<()> {
+    shared.hypervisor.define_secret(encryption.secret, SecretKind::Passphrase, volume, passphrase).await
 }
 
 /// Proves that the device begins with the LUKS header it should have. What this host cannot read itself, QEMU opens and judges.

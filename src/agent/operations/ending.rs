@@ -1,15 +1,15 @@
 //! How an operation ends: done, not done, or given up. What it makes of the attachments is journalled in the same breath.
 
-use super::{abandon, executor::Run, extend, now_us};
+use super::{abandon, executor::Run, extend, now_us, steps};
 use crate::agent::api::{Failure, OperationState};
-use crate::agent::journal::{AttachmentRecord, Change, Task};
+use crate::agent::journal::{AttachmentRecord, Change, OperationRecord, Task};
 use crate::model::ErrorKind;
 
 impl Run {
     /// It is done: journalled together with what it makes of the attachments.
     pub(super) async fn succeed(&mut self) {
         let changes = match &self.record.task {
-            Task::Attach(_) => match self.attachment_record() {
+            Task::Attach(_) => match attachment_record(&self.record) {
                 Some(attachment) => vec![Change::PutAttachment(Box::new(attachment))],
                 None => {
                     let failure = Failure {
@@ -52,27 +52,6 @@ impl Run {
         self.shared.forget_old_operations().await;
     }
 
-    fn attachment_record(&self) -> Option<AttachmentRecord> {
-        let Task::Attach(task) = &self.record.task else { return None };
-        let facts = &self.record.facts;
-        Some(AttachmentRecord {
-            id: facts.attachment?,
-            volume: task.volume,
-            guest: task.guest,
-            guest_name: task.guest_name.clone(),
-            bus: task.bus,
-            target: facts.target.clone()?,
-            read_only: task.read_only,
-            protocol: facts.protocol.clone()?,
-            device: facts.device.clone()?,
-            observed: facts.observed.clone()?,
-            secret: facts.secret,
-            encryption: facts.encryption,
-            wishes: task.wishes.clone(),
-            attached_at_us: now_us(),
-        })
-    }
-
     /// Ends it without a word on the attachments.
     pub(super) async fn end(&mut self, state: OperationState, failure: Option<Failure>) {
         self.record.state = state;
@@ -84,11 +63,41 @@ impl Run {
 
     /// Ends an operation that an operator has given up.
     pub(super) async fn give_up(&mut self) {
-        let failure = abandon::told(&self.record);
+        let mut failure = abandon::told(&self.record);
+        if abandon::has_let_go(&self.record)
+            && let Err(error) = steps::forget_secrets(&self.shared, &self.record.facts).await
+        {
+            abandon::tell_secrets(&mut failure, &self.record, &error);
+        }
         tracing::warn!(operation = %self.record.id, left = failure.message, "abandoned");
         self.record.state = OperationState::Abandoned;
         self.record.failure = Some(failure);
-        let change = abandon::change(&self.record);
-        self.finish(change.into_iter().collect()).await;
+        let mut changes: Vec<_> = abandon::change(&self.record).into_iter().collect();
+        let given_up = extend::given_up_attachments(&self.shared, &self.record);
+        changes.extend(given_up.into_iter().map(|attachment| Change::PutAttachment(Box::new(attachment))));
+        self.finish(changes).await;
     }
+}
+
+/// What an attach makes of its volume, as far as it knows all of it: not before it has begun to plug the disk in.
+pub(super) fn attachment_record(record: &OperationRecord) -> Option<AttachmentRecord> {
+    let Task::Attach(task) = &record.task else { return None };
+    let facts = &record.facts;
+    Some(AttachmentRecord {
+        id: facts.attachment?,
+        volume: task.volume,
+        guest: task.guest,
+        guest_name: task.guest_name.clone(),
+        bus: task.bus,
+        target: facts.target.clone()?,
+        read_only: task.read_only,
+        protocol: facts.protocol.clone()?,
+        device: facts.device.clone()?,
+        observed: facts.observed.clone()?,
+        secret: facts.secret,
+        encryption: facts.encryption,
+        wishes: task.wishes.clone(),
+        given_up_gib: None,
+        attached_at_us: now_us(),
+    })
 }

@@ -4,11 +4,13 @@ use super::{
     Shared,
     ports::{HypervisorFacts, PortError, PortResult},
 };
+use crate::agent::api::OperationState;
+use crate::agent::journal::OperationRecord;
 use crate::doctor::{
     self,
     facts::{AgentFacts, CloudFacts, Facts, LibvirtFacts},
 };
-use crate::model::{ErrorKind, Finding};
+use crate::model::{DiskEncryption, ErrorKind, Finding};
 use nix::unistd::{AccessFlags, access};
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,6 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::{task::spawn_blocking, time::timeout};
+use uuid::Uuid;
 
 /// For each of the two that are asked; somebody waits for the answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -29,6 +32,12 @@ pub(super) struct Setup {
     pub(super) initiator_name_file: PathBuf,
     /// `paths.state_dir`
     pub(super) state_dir: PathBuf,
+    /// `rbd.client` is the kernel.
+    pub(super) rbd_in_kernel: bool,
+    /// `iscsi.multipath`: `required` or `off`; `None` where it is preferred.
+    pub(super) wants_multipath: Option<bool>,
+    /// `rbd.conf_file` and `rbd.keyring_file`, where they are set.
+    pub(super) ceph_files: Vec<(&'static str, PathBuf)>,
 }
 
 /// Looks at everything, side by side.
@@ -44,7 +53,12 @@ pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
         *attached.entry(format!("{}/{}", record.protocol, record.device.initiator().as_str())).or_default() += 1;
     }
     let state_dir = shared.setup.state_dir.clone();
+    let ceph_files = shared.setup.ceph_files.iter();
     let agent = AgentFacts {
+        rbd_in_kernel: shared.setup.rbd_in_kernel,
+        wants_multipath: shared.setup.wants_multipath,
+        ceph_files: ceph_files.map(|(key, path)| (*key, path.clone(), doctor::file(path))).collect(),
+        metrics_problem: shared.metrics_problem.get().cloned(),
         initiator: shared.setup.initiator.to_owned(),
         attached,
         libvirt: libvirt.map(|facts| libvirt_facts(shared, facts)).map_err(|error| error.message),
@@ -66,9 +80,14 @@ async fn within<T>(asked: impl Future<Output = PortResult<T>>) -> PortResult<T> 
 
 /// A secret belongs to an attachment, or to an operation that is not over yet.
 fn libvirt_facts(shared: &Shared, facts: HypervisorFacts) -> LibvirtFacts {
-    let attached = shared.registry.attachments().into_iter().filter_map(|record| record.secret);
-    let under_way = shared.registry.records().into_iter().filter_map(|record| record.facts.secret);
-    let known: HashSet<_> = attached.chain(under_way).collect();
+    let attached = shared.registry.attachments().into_iter().map(|record| (record.secret, record.encryption));
+    let unfinished = |record: &OperationRecord| !record.state.is_final() || record.state == OperationState::Stuck;
+    let under_way = shared.registry.records().into_iter().filter(unfinished);
+    let under_way = under_way.map(|record| (record.facts.secret, record.facts.encryption));
+    let both = |(secret, encryption): (Option<Uuid>, Option<DiskEncryption>)| {
+        secret.into_iter().chain(encryption.map(|encryption| encryption.secret))
+    };
+    let known: HashSet<_> = attached.chain(under_way).flat_map(both).collect();
     let forgotten = facts.secrets.into_iter().filter(|secret| !known.contains(secret));
     LibvirtFacts {
         version: facts.version,

@@ -160,9 +160,13 @@ impl Run {
         };
         let shared = self.shared.clone();
         // The world may have moved since it was planned.
-        if let Err(error) = shared.check_again(&self.record.task, resumed || waited).await {
-            let failure = Failure { kind: error.kind, message: error.message, remedy: String::new() };
-            return self.end(OperationState::Failed, Some(failure)).await;
+        match shared.check_again(&self.record.task, resumed || waited).await {
+            Ok(Some(task)) => self.record.task = task,
+            Ok(None) => {}
+            Err(error) => {
+                let failure = Failure { kind: error.kind, message: error.message, remedy: String::new() };
+                return self.end(OperationState::Failed, Some(failure)).await;
+            }
         }
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {
@@ -274,10 +278,21 @@ impl Run {
         }
     }
 
+    /// The most that a step may take. What the service may take to extend a volume comes on top: it is waited for before it is asked and
+    /// after.
+    fn limit(&self, step: Step) -> Duration {
+        let service = match step {
+            Step::ExtendVolume => self.shared.extend_timeout * 2,
+            Step::GrowDevice => self.shared.extend_timeout,
+            _ => Duration::ZERO,
+        };
+        Duration::from_secs(self.shared.step_timeout_s) + service
+    }
+
     /// One step: prepared, journalled as started, done.
     async fn step(&mut self, index: usize, step: Step) -> PortResult<()> {
         let started = Instant::now();
-        let limit = Duration::from_secs(self.shared.step_timeout_s);
+        let limit = self.limit(step);
         let result = tokio::time::timeout(limit, async {
             steps::prepare(&self.shared, &mut self.record, &mut self.context, step).await?;
             self.set_step(index, StepState::Started, None);
@@ -307,7 +322,7 @@ impl Run {
     async fn step_failed(&mut self, index: usize, step: Step, error: PortError) {
         let failure = Failure {
             kind: error.kind,
-            remedy: remedy::of(error.kind, step),
+            remedy: remedy::of(error.kind, step, self.record.facts.protocol.as_deref()),
             message: format!("{}: {}", step.name(), error.message),
         };
         match self.record.task {
@@ -383,7 +398,11 @@ impl Run {
                 Some(cause) => format!("{}; and {left}: {}", cause.message, error.message),
                 None => format!("{left}: {}", error.message),
             };
-            let shown = Failure { kind: ErrorKind::Stuck, message, remedy: remedy::of(error.kind, step) };
+            let shown = Failure {
+                kind: ErrorKind::Stuck,
+                message,
+                remedy: remedy::of(error.kind, step, self.record.facts.protocol.as_deref()),
+            };
             if !stuck || self.record.failure.as_ref() != Some(&shown) {
                 self.record.state = OperationState::Stuck;
                 self.record.failure = Some(shown);

@@ -81,7 +81,10 @@ async fn grow_devices(shared: &Shared, volume: VolumeId, size_gib: u64) -> PortR
         }
         let info = reconnect::connection(shared, &record).await?;
         // After a reboot of the host the device is not there yet, and nobody else brings it back while the volume is ours.
-        reconnect::bring_back(shared, &record, &info, size_gib).await?;
+        let record = match reconnect::bring_back(shared, &record, &info, size_gib).await? {
+            Some(verified) => reconnect::put_verified(shared, &record, &verified).await?,
+            None => record,
+        };
         let identity = &record.observed.identity;
         let size_bytes = shared.connectors.grow(volume, &record.device, identity, &info, size_gib).await?;
         if size_bytes / GIB != size_gib {
@@ -131,12 +134,23 @@ pub(super) fn refresh(shared: &Shared, record: &mut OperationRecord) {
     }
 }
 
+/// What is attached, with the size that an abandoned extend gives up to reach.
+pub(super) fn given_up_attachments(shared: &Shared, record: &OperationRecord) -> Vec<AttachmentRecord> {
+    let Task::Extend(task) = &record.task else { return vec![] };
+    let mut attached = shared.registry.attachments_of(task.volume);
+    for attachment in &mut attached {
+        attachment.given_up_gib = record.facts.size_gib.max(Some(task.size_gib));
+    }
+    attached
+}
+
 /// What is attached, with the size it has now. From here on that is what it must have after a reboot.
 pub(super) fn grown_attachments(shared: &Shared, record: &OperationRecord) -> Vec<AttachmentRecord> {
     let Some(size_bytes) = record.facts.size_bytes else { return vec![] };
     let mut attached = shared.registry.attachments_of(record.task.volume());
     for attachment in &mut attached {
         attachment.observed.size_bytes = size_bytes;
+        attachment.given_up_gib = None;
     }
     attached
 }

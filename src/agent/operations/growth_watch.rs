@@ -29,7 +29,10 @@ pub(super) async fn look(shared: &Shared) -> Vec<Task> {
     let mut tasks = vec![];
     for volume in volumes(shared, attached.keys().copied().collect()).await {
         let Some(records) = attached.get(&volume.id) else { continue };
-        let lags = records.iter().any(|record| record.observed.size_bytes / GIB < volume.size_gib);
+        let lags = records.iter().any(|record| {
+            // What an operator has given up is left at that; a later extension is another matter.
+            record.observed.size_bytes / GIB < volume.size_gib && record.given_up_gib.is_none_or(|gib| gib < volume.size_gib)
+        });
         // One that is being extended still is looked at the next time.
         if lags && volume.status == "in-use" && !volume.encrypted && !is_settled(shared, &volume) {
             tracing::info!(volume = %volume.id, size_gib = volume.size_gib, "was extended by somebody else");
@@ -61,14 +64,10 @@ async fn volumes(shared: &Shared, mut wanted: BTreeSet<VolumeId>) -> Vec<Volume>
     found
 }
 
-/// Somebody is at it, or an operator has given up this very growth.
+/// Somebody is at it.
 fn is_settled(shared: &Shared, volume: &Volume) -> bool {
     let settles = |record: &OperationRecord| match &record.task {
-        Task::Extend(task) if task.volume == volume.id => {
-            let given_up = record.state == OperationState::Abandoned
-                && record.facts.size_gib.unwrap_or(task.size_gib).max(task.size_gib) >= volume.size_gib;
-            given_up || record.state == OperationState::Stuck || !record.state.is_final()
-        }
+        Task::Extend(task) if task.volume == volume.id => record.state == OperationState::Stuck || !record.state.is_final(),
         _ => false,
     };
     shared.registry.records().iter().any(settles)

@@ -1,7 +1,7 @@
 //! What looking after attachments needs of the agent: the records, a look by the connectors, and mending under the volume's lock.
 
 use super::{
-    Agent,
+    Agent, Shared,
     locks::Key,
     ports::{PortError, PortResult},
     reconnect,
@@ -19,25 +19,22 @@ impl Agent {
         let record = self.shared.registry.attachments().into_iter().find(|record| record.id == id);
         record.ok_or_else(|| PortError::new(ErrorKind::NotFound, "it is not attached any more"))
     }
+}
 
-    async fn mend(&self, record: &AttachmentRecord) -> PortResult<Repair> {
-        let shared = &self.shared;
-        if !shared.connectors.is_repairable(&record.device) {
-            return Ok(Repair::NothingToDo);
-        }
-        // An operation that has the volume knows better what is to become of it.
-        let Some(_held) = shared.locks.try_lock(Key::Volume(record.volume)) else { return Ok(Repair::Busy) };
-        if shared.registry.attachment(record.volume, record.guest).is_none() {
-            return Ok(Repair::NothingToDo);
-        }
-        let info = reconnect::connection(shared, record).await?;
-        let identity = &record.observed.identity;
-        let device = shared.connectors.repair(record.volume, &record.device, identity, &info).await?;
-        if device != record.device {
-            reconnect::put_anew(shared, AttachmentRecord { device, ..record.clone() }).await?;
-        }
-        Ok(Repair::Tried)
+async fn mend(shared: &Shared, seen: &AttachmentRecord) -> PortResult<Repair> {
+    if !shared.connectors.is_repairable(&seen.device) {
+        return Ok(Repair::NothingToDo);
     }
+    // An operation that has the volume knows better what is to become of it.
+    let Some(_held) = shared.locks.try_lock(Key::Volume(seen.volume)) else { return Ok(Repair::Busy) };
+    // What was seen before the lock may have been detached, and attached anew, since.
+    let Some(record) = shared.registry.still_attached(seen) else { return Ok(Repair::NothingToDo) };
+    let info = reconnect::connection(shared, &record).await?;
+    reconnect::put_paths(shared, &record, &info).await?;
+    let identity = &record.observed.identity;
+    let device = shared.connectors.repair(record.volume, &record.device, identity, &info).await?;
+    reconnect::put_device(shared, &record, &device, None).await?;
+    Ok(Repair::Tried)
 }
 
 #[async_trait]
@@ -56,15 +53,24 @@ impl Wards for Agent {
         let record = self.ward(id).map_err(|error| error.message)?;
         let identity = &record.observed.identity;
         let found = self.shared.connectors.health(record.volume, &record.device, identity).await;
-        found.map_err(|error| error.message)
+        let found = found.map_err(|error| error.message)?;
+        // A detach takes the storage away piece by piece: that is no news, and what an operation leaves behind is looked at after it.
+        if found != Health::Healthy && self.shared.locks.try_lock(Key::Volume(record.volume)).is_none() {
+            return Err("an operation has the volume".to_owned());
+        }
+        Ok(found)
     }
 
     async fn repair(&self, id: AttachmentId) -> Result<Repair, String> {
         let record = self.ward(id).map_err(|error| error.message)?;
         let limit = Duration::from_secs(self.shared.step_timeout_s);
-        let mended = tokio::time::timeout(limit, self.mend(&record)).await;
-        mended
-            .map_err(|_| format!("it took longer than {} s (operations.step_timeout_s)", limit.as_secs()))?
+        // Never cut midway: what takes too long goes on, with the volume's lock, and only is not waited for.
+        let shared = self.shared.clone();
+        let mending = tokio::spawn(async move { mend(&shared, &record).await });
+        tokio::time::timeout(limit, mending)
+            .await
+            .map_err(|_| format!("it takes longer than {} s (operations.step_timeout_s)", limit.as_secs()))?
+            .map_err(|error| error.to_string())?
             .map_err(|error| error.message)
     }
 

@@ -30,7 +30,7 @@ mod tests;
 pub use agent::{Agent, Parts};
 
 use crate::agent::api::ApiError;
-use crate::agent::config::Settings;
+use crate::agent::config::{Multipath, Settings};
 use crate::agent::journal::{Change, Journal, Task};
 use crate::model::{DiskBus, DiskTuning, ErrorKind};
 use locks::Locks;
@@ -64,6 +64,8 @@ pub(super) struct Shared {
     /// Between looks at the sizes that the service has; `None` looks never.
     watch_interval: Option<Duration>,
     setup: examine::Setup,
+    /// Why the metrics are not served, though they should be.
+    metrics_problem: std::sync::OnceLock<String>,
     /// Failures that were left for another try, since the start.
     retries: AtomicU64,
 }
@@ -92,7 +94,21 @@ impl Shared {
                 initiator: settings.iscsi.initiator.as_str(),
                 initiator_name_file: settings.iscsi.initiator_name_file.clone(),
                 state_dir: settings.paths.state_dir.clone(),
+                rbd_in_kernel: settings.rbd.client == crate::agent::config::RbdClient::Kernel,
+                wants_multipath: match settings.iscsi.multipath {
+                    Multipath::Off => Some(false),
+                    Multipath::Preferred => None,
+                    Multipath::Required => Some(true),
+                },
+                ceph_files: [
+                    ("rbd.conf_file", settings.rbd.conf_file.clone()),
+                    ("rbd.keyring_file", settings.rbd.keyring_file.clone()),
+                ]
+                .into_iter()
+                .filter_map(|(key, path)| Some((key, path?)))
+                .collect(),
             },
+            metrics_problem: std::sync::OnceLock::new(),
             retries: AtomicU64::new(0),
         }
     }
@@ -104,8 +120,9 @@ impl Shared {
     }
 
     /// Looks again whether a task can be done, now that it has its volume; an error says why not. `asks_others`: it has
-    /// waited since it was planned, so the guest and the service are asked, too.
-    async fn check_again(&self, task: &Task, asks_others: bool) -> Result<(), ApiError> {
+    /// waited since it was planned, so the guest and the service are asked, too. Returns the task as it is planned now, where
+    /// that was done: size, encryption and sharing may be others than when it was asked for.
+    async fn check_again(&self, task: &Task, asks_others: bool) -> Result<Option<Task>, ApiError> {
         let attached = self.registry.attachment(task.volume(), task.guest());
         match task {
             Task::Attach(task) if asks_others => {
@@ -119,7 +136,7 @@ impl Shared {
                     read_only: task.read_only,
                     wishes: task.wishes.clone(),
                 };
-                plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus)?;
+                return plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus).map(Some);
             }
             Task::Attach(task) if attached.is_some() => {
                 let message = format!("volume {} is already attached to guest {}", task.volume, task.guest_name);
@@ -135,7 +152,7 @@ impl Shared {
             }
             Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Lets go of finished operations beyond the number that is kept.

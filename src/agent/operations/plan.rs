@@ -177,10 +177,10 @@ fn describe_step(step: Step, task: &Task) -> String {
     match step {
         Step::CreateAttachment => format!("reserve volume {volume} for guest {guest} in the volume service"),
         Step::UpdateAttachment => "tell the volume service who connects, and learn from it how".to_owned(),
-        Step::ConnectVolume => "log into the target and bring in just this volume's LUN".to_owned(),
+        Step::ConnectVolume => "connect this host to the volume's storage, and bring in just this volume".to_owned(),
         Step::VerifyDevice => match task {
             Task::Attach(task) => {
-                format!("prove by SCSI identity and size ({} GiB) that the device is the volume", task.size_gib)
+                format!("prove by its identity and size ({} GiB) that the device is the volume", task.size_gib)
             }
             Task::Detach(_) | Task::Extend(_) => "prove that the device is the volume".to_owned(),
         },
@@ -193,7 +193,9 @@ fn describe_step(step: Step, task: &Task) -> String {
         },
         Step::CompleteAttachment => "tell the volume service that the volume is in use".to_owned(),
         Step::DetachDisk => format!("ask guest {guest} to let the disk go, and wait until it has"),
-        Step::DisconnectVolume => "flush and remove the device; log out if it was the session's last".to_owned(),
+        Step::DisconnectVolume => {
+            "flush and remove the device; end the connection to its storage if nothing else uses it".to_owned()
+        }
         Step::DeleteAttachment => format!("tell the volume service that volume {volume} is free"),
         Step::ExtendVolume => match task {
             Task::Extend(task) => format!(

@@ -11,7 +11,7 @@ use super::{
     steps,
 };
 use crate::agent::journal::{AttachmentRecord, Change};
-use crate::model::{ConnectedDevice, ConnectionInfo, ErrorKind, GIB, VerifiedDevice};
+use crate::model::{ConnectedDevice, ConnectionInfo, ErrorKind, GIB, ObservedIdentity, VerifiedDevice};
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
 use uuid::Uuid;
@@ -43,18 +43,19 @@ pub(super) async fn reconnect_all(shared: &Shared) -> usize {
         .await
 }
 
-async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<bool> {
-    let lock = shared.locks.lock(Key::Volume(record.volume));
+pub(super) async fn reconnect(shared: &Shared, seen: &AttachmentRecord) -> PortResult<bool> {
+    let lock = shared.locks.lock(Key::Volume(seen.volume));
     let Ok(_guard) = tokio::time::timeout(LOCK_PATIENCE, lock).await else {
         return Err(PortError::new(ErrorKind::Conflict, "an operation on the volume is under way"));
     };
-    if shared.registry.attachment(record.volume, record.guest).is_none() {
-        return Ok(false);
-    }
+    // What was seen before the lock may have been detached, and attached anew, since.
+    let Some(record) = shared.registry.still_attached(seen) else { return Ok(false) };
+    let record = &record;
     // QEMU's clients of a disk with a secret, and what is absent, need the connection info; the rest needs nobody.
     let presence = presence(shared, record).await?;
     if let Some(encryption) = record.encryption {
-        disk::define_passphrase(shared, encryption, record.volume).await?;
+        let passphrase = disk::passphrase(shared, record.volume).await?;
+        disk::define_passphrase(shared, encryption, record.volume, &passphrase).await?;
     }
     if presence == Presence::Present && record.secret.is_none() {
         return Ok(false);
@@ -71,19 +72,60 @@ async fn reconnect(shared: &Shared, record: &AttachmentRecord) -> PortResult<boo
     let before_gib = record.observed.size_bytes / GIB;
     let size_gib = shared.volumes.volume(record.volume).await?.size_gib.max(before_gib);
     let Some(verified) = bring_back(shared, record, &info, size_gib).await? else { return Ok(false) };
-    let (device, observed) = (verified.device().clone(), verified.observed().clone());
-    if observed != record.observed || device != record.device {
-        put_anew(shared, AttachmentRecord { device, observed, ..record.clone() }).await?;
-    }
+    put_verified(shared, record, &verified).await?;
     Ok(true)
 }
 
-/// Journals what has become of an attachment.
-pub(super) async fn put_anew(shared: &Shared, record: AttachmentRecord) -> PortResult<()> {
-    let change = vec![Change::PutAttachment(Box::new(record.clone()))];
-    shared.journal.commit(change).await.map_err(|error| PortError::new(error.kind(), error.to_string()))?;
-    shared.registry.put_attachment(record);
-    Ok(())
+/// Journals what a device that was brought back proved to be. Returns the attachment as it is then.
+pub(super) async fn put_verified(
+    shared: &Shared,
+    record: &AttachmentRecord,
+    verified: &VerifiedDevice,
+) -> PortResult<AttachmentRecord> {
+    put_device(shared, record, verified.device(), Some(verified.observed())).await
+}
+
+/// Journals what has become of an attachment's device, with every guest of this host that has the same one. Returns the
+/// attachment as it is then. The volume's lock is held.
+pub(super) async fn put_device(
+    shared: &Shared,
+    record: &AttachmentRecord,
+    device: &ConnectedDevice,
+    observed: Option<&ObservedIdentity>,
+) -> PortResult<AttachmentRecord> {
+    // QEMU's own clients are one each.
+    let shares = |other: &AttachmentRecord| {
+        other.guest == record.guest || record.device.host_path().is_some_and(|path| other.device.host_path() == Some(path))
+    };
+    let anew = |other: AttachmentRecord| AttachmentRecord {
+        device: device.clone(),
+        observed: observed.unwrap_or(&other.observed).clone(),
+        ..other
+    };
+    let attached = shared.registry.attachments_of(record.volume);
+    let changed: Vec<_> = attached
+        .into_iter()
+        .filter(shares)
+        .map(|before| (before.clone(), anew(before)))
+        .filter_map(|(before, after)| (before != after).then_some(after))
+        .collect();
+    if !changed.is_empty() {
+        let changes = changed.iter().map(|record| Change::PutAttachment(Box::new(record.clone()))).collect();
+        shared.journal.commit(changes).await.map_err(|error| PortError::new(error.kind(), error.to_string()))?;
+        changed.into_iter().for_each(|record| shared.registry.put_attachment(record));
+    }
+    Ok(anew(record.clone()))
+}
+
+/// Journals every path that is about to be connected, beside those that were: a detach must find them all, wherever the agent is
+/// cut.
+pub(super) async fn put_paths(shared: &Shared, record: &AttachmentRecord, info: &ConnectionInfo) -> PortResult<()> {
+    let mut device = record.device.clone();
+    if let (ConnectedDevice::Block(block), ConnectionInfo::Iscsi(connection)) = (&mut device, info) {
+        let new: Vec<_> = connection.paths.iter().filter(|path| !block.paths.contains(path)).cloned().collect();
+        block.paths.extend(new);
+    }
+    put_device(shared, record, &device, None).await.map(|_| ())
 }
 
 async fn presence(shared: &Shared, record: &AttachmentRecord) -> PortResult<Presence> {
@@ -115,6 +157,7 @@ pub(super) async fn bring_back(
     if presence(shared, record).await? == Presence::Present {
         return Ok(None);
     }
+    put_paths(shared, record, info).await?;
     let identity = record.observed.identity.clone();
     let device = shared.connectors.reconnect(record.volume, info, &record.device).await?;
     match steps::verify_device(shared, record.volume, size_gib, device.clone(), info, Some(identity)).await {

@@ -1,7 +1,7 @@
 //! What the agent knows now: operations and attachments as last journalled, and who is told of changes.
 
-use crate::agent::api::{AgentEvent, AttachmentView, HealthView, OperationView, StepView};
-use crate::agent::journal::{AttachmentRecord, OperationRecord};
+use crate::agent::api::{AgentEvent, AttachmentView, HealthView, OperationState, OperationView, StepState, StepView};
+use crate::agent::journal::{AttachmentRecord, OperationRecord, Step, Task};
 use crate::model::{AttachmentId, GuestUuid, OperationId, VolumeId};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -136,6 +136,11 @@ impl Registry {
         self.state().attachments.get(&(volume, guest)).cloned()
     }
 
+    /// The same attachment as it is now, if it is still there.
+    pub(super) fn still_attached(&self, seen: &AttachmentRecord) -> Option<AttachmentRecord> {
+        self.attachment(seen.volume, seen.guest).filter(|record| record.id == seen.id)
+    }
+
     pub(super) fn attachments(&self) -> Vec<AttachmentRecord> {
         self.state().attachments.values().cloned().collect()
     }
@@ -164,10 +169,23 @@ impl Registry {
         self.tell(AgentEvent::Attachment(id));
     }
 
-    /// Another guest of this host has the volume, so the connection must stay.
+    /// Another guest of this host has the volume, so the connection must stay; or may have it, by an attach that a restart cut
+    /// and that is not settled yet. Whatever that one comes to, it ends the connection itself if it is the last.
     pub(super) fn is_shared(&self, volume: VolumeId, but: GuestUuid) -> bool {
-        self.state().attachments.keys().any(|(other, guest)| *other == volume && *guest != but)
+        let state = self.state();
+        state.attachments.keys().any(|(other, guest)| *other == volume && *guest != but)
+            || state.operations.values().any(|entry| may_have_connected(&entry.record, volume, but))
     }
+}
+
+fn may_have_connected(record: &OperationRecord, volume: VolumeId, but: GuestUuid) -> bool {
+    let under_way = !record.state.is_final() || record.state == OperationState::Stuck;
+    under_way
+        && matches!(&record.task, Task::Attach(task) if task.volume == volume && task.guest != but)
+        && record
+            .steps
+            .iter()
+            .any(|step| step.step == Step::ConnectVolume && !matches!(step.state, StepState::Pending | StepState::Undone))
 }
 
 fn time(us: u64) -> SystemTime {

@@ -3,8 +3,8 @@
 use crate::agent::journal::{OperationRecord, Step};
 use crate::model::ErrorKind;
 
-/// One sentence; empty when there is nothing to be done but to read the error.
-pub(super) fn of(kind: ErrorKind, step: Step) -> String {
+/// One sentence; empty when there is nothing to be done but to read the error. `protocol`: the service's word, once it is known.
+pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String {
     let text = match (kind, step) {
         (ErrorKind::AuthenticationFailed, Step::ConnectVolume | Step::VerifyDevice) => {
             "the storage refused the credentials: check its accounts, and what the volume service and this host have of them"
@@ -37,18 +37,32 @@ pub(super) fn of(kind: ErrorKind, step: Step) -> String {
             "the device of this host has the new size and only the guest does not know; it is tried again by itself: virsh \
              domblkinfo tells what the guest has"
         }
-        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::ConnectVolume | Step::VerifyDevice) => {
-            "check that the storage target is up, exports this volume, and is reachable from this host"
-        }
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::ConnectVolume | Step::VerifyDevice) => match protocol {
+            Some("nfs") => "check that the NFS server is up, exports this volume's share, and is reachable from this host",
+            Some("rbd") => "check that the Ceph cluster is up (ceph -s), and that its monitors are reachable from this host",
+            _ => "check that the storage target is up, exports this volume, and is reachable from this host",
+        },
         (ErrorKind::Unavailable | ErrorKind::Timeout, Step::DisconnectVolume) => {
-            "check that the storage target is up: what the guest wrote last must reach it before the device can go"
+            "check that the volume's storage is up: what the guest wrote last must reach it before the device can go"
         }
-        (ErrorKind::Conflict, Step::DisconnectVolume | Step::ConnectVolume) => {
-            "something on this host uses the device: lsblk, fuser and dmsetup ls show what; end that, and it goes on by itself"
-        }
-        (ErrorKind::Unsupported, Step::DisconnectVolume | Step::ConnectVolume) => {
-            "this host lacks what the volume was connected with: install it again (open-iscsi, kernel module iscsi_tcp)"
-        }
+        (ErrorKind::Conflict, Step::DisconnectVolume | Step::ConnectVolume) => match protocol {
+            Some("nfs") => "something on this host uses the mount: fuser -vm shows what; end that, and it goes on by itself",
+            Some("rbd") => {
+                "something has the image open: rbd status and, on this host, rbd device list, lsblk and fuser show what; end \
+                     that, and it goes on by itself"
+            }
+            _ => {
+                "something on this host uses the device: lsblk, fuser and dmsetup ls show what; end that, and it goes on by itself"
+            }
+        },
+        (ErrorKind::Unsupported, Step::DisconnectVolume | Step::ConnectVolume) => match protocol {
+            Some("nfs") => "this host lacks what NFS needs, bowline doctor tells what (nfs-common, kernel module nfs)",
+            Some("rbd") => "this host lacks what RBD needs, bowline doctor tells what (ceph-common, kernel module rbd)",
+            Some("iscsi") => {
+                "this host lacks what iSCSI needs, bowline doctor tells what (open-iscsi, kernel module iscsi_tcp)"
+            }
+            _ => "this host lacks what the volume is connected with: bowline doctor tells what",
+        },
         (ErrorKind::Conflict, Step::DeleteAttachment) => {
             "see what the volume service has of the attachment (openstack volume attachment show); it is tried again by itself"
         }
@@ -93,6 +107,7 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
 
 /// How an operator takes away by hand what an abandoned operation left at a step.
 pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
+    let protocol = record.facts.protocol.as_deref();
     let (volume, guest) = (record.task.volume(), record.task.guest_name());
     match step {
         Step::AttachDisk | Step::DetachDisk => {
@@ -101,10 +116,25 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
         }
         Step::ConnectVolume | Step::DisconnectVolume => Some(match &record.facts.device {
             Some(device) => match device.host_path() {
-                Some(path) => format!("see that nothing uses {}, and log out or unmount what is behind it", path.display()),
+                Some(path) => {
+                    let end = match protocol {
+                        Some("nfs") => "unmount its share if no other guest uses it",
+                        Some("rbd") => "rbd device unmap it",
+                        _ => "log out of its target if no other guest uses that",
+                    };
+                    format!("see that nothing uses {}, and {end}", path.display())
+                }
                 None => "QEMU's connection ended with the guest's disk".to_owned(),
             },
-            None => format!("see whether anything of volume {volume} is connected: iscsiadm -m session, findmnt"),
+            None => {
+                let look = match protocol {
+                    Some("nfs") => "findmnt",
+                    Some("rbd") => "rbd device list",
+                    Some("iscsi") => "iscsiadm -m session",
+                    _ => "iscsiadm -m session, findmnt, rbd device list",
+                };
+                format!("see whether anything of volume {volume} is connected: {look}")
+            }
         }),
         Step::CreateAttachment | Step::DeleteAttachment => Some(match record.facts.attachment {
             Some(attachment) => format!("openstack volume attachment delete {attachment} frees the volume in the service"),

@@ -8,7 +8,7 @@ use super::{
 use crate::agent::journal::{AttachTask, DetachTask, Facts, OperationRecord, Step, Task};
 use crate::model::{
     Attachment, AttachmentStatus, ConnectedDevice, ConnectionInfo, DeviceIdentity, DiskSpec, ErrorKind, ExpectedIdentity,
-    GuestUuid, VerifiedDevice, VolumeId, VolumeTraits,
+    GuestUuid, Secret, VerifiedDevice, VolumeId, VolumeTraits,
 };
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
@@ -25,6 +25,8 @@ pub(super) struct Context {
     /// What came with it.
     traits: VolumeTraits,
     verified: Option<VerifiedDevice>,
+    /// Of an encrypted volume.
+    passphrase: Option<Secret>,
     /// Held from the choice of a target name until the disk is plugged in.
     guest_lock: Option<OwnedMutexGuard<()>>,
 }
@@ -60,6 +62,10 @@ pub(super) async fn prepare(
             record.facts.protocol = Some(info.protocol().to_owned());
         }
         Step::AttachDisk => {
+            // The key manager may be slow; other disks of the guest need not wait for it.
+            if record.facts.encryption.is_some() {
+                context.passphrase = Some(disk::passphrase(shared, task.volume).await?);
+            }
             context.guest_lock = Some(shared.locks.lock(Key::Guest(task.guest)).await);
             let guest = shared.hypervisor.guest(&task.guest.to_string()).await?;
             let reserved: Vec<String> = shared
@@ -146,7 +152,8 @@ async fn attach_step(
             }
             let (read_only, discard) = (info.read_only(), info.discard());
             if let Some(encryption) = facts.encryption {
-                disk::define_passphrase(shared, encryption, task.volume).await?;
+                let passphrase = context.passphrase.take().ok_or_else(|| missing("the passphrase"))?;
+                disk::define_passphrase(shared, encryption, task.volume, &passphrase).await?;
             }
             let mut disk = DiskSpec::new(&verified, task.volume, task.bus, target, facts.secret);
             disk.tuning = disk::tuning(shared, task, &context.traits)?;
@@ -169,8 +176,10 @@ async fn detach_step(shared: &Shared, task: &DetachTask, facts: &Facts, step: St
     match step {
         Step::DetachDisk => take_disk(shared, task.volume, task.guest).await,
         Step::DisconnectVolume => {
+            // The guest has let go: its secrets go first, and whatever holds one up does not hold up the other.
+            let forgotten = forget_secrets(shared, facts).await;
             disconnect(shared, task.volume, task.guest, facts).await?;
-            forget_secrets(shared, facts).await
+            forgotten
         }
         Step::DeleteAttachment => match facts.attachment {
             Some(attachment) => shared.volumes.delete_attachment(attachment).await,
@@ -188,7 +197,7 @@ async fn take_disk(shared: &Shared, volume: VolumeId, guest: GuestUuid) -> PortR
     }
 }
 
-async fn forget_secrets(shared: &Shared, facts: &Facts) -> PortResult<()> {
+pub(super) async fn forget_secrets(shared: &Shared, facts: &Facts) -> PortResult<()> {
     for secret in facts.secret.into_iter().chain(facts.encryption.map(|encryption| encryption.secret)) {
         shared.hypervisor.undefine_secret(secret).await?;
     }

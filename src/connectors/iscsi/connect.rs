@@ -5,15 +5,18 @@
 //!        |yes                                             |no: ForeignRecord                  |
 //!        +-----------(lock)---------+---------------------------------------------------------+
 //!                                   v
+//!                    user of the session (unlock)
+//!                                   v
 //!                       LUN in sysfs? --yes, not ours--> ForeignDevice
 //!                          |no -> claim -> scan     |yes, ours (a second connect)
 //!                          +------------------------+-> wait for udev -> disk
 //!
 //!  one path: disk -> own name                 several: disks -> their map -> own name (`paths`)
 //! ```
-//! Any failure is unwound at once, under the same lock, by the code that disconnects; but only what this call made. A device
-//! that was there before may be under a guest. The lock is of one target at one portal, which is what a session and a record are
-//! made for: a portal that is slow holds up nobody who uses another.
+//! Any failure is unwound at once by the code that disconnects; but only what this call made. A device that was there before may
+//! be under a guest. The lock in the picture is of one target at one portal, which is what a session and a record are made for: a portal
+//! that is slow holds up nobody who uses another. It is not held for the scan, which takes as long as a LUN that never appears; meanwhile
+//! the session has a user, for whose sake nobody logs it out. Around all of it is the turn on the LUN at that portal.
 
 use super::{
     KernelInitiator, MultipathChoice, device,
@@ -28,7 +31,8 @@ use crate::{
     connectors::{ConnectorError, reach},
     model::{BlockDevice, ChapCredentials, DeviceIdentity, IscsiConnection, IscsiPath, ObservedIdentity, VolumeId},
 };
-use std::time::Instant;
+use futures_util::future::join_all;
+use std::{collections::VecDeque, time::Instant};
 use tokio::sync::OwnedMutexGuard;
 
 /// What a connect has changed so far.
@@ -61,9 +65,12 @@ impl KernelInitiator {
         connection: &IscsiConnection,
         expected: Option<&DeviceIdentity>,
     ) -> Result<BlockDevice, ConnectorError> {
+        let _turn = self.lock_volume(volume).await;
+        self.latest.set(volume, None);
         let mut last = None;
         let before = maps::all(&self.sysfs);
-        for path in self.in_order(volume, &connection.paths)? {
+        let mut left = VecDeque::from(self.in_order(volume, &connection.paths)?);
+        while let Some(path) = left.pop_front() {
             match self.connect_path(volume, path, connection.chap.as_ref(), || false).await {
                 Ok(found) if self.is_taken_by_multipath(&found.name).await => {
                     if self.config.multipath == MultipathChoice::Off {
@@ -77,12 +84,39 @@ impl KernelInitiator {
                 Ok(found) => return self.name_disk(volume, found).await,
                 Err(error) if error.is_about_this_path() => {
                     tracing::warn!(%volume, %path, error = &error as &dyn std::error::Error, "this path does not work");
+                    left = self.worth_trying(&error, path, left).await;
                     last.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
             }
         }
         Err(last.unwrap_or_else(|| ConnectorError::BadConnectionInfo { why: "it names no path".to_owned() }))
+    }
+
+    /// Which paths may do better than one that did not work. Each has deadlines of its own, and there may be many.
+    async fn worth_trying<'a>(
+        &self,
+        error: &ConnectorError,
+        tried: &IscsiPath,
+        left: VecDeque<&'a IscsiPath>,
+    ) -> VecDeque<&'a IscsiPath> {
+        match error {
+            // A target shows a LUN to this host, or does not: by whichever portal it is asked.
+            ConnectorError::DeviceMissing { .. } => {
+                left.into_iter().filter(|path| (&path.iqn, path.lun) != (&tried.iqn, tried.lun)).collect()
+            }
+            ConnectorError::PortalUnreachable { .. } => {
+                let answers = join_all(left.iter().map(|path| async {
+                    match self.session(path)? {
+                        Some(_) => Ok(()),
+                        None => self.knock(path).await,
+                    }
+                }))
+                .await;
+                left.into_iter().zip(answers).filter(|(_, answer)| answer.is_ok()).map(|(path, _)| path).collect()
+            }
+            _ => left,
+        }
     }
 
     async fn is_taken_by_multipath(&self, disk: &str) -> bool {
@@ -100,7 +134,7 @@ impl KernelInitiator {
         }
     }
 
-    /// Brings the disk of one path. `is_too_late` is asked once it is this call's turn on the path's session.
+    /// Brings the disk of one path. `is_too_late` is asked once it is this call's turn on the LUN and its session.
     pub(super) async fn connect_path(
         &self,
         volume: VolumeId,
@@ -110,14 +144,11 @@ impl KernelInitiator {
     ) -> Result<FoundDisk, ConnectorError> {
         if self.session(path)?.is_none() {
             // iscsid retries a refused connection until its timeout and then calls it a time-out: ask first, and tell it apart.
-            reach::portal(path, self.config.login_timeout_s).await?;
+            self.knock(path).await?;
         }
-        let _guard = self.lock_path(path).await;
-        if is_too_late() {
-            return Err(ConnectorError::SessionDown { path: path.clone(), state: "given up".to_owned() });
-        }
+        let _turn = self.lock_lun(path).await;
         let mut made = Made::default();
-        let result = self.login_and_scan(volume, path, chap, &mut made).await;
+        let result = self.login_and_scan(volume, path, chap, is_too_late, &mut made).await;
         if result.is_err()
             && (made.login || made.scan)
             && let Err(error) = self.unwind(volume, path).await
@@ -128,29 +159,39 @@ impl KernelInitiator {
         result
     }
 
-    /// The turn on one target at one portal: its session and its record.
-    pub(super) async fn lock_path(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
-        self.locks.lock(&format!("{} at {}", path.iqn, path.portal)).await
+    /// Whether the path's portal accepts connections. By another transport than TCP only the login itself tells.
+    pub(super) async fn knock(&self, path: &IscsiPath) -> Result<(), ConnectorError> {
+        if self.iface.is_tcp() { reach::portal(path, self.config.login_timeout_s).await.map(drop) } else { Ok(()) }
     }
 
-    /// Takes back one path; its lock is held.
+    /// The turn on one LUN at one portal: its device and its claim. It is taken before that on the session.
+    pub(super) async fn lock_lun(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
+        self.locks.lock(&format!("LUN {} of {}", path.lun, sessions::name(path))).await
+    }
+
+    /// The turn on one target at one portal: to log in and out, and to write and remove the record.
+    pub(super) async fn lock_session(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
+        self.locks.lock(&sessions::name(path)).await
+    }
+
+    /// Takes back one path; the turn on its LUN is held.
     pub(super) async fn unwind(&self, volume: VolumeId, path: &IscsiPath) -> Result<(), ConnectorError> {
         self.release(volume, path, None, Reason::Unwind).await?;
         self.names.unclaim(volume, path).map_err(ConnectorError::system("remove the claim of the LUN"))
     }
 
-    /// Takes back disks that this connect has brought, and their map if all of it is of them. What stays is logged: the first error
-    /// tells why, and whoever called undoes the step again.
+    /// Takes back disks that this connect has brought, and their map if all of it is of them. The volume's own name is another
+    /// connect's by now, or none: it is left, with the map that it leads to (`release`, `dismantle`). What stays is logged: the first
+    /// error tells why, and whoever called undoes the step again.
     pub(super) async fn unwind_found(&self, volume: VolumeId, found: &[FoundDisk]) {
         let paths: Vec<IscsiPath> = found.iter().filter(|found| found.is_new).map(|found| found.path.clone()).collect();
         let is_whole = paths.len() == found.len();
         let undone = async {
             if is_whole {
                 self.dismantle(volume, &paths, None, None, Reason::Unwind).await?;
-                self.names.remove_link(volume).map_err(ConnectorError::system("remove the volume's own link"))?;
             }
             for path in &paths {
-                let _guard = self.lock_path(path).await;
+                let _turn = self.lock_lun(path).await;
                 self.unwind(volume, path).await?;
             }
             Ok::<_, ConnectorError>(())
@@ -180,12 +221,20 @@ impl KernelInitiator {
         volume: VolumeId,
         path: &IscsiPath,
         chap: Option<&ChapCredentials>,
+        is_too_late: impl Fn() -> bool,
         made: &mut Made,
     ) -> Result<FoundDisk, ConnectorError> {
         let begun = Instant::now();
-        let session = match self.session(path)? {
-            Some(session) => session,
-            None => self.log_in(path, chap, made).await?,
+        let (session, _user) = {
+            let _turn = self.lock_session(path).await;
+            if is_too_late() {
+                return Err(ConnectorError::SessionDown { path: path.clone(), state: "given up".to_owned() });
+            }
+            let session = match self.session(path)? {
+                Some(session) => session,
+                None => self.log_in(path, chap, made).await?,
+            };
+            (session, self.users.join(&sessions::name(path)))
         };
         if !session.is_up() {
             return Err(ConnectorError::SessionDown { path: path.clone(), state: session.state });
@@ -220,7 +269,9 @@ impl KernelInitiator {
             let _guard = self.locks.lock(&path.iqn).await;
             self.records.write(path, chap).map_err(ConnectorError::system(format!("write the node record of {path}")))?;
         }
-        login::login(path, self.config.login_timeout_s).await?;
+        if let Err(error) = login::login(path, self.config.login_timeout_s).await {
+            return Err(self.told_better(path, chap, error).await);
+        }
         self.session(path)?.ok_or_else(|| ConnectorError::SessionDown { path: path.clone(), state: "missing".to_owned() })
     }
 

@@ -1,7 +1,8 @@
 //! One SCSI disk of this host: what it says of itself, flushing it, deleting it.
 //!
 //! The kernel may hold any of these calls for as long as the target does not answer. So each runs on a thread of its own with a
-//! deadline: past it, the caller goes on with an error and the thread ends when the kernel lets it.
+//! deadline: past it, the caller goes on with an error and the thread ends when the kernel lets it. Until then the same call is not made
+//! again, so that trying again and again holds one thread, not all of them.
 
 use super::{
     identity::{PAGE_IDENTIFICATION, PAGE_SERIAL, identity},
@@ -9,10 +10,12 @@ use super::{
 };
 use crate::{connectors::ConnectorError, model::ObservedIdentity};
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{task::spawn_blocking, time::timeout};
@@ -27,10 +30,35 @@ pub(super) async fn with_deadline<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, ConnectorError> + Send + 'static,
 ) -> Result<T, ConnectorError> {
     let what = what.into();
+    let Some(begun) = Begun::new(&what) else { return Err(ConnectorError::StillHeld { what }) };
+    let call = move || {
+        let _begun = begun;
+        call()
+    };
     match timeout(Duration::from_secs(limit_s), spawn_blocking(call)).await {
         Ok(Ok(result)) => result,
         Ok(Err(error)) => Err(ConnectorError::system(what)(io::Error::other(error))),
         Err(_) => Err(ConnectorError::KernelTimeout { what, waited_s: limit_s }),
+    }
+}
+
+/// The calls that are with the kernel.
+static BEGUN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// One of them, until it is dropped.
+struct Begun(String);
+
+impl Begun {
+    /// `None` while there is one of this name.
+    fn new(what: &str) -> Option<Self> {
+        let is_first = BEGUN.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned());
+        is_first.then(|| Self(what.to_owned()))
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        BEGUN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }
 }
 
@@ -41,16 +69,17 @@ pub(super) fn kernel_name(disk: &Path) -> Option<&str> {
 
 /// Identity and size of the LUN's disk, as the kernel read them when it found the disk.
 pub(super) fn observe(session: &Session, lun: u64) -> Option<ObservedIdentity> {
-    observed(&session.lun_folder(lun), &session.disk(lun)?)
+    observe_unit(&session.lun_folder(lun), &session.disk(lun)?)
 }
 
 /// The same of a disk known by its kernel name.
 pub(super) fn observe_disk(sysfs: &Path, kernel_name: &str) -> Option<ObservedIdentity> {
     let disk = sysfs.join("block").join(kernel_name);
-    observed(&disk.join("device"), &disk)
+    observe_unit(&disk.join("device"), &disk)
 }
 
-fn observed(unit: &Path, disk: &Path) -> Option<ObservedIdentity> {
+/// The same of a SCSI device and its disk, by their folders in sysfs.
+pub(super) fn observe_unit(unit: &Path, disk: &Path) -> Option<ObservedIdentity> {
     let page = |code: u8| fs::read(unit.join(format!("vpd_pg{code:02x}"))).ok();
     let sectors: u64 = read(&disk.join("size"))?.parse().ok()?;
     Some(ObservedIdentity {
@@ -128,6 +157,9 @@ mod tests {
             Ok(())
         })
         .await;
+        let again = with_deadline("delete 3:0:0:1", 1, || Ok(())).await.unwrap_err();
+        assert!(matches!(again, ConnectorError::StillHeld { .. }), "a second thread: {again}");
+        assert!(with_deadline("delete 3:0:0:2", 1, || Ok(())).await.is_ok(), "another call is free");
         drop(release);
         let text = result.unwrap_err().to_string();
         assert_eq!(text, "delete 3:0:0:1 did not finish within 1 s");

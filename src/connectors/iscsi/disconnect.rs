@@ -5,23 +5,26 @@
 //!        |no                                                                                                        |
 //!        v                                                                       each path, side by side            v
 //!  ours? identity as journalled? -> flush -> remove own name -> delete device -> gone from sysfs  <--(without a flush)
-//!     -> any unit left on the session? --no, and the record is ours--> logout (the one process) -> remove record
+//!     ->(lock)-> any unit or user left on the session? --no, and the record is ours--> logout (the one process) -> remove record
 //! ```
 //! What is done follows what there is and what was journalled, never the settings: they may have changed since the connect.
 //! Each part is skipped when it is done already, so it can be run again after any crash.
 
 use super::{
     KernelInitiator, device, login,
-    multipath::maps::{self, Map},
+    multipath::{
+        maps::{self, Map},
+        members::Member,
+    },
     node_record::Owner,
     scan, sessions,
     sessions::Session,
 };
 use crate::{
-    connectors::{ConnectorError, Disconnected, reach},
+    connectors::{ConnectorError, Disconnected},
     model::{DeviceIdentity, IscsiPath, VolumeId},
 };
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
 /// Why a volume is taken off the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +49,18 @@ impl KernelInitiator {
         expected: Option<&DeviceIdentity>,
         reason: Reason,
     ) -> Result<Disconnected, ConnectorError> {
+        let _turn = self.lock_volume(volume).await;
+        self.latest.set(volume, None);
+        let paths = &self.with_claimed(volume, paths)?;
         for path in paths {
             // A connect may have left a slow login to its own end: what it brings must be seen here.
-            drop(self.lock_path(path).await);
+            drop(self.lock_lun(path).await);
         }
+        let is_flushed = wwid.is_some_and(|wwid| self.was_flushed(volume, wwid));
         let was_mapped = self.dismantle(volume, paths, wwid, expected, reason).await?;
-        let reason = if was_mapped && reason == Reason::Detach { Reason::Flushed } else { reason };
+        let reason = if (was_mapped || is_flushed) && reason == Reason::Detach { Reason::Flushed } else { reason };
         let released = join_all(paths.iter().map(|path| async move {
-            let _guard = self.lock_path(path).await;
+            let _turn = self.lock_lun(path).await;
             self.release(volume, path, expected, reason).await
         }));
         let mut outcome = if was_mapped { Disconnected::Changed } else { Disconnected::Unchanged };
@@ -68,6 +75,23 @@ impl KernelInitiator {
             outcome = Disconnected::Changed;
         }
         Ok(outcome)
+    }
+
+    /// Whether an earlier disconnect has flushed the journalled map and got as far as to remove it: its own name goes in between.
+    fn was_flushed(&self, volume: VolumeId, wwid: &str) -> bool {
+        self.names.linked(volume).is_none() && maps::find(&self.sysfs, wwid).is_none()
+    }
+
+    /// The paths, and those that were claimed for the volume and are written down nowhere else, such as one that a repair brought.
+    fn with_claimed(&self, volume: VolumeId, paths: &[IscsiPath]) -> Result<Vec<IscsiPath>, ConnectorError> {
+        let claims = self.names.claims(volume).map_err(ConnectorError::system("read the claims of the volume"))?;
+        let mut all = paths.to_vec();
+        for path in claims.iter().filter_map(|claim| IscsiPath::parse(claim)) {
+            if !all.contains(&path) {
+                all.push(path);
+            }
+        }
+        Ok(all)
     }
 
     /// Takes the maps over the volume's disks off the host. Whether there was one.
@@ -88,15 +112,20 @@ impl KernelInitiator {
         }
         let mut was_mapped = false;
         for map in maps {
-            let held = map.disks();
+            // The name is given last of all: a map that has it was a connect's that came to its end, and may be under a guest.
+            if reason == Reason::Unwind && self.names.linked(volume).as_ref() == Some(&map.kernel_name) {
+                continue;
+            }
+            let held = Member::of(&self.sysfs, &map);
             match expected {
                 Some(expected) => self.must_be_of(volume, &map, expected)?,
                 // Without a proof, a map that holds anything else is left to whoever it is of; only our disks leave it.
-                None if held.iter().any(|disk| !disks.contains(disk)) => continue,
+                None if held.iter().any(|disk| !disks.contains(&disk.name)) => continue,
                 None => {}
             }
             self.must_be_free(&map)?;
             if reason == Reason::Detach {
+                self.refuse_changed_luns(volume, paths, expected).await?;
                 self.flush_map(volume, &map).await?;
             }
             if reason != Reason::Unwind {
@@ -105,7 +134,7 @@ impl KernelInitiator {
             }
             self.remove_map(&map).await?;
             was_mapped = true;
-            self.forget_disks(&held, &disks).await?;
+            self.forget_disks(&held, &disks, expected).await?;
         }
         Ok(was_mapped)
     }
@@ -149,21 +178,50 @@ impl KernelInitiator {
 
     /// Keeps multipathd from making the map again of disks that are about to go, and takes away those that were in it by paths
     /// nobody journalled, such as a portal that was named once: they were proved to be the volume too.
-    async fn forget_disks(&self, held: &[String], own: &[String]) -> Result<(), ConnectorError> {
-        for disk in held {
+    async fn forget_disks(
+        &self,
+        held: &[Member],
+        own: &[String],
+        expected: Option<&DeviceIdentity>,
+    ) -> Result<(), ConnectorError> {
+        let others: Vec<&Member> = held.iter().filter(|disk| !own.contains(&disk.name)).collect();
+        // A disk that never got into the map is one of its WWID too.
+        for disk in own.iter().chain(others.iter().map(|disk| &disk.name)) {
             if let Err(error) = self.multipathd.remove_path(disk).await {
                 tracing::debug!(disk, %error, "multipathd was not told that the disk goes");
             }
-            if !own.contains(disk) {
-                let unit = self.sysfs.join("block").join(disk).join("device");
-                let what = format!("deleting {disk}");
-                device::with_deadline(what, self.config.device_timeout_s, move || device::delete(&unit)).await?;
+        }
+        for disk in others {
+            // The flush and the map's removal have taken their time: a name of before may be anything by now.
+            if !disk.is_still(expected) {
+                tracing::warn!(disk = disk.name, "a disk that was in the map is another one by now, or in use: it is left");
+                continue;
             }
+            let unit = disk.unit.clone();
+            let what = format!("deleting {}", disk.name);
+            device::with_deadline(what, self.config.device_timeout_s, move || device::delete(&unit)).await?;
         }
         Ok(())
     }
 
-    /// Releases what the volume has on one path; the target's lock is held.
+    /// As [`Self::refuse_changed_lun`], of every path side by side: what is written to a map goes over any of them.
+    async fn refuse_changed_luns(
+        &self,
+        volume: VolumeId,
+        paths: &[IscsiPath],
+        expected: Option<&DeviceIdentity>,
+    ) -> Result<(), ConnectorError> {
+        try_join_all(paths.iter().map(|path| async move {
+            match self.session(path)? {
+                Some(session) => self.refuse_changed_lun(volume, path, &session, expected, Reason::Detach).await,
+                None => Ok(()),
+            }
+        }))
+        .await
+        .map(drop)
+    }
+
+    /// Releases what the volume has on one path; the turn on its LUN is held.
     pub(super) async fn release(
         &self,
         volume: VolumeId,
@@ -172,9 +230,12 @@ impl KernelInitiator {
         reason: Reason,
     ) -> Result<Disconnected, ConnectorError> {
         let mut changed = false;
-        let session = match self.session(path)? {
-            None if reason == Reason::Undo && self.owner(path)? == Owner::Bowline => self.finish_login(path).await?,
-            found => found,
+        let session = {
+            let _turn = self.lock_session(path).await;
+            match self.session(path)? {
+                None if reason == Reason::Undo && self.owner(path)? == Owner::Bowline => self.finish_login(path).await?,
+                found => found,
+            }
         };
         if let Some(session) = session {
             self.refuse_changed_lun(volume, path, &session, expected, reason).await?;
@@ -182,17 +243,15 @@ impl KernelInitiator {
                 self.remove_device(volume, path, &session, reason).await?;
                 changed = true;
             }
-            changed |= self.log_out_if_unused(path, &session).await?;
-        } else {
-            changed |= self.remove_record(path).await?;
         }
+        changed |= self.leave_session(path).await?;
         Ok(if changed { Disconnected::Changed } else { Disconnected::Unchanged })
     }
 
     /// A record without a session, after a crash: iscsid may still be at the login it was asked for, and a session that
     /// appears after its record was removed would stay for ever. iscsid logs in to one target once, so asking again tells how it ended.
     async fn finish_login(&self, path: &IscsiPath) -> Result<Option<Session>, ConnectorError> {
-        if reach::portal(path, self.config.login_timeout_s).await.is_err() {
+        if self.knock(path).await.is_err() {
             return Ok(None);
         }
         match login::login(path, self.config.login_timeout_s).await {
@@ -251,15 +310,25 @@ impl KernelInitiator {
         }
         // The claim goes on saying whose the device is until it is gone.
         self.names.claim(volume, path).map_err(ConnectorError::system("write the claim of the LUN"))?;
-        self.names.remove_link(volume).map_err(ConnectorError::system("remove the volume's own link"))?;
+        // A path that is taken back keeps the name of a volume that is there over others.
+        if reason != Reason::Unwind || disk.as_deref().and_then(device::kernel_name) == self.names.linked(volume).as_deref() {
+            self.names.remove_link(volume).map_err(ConnectorError::system("remove the volume's own link"))?;
+        }
         let mut events = self.monitor.subscribe();
         let folder = session.lun_folder(path.lun);
         device::with_deadline(format!("deleting SCSI device {address}"), limit_s, move || device::delete(&folder)).await?;
         scan::wait_gone(&mut events, session, path.lun, limit_s).await
     }
 
-    /// Logs out unless somebody else's unit is on the session, or the session is somebody else's.
-    async fn log_out_if_unused(&self, path: &IscsiPath, session: &Session) -> Result<bool, ConnectorError> {
+    /// Logs out and removes the record, unless somebody else's unit is on the session or about to be, or the session is somebody
+    /// else's. Whoever is about to use it and comes to nothing leaves it in its turn.
+    async fn leave_session(&self, path: &IscsiPath) -> Result<bool, ConnectorError> {
+        let _turn = self.lock_session(path).await;
+        if self.users.any(&sessions::name(path)) {
+            return Ok(false);
+        }
+        // Only now: it may have been logged out, and in again, since the device was removed.
+        let Some(session) = self.session(path)? else { return self.remove_record(path).await };
         let units = session.units().map_err(ConnectorError::system("list the LUNs of the session"))?;
         if !units.is_empty() || self.owner(path)? != Owner::Bowline {
             return Ok(false);

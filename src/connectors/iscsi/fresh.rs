@@ -8,7 +8,7 @@
 use super::{KernelInitiator, device, disconnect::Reason, probe, sessions::Session};
 use crate::{
     connectors::ConnectorError,
-    model::{ChapCredentials, DeviceIdentity, IscsiPath, ObservedIdentity, VolumeId},
+    model::{ChapCredentials, DeviceIdentity, ErrorKind, GIB, IscsiPath, ObservedIdentity, VolumeId},
 };
 
 /// How long a target may take to answer where its answer only adds to what is known, seconds.
@@ -35,6 +35,23 @@ impl KernelInitiator {
             target_chap: self.records.accounts().of_target(&path.iqn),
         };
         probe::identify(path, login, timeout_s).await.map_err(|source| ConnectorError::Probe { path: path.clone(), source })
+    }
+
+    /// Why a login failed: `iscsiadm` has one code for a target that does not prove itself and for much else, so where it says no more
+    /// than that it failed, the target is asked.
+    pub(super) async fn told_better(
+        &self,
+        path: &IscsiPath,
+        chap: Option<&ChapCredentials>,
+        error: ConnectorError,
+    ) -> ConnectorError {
+        if !matches!(error, ConnectorError::Iscsiadm { .. }) {
+            return error;
+        }
+        match self.ask_target(path, chap, SHORT_S).await {
+            Err(better) if better.kind() == ErrorKind::AuthenticationFailed => better,
+            _ => error,
+        }
     }
 
     /// Identity by the target, size by the kernel, which is what a guest gets; an error where the two are not of one LUN. `None`
@@ -66,7 +83,42 @@ impl KernelInitiator {
                 target: Box::new(now.identity),
             });
         }
+        tracing::debug!(%path, "the target confirms what the kernel says");
         Ok(Some(known))
+    }
+
+    /// Refuses to let the kernel look at the LUN again unless its target answers, with the device that is meant and in the size that
+    /// is wanted: a `rescan` that is not answered takes the disk away from its guest, and another LUN's answer would pass for its own.
+    /// Returns the size by the target, bytes; `None` where it answers and does not let a second session in.
+    pub(super) async fn must_answer(
+        &self,
+        volume: VolumeId,
+        path: &IscsiPath,
+        session: &Session,
+        expected: &DeviceIdentity,
+        wanted_gib: u64,
+    ) -> Result<Option<u64>, ConnectorError> {
+        let now = match self.ask_target(path, None, self.config.login_timeout_s).await {
+            Ok(now) => now,
+            Err(ConnectorError::Probe { path, source }) if source.is_refusal() => {
+                tracing::warn!(%path, error = &source as &dyn std::error::Error, "the target does not tell its size before the rescan");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if now.identity != *expected {
+            return Err(ConnectorError::NotTheVolume {
+                volume,
+                address: session.address(path.lun),
+                expected: Box::new(expected.clone()),
+                found: Box::new(now.identity),
+            });
+        }
+        if now.size_bytes / GIB < wanted_gib {
+            let found_bytes = now.size_bytes;
+            return Err(ConnectorError::StillSmall { volume, path: path.clone(), found_bytes, wanted_gib });
+        }
+        Ok(Some(now.size_bytes))
     }
 
     /// What the LUN is now for somebody who can do with the kernel's word: a target that does not answer proves nothing.

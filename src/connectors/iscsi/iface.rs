@@ -57,6 +57,12 @@ impl Iface {
         self.lines.iter().find(|(key, _)| key == "iface.initiatorname").map(|(_, value)| value.as_str())
     }
 
+    /// Whether its portals are reached by this host's own TCP. iSER listens in RDMA's number space, and a card with an initiator of its
+    /// own has its own network.
+    pub(super) fn is_tcp(&self) -> bool {
+        self.lines.iter().any(|(key, value)| key == "iface.transport_name" && value == "tcp")
+    }
+
     /// Its lines for a node record.
     pub(super) fn lines(&self) -> &[(String, String)] {
         &self.lines
@@ -86,6 +92,7 @@ mod tests {
             ]
         );
         assert_eq!(iface.initiator_name(), Some("iqn.x:a"));
+        assert!(iface.is_tcp() && !Iface::read(etc.path(), "iser").unwrap().is_tcp());
         assert_eq!(Iface::read(etc.path(), "default").unwrap(), Iface::default());
         assert!(Iface::read(etc.path(), "iser").unwrap().lines().iter().any(|(_, value)| value == "iser"));
     }

@@ -5,7 +5,7 @@
 //! has asked iscsid for anything. Such a login is simply asked again.
 
 use crate::{
-    connectors::{ConnectorError, command},
+    connectors::{ConnectorError, command, turns::Turns},
     model::IscsiPath,
 };
 use std::time::Duration;
@@ -17,6 +17,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// within the same few milliseconds.
 const RECORD_RACE_RETRIES: u32 = 8;
 
+/// Logins at once. iscsid is one process with one thread, so that more of them are no faster together, and each of them waits for all.
+static LOGINS: Turns = Turns::new(8);
+
 /// Exit codes of `iscsiadm` (open-iscsi `include/iscsi_err.h`).
 mod code {
     pub(super) const IDBM: i32 = 6;
@@ -27,8 +30,12 @@ mod code {
     pub(super) const LOGIN_AUTH_FAILED: i32 = 24;
 }
 
-/// Logs in with the record that is there.
+/// Logs in with the record that is there, when it is its turn.
 pub(super) async fn login(path: &IscsiPath, timeout_s: u64) -> Result<(), ConnectorError> {
+    LOGINS.take(log_in(path, timeout_s)).await
+}
+
+async fn log_in(path: &IscsiPath, timeout_s: u64) -> Result<(), ConnectorError> {
     let portal = path.portal.to_string();
     let arguments = ["-m", "node", "-T", &path.iqn, "-p", &portal, "--login"];
     let mut attempt = 0;

@@ -8,6 +8,7 @@
 //! | `discovery` | paths that the service leaves to be asked for |
 //! | `sessions` | what sessions, LUNs and disks there are, by sysfs |
 //! | `connect`, `paths`, `scan` | the way in, over one path or all of them |
+//! | `turn` | whose turn it is with a volume; paths that come late |
 //! | `multipath` | several paths as one map, by multipathd |
 //! | `grow`, `health` | a volume that was extended; a path that was lost |
 //! | `disconnect`, `device` | the way out |
@@ -38,9 +39,13 @@ mod probe;
 mod scan;
 mod sessions;
 mod support;
+mod turn;
 
 use super::{
-    ConnectorError, ConnectorsConfig, DeviceState, Disconnected, locks::NamedLocks, own_name::OwnNames, udev::UdevMonitor,
+    ConnectorError, ConnectorsConfig, DeviceState, Disconnected,
+    locks::{NamedLocks, Users},
+    own_name::OwnNames,
+    udev::UdevMonitor,
 };
 use crate::model::{
     BlockDevice, ConnectedDevice, DeviceIdentity, Initiator, IscsiConnection, IscsiNetworkDevice, IscsiPath, ObservedIdentity,
@@ -133,6 +138,9 @@ struct KernelInitiator {
     iface: iface::Iface,
     names: OwnNames,
     locks: NamedLocks,
+    /// Of sessions: connects that wait for their LUN's disk.
+    users: Users,
+    latest: turn::Latest,
     monitor: UdevMonitor,
     multipathd: multipath::daemon::Multipathd,
 }
@@ -155,6 +163,8 @@ impl Iscsi {
                 iface: iface.clone(),
                 names: OwnNames::new(&config.run_dir),
                 locks: NamedLocks::default(),
+                users: Users::default(),
+                latest: turn::Latest::default(),
                 monitor: UdevMonitor::start().map_err(ConnectorError::system("listen to udev"))?,
                 sysfs: config.sysfs.clone(),
                 multipathd: multipath::daemon::Multipathd::new(iscsi.device_timeout_s),

@@ -102,7 +102,7 @@ impl NodeRecords {
     /// Whose record there is for this target and portal, in any of open-iscsi's forms.
     pub(super) fn owner(&self, path: &IscsiPath) -> io::Result<Owner> {
         match fs::read_to_string(self.file(path)).map(Zeroizing::new) {
-            Ok(text) if text.lines().any(|line| line == MARK) => return Ok(Owner::Bowline),
+            Ok(text) if text.lines().any(|line| line == MARK) || is_blank(&text) => return Ok(Owner::Bowline),
             Ok(_) => return Ok(Owner::Other(self.file(path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Ok(Owner::Other(self.file(path))),
@@ -132,8 +132,6 @@ impl NodeRecords {
         let written = (|| {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
             file.write_all(text.as_bytes())?;
-            // An empty record after a power loss would carry no mark, and nobody would remove it.
-            file.sync_data()?;
             let mut folders = DirBuilder::new();
             folders.recursive(true).mode(0o700).create(self.target_folder(path))?;
             fs::rename(&draft, self.file(path))
@@ -218,6 +216,11 @@ impl NodeRecords {
     }
 }
 
+/// What a power loss may leave of a record, which is not worth waiting for a disk at each login. There is nothing in it to be lost.
+fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| c == '\0' || c.is_whitespace())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,6 +299,18 @@ mod tests {
             assert!(matches!(records(&etc).owner(&path()).unwrap(), Owner::Other(_)), "{name}");
             assert!(!records(&etc).remove(&path()).unwrap());
             assert!(file.exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_power_loss_left_of_a_record_is_written_anew_and_removed() {
+        let etc = tempfile::tempdir().unwrap();
+        let records = records(&etc);
+        for left in ["", "\0\0\0\n"] {
+            records.write(&path(), None).unwrap();
+            fs::write(records.file(&path()), left).unwrap();
+            assert_eq!(records.owner(&path()).unwrap(), Owner::Bowline, "{left:?}");
+            assert!(records.remove(&path()).unwrap());
         }
     }
 

@@ -7,7 +7,8 @@
 //!                                                         yes: multipathd adds it to the map     no: taken back
 //! ```
 //! One path that works is enough. A path that is down costs the others no more than the grace; if its login comes to an end
-//! later, it joins the map or is taken back, under its own lock, so that a detach meanwhile waits for it and finds it.
+//! later, it joins the map or is taken back, under its own lock, so that a detach meanwhile waits for it and finds it. Once anything
+//! else was begun with the volume it is left to that (`turn`).
 //!
 //! Before disks are put together they must say that they are the same device. multipathd goes by the WWID alone, which two arrays
 //! of one make, or two of one configuration, may both give.
@@ -15,26 +16,22 @@
 use super::{
     KernelInitiator, PATH_GRACE,
     connect::FoundDisk,
+    device,
     multipath::{
         MultipathError,
         maps::{self, Map},
     },
+    turn::{End, Verdict, Word},
 };
 use crate::{
     connectors::{ConnectorError, udev},
     model::{BlockDevice, DeviceIdentity, IscsiConnection, MultipathMap, VolumeId},
 };
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::timeout_at,
 };
-
-/// What became of the whole: the identity of the map's paths, or nothing.
-type Verdict = Arc<OnceLock<Option<DeviceIdentity>>>;
 
 /// What one path came to.
 type Outcome = Result<FoundDisk, ConnectorError>;
@@ -49,16 +46,24 @@ impl KernelInitiator {
         expected: Option<&DeviceIdentity>,
     ) -> Result<BlockDevice, ConnectorError> {
         self.multipathd.must_run().await?;
+        let _turn = self.lock_volume(volume).await;
         let before = maps::all(&self.sysfs);
         let verdict = Verdict::default();
+        self.latest.set(volume, Some(&verdict));
+        let _word = Word(verdict.clone());
         let (sender, mut outcomes) = unbounded_channel();
         for path in &connection.paths {
             let (this, path, chap) = (self.clone(), path.clone(), connection.chap.clone());
             let (verdict, sender) = (verdict.clone(), sender.clone());
             tokio::spawn(async move {
-                let outcome = this.connect_path(volume, &path, chap.as_ref(), || verdict.get().is_some()).await;
+                let outcome = this.connect_path(volume, &path, chap.as_ref(), || verdict.end().is_some()).await;
                 if let Err(late) = sender.send(outcome) {
-                    this.settle_late(volume, late.0, &verdict).await;
+                    let _turn = this.lock_volume(volume).await;
+                    match late.0 {
+                        outcome if this.latest.is(volume, &verdict) => this.settle_late(volume, outcome, &verdict).await,
+                        Ok(found) => this.take_back_if_gone(volume, found).await,
+                        Err(_) => {}
+                    }
                 }
             });
         }
@@ -68,9 +73,11 @@ impl KernelInitiator {
             Some(error) if found.is_empty() => Err(error),
             _ => self.join(volume, connection, expected, &before, found).await,
         };
-        let identity = device.as_ref().ok().and_then(|device| self.identity_of(device));
-        // Set once, here alone.
-        let _ = verdict.set(identity);
+        verdict.set(match &device {
+            // A map that is there and whose disks cannot be read just now says nothing about a path that comes late.
+            Ok(device) => self.identity_of(device).map_or(End::Abandoned, End::Joined),
+            Err(_) => End::Failed,
+        });
         outcomes.close();
         while let Ok(outcome) = outcomes.try_recv() {
             self.settle_late(volume, outcome, &verdict).await;
@@ -87,7 +94,12 @@ impl KernelInitiator {
                 return;
             }
         };
-        let wanted = verdict.get().and_then(Option::as_ref);
+        let wanted = match verdict.end() {
+            Some(End::Joined(identity)) => Some(identity),
+            // Without a verdict, or one to go by, nothing is taken away: the claim leads whoever does to it.
+            Some(End::Abandoned) | None => return,
+            Some(End::Failed) => None,
+        };
         if wanted.is_some() && wanted == found.observed.as_ref().map(|observed| &observed.identity) {
             tracing::info!(%volume, path = %found.path, "a late path joins the others");
             if let Err(error) = self.multipathd.add_path(&found.name).await {
@@ -96,6 +108,23 @@ impl KernelInitiator {
         } else {
             tracing::warn!(%volume, path = %found.path, "a late path is not wanted any more, or leads elsewhere: it is taken back");
             self.unwind_found(volume, &[found]).await;
+        }
+    }
+
+    /// A path that came after something else was begun with the volume: another connect has joined it to its own, and a disconnect has
+    /// either found it or, of a path that nobody wrote down, been too early.
+    async fn take_back_if_gone(&self, volume: VolumeId, found: FoundDisk) {
+        if !found.is_new || self.names.linked(volume).is_some() || maps::over(&self.sysfs, &found.name).is_some() {
+            return;
+        }
+        if device::observe_disk(&self.sysfs, &found.name) != found.observed {
+            return;
+        }
+        tracing::warn!(%volume, path = %found.path, "a path came after the volume was taken off this host: it is taken back");
+        // The disconnect has forgotten whose it is; without this it would be a stranger's.
+        match self.names.claim(volume, &found.path) {
+            Ok(()) => self.unwind_found(volume, &[found]).await,
+            Err(error) => tracing::warn!(%volume, %error, "it cannot be claimed again, and stays"),
         }
     }
 

@@ -99,6 +99,15 @@ pub(super) fn find(sysfs: &Path, path: &IscsiPath) -> io::Result<Option<Session>
     Ok(None)
 }
 
+/// What the session of a path is called where several volumes share it, however its portal is spelled.
+pub(super) fn name(path: &IscsiPath) -> String {
+    let Portal { host, port } = &path.portal;
+    match host.parse::<IpAddr>() {
+        Ok(address) => format!("{} at {address} port {port}", path.iqn),
+        Err(_) => format!("{} at {host} port {port}", path.iqn),
+    }
+}
+
 /// Whether session `id` is still there.
 pub(super) fn exists(sysfs: &Path, id: u32) -> bool {
     sysfs.join(format!("class/iscsi_session/session{id}")).exists()
@@ -181,6 +190,7 @@ pub(super) mod tests {
         let session = find(sysfs.path(), &path("iqn.t", "[fd00::1]:3260")).unwrap().unwrap();
         assert_eq!((session.id, session.host, session.address(5).as_str()), (7, 3, "3:0:0:5"));
         assert!(session.is_up());
+        assert_eq!(name(&path("iqn.t", "[fd00:0::1]:3260")), name(&path("iqn.t", "[fd00::1]:3260")));
         for other in [path("iqn.t", "[fd00::2]:3260"), path("iqn.t", "[fd00::1]:3261"), path("iqn.t2", "[fd00::1]:3260")] {
             assert_eq!(find(sysfs.path(), &other).unwrap(), None, "{other}");
         }

@@ -2,9 +2,13 @@
 //!
 //! Whoever touches a file of a server that does not answer hangs in the kernel until it is killed, and a thread of the agent cannot
 //! be. So `stat` and `head` look, with a deadline, and are killed. Nothing here follows a symbolic link: one could lead a guest's
-//! disk to any file of this host.
+//! disk to any file of this host. Volumes of one mount that come at once are looked at by one process (`looks`).
 
-use super::{NfsError, qcow2};
+use super::{
+    NfsError,
+    looks::{self, Looks},
+    qcow2,
+};
 use crate::{
     connectors::command::{self, CommandError, Finished},
     model::{DeviceIdentity, DiskFormat, NfsExport, ObservedIdentity},
@@ -14,11 +18,14 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 
 /// What is asked for, and by when.
 pub(super) struct Look<'a> {
     /// Where.
     pub(super) export: &'a NfsExport,
+    /// Who asks for several at once.
+    pub(super) looks: &'a Looks,
     /// The file's path on this host.
     pub(super) path: &'a Path,
     /// Its format, as the service says.
@@ -37,8 +44,15 @@ impl Look<'_> {
     pub(super) async fn observe(&self) -> Result<ObservedIdentity, NfsError> {
         let begun = Instant::now();
         let mut left = Duration::from_secs(self.limit_s);
-        let said = self.run("stat", &[OsStr::new("--printf=%f %s %i"), OsStr::new("--"), self.path.as_os_str()], left).await?;
-        let (mode, size, inode) = self.parse(&said.stdout)?;
+        let (mode, size, inode) = match timeout(left, self.looks.stat(self.path, left)).await {
+            Ok(Some(said)) => self.parse(&said)?,
+            // It alone, for the words that tell what is wrong.
+            _ => {
+                left = left.saturating_sub(begun.elapsed());
+                let arguments = [OsStr::new(looks::FORMAT), OsStr::new("--"), self.path.as_os_str()];
+                self.parse(&self.run("stat", &arguments, left).await?.stdout)?
+            }
+        };
         if mode & TYPE_MASK != REGULAR {
             return Err(NfsError::NotAFile { export: self.export.clone(), file: self.name(), found: type_name(mode) });
         }
@@ -125,7 +139,7 @@ mod tests {
 
     async fn look(path: &Path, format: DiskFormat) -> Result<ObservedIdentity, NfsError> {
         let export = NfsExport { server: "filer".into(), path: "/vols".into() };
-        Look { export: &export, path, format, limit_s: 2 }.observe().await
+        Look { export: &export, looks: &Looks::default(), path, format, limit_s: 2 }.observe().await
     }
 
     #[tokio::test]
@@ -160,7 +174,7 @@ mod tests {
         let path = dir.path().join("v");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let export = NfsExport { server: "filer".into(), path: "/".into() };
-        let look = Look { export: &export, path: &path, format: DiskFormat::Raw, limit_s: 1 };
+        let look = Look { export: &export, looks: &Looks::default(), path: &path, format: DiskFormat::Raw, limit_s: 1 };
         let begun = Instant::now();
         let error = look.run("head", &[OsStr::new("--"), path.as_os_str()], Duration::from_secs(1)).await.unwrap_err();
         assert!(matches!(error, NfsError::NoAnswer { waited_s: 1, .. }), "{error}");

@@ -12,7 +12,7 @@
 //! | `mountinfo` | what is mounted, without touching it |
 //! | `server` | whether a server is there |
 //! | `mounter`, `systemd` | how to mount and unmount where QEMU sees it |
-//! | `file`, `qcow2` | what a volume's file is, asked by a process that can be killed |
+//! | `file`, `looks`, `qcow2` | what a volume's file is, asked by a process that can be killed |
 //!
 //! An export is mounted once, at a place that only its name decides, so that a guest's definition finds its file there after a reboot
 //! too. Which version is spoken mount.nfs settles with the server, from the highest down to 3, unless one is asked for. The options of
@@ -24,6 +24,7 @@ mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod looks;
 mod mounter;
 mod mountinfo;
 mod options;
@@ -36,12 +37,14 @@ use super::{DeviceState, Disconnected, locks::NamedLocks};
 use crate::model::{
     ConnectIntent, DeviceIdentity, Fault, FileDevice, GIB, Health, NfsConnection, NfsExport, ObservedIdentity, VolumeId,
 };
+use looks::Looks;
 use mounter::{Mounter, Unmounted};
 use std::{
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
+use systemd::Bus;
 use tokio::{
     sync::OwnedMutexGuard,
     time::{Instant, timeout},
@@ -80,12 +83,20 @@ pub(super) struct Nfs {
     config: NfsConfig,
     run_dir: PathBuf,
     locks: NamedLocks,
+    bus: Bus,
+    looks: Looks,
 }
 
 impl Nfs {
     pub(super) fn new(config: &NfsConfig, run_dir: &Path) -> Result<Self, NfsError> {
         options::of_mount(config.mount_options.as_deref(), None)?;
-        Ok(Self { config: config.clone(), run_dir: run_dir.to_owned(), locks: NamedLocks::default() })
+        Ok(Self {
+            config: config.clone(),
+            run_dir: run_dir.to_owned(),
+            locks: NamedLocks::default(),
+            bus: Bus::default(),
+            looks: Looks::default(),
+        })
     }
 
     pub(super) fn intent(&self, connection: &NfsConnection) -> Result<ConnectIntent, NfsError> {
@@ -104,8 +115,9 @@ impl Nfs {
             export: connection.export.clone(),
             mount_point,
         };
+        let mut is_new_user = false;
         let result = async {
-            self.mount(volume, &device, &options).await?;
+            self.mount(volume, &device, &options, &mut is_new_user).await?;
             // After the lock: a look at a server that died must not hold up those who want nothing but to go.
             self.look(&device).await
         }
@@ -113,7 +125,8 @@ impl Nfs {
         match result {
             Ok(_) => Ok(device),
             Err(error) => {
-                if let Err(error) = self.release(volume, &device.export, &device.mount_point).await {
+                // A user of before has it under another guest.
+                if is_new_user && let Err(error) = self.release(volume, &device.export, &device.mount_point).await {
                     // The first error tells why; whoever called undoes the step again and reports what stays.
                     tracing::warn!(%volume, error = &error as &dyn std::error::Error, "the failed connect could not be unwound");
                 }
@@ -203,11 +216,17 @@ impl Nfs {
         }
     }
 
-    async fn mount(&self, volume: VolumeId, device: &FileDevice, options: &str) -> Result<(), NfsError> {
+    async fn mount(
+        &self,
+        volume: VolumeId,
+        device: &FileDevice,
+        options: &str,
+        is_new_user: &mut bool,
+    ) -> Result<(), NfsError> {
         let begun = Instant::now();
         let FileDevice { export, mount_point, .. } = device;
         let _guard = self.lock(export, mount_point, self.limit()).await?;
-        self.users(mount_point).add(volume)?;
+        *is_new_user = self.users(mount_point).add(volume)?;
         if is_mounted(export, mount_point)? {
             return Ok(());
         }
@@ -216,7 +235,7 @@ impl Nfs {
         let left = || self.limit().saturating_sub(begun.elapsed()).max(Duration::from_secs(1));
         let mounting = async {
             server::reach(export, options, left()).await?;
-            Mounter::choose().await?.mount(export, mount_point, options, left()).await
+            Mounter::choose(&self.bus).await?.mount(export, mount_point, options, left()).await
         };
         mounting.await.map_err(|error| match error {
             NfsError::MountTimeout { export, .. } => NfsError::MountTimeout { export, waited_s: self.config.mount_timeout_s },
@@ -240,7 +259,7 @@ impl Nfs {
             tracing::warn!(%export, found = found.source, mount_point = %mount_point.display(), "somebody else's mount is left");
             return Ok(Unmounted::Busy);
         }
-        let unmounted = Mounter::choose().await?.unmount(mount_point, self.limit()).await?;
+        let unmounted = Mounter::choose(&self.bus).await?.unmount(mount_point, self.limit()).await?;
         if unmounted != Unmounted::Busy {
             match fs::remove_dir(mount_point) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -256,8 +275,8 @@ impl Nfs {
         self.look_for(device, self.config.mount_timeout_s).observe().await
     }
 
-    fn look_for<'a>(&self, device: &'a FileDevice, limit_s: u64) -> file::Look<'a> {
-        file::Look { export: &device.export, path: &device.path, format: device.format, limit_s }
+    fn look_for<'a>(&'a self, device: &'a FileDevice, limit_s: u64) -> file::Look<'a> {
+        file::Look { export: &device.export, looks: &self.looks, path: &device.path, format: device.format, limit_s }
     }
 
     fn options(&self, connection: &NfsConnection) -> Result<String, NfsError> {

@@ -8,7 +8,7 @@
 
 use super::{
     NfsError, mountinfo,
-    systemd::{JobEnd, Systemd},
+    systemd::{Bus, JobEnd, Systemd},
 };
 use crate::{
     connectors::command::{self, CommandError, Finished},
@@ -44,8 +44,8 @@ pub(super) enum Mounter {
 
 impl Mounter {
     /// Who can, now.
-    pub(super) async fn choose() -> Result<Self, NfsError> {
-        Ok(Systemd::connect().await?.map_or(Self::Direct, |systemd| Self::Systemd(Box::new(systemd))))
+    pub(super) async fn choose(bus: &Bus) -> Result<Self, NfsError> {
+        Ok(Systemd::connect(bus).await?.map_or(Self::Direct, |systemd| Self::Systemd(Box::new(systemd))))
     }
 
     /// Mounts, within `limit`.

@@ -5,7 +5,8 @@
 //!                                             \--JobRemoved "failed"--> what mount(8) said is in the journal
 //! ```
 //! The agent runs in a mount namespace of its own (its unit's sandbox): what it mounted itself, QEMU would never see. What systemd
-//! mounts, both see. A connection to the bus lasts for one request: requests are seldom, and a bus that was restarted is no matter.
+//! mounts, both see. The connection to the bus is kept from one request to the next; where the bus was restarted meanwhile, the next
+//! request finds that out before it asks for anything, and connects anew.
 //! The interface is that of org.freedesktop.systemd1(5).
 
 use super::NfsError;
@@ -16,7 +17,7 @@ use std::{
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::time::timeout;
+use tokio::{sync::Mutex, time::timeout};
 use zbus::{
     Connection, MatchRule, MessageStream, OwnedObjectPath, Proxy, Variant, fdo::DBusProxy, message::Type,
     proxy::CacheProperties,
@@ -52,6 +53,10 @@ pub(super) enum JobEnd {
     NoUnit,
 }
 
+/// The connection to the system bus, once there is one on which systemd tells of its jobs.
+#[derive(Debug, Default)]
+pub(super) struct Bus(Mutex<Option<Connection>>);
+
 /// systemd's manager on the system bus.
 pub(super) struct Systemd {
     manager: Proxy<'static>,
@@ -60,35 +65,49 @@ pub(super) struct Systemd {
 
 impl Systemd {
     /// `None` where systemd is not the first process or is not on the bus: then the agent is in the host's namespace itself.
-    pub(super) async fn connect() -> Result<Option<Self>, NfsError> {
+    pub(super) async fn connect(bus: &Bus) -> Result<Option<Self>, NfsError> {
         if !Path::new(BOOTED).is_dir() {
             return Ok(None);
         }
         let connecting = async {
+            let mut kept = bus.0.lock().await;
+            if let Some(connection) = kept.take()
+                && let Ok(systemd) = Self::on(&connection).await
+            {
+                *kept = Some(connection);
+                return Ok(Some(systemd));
+            }
             let connection = Connection::system().await?;
             if !DBusProxy::new(&connection).await?.name_has_owner(SYSTEMD.try_into()?).await? {
                 return Ok(None);
             }
-            let rule = MatchRule::builder()
-                .msg_type(Type::Signal)
-                .sender(SYSTEMD)
-                .path(OBJECT)
-                .interface(MANAGER)
-                .member("JobRemoved")
-                .build()?;
-            let ended = MessageStream::for_match_rule(rule, &connection, NonZeroUsize::new(SIGNALS_MAX)).await?;
-            let manager: Proxy<'static> = zbus::proxy::Builder::new(&connection)
-                .destination(SYSTEMD)
-                .path(OBJECT)
-                .interface(MANAGER)
-                .cache_properties(CacheProperties::No)
-                .build()
-                .await?;
+            let systemd = Self::on(&connection).await?;
             // Without a subscriber systemd tells nobody of the end of jobs.
-            manager.call::<_, _, ()>("Subscribe", &()).await?;
-            Ok(Some(Self { manager, ended }))
+            systemd.manager.call::<_, _, ()>("Subscribe", &()).await?;
+            *kept = Some(connection);
+            Ok(Some(systemd))
         };
         answered("subscribe to the end of its jobs", timeout(ANSWER, connecting).await)
+    }
+
+    /// The bus is asked for the signals: a connection that broke is found out here.
+    async fn on(connection: &Connection) -> zbus::Result<Self> {
+        let rule = MatchRule::builder()
+            .msg_type(Type::Signal)
+            .sender(SYSTEMD)
+            .path(OBJECT)
+            .interface(MANAGER)
+            .member("JobRemoved")
+            .build()?;
+        let ended = MessageStream::for_match_rule(rule, connection, NonZeroUsize::new(SIGNALS_MAX)).await?;
+        let manager: Proxy<'static> = zbus::proxy::Builder::new(connection)
+            .destination(SYSTEMD)
+            .path(OBJECT)
+            .interface(MANAGER)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        Ok(Self { manager, ended })
     }
 
     /// Mounts. systemd makes the folder.

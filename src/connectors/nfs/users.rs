@@ -9,7 +9,8 @@
 use super::NfsError;
 use crate::model::VolumeId;
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -30,12 +31,15 @@ impl Users {
         self.folder.join(volume.to_string())
     }
 
-    /// Adds one; twice is fine.
-    pub(super) fn add(&self, volume: VolumeId) -> Result<(), NfsError> {
+    /// Adds one; twice is fine. Whether it was none before.
+    pub(super) fn add(&self, volume: VolumeId) -> Result<bool, NfsError> {
         let file = self.file(volume);
-        make_folder(&self.folder)
-            .and_then(|()| fs::write(&file, ""))
-            .map_err(NfsError::system(format!("write {}", file.display())))
+        let write = || match File::create_new(&file) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        };
+        make_folder(&self.folder).and_then(|()| write()).map_err(NfsError::system(format!("write {}", file.display())))
     }
 
     /// Whether the volume is one.
@@ -87,9 +91,8 @@ mod tests {
         let [a, b]: [VolumeId; 2] =
             ["94333fbd-2aab-4a5a-befd-e30c2f7377fd", "94333fbd-2aab-4a5a-befd-e30c2f7377fe"].map(|id| id.parse().unwrap());
         assert!(users.is_empty().unwrap());
-        users.add(a).unwrap();
-        users.add(b).unwrap();
-        users.add(b).unwrap();
+        assert!(users.add(a).unwrap() && users.add(b).unwrap());
+        assert!(!users.add(b).unwrap(), "it was one before");
         assert!(users.has(a) && users.remove(a).unwrap() && !users.remove(a).unwrap());
         assert!(!users.is_empty().unwrap(), "one is left");
         assert!(users.remove(b).unwrap() && users.is_empty().unwrap());

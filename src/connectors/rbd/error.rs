@@ -238,6 +238,14 @@ pub enum RbdError {
         /// The deadline, seconds.
         waited_s: u64,
     },
+    /// A killed `rbd map` is in the kernel's hands.
+    #[error(
+        "an rbd map of {image} that was killed is still at work in the kernel, and may map it yet: its cluster does not answer"
+    )]
+    MapUnderWay {
+        /// The image, as `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+        image: String,
+    },
     /// The kernel could not be told.
     #[error("cannot tell the kernel's RBD client about /dev/{device}")]
     Tee {
@@ -278,7 +286,7 @@ impl RbdError {
                 ErrorKind::Conflict
             }
             Self::NotTheVolume { .. } | Self::Replaced { .. } => ErrorKind::IdentityMismatch,
-            Self::KernelTimeout { .. } => ErrorKind::Timeout,
+            Self::KernelTimeout { .. } | Self::MapUnderWay { .. } => ErrorKind::Timeout,
             Self::NotGrown { .. } | Self::Kernel { .. } => ErrorKind::Unavailable,
             Self::Tee { .. } | Self::System { .. } => ErrorKind::Internal,
             Self::NotMapped { .. } => ErrorKind::NotFound,

@@ -11,9 +11,10 @@
 
 use super::{RbdError, tool::Access};
 use crate::model::RbdImage;
+use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 use serde::Deserialize;
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -95,8 +96,17 @@ impl Holders {
 /// Whether a client's address, as Ceph writes it (`10.0.0.1:0/123`, `[fd00::1]:0/123`), is one of this host. One that cannot be read is
 /// another's.
 fn is_here(address: &str) -> bool {
-    // Only an address of this host can be bound to; nothing is sent.
-    ip(address).is_some_and(|ip| UdpSocket::bind((ip, 0)).is_ok())
+    ip(address).is_some_and(|ip| own_addresses().contains(&ip))
+}
+
+/// The addresses that this host's interfaces have. Not what can be bound to: with `ip_nonlocal_bind` that is any.
+fn own_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let ip = |address: SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    };
+    interfaces.filter_map(|interface| interface.address.and_then(ip)).collect()
 }
 
 fn ip(address: &str) -> Option<IpAddr> {

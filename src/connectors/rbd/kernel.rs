@@ -16,6 +16,7 @@ use super::{
     RbdConfig, RbdError, info,
     sysfs::{Bus, Mapping},
     tool::{Access, in_memory},
+    under_way,
 };
 use crate::connectors::{
     ConnectorsConfig, DeviceState, Disconnected,
@@ -23,12 +24,17 @@ use crate::connectors::{
     own_name::OwnNames,
 };
 use crate::model::{DeviceIdentity, ObservedIdentity, RbdBlockDevice, RbdImage, VolumeId};
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// The kernel's client.
 #[derive(Debug)]
 pub(super) struct Kernel {
     bus: Bus,
+    /// Where the kernel shows the processes.
+    proc: PathBuf,
     names: OwnNames,
     options: Option<String>,
     limit: Duration,
@@ -38,6 +44,7 @@ impl Kernel {
     pub(super) fn new(config: &RbdConfig, host: &ConnectorsConfig) -> Self {
         Self {
             bus: Bus::new(&host.sysfs),
+            proc: "/proc".into(),
             names: OwnNames::new(&host.run_dir),
             options: config.map_options.clone(),
             limit: Duration::from_secs(config.map_timeout_s),
@@ -86,6 +93,7 @@ impl Kernel {
         if let Some(other) = self.bus.mappings_of(image)?.first() {
             return Err(RbdError::ForeignMapping { image: image.to_string(), device: other.kernel_name() });
         }
+        self.must_be_still(volume, image)?;
         // A name that somebody has unmapped the device of leads to whatever is mapped next.
         self.names.remove_link(volume).map_err(RbdError::system("forget an old name"))?;
         self.names.claim(volume, &claim(image)).map_err(RbdError::system("claim the image"))?;
@@ -149,7 +157,13 @@ impl Kernel {
 
     /// Undoes a connect whose device nobody has written down.
     pub(super) async fn undo(&self, volume: VolumeId, image: &RbdImage) -> Result<Disconnected, RbdError> {
+        // In this order: a map that ends in between is found.
+        let still = self.must_be_still(volume, image);
         let mapping = self.ours(volume, image, None)?;
+        if mapping.is_none() {
+            // Without the claim, what it maps after all would be a stranger's for ever.
+            still?;
+        }
         self.release(volume, mapping).await
     }
 
@@ -205,6 +219,14 @@ impl Kernel {
         }
     }
 
+    /// That no map of the image that Bowline began, and killed, is still at work.
+    fn must_be_still(&self, volume: VolumeId, image: &RbdImage) -> Result<(), RbdError> {
+        if self.names.is_claimed(volume, &claim(image)) && under_way::is_mapping(&self.proc, image) {
+            return Err(RbdError::MapUnderWay { image: image.to_string() });
+        }
+        Ok(())
+    }
+
     fn of_device(&self, volume: VolumeId, device: &RbdBlockDevice) -> Result<Option<Mapping>, RbdError> {
         self.ours(volume, &device.image, Some(&device.cluster))
     }
@@ -253,7 +275,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let host = ConnectorsConfig { run_dir: dir.path().join("run"), sysfs: dir.path().into(), ..Default::default() };
             fs::create_dir_all(dir.path().join("bus/rbd/devices")).unwrap();
-            let kernel = Kernel::new(&RbdConfig::default(), &host);
+            let kernel = Kernel { proc: dir.path().join("proc"), ..Kernel::new(&RbdConfig::default(), &host) };
             Self { dir, kernel, image: RbdImage { pool: "volumes".into(), namespace: None, name: "v".into() } }
         }
 
@@ -289,6 +311,22 @@ mod tests {
         assert_eq!(host.kernel.undo(volume(), &host.image).await.unwrap(), Disconnected::Changed);
         assert_eq!(host.unmapped(), "1");
         assert_eq!(host.kernel.undo(volume(), &host.image).await.unwrap(), Disconnected::Unchanged, "a second time");
+    }
+
+    #[tokio::test]
+    async fn a_map_that_was_killed_and_goes_on_is_waited_for_and_its_mapping_is_undone() {
+        let host = Host::new();
+        host.kernel.names.claim(volume(), &claim(&host.image)).unwrap();
+        let process = host.dir.path().join("proc/4711");
+        fs::create_dir_all(&process).unwrap();
+        fs::write(process.join("cmdline"), "rbd\0device\0map\0--pool\0volumes\0--image\0v\0").unwrap();
+        let error = host.kernel.undo(volume(), &host.image).await.unwrap_err();
+        assert!(matches!(error, RbdError::MapUnderWay { .. }), "{error}");
+        // The cluster answers, and the process ends.
+        fs::remove_dir_all(process).unwrap();
+        host.mapped(1, "volumes", "bb");
+        assert_eq!(host.kernel.undo(volume(), &host.image).await.unwrap(), Disconnected::Changed);
+        assert_eq!(host.unmapped(), "1");
     }
 
     #[tokio::test]

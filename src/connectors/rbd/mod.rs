@@ -6,7 +6,7 @@
 //! | `tool` | the `rbd` command, and how it gets the key |
 //! | `info` | who an image is and how large |
 //! | `holders` | who else holds an image |
-//! | `kernel`, `sysfs`, `map_options` | images that the kernel maps |
+//! | `kernel`, `sysfs`, `map_options`, `under_way` | images that the kernel maps |
 //! | `monitors` | whether the cluster can be reached |
 //! | `config`, `error` | the settings, and what can go wrong |
 //!
@@ -34,6 +34,7 @@ mod map_options;
 mod monitors;
 mod sysfs;
 mod tool;
+mod under_way;
 
 use super::{ConnectorsConfig, DeviceState, Disconnected};
 use crate::model::{
@@ -120,7 +121,9 @@ impl Rbd {
         let key = self.own_key(connection)?;
         if client == Initiator::Kernel {
             let access = self.access(connection, key.as_ref());
-            return Ok(ConnectedDevice::RbdBlock(self.kernel.connect(volume, &access, connection.read_only).await?));
+            // One mapping serves every guest of a shared volume, and a later one may write: libvirt holds the others to reading.
+            let read_only = connection.read_only && !connection.shared;
+            return Ok(ConnectedDevice::RbdBlock(self.kernel.connect(volume, &access, read_only).await?));
         }
         let secret = self.operators_secret(connection, key.as_ref())?;
         Ok(ConnectedDevice::RbdNetwork(RbdNetworkDevice {

@@ -4,7 +4,10 @@
 //! argument list and in no file system, and is gone with the process, however that ends.
 
 use super::RbdError;
-use crate::connectors::command::{self, CommandError};
+use crate::connectors::{
+    command::{self, CommandError},
+    turns::Turns,
+};
 use crate::model::{Portal, RbdImage, Secret};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::{
@@ -14,6 +17,9 @@ use std::{
     process::Stdio,
     time::Duration,
 };
+
+/// Commands at once. Each loads Ceph's libraries and greets the cluster, which is work for a processor.
+static COMMANDS: Turns = Turns::new(8);
 
 /// Exit codes of `rbd` are the errno of what went wrong.
 const EPERM: i32 = 1;
@@ -45,7 +51,7 @@ impl Access<'_> {
             None => Stdio::null(),
         };
         let monitors = self.monitors();
-        let answer = command::run_with_input("rbd", &self.arguments(verb), stdin, limit).await;
+        let answer = COMMANDS.take(command::run_with_input("rbd", &self.arguments(verb), stdin, limit)).await;
         let finished = answer.map_err(|source| match &source {
             CommandError::Start { source: cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
                 RbdError::NoCommand { doing, image: image() }

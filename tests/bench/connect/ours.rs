@@ -2,8 +2,8 @@
 
 use crate::{Done, Side};
 use bowline::{
-    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig},
-    model::{ConnectedDevice, DeviceIdentity, VolumeId},
+    connectors::{Connectors, ConnectorsConfig, InitiatorChoice, IscsiConfig, MultipathChoice, RbdConfig},
+    model::{ConnectedDevice, DeviceIdentity, Initiator, VolumeId},
     openstack,
 };
 use serde_json::Value;
@@ -22,12 +22,15 @@ impl Ours {
         // The agent's own defaults.
         let iscsi = IscsiConfig {
             initiator: InitiatorChoice::Kernel,
+            multipath: MultipathChoice::Preferred,
             login_timeout_s: 30,
             logout_timeout_s: 30,
             ..IscsiConfig::default()
         };
+        // As os-brick's own row: a device of this host, not one that QEMU opens.
+        let rbd = RbdConfig { client: Initiator::Kernel, ..RbdConfig::default() };
         let connectors =
-            runtime.block_on(async { Connectors::new(ConnectorsConfig { iscsi, ..ConnectorsConfig::default() }) })?;
+            runtime.block_on(async { Connectors::new(ConnectorsConfig { iscsi, rbd, ..ConnectorsConfig::default() }) })?;
         Ok(Self { runtime, connectors, connected: Vec::new() })
     }
 }

@@ -113,7 +113,9 @@ class IscsiMultipath(Iscsi):
     missing = None
 
     def prepare(self, count):
-        run('systemctl', 'start', 'multipathd')
+        # A node has it masked until somebody wants it.
+        run('systemctl', 'unmask', 'multipathd.service', 'multipathd.socket')
+        run('systemctl', 'start', 'multipathd.service')
         super().prepare(count)
 
     def left(self):

@@ -58,6 +58,7 @@ class Times:
 
     def __init__(self):
         self.connect, self.disconnect = [], []
+        self.processes = {}
 
 
 def median(values):
@@ -80,6 +81,7 @@ def round_trip(side, protocol, volumes, times):
     if times:
         times.connect.append(connected['wall_ms'])
         times.disconnect.append(disconnected['wall_ms'])
+        times.processes = {'connect': connected.get('processes'), 'disconnect': disconnected.get('processes')}
 
 
 def measure(protocol, runs):
@@ -107,6 +109,8 @@ def measure(protocol, runs):
         return {
             **{f'{name}_ms': round(median(getattr(one[name], verb)), 2) for name in SIDES},
             **{f'{name}_{MANY}_ms': round(median(getattr(many[name], verb)), 2) for name in SIDES},
+            'ours_processes': one['ours'].processes[verb],
+            f'ours_{MANY}_processes': many['ours'].processes[verb],
         }
 
     return figures('connect'), figures('disconnect'), missing

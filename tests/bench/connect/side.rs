@@ -4,7 +4,7 @@
 //! ```text
 //! {"do": "connect", "volumes": [{"id": UUID, "info": {…}, "bare": {…}}]}    all of them at once, each timed by itself
 //! {"do": "disconnect"}                                                      what the last connect brought, all at once
-//! -> {"wall_ms": …, "each": [{"ms": …, "path": …, "error": …}]}
+//! -> {"wall_ms": …, "processes": …, "each": [{"ms": …, "path": …, "error": …}]}
 //! ```
 //! `info` is connection info as a volume service gives it; `bare` is what the floor needs beyond that.
 
@@ -45,6 +45,11 @@ pub trait Side {
     fn disconnect(&mut self) -> Vec<Done>;
 }
 
+/// Commands that the connectors have started in all.
+fn started() -> u64 {
+    bowline::connectors::commands_started().values().sum()
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut side: Box<dyn Side> = match std::env::args().nth(1).as_deref() {
         Some("ours") => Box::new(ours::Ours::new()?),
@@ -53,14 +58,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     for line in std::io::stdin().lock().lines() {
         let order: Value = serde_json::from_str(&line?)?;
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), started());
         let each = match order["do"].as_str() {
             Some("connect") => side.connect(order["volumes"].as_array().ok_or("no volumes")?),
             Some("disconnect") => side.disconnect(),
             other => return Err(format!("cannot {other:?}").into()),
         };
         let wall_ms = begun.elapsed().as_secs_f64() * 1000.0;
-        println!("{}", json!({"wall_ms": wall_ms, "each": each.iter().map(Done::told).collect::<Vec<_>>()}));
+        println!(
+            "{}",
+            json!({"wall_ms": wall_ms, "processes": started() - before, "each": each.iter().map(Done::told).collect::<Vec<_>>()})
+        );
         std::io::stdout().flush()?;
     }
     Ok(())

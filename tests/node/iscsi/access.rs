@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{KERNEL, QEMU, behind, comes_and_goes, in_node, iqn, lun, refused, sessions, told, volume, with_settings};
+use super::{
+    KERNEL, QEMU, agent_log, behind, comes_and_goes, in_node, iqn, lun, refused, sessions, told, volume, with_settings,
+};
 use crate::common::Machine;
 
 const ACCOUNTS: &str = "/etc/bowline/target-accounts";
@@ -88,9 +90,9 @@ fn both_sides_prove_themselves_or_nothing_is_attached() {
         node.ok(&format!("chmod 644 {ACCOUNTS}"));
         site.stop_agent();
         let started = node.exec("systemctl start bowlined");
-        let log = node.ok("journalctl -b -u bowlined --no-pager -o cat | tail -n 20");
+        let log = agent_log(node);
         assert!(started.status != 0 && log.contains("chmod 600"), "{started:?} {log}");
-        assert!(!node.ok("journalctl -b --no-pager -o cat").contains("array-password-1"));
+        assert!(!node.ok("journalctl -b --no-pager -a -o verbose").contains("array-password-1"));
     });
 }
 
@@ -116,6 +118,13 @@ fn portals_of_ipv6_work_with_both_initiators_and_both_kinds_of_target() {
             comes_and_goes(site, guest, &on_lio, ("six", 2), "LIO by IPv6");
             comes_and_goes(site, guest, &on_tgt, ("seven", 1), "tgt by IPv6");
         }
+        // Each kind of target was asked who its LUN is, and answered.
+        let log = agent_log(node);
+        let confirmed: Vec<&str> = log.lines().filter(|entry| entry.contains("the target confirms")).collect();
+        for path in ["bowline.lio:six", "bowline.test:seven"] {
+            assert!(confirmed.iter().any(|entry| entry.contains(path)), "{path} was not asked: {confirmed:?}");
+        }
+        assert!(!log.contains("does not confirm"), "{log}");
     });
 }
 
@@ -164,7 +173,7 @@ fn logins_go_by_the_interface_that_is_asked_for() {
         site.stop_agent();
         node.ok("sed -i 's/storage/missing/' /etc/bowline/bowlined.d/20-test.toml");
         let started = node.exec("systemctl start bowlined");
-        let log = node.ok("journalctl -b -u bowlined --no-pager -o cat | tail -n 20");
+        let log = agent_log(node);
         assert!(started.status != 0 && log.contains("iscsi.iface") && log.contains("missing"), "{started:?} {log}");
     });
 }

@@ -115,3 +115,9 @@ pub(super) fn refused(site: &Site<'_, Node>, guest: &Guest<'_>, id: &str, exit_c
 pub(super) fn sessions(node: &Node) -> usize {
     node.ok("ls /sys/class/iscsi_session 2>/dev/null | wc -l").parse().unwrap()
 }
+
+/// What the agent has logged since the boot, an entry a line, with all of its fields: what an entry is about is in those.
+#[track_caller]
+pub(super) fn agent_log(node: &Node) -> String {
+    node.ok("journalctl -b -u bowlined --no-pager -a -o json")
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{KERNEL, SOON, behind, comes_and_goes, in_node, iqn, lun, mark, refused, sessions, tell, told, volume};
+use super::{KERNEL, SOON, agent_log, behind, comes_and_goes, in_node, iqn, lun, mark, refused, sessions, tell, told, volume};
 use crate::common::{Machine, Node};
 
 const PORTAL: &str = "127.0.0.1:3260";
@@ -42,10 +42,10 @@ fn a_lun_number_that_was_given_to_another_volume_is_noticed_behind_its_stale_dev
         // Neither a new agent nor a detach takes the other volume for this one, and nobody touches it.
         site.stop_agent();
         site.start_agent("");
-        let log = node.ok("journalctl -b -u bowlined --no-pager -o cat");
+        let log = agent_log(node);
         assert!(log.contains("another device is in the place"), "{log}");
         node.ok(&format!(
-            "journalctl -b -u bowlined -f -n 0 -o cat >/run/agent.log & echo $! >/run/follower
+            "setsid journalctl -b -u bowlined -f -n 0 -a -o json >/run/agent.log 2>&1 </dev/null & echo $! >/run/follower
              setsid bowline detach {id} >/run/detach.log 2>&1 </dev/null & echo $! >/run/detach.pid"
         ));
         guest.expect_gone(&disk, SOON);
@@ -111,7 +111,7 @@ fn an_identity_that_changed_over_a_new_login_is_not_given_back() {
         node.ok("iscsiadm -m session -u");
         swap(node, "array", "1c02");
         site.start_agent("");
-        let log = node.ok("journalctl -b -u bowlined --no-pager -o cat");
+        let log = agent_log(node);
         assert!(log.contains("1c02") && log.contains("1c01"), "{log}");
         assert_eq!((sessions(node), node.exec(&format!("test -e /run/bowline/volumes/{id}")).status), (0, 1), "given back");
         assert_eq!(behind(node, "array", 1, 0, 16), "another volume!!");
@@ -180,7 +180,7 @@ fn a_lun_that_changes_between_connect_and_proof_is_refused() {
         let id = volume(site, "first", &info);
         // The agent dies when it has connected, and the number changes hands before it is back: its own device is stale.
         site.stop_agent();
-        site.start_agent("connect-volume:succeeded");
+        site.start_agent("ConnectVolume:succeeded");
         let _ = site.bowline(&format!("attach {id} g1 --no-wait"));
         node.ok("p=$(pgrep -x bowlined) || exit 0; timeout 60 tail --pid=$p -f /dev/null");
         assert_eq!(node.ok("ls /sys/class/scsi_disk | wc -l"), "1", "it was not connected");

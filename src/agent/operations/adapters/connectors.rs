@@ -1,16 +1,48 @@
-//! This host's connectors.
+//! This host's connectors. What changes the host goes on to its end even if nobody waits for it any more, as when a step takes too
+//! long, and the next call for the same volume waits for that: nothing is cut midway, and no undoing meets a connect that is
+//! still at work.
 
-use super::super::ports::{ConnectorPort, PortError, PortResult, Presence};
+use super::super::{
+    locks::{Key, Locks},
+    ports::{ConnectorPort, PortError, PortResult, Presence},
+};
 use super::chain;
 use crate::connectors::{ConnectorError, Connectors, DeviceState};
 use crate::model::{
-    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, Health, ObservedIdentity, Secret,
-    SecretKind, VolumeId,
+    ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, ErrorKind, Health, ObservedIdentity,
+    Secret, SecretKind, VolumeId,
 };
 use async_trait::async_trait;
 
 /// [`ConnectorPort`] by the connectors of this host.
-pub struct HostConnectors(pub Connectors);
+pub struct HostConnectors {
+    connectors: Connectors,
+    /// Who changes what the host has of a volume.
+    turns: Locks,
+}
+
+impl HostConnectors {
+    /// Takes these.
+    pub fn new(connectors: Connectors) -> Self {
+        Self { connectors, turns: Locks::default() }
+    }
+
+    /// Does what changes the host, to its end.
+    async fn change<T, F>(&self, volume: VolumeId, work: impl FnOnce(Connectors) -> F) -> PortResult<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ConnectorError>> + Send + 'static,
+    {
+        let turn = self.turns.lock(Key::Volume(volume)).await;
+        let work = work(self.connectors.clone());
+        let done = tokio::spawn(async move {
+            let result = work.await;
+            drop(turn);
+            result
+        });
+        Ok(done.await.map_err(|error| PortError::new(ErrorKind::Internal, format!("the connector ended: {error}")))??)
+    }
+}
 
 impl From<ConnectorError> for PortError {
     fn from(error: ConnectorError) -> Self {
@@ -22,31 +54,32 @@ impl From<ConnectorError> for PortError {
 #[async_trait]
 impl ConnectorPort for HostConnectors {
     async fn properties(&self) -> PortResult<ConnectorProperties> {
-        Ok(self.0.properties().await?)
+        Ok(self.connectors.properties().await?)
     }
 
     async fn settle(&self, info: &mut ConnectionInfo) -> PortResult<()> {
-        Ok(self.0.settle(info).await?)
+        Ok(self.connectors.settle(info).await?)
     }
 
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent> {
-        Ok(self.0.intent(info)?)
+        Ok(self.connectors.intent(info)?)
     }
 
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice> {
-        Ok(self.0.connect(volume, info).await?)
+        let info = info.clone();
+        self.change(volume, |connectors| async move { connectors.connect(volume, &info).await }).await
     }
 
     async fn disk_secret(&self, info: &ConnectionInfo) -> PortResult<Option<(SecretKind, Secret)>> {
-        Ok(self.0.disk_secret(info)?)
+        Ok(self.connectors.disk_secret(info)?)
     }
 
     async fn observe(&self, volume: VolumeId, device: &ConnectedDevice, info: &ConnectionInfo) -> PortResult<ObservedIdentity> {
-        Ok(self.0.observe(volume, device, Some(info)).await?)
+        Ok(self.connectors.observe(volume, device, Some(info)).await?)
     }
 
     async fn head(&self, device: &ConnectedDevice, bytes: usize) -> PortResult<Option<Vec<u8>>> {
-        Ok(self.0.head(device, bytes).await?)
+        Ok(self.connectors.head(device, bytes).await?)
     }
 
     async fn disconnect(
@@ -55,7 +88,9 @@ impl ConnectorPort for HostConnectors {
         device: &ConnectedDevice,
         identity: Option<&DeviceIdentity>,
     ) -> PortResult<()> {
-        self.0.disconnect(volume, device, identity).await?;
+        let (device, identity) = (device.clone(), identity.cloned());
+        self.change(volume, |connectors| async move { connectors.disconnect(volume, &device, identity.as_ref()).await })
+            .await?;
         Ok(())
     }
 
@@ -64,7 +99,7 @@ impl ConnectorPort for HostConnectors {
         if device.host_path().is_none() {
             return Ok(Presence::Present);
         }
-        Ok(match self.0.state(volume, device, Some(identity)).await? {
+        Ok(match self.connectors.state(volume, device, Some(identity)).await? {
             DeviceState::Present { .. } => Presence::Present,
             DeviceState::Absent => Presence::Absent,
             DeviceState::Foreign { .. } => Presence::Foreign,
@@ -77,7 +112,8 @@ impl ConnectorPort for HostConnectors {
         info: &ConnectionInfo,
         before: &ConnectedDevice,
     ) -> PortResult<ConnectedDevice> {
-        Ok(self.0.reconnect(volume, info, before).await?)
+        let (info, before) = (info.clone(), before.clone());
+        self.change(volume, |connectors| async move { connectors.reconnect(volume, &info, &before).await }).await
     }
 
     async fn grow(
@@ -88,11 +124,13 @@ impl ConnectorPort for HostConnectors {
         info: &ConnectionInfo,
         size_gib: u64,
     ) -> PortResult<u64> {
-        Ok(self.0.grow(volume, device, identity, info, size_gib).await?)
+        let (device, identity, info) = (device.clone(), identity.clone(), info.clone());
+        let grow = |connectors: Connectors| async move { connectors.grow(volume, &device, &identity, &info, size_gib).await };
+        self.change(volume, grow).await
     }
 
     async fn health(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Health> {
-        Ok(self.0.health(volume, device, identity).await?)
+        Ok(self.connectors.health(volume, device, identity).await?)
     }
 
     fn is_repairable(&self, device: &ConnectedDevice) -> bool {
@@ -107,11 +145,13 @@ impl ConnectorPort for HostConnectors {
         identity: &DeviceIdentity,
         info: &ConnectionInfo,
     ) -> PortResult<ConnectedDevice> {
-        Ok(self.0.repair(volume, device, identity, info).await?)
+        let (device, identity, info) = (device.clone(), identity.clone(), info.clone());
+        self.change(volume, |connectors| async move { connectors.repair(volume, &device, &identity, &info).await }).await
     }
 
     async fn undo_connect(&self, volume: VolumeId, intent: &ConnectIntent) -> PortResult<()> {
-        self.0.undo(volume, intent).await?;
+        let intent = intent.clone();
+        self.change(volume, |connectors| async move { connectors.undo(volume, &intent).await }).await?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Operations on a simulated world: failing, losing answers and dying at every single call.
 
 mod abandon;
+mod afresh;
 mod extend;
 mod multiattach;
 mod world;
@@ -190,7 +191,7 @@ fn an_attach_struck_at_any_call_ends_attached_or_fully_undone() {
 #[test]
 fn a_detach_struck_at_any_call_ends_detached_or_untouched() {
     let calls = calls_of(Some(attach()), detach());
-    assert_eq!(calls, ["detach_disk", "disconnect", "undefine_secret", "delete_attachment"]);
+    assert_eq!(calls, ["detach_disk", "undefine_secret", "disconnect", "delete_attachment"]);
     for (at, name) in calls.iter().enumerate() {
         for fault in FAULTS {
             let context = format!("{fault:?} at {name}");

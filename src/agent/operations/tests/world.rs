@@ -424,8 +424,23 @@ impl ConnectorPort for World {
         })
         .await
     }
+    fn is_repairable(&self, device: &ConnectedDevice) -> bool {
+        matches!(device, ConnectedDevice::Block(_))
+    }
+    async fn repair(
+        &self,
+        _volume: VolumeId,
+        device: &ConnectedDevice,
+        _identity: &DeviceIdentity,
+        _info: &ConnectionInfo,
+    ) -> PortResult<ConnectedDevice> {
+        self.change("repair", |_| Ok(device.clone())).await
+    }
     async fn undo_connect(&self, volume: VolumeId, _intent: &ConnectIntent) -> PortResult<()> {
         self.change("undo_connect", |state| {
+            if state.guests.values().any(|guest| guest.disk(volume).is_some()) {
+                state.crimes.push("a connect was undone under a guest".into());
+            }
             state.connected.remove(&volume);
             Ok(())
         })

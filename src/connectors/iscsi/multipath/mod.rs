@@ -17,7 +17,7 @@ pub(super) mod daemon;
 mod dismantle;
 mod error;
 pub(super) mod maps;
-mod members;
+pub(super) mod members;
 
 use serde::{Deserialize, Serialize};
 

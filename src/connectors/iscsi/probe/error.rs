@@ -88,6 +88,20 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// The target answers, and lets nobody in by these credentials, or no second session of one initiator.
+    pub(in crate::connectors::iscsi) const fn is_refusal(&self) -> bool {
+        /// "Initiator error" (RFC 7143, 11.13.5); 3 is the target's own trouble.
+        const INITIATOR: u8 = 2;
+        matches!(
+            self,
+            Self::AuthenticationRefused
+                | Self::CredentialsMissing
+                | Self::TargetNotProven { .. }
+                | Self::UnsupportedAuthentication { .. }
+                | Self::LoginRefused { class: INITIATOR, .. }
+        )
+    }
+
     /// The stable kind.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -94,21 +94,23 @@ struct Negotiation<'a> {
 impl Negotiation<'_> {
     /// The security stage. Returns where it is redirected to, if it is.
     async fn authenticate(&mut self, target: Option<&str>, login: Login<'_>) -> Result<Option<Portal>, ProbeError> {
+        let challenge = login.target_chap.map(|account| (account, chap::Challenge::new()));
         let method = match login {
             // Without CHAP nobody would prove anything.
             Login { target_chap: Some(_), .. } => "CHAP",
             Login { chap: Some(_), .. } => "CHAP,None",
-            _ => "None",
+            // A target that insists on CHAP says so; to an offer of None alone LIO answers nothing and hangs up.
+            _ => "None,CHAP",
         };
+        let has_nothing_to_prove = login.chap.is_none() && challenge.is_none();
         let kind = if target.is_some() { "Normal" } else { "Discovery" };
         let mut who = vec![own(("InitiatorName", login.initiator))];
         who.extend(target.map(|target| own(("TargetName", target))));
         who.extend([("SessionType", kind), ("AuthMethod", method)].map(own));
-        let challenge = login.target_chap.map(|account| (account, chap::Challenge::new()));
         let mut has_challenged = false;
         let to_operational = flag::CURRENT_SECURITY | flag::TRANSIT | flag::NEXT_OPERATIONAL;
         // With nothing to prove it goes on at once: LIO takes a second request of this stage without keys for a failed proof.
-        let mut request = (if method == "None" { to_operational } else { flag::CURRENT_SECURITY }, who);
+        let mut request = (if has_nothing_to_prove { to_operational } else { flag::CURRENT_SECURITY }, who);
         loop {
             let (keys, transit) = match self.ask(request.0, &request.1).await? {
                 Answer::Keys { keys, transit } => (keys, transit),
