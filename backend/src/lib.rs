@@ -15,7 +15,7 @@
 //! domain/      states and rules, pure
 //! image/       disk images: what their bytes really are, and raw disks made of them
 //! identity/    users, projects and roles of the service's own
-//! config.rs, state_dir.rs, server.rs   what it is told, where it lives, how its roles run
+//! config/, state_dir.rs, server.rs   what it is told, where it lives, how its roles run
 //! ```
 
 pub mod accept;
@@ -26,6 +26,7 @@ pub mod bus;
 pub mod config;
 pub mod domain;
 pub mod drivers;
+mod hex;
 pub mod identity;
 pub mod image;
 pub mod operations;

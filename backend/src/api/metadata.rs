@@ -1,4 +1,4 @@
-//! A volume's key-value pairs over HTTP.
+//! Key-value pairs over HTTP: those of a volume and those of a snapshot, which differ in nothing but whose they are.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +12,89 @@ use super::body::Body;
 use super::errors::ApiError;
 use super::path::Path;
 use super::policy::{self, Context};
-use crate::domain::{Refusal, Volume};
-use crate::store::VolumeChange;
+use crate::domain::{Refusal, Snapshot, Volume};
+use crate::store::{SnapshotChange, VolumeChange};
 
 type Pairs = BTreeMap<String, String>;
 
+/// Whose pairs they are.
+pub(super) trait Owner: 'static {
+    /// The pairs of one that the caller may see.
+    fn read(state: &AppState, context: &Context, id: &str) -> impl Future<Output = Result<Pairs, ApiError>> + Send;
+
+    /// Changes them, where the caller may; gives what they are then.
+    fn change(
+        state: &AppState,
+        context: &Context,
+        id: &str,
+        edit: impl FnOnce(Pairs) -> Result<Pairs, Refusal> + Send,
+    ) -> impl Future<Output = Result<Pairs, ApiError>> + Send;
+}
+
+/// Volumes.
+pub(super) enum OfVolume {}
+
+/// Snapshots.
+pub(super) enum OfSnapshot {}
+
+impl Owner for OfVolume {
+    async fn read(state: &AppState, context: &Context, id: &str) -> Result<Pairs, ApiError> {
+        Ok(policy::volume(state, context, id, policy::METADATA_GET).await?.metadata)
+    }
+
+    async fn change(
+        state: &AppState,
+        context: &Context,
+        id: &str,
+        edit: impl FnOnce(Pairs) -> Result<Pairs, Refusal> + Send,
+    ) -> Result<Pairs, ApiError> {
+        let id = policy::volume(state, context, id, policy::METADATA_CHANGE).await?.id;
+        let edit = |volume: &Volume| {
+            let metadata = Some(edit(volume.metadata.clone())?);
+            Ok(VolumeChange { metadata, ..VolumeChange::default() })
+        };
+        Ok(state.store.change_volume(id, edit).await?.metadata)
+    }
+}
+
+impl Owner for OfSnapshot {
+    async fn read(state: &AppState, context: &Context, id: &str) -> Result<Pairs, ApiError> {
+        Ok(policy::snapshot(state, context, id, policy::SNAPSHOT_METADATA_GET).await?.metadata)
+    }
+
+    async fn change(
+        state: &AppState,
+        context: &Context,
+        id: &str,
+        edit: impl FnOnce(Pairs) -> Result<Pairs, Refusal> + Send,
+    ) -> Result<Pairs, ApiError> {
+        let id = policy::snapshot(state, context, id, policy::SNAPSHOT_METADATA_CHANGE).await?.id;
+        let edit = |snapshot: &Snapshot| {
+            let metadata = Some(edit(snapshot.metadata.clone())?);
+            Ok(SnapshotChange { metadata, ..SnapshotChange::default() })
+        };
+        Ok(state.store.change_snapshot(id, edit).await?.metadata)
+    }
+}
+
 /// `GET …/metadata`
-pub(super) async fn list(
+pub(super) async fn list<O: Owner>(
     State(state): State<AppState>,
     context: Context,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let volume = policy::volume(&state, &context, &id, policy::METADATA_GET).await?;
-    Ok(Json(json!({ "metadata": volume.metadata })))
+    Ok(Json(json!({ "metadata": O::read(&state, &context, &id).await? })))
 }
 
 /// `POST …/metadata`: adds to what is there.
-pub(super) async fn merge(
+pub(super) async fn merge<O: Owner>(
     State(state): State<AppState>,
     context: Context,
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let pairs = pairs(body)?;
-    let metadata = change(&state, &context, &id, |mut old| {
+    let metadata = O::change(&state, &context, &id, |mut old| {
         old.extend(pairs);
         Ok(old)
     });
@@ -43,29 +102,28 @@ pub(super) async fn merge(
 }
 
 /// `PUT …/metadata`: in place of what is there.
-pub(super) async fn replace(
+pub(super) async fn replace<O: Owner>(
     State(state): State<AppState>,
     context: Context,
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let pairs = pairs(body)?;
-    Ok(Json(json!({ "metadata": change(&state, &context, &id, |_| Ok(pairs)).await? })))
+    Ok(Json(json!({ "metadata": O::change(&state, &context, &id, |_| Ok(pairs)).await? })))
 }
 
 /// `GET …/metadata/{key}`
-pub(super) async fn show(
+pub(super) async fn show<O: Owner>(
     State(state): State<AppState>,
     context: Context,
     Path((id, key)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
-    let volume = policy::volume(&state, &context, &id, policy::METADATA_GET).await?;
-    let value = volume.metadata.get(&key).ok_or(Refusal::MetadataKeyNotFound)?;
+    let value = O::read(&state, &context, &id).await?.remove(&key).ok_or(Refusal::MetadataKeyNotFound)?;
     Ok(Json(json!({ "meta": { key: value } })))
 }
 
 /// `PUT …/metadata/{key}`
-pub(super) async fn set(
+pub(super) async fn set<O: Owner>(
     State(state): State<AppState>,
     context: Context,
     Path((id, key)): Path<(String, String)>,
@@ -78,7 +136,7 @@ pub(super) async fn set(
     };
     let kept = value.clone();
     let name = key.clone();
-    change(&state, &context, &id, move |mut old| {
+    O::change(&state, &context, &id, move |mut old| {
         old.insert(name, kept);
         Ok(old)
     })
@@ -87,12 +145,12 @@ pub(super) async fn set(
 }
 
 /// `DELETE …/metadata/{key}`
-pub(super) async fn delete(
+pub(super) async fn delete<O: Owner>(
     State(state): State<AppState>,
     context: Context,
     Path((id, key)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    change(&state, &context, &id, move |mut old| match old.remove(&key) {
+    O::change(&state, &context, &id, move |mut old| match old.remove(&key) {
         Some(_) => Ok(old),
         None => Err(Refusal::MetadataKeyNotFound),
     })
@@ -107,18 +165,4 @@ fn pairs(body: Body) -> Result<Pairs, ApiError> {
             Err(ApiError::BadRequest("Invalid input for field/attribute metadata. 'metadata' is a required property".into()))
         }
     }
-}
-
-async fn change(
-    state: &AppState,
-    context: &Context,
-    id: &str,
-    edit: impl FnOnce(Pairs) -> Result<Pairs, Refusal> + Send,
-) -> Result<Pairs, ApiError> {
-    let edit = |volume: &Volume| {
-        let metadata = edit(volume.metadata.clone())?;
-        Ok(VolumeChange { metadata: Some(metadata), ..VolumeChange::default() })
-    };
-    let id = policy::volume(state, context, id, policy::METADATA_CHANGE).await?.id;
-    Ok(state.store.change_volume(id, edit).await?.metadata)
 }

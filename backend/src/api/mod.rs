@@ -48,7 +48,6 @@ mod request_id;
 mod router;
 mod serve;
 mod services;
-mod snapshot_metadata;
 mod snapshots;
 mod transfers;
 mod types;

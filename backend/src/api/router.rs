@@ -12,8 +12,8 @@ use tower::util::BoxCloneSyncService;
 
 use super::{
     AppState, actions, attachments, auth, availability_zones, discovery, errors, health, identity, images, limits, messages,
-    metadata, microversion, operations, project, qos_specs, quota_sets, request_id, services, snapshot_metadata, snapshots,
-    transfers, types, versions, volumes,
+    metadata, microversion, operations, project, qos_specs, quota_sets, request_id, services, snapshots, transfers, types,
+    versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
@@ -78,8 +78,6 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/volumes/detail", get(volumes::list_detail))
         .route("/v3/volumes/summary", get(volumes::summary))
         .route("/v3/volumes/{id}", get(volumes::show).put(volumes::update).delete(volumes::delete))
-        .route("/v3/volumes/{id}/metadata", get(metadata::list).post(metadata::merge).put(metadata::replace))
-        .route("/v3/volumes/{id}/metadata/{key}", get(metadata::show).put(metadata::set).delete(metadata::delete))
         .route("/v3/attachments", get(attachments::list).post(attachments::create))
         .route("/v3/attachments/detail", get(attachments::list_detail))
         .route("/v3/attachments/{id}", get(attachments::show).put(attachments::update).delete(attachments::delete))
@@ -88,14 +86,6 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/snapshots/detail", get(snapshots::list_detail))
         .route("/v3/snapshots/{id}", get(snapshots::show).put(snapshots::update).delete(snapshots::delete))
         .route("/v3/snapshots/{id}/action", post(snapshots::action))
-        .route(
-            "/v3/snapshots/{id}/metadata",
-            get(snapshot_metadata::list).post(snapshot_metadata::merge).put(snapshot_metadata::replace),
-        )
-        .route(
-            "/v3/snapshots/{id}/metadata/{key}",
-            get(snapshot_metadata::show).put(snapshot_metadata::set).delete(snapshot_metadata::delete),
-        )
         .route("/v3/extensions", get(discovery::extensions))
         .route("/v3/extensions/{alias}", get(discovery::show_extension))
         .route("/v3/resource_filters", get(discovery::resource_filters))
@@ -107,6 +97,8 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/scheduler-stats/get_pools", get(services::pools))
         .route("/v3/operations", get(operations::list))
         .route("/v3/operations/{id}", get(operations::show))
+        .merge(pairs_of::<metadata::OfVolume>("/v3/volumes/{id}/metadata"))
+        .merge(pairs_of::<metadata::OfSnapshot>("/v3/snapshots/{id}/metadata"))
         .fallback(errors::no_such_path)
         .method_not_allowed_fallback(errors::no_such_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -118,4 +110,11 @@ pub(super) fn routes(state: AppState) -> Routes {
         .with_state(state);
     // Before routing, for it decides the route.
     BoxCloneSyncService::new(router.map_request(project::strip))
+}
+
+/// The pairs of volumes, or of snapshots.
+fn pairs_of<O: metadata::Owner>(path: &str) -> Router<AppState> {
+    let all = get(metadata::list::<O>).post(metadata::merge::<O>).put(metadata::replace::<O>);
+    let one = get(metadata::show::<O>).put(metadata::set::<O>).delete(metadata::delete::<O>);
+    Router::new().route(path, all).route(&format!("{path}/{{key}}"), one)
 }

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
 
 use super::Roles;
+use crate::hex::hex;
 use crate::secret::Secret;
 use crate::store::{Store, StoreError};
 
@@ -66,7 +67,7 @@ impl TokenDigest {
 
     /// As the database has it.
     pub fn hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 }
 

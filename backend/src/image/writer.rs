@@ -15,6 +15,7 @@ use super::format::{HEAD_BYTES, check_head};
 use super::inspect::{InspectError, inspect};
 use super::{Format, Unfit};
 use crate::domain::ImageFacts;
+use crate::hex::hex;
 
 /// So many pieces wait to be written.
 const PIECES_WAITING: usize = 4;
@@ -148,8 +149,4 @@ impl Digests {
             hash_value: hex(&self.sha512.finalize()),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::engine::{Row, Session, Sql};
 use super::{Limits, Store, StoreError, now_us, quotas, snapshots, volumes};
 use crate::domain::{Refusal, Transfer, VolumeStatus};
+use crate::hex::hex;
 use crate::secret::{Secret, random_alphanumeric};
 
 /// An offer to be made.
@@ -142,7 +143,7 @@ impl Store {
 }
 
 fn digest(salt: &str, key: &str) -> String {
-    Sha256::digest(format!("{salt}:{key}")).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(format!("{salt}:{key}")))
 }
 
 fn absent(id: Uuid) -> StoreError {

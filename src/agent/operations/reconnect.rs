@@ -71,7 +71,7 @@ pub(super) async fn reconnect(shared: &Shared, seen: &AttachmentRecord) -> PortR
     // It may have been extended while this host was away.
     let before_gib = record.observed.size_bytes / GIB;
     let size_gib = shared.volumes.volume(record.volume).await?.size_gib.max(before_gib);
-    let Some(verified) = bring_back(shared, record, &info, size_gib).await? else { return Ok(false) };
+    let verified = connect_again(shared, record, &info, size_gib).await?;
     put_verified(shared, record, &verified).await?;
     Ok(true)
 }
@@ -157,11 +157,21 @@ pub(super) async fn bring_back(
     if presence(shared, record).await? == Presence::Present {
         return Ok(None);
     }
+    connect_again(shared, record, info, size_gib).await.map(Some)
+}
+
+/// The same for what is known to be absent.
+async fn connect_again(
+    shared: &Shared,
+    record: &AttachmentRecord,
+    info: &ConnectionInfo,
+    size_gib: u64,
+) -> PortResult<VerifiedDevice> {
     put_paths(shared, record, info).await?;
     let identity = record.observed.identity.clone();
     let device = shared.connectors.reconnect(record.volume, info, &record.device).await?;
     match steps::verify_device(shared, record.volume, size_gib, device.clone(), info, Some(identity)).await {
-        Ok(verified) => Ok(Some(verified)),
+        Ok(verified) => Ok(verified),
         Err(error) => {
             // It was absent before, so this call has brought it.
             if error.kind == ErrorKind::IdentityMismatch {

@@ -69,7 +69,8 @@ fn designator(kind: u8, code_set: u8, value: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| format!("{prefix}.{text}"))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Two lower-case digits a byte.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -228,7 +228,7 @@ fn sort_out(
     let mut wanted = expected.cloned();
     for disk in found {
         let identity = disk.observed.as_ref().map(|observed| observed.identity.clone());
-        let Some(identity) = identity.filter(|identity| identity.serial.is_some() || !identity.wwids.is_empty()) else {
+        let Some(identity) = identity.filter(|identity| !identity.is_empty()) else {
             let path = disk.path.clone();
             odd.push((disk, MultipathError::Anonymous { path }.into()));
             continue;

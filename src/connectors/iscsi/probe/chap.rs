@@ -1,6 +1,7 @@
 //! CHAP with MD5 (RFC 1994, and RFC 7143, 12.1.3): the response proves the secret without sending it.
 
 use super::ProbeError;
+use crate::connectors::iscsi::identity::hex;
 use crate::model::ChapCredentials;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use md5::{Digest, Md5};
@@ -49,8 +50,7 @@ pub(super) fn response(identifier: &str, challenge: &str, secret: &str) -> Resul
         return Err(ProbeError::Malformed { what: "CHAP_C has an impossible length" });
     }
     let digest = Md5::new().chain_update([identifier]).chain_update(secret).chain_update(challenge).finalize();
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("0x{hex}"))
+    Ok(format!("0x{}", hex(&digest)))
 }
 
 /// A binary value as iSCSI writes it: `0x…` or `0b…` (base64).

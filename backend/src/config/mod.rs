@@ -1,11 +1,22 @@
 //! What the service is told: a TOML file, every key with a default, unknown keys refused.
 
+mod backends;
+mod images;
+mod keystone;
+mod servers;
+mod targets;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+pub use backends::{Backend, DriverKind};
+pub use images::Images;
+pub use keystone::Keystone;
+pub use servers::{BusConfig, Database};
+pub use targets::{Targets, Tgt};
 
 /// The configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,163 +48,6 @@ pub struct Config {
     pub keystone: Keystone,
 }
 
-/// The `[keystone]` table.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Keystone {
-    /// Where it is, `https://host:5000/v3`; the service's own users where it is empty.
-    pub auth_url: String,
-    /// As whom this service asks it.
-    pub username: String,
-    /// The file with that user's password.
-    pub password_file: PathBuf,
-    /// The project of that user.
-    pub project_name: String,
-    /// The domain of that user, by its name.
-    pub user_domain_name: String,
-    /// The domain of that project, by its name.
-    pub project_domain_name: String,
-    /// How long what it says of a token is believed, in seconds: a revoked token works no longer than that.
-    pub cache_s: u64,
-}
-
-impl Default for Keystone {
-    fn default() -> Self {
-        Self {
-            auth_url: String::new(),
-            username: "cinder".into(),
-            password_file: PathBuf::new(),
-            project_name: "service".into(),
-            user_domain_name: "Default".into(),
-            project_domain_name: "Default".into(),
-            cache_s: 60,
-        }
-    }
-}
-
-/// The `[images]` table.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Images {
-    /// Where images are kept; `STATE_DIR/images` where it is not said. Shared by all roles where they run apart.
-    pub directory: Option<PathBuf>,
-    /// The largest image that is taken, in GiB.
-    pub largest_gib: u64,
-    /// The largest disk that an image may unfold to, in GiB.
-    pub largest_disk_gib: u64,
-    /// Of so many images a backend keeps a volume that others are cloned from; 0 is none.
-    pub cached: u32,
-}
-
-impl Default for Images {
-    fn default() -> Self {
-        Self { directory: None, largest_gib: 1024, largest_disk_gib: 16_384, cached: 16 }
-    }
-}
-
-/// The `[database]` table.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Database {
-    /// `postgres://user:password@host/database`; a file in the state directory where it is empty.
-    pub url: String,
-}
-
-/// The URL may hold a password.
-impl fmt::Debug for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("is_server", &!self.url.is_empty()).finish()
-    }
-}
-
-/// The `[bus]` table.
-#[derive(Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BusConfig {
-    /// `amqp://user:password@host:port/vhost`; within the process where it is empty.
-    pub url: String,
-    /// How long a broker that is not there yet is waited for at the start.
-    pub connect_timeout_s: u64,
-}
-
-impl Default for BusConfig {
-    fn default() -> Self {
-        Self { url: String::new(), connect_timeout_s: 60 }
-    }
-}
-
-/// The URL may hold a password.
-impl fmt::Debug for BusConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BusConfig")
-            .field("is_broker", &!self.url.is_empty())
-            .field("connect_timeout_s", &self.connect_timeout_s)
-            .finish()
-    }
-}
-
-/// Which storage driver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DriverKind {
-    /// Sparse files.
-    #[default]
-    Files,
-}
-
-/// A `[backends.NAME]` table.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Backend {
-    /// Which storage driver.
-    pub driver: DriverKind,
-    /// Where the files driver keeps its files; `STATE_DIR/volumes` for the first backend that does not say.
-    pub directory: Option<PathBuf>,
-    /// What types ask for as `volume_backend_name`; the table's name where it is empty.
-    pub backend_name: String,
-    /// How many times its size may be promised.
-    pub max_over_subscription_ratio: f64,
-    /// So much of it, in percent, is not given out.
-    pub reserved_percentage: u32,
-}
-
-impl Default for Backend {
-    fn default() -> Self {
-        Self {
-            driver: DriverKind::default(),
-            directory: None,
-            backend_name: String::new(),
-            // The field's default.
-            max_over_subscription_ratio: 20.0,
-            reserved_percentage: 0,
-        }
-    }
-}
-
-/// The `[targets]` table.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Targets {
-    /// The `[targets.tgt]` table.
-    pub tgt: Tgt,
-}
-
-/// tgtd.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tgt {
-    /// Whether to start and watch a tgtd of our own. Otherwise `control_socket` names one that runs.
-    pub manage: bool,
-    /// The program to start.
-    pub program: PathBuf,
-    /// Where hosts connect to. Our own tgtd listens there.
-    pub portal: SocketAddr,
-    /// Further addresses of the same, on other networks: hosts that want several paths are told of all.
-    pub extra_portals: Vec<SocketAddr>,
-    /// The control socket of a tgtd that somebody else runs.
-    pub control_socket: PathBuf,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -209,18 +63,6 @@ impl Default for Config {
             targets: Targets::default(),
             images: Images::default(),
             keystone: Keystone::default(),
-        }
-    }
-}
-
-impl Default for Tgt {
-    fn default() -> Self {
-        Self {
-            manage: true,
-            program: PathBuf::from("tgtd"),
-            portal: SocketAddr::from(([127, 0, 0, 1], 3260)),
-            extra_portals: Vec::new(),
-            control_socket: PathBuf::from("/var/run/tgtd/socket.0"),
         }
     }
 }

@@ -1,0 +1,42 @@
+//! Who shows volumes to hosts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The `[targets]` table.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Targets {
+    /// The `[targets.tgt]` table.
+    pub tgt: Tgt,
+}
+
+/// tgtd.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tgt {
+    /// Whether to start and watch a tgtd of our own. Otherwise `control_socket` names one that runs.
+    pub manage: bool,
+    /// The program to start.
+    pub program: PathBuf,
+    /// Where hosts connect to. Our own tgtd listens there.
+    pub portal: SocketAddr,
+    /// Further addresses of the same, on other networks: hosts that want several paths are told of all.
+    pub extra_portals: Vec<SocketAddr>,
+    /// The control socket of a tgtd that somebody else runs.
+    pub control_socket: PathBuf,
+}
+
+impl Default for Tgt {
+    fn default() -> Self {
+        Self {
+            manage: true,
+            program: PathBuf::from("tgtd"),
+            portal: SocketAddr::from(([127, 0, 0, 1], 3260)),
+            extra_portals: Vec::new(),
+            control_socket: PathBuf::from("/var/run/tgtd/socket.0"),
+        }
+    }
+}
