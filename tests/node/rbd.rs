@@ -139,7 +139,7 @@ fn an_image_comes_and_goes_and_a_namesake_is_left_alone() {
     node.ok("grep -q 'rbd --cluster' /run/arguments");
     for place in [
         "cat /run/arguments",
-        "journalctl -b --no-pager -o cat",
+        "journalctl -b --no-pager -a -o json",
         "cat /var/lib/bowline/*",
         "virsh dumpxml --security-info g1",
         "find /run/bowline -type f -exec cat {} +",
