@@ -188,8 +188,15 @@ impl Volume {
     }
 
     fn disconnect_rbd(&mut self) -> Result<()> {
+        let events = Uevents::listen()?;
         for (number, _) in &self.made {
-            fs::write("/sys/bus/rbd/remove_single_major", number)?;
+            // udev or multipathd may still have it open, for a look at it.
+            while let Err(error) = fs::write("/sys/bus/rbd/remove_single_major", number) {
+                if error.kind() != io::ErrorKind::ResourceBusy {
+                    return Err(error.into());
+                }
+                events.next()?;
+            }
         }
         Ok(())
     }
