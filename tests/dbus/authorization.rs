@@ -93,6 +93,8 @@ async fn each_method_has_its_action() {
         (vec!["extend", "one", "2"], "manage-volumes"),
         (vec!["extend", "one", "2", "--dry-run"], "list"),
         (vec!["abandon", &stuck, "--yes"], "abandon"),
+        (vec!["fsck"], "list"),
+        (vec!["fsck", "--repair"], "repair"),
     ] {
         let ran = run(bowline_as_nobody(&bus, &arguments)).await;
         assert_eq!(ran.code, 5, "{ran:?}");

@@ -7,6 +7,7 @@ mod attach;
 #[path = "../common/mod.rs"]
 mod common;
 mod extend;
+mod fsck;
 mod guest_side;
 mod health;
 mod rbd;

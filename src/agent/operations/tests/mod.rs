@@ -3,6 +3,7 @@
 mod abandon;
 mod afresh;
 mod extend;
+mod fsck;
 mod multiattach;
 mod world;
 

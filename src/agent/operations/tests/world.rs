@@ -34,6 +34,7 @@ pub struct State {
     pub connected: BTreeSet<VolumeId>,
     pub guests: BTreeMap<GuestUuid, GuestFacts>,
     pub secrets: BTreeSet<Uuid>,
+    pub own_names: Vec<OwnName>,
     /// What the host has seen of each volume's size, bytes.
     pub host_bytes: BTreeMap<VolumeId, u64>,
     /// What each running guest is given, bytes.
@@ -424,6 +425,16 @@ impl ConnectorPort for World {
         })
         .await
     }
+    async fn own_names(&self) -> PortResult<Vec<OwnName>> {
+        Ok(self.state.lock().unwrap().own_names.clone())
+    }
+    async fn forget_own_name(&self, volume: VolumeId) -> PortResult<()> {
+        self.change("forget_own_name", |state| {
+            state.own_names.retain(|name| name.volume != volume);
+            Ok(())
+        })
+        .await
+    }
     fn is_repairable(&self, device: &ConnectedDevice) -> bool {
         matches!(device, ConnectedDevice::Block(_))
     }
@@ -461,6 +472,9 @@ impl HypervisorPort for World {
         }
         let found = state.guests.values().find(|guest| guest.name == name_or_uuid || guest.uuid.to_string() == name_or_uuid);
         found.cloned().ok_or_else(|| not_found("guest"))
+    }
+    async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
+        Ok(self.state.lock().unwrap().guests.values().cloned().collect())
     }
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
         self.change("attach_disk", |state| {
