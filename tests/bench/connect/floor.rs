@@ -133,7 +133,14 @@ impl Volume {
             let disk = only_entry(&folder.join("block"))?;
             let map = only_entry(Path::new(&format!("/sys/block/{disk}/holders")))?;
             let name = fs::read_to_string(format!("/sys/block/{map}/dm/name"))?;
-            run("multipath", &["-f", name.trim()])?;
+            let events = Uevents::listen()?;
+            // udev may still have it open, for a look at it.
+            while let Err(error) = run("multipath", &["-f", name.trim()]) {
+                if !error.to_string().contains("map in use") {
+                    return Err(error);
+                }
+                events.next()?;
+            }
         }
         for (session, lun_folder) in &self.made {
             fs::write(lun_folder.join("delete"), "1")?;
