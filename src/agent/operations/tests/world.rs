@@ -99,6 +99,11 @@ impl World {
 
     /// A call that changes something: counted, and struck by the fault that was laid for it.
     async fn change<T>(&self, name: &'static str, effect: impl FnOnce(&mut State) -> PortResult<T>) -> PortResult<T> {
+        // Nothing is done by an agent that is dead, whatever else it was at.
+        let is_dead = self.state.lock().unwrap().dead;
+        if is_dead {
+            return std::future::pending().await;
+        }
         let (result, stop) = {
             let mut state = self.state.lock().unwrap();
             let call = state.calls;
@@ -166,7 +171,7 @@ fn not_found(what: &str) -> PortError {
     PortError::new(ErrorKind::NotFound, format!("no {what}"))
 }
 
-fn connection() -> ConnectionInfo {
+fn connection(volume: VolumeId) -> ConnectionInfo {
     ConnectionInfo::Iscsi(IscsiConnection {
         paths: vec![IscsiPath { portal: "127.0.0.1:3260".parse().unwrap(), iqn: "iqn.2010-10.org.openstack:v".into(), lun: 1 }],
         discovery: None,
@@ -174,14 +179,14 @@ fn connection() -> ConnectionInfo {
         read_only: false,
         discard: false,
         encrypted: false,
-        serial: Some("right".into()),
+        serial: Some(volume.to_string()),
     })
 }
 
 impl State {
     fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
         let (volume, guest, status) = *self.attachments.get(&id).ok_or_else(|| not_found("attachment"))?;
-        let connection = (status != AttachmentStatus::Reserved).then(connection);
+        let connection = (status != AttachmentStatus::Reserved).then(|| connection(volume));
         let traits = VolumeTraits { encrypted: self.encrypted, ..VolumeTraits::default() };
         Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection, traits })
     }
@@ -371,8 +376,8 @@ impl ConnectorPort for World {
         _info: &ConnectionInfo,
     ) -> PortResult<ObservedIdentity> {
         self.change("observe", |state| {
-            let serial = if state.wrong_serial { "wrong" } else { "right" };
-            let identity = DeviceIdentity { serial: Some(serial.into()), wwids: vec![] };
+            let serial = if state.wrong_serial { "wrong".to_owned() } else { volume.to_string() };
+            let identity = DeviceIdentity { serial: Some(serial), wwids: vec![] };
             Ok(ObservedIdentity { identity, size_bytes: state.host_bytes[&volume] })
         })
         .await
