@@ -53,6 +53,7 @@ const OWNERS: [(&str, &[&str]); 12] = [
     ("axum", &["backend/src/api"]),
     ("lapin", &["backend/src/bus"]),
     ("sqlx", &["backend/src/store"]),
+    ("rusqlite", &["backend/src/store/engine/sqlite"]),
     ("bowline_backend", &["backend/src/main.rs", "backend/src/commands.rs", "backend/tests"]),
 ];
 

@@ -91,17 +91,15 @@ impl Service {
 
     /// A statement in its database, in the words of its engine.
     pub async fn execute(&self, sqlite: &str, postgres: &str) {
-        use sqlx::Connection as _;
-        let text = |text: &str| sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()));
         match &self.database {
             Some(url) => {
+                use sqlx::Connection as _;
                 let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
-                text(postgres).execute(&mut connection).await.unwrap();
+                sqlx::raw_sql(sqlx::AssertSqlSafe(postgres.to_owned())).execute(&mut connection).await.unwrap();
             }
             None => {
-                let url = format!("sqlite://{}", self.state.path().join("volumes.db").display());
-                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-                text(sqlite).execute(&mut connection).await.unwrap();
+                let connection = rusqlite::Connection::open(self.state.path().join("volumes.db")).unwrap();
+                connection.execute_batch(sqlite).unwrap();
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::super::StoreError;
@@ -17,7 +18,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn open(url: &str) -> Result<Engine, StoreError> {
     // The URL may hold a password, so errors name the server without it.
     let options = PgConnectOptions::from_str(url)
-        .map_err(|source| StoreError::Open { database: "[database] url".into(), source })?
+        .map_err(|source| StoreError::Open { database: "[database] url".into(), source: source.into() })?
         .application_name("bowline-backend");
     let database = format!("{} on {}", options.get_database().unwrap_or("postgres"), options.get_host());
     let pool = PgPoolOptions::new()
@@ -25,8 +26,11 @@ pub(super) async fn open(url: &str) -> Result<Engine, StoreError> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options)
         .await
-        .map_err(|source| StoreError::Open { database, source })?;
+        .map_err(|source| StoreError::Open { database, source: source.into() })?;
     // Several processes may start at once: the migrator takes an advisory lock.
-    sqlx::migrate!("./migrations/postgres").run(&pool).await.map_err(StoreError::Migrate)?;
+    sqlx::migrate!("./migrations/postgres").run(&pool).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => StoreError::TooNew { version },
+        other => StoreError::Migrate(other.into()),
+    })?;
     Ok(Engine::Postgres(pool))
 }
