@@ -44,7 +44,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const OWNERS: [(&str, &[&str]); 12] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
     ("reqwest", &["src/openstack", "backend/src/auth", "backend/tests", "backend/src/testing"]),
-    ("prometheus_client", &["src/agent/metrics"]),
+    ("prometheus_client", &["src/agent/metrics", "backend/src/api/metrics.rs"]),
     ("hyper", &["src/agent/metrics", "backend/src/api"]),
     ("virt", &["src/libvirt"]),
     ("quick_xml", &["src/libvirt"]),

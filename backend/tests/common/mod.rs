@@ -198,6 +198,15 @@ impl Service {
         } else {
             format!("{}{path}", self.url)
         };
+        self.send(method, url, headers, body).await
+    }
+
+    /// The same for a path from the root, such as /image/v2/images.
+    pub async fn at_root(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
+        self.send(method, self.url.replace("/v3", path), headers, body).await
+    }
+
+    async fn send(&self, method: Method, url: String, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
         let mut request = self.http.request(method, url);
         for (name, value) in headers {
             request = request.header(*name, *value);

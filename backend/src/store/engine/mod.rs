@@ -50,6 +50,11 @@ impl Engine {
         postgres::open(url).await
     }
 
+    /// Whether a server lets this service in.
+    pub(super) async fn reach(url: &str) -> Result<(), StoreError> {
+        postgres::reach(url).await
+    }
+
     /// A transaction that may write. Dropped without a commit it leaves no trace.
     pub(super) async fn begin(&self) -> Result<Session, StoreError> {
         Ok(match self {
