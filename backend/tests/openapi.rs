@@ -7,6 +7,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use common::odd::{Dice, oddities};
 use common::{Answer, Service, wait_snapshot};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -152,4 +153,61 @@ async fn everything(service: &Service, volume: &str, snapshot: &str, attachment:
         all.push(shown.body);
     }
     all
+}
+
+/// The keys that paths look for, each with something that would do.
+fn likely(id: &str) -> Value {
+    json!({
+        "volume": { "size": 1, "name": "n", "metadata": { "a": "b" } },
+        "snapshot": { "volume_id": id, "name": "n" }, "attachment": { "volume_uuid": id, "connector": { "initiator": "i", "host": "h" } },
+        "metadata": { "a": "b" }, "meta": { "k": "b" }, "transfer": { "volume_id": id }, "accept": { "auth_key": "k" },
+        "volume_type": { "name": "n", "extra_specs": {} }, "extra_specs": { "a": "b" }, "qos_specs": { "name": "n" }, "keys": ["a"],
+        "quota_set": { "volumes": 1 }, "quota_class_set": { "volumes": 1 }, "default_type": { "volume_type": "files" },
+        "auth": { "identity": { "methods": ["password"], "password": { "user": { "name": "n", "domain": { "id": "default" }, "password": "p" } } }, "scope": { "project": { "id": id } } },
+        "project": { "name": "n" }, "user": { "name": "n", "password": "p", "original_password": "o" },
+        "name": "n", "disk_format": "raw", "container_format": "bare", "visibility": "private", "tags": ["t"], "member": id, "status": "accepted",
+        "host": "h", "binary": "cinder-volume", "os-reset_status": { "status": "available" }, "addProjectAccess": { "project": id },
+    })
+}
+
+#[tokio::test]
+async fn whatever_body_is_sent_no_path_fails_or_tells_of_its_inside() {
+    let service = Service::start();
+    let volume = service.volume(json!({})).await;
+    let (token, oddities, mut dice) = (service.token(), oddities(), Dice(11));
+    let inside =
+        [service.state.path().to_str().unwrap().to_owned(), "SQL".into(), "sqlx".into(), "panicked".into(), token.clone()];
+    for (path, methods) in document() {
+        let asked = filled(&path, |_| volume.clone());
+        for method in methods.iter().filter(|method| ["post", "put", "patch"].contains(&method.as_str())) {
+            for _ in 0..10 {
+                let mut body = likely(&volume);
+                for value in body.as_object_mut().unwrap().values_mut() {
+                    match (dice.roll(4), value) {
+                        (0, value) => *value = oddities[dice.roll(oddities.len())].clone(),
+                        (1, Value::Object(inner)) => {
+                            let place = dice.roll(inner.len().max(1));
+                            if let Some(inner) = inner.values_mut().nth(place) {
+                                *inner = oddities[dice.roll(oddities.len())].clone();
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                let mut text =
+                    if dice.roll(5) == 0 { oddities[dice.roll(oddities.len())].to_string() } else { body.to_string() };
+                if dice.roll(5) == 0 {
+                    text.truncate((0..=dice.roll(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap());
+                }
+                let headers = [("x-auth-token", token.as_str()), ("openstack-api-version", "volume 3.71")];
+                let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+                let answer = service.at_root(method.clone(), &asked, &headers, Some(&text)).await;
+                assert!(answer.status.as_u16() < 500, "{method} {path} {text}: {answer:?}\n{}", service.log());
+                let said = answer.body.to_string();
+                assert!(!inside.iter().any(|part| said.contains(part)), "{method} {path} {text}: {answer:?}");
+            }
+        }
+    }
+    assert_eq!(service.get("/volumes").await.status, 200);
+    assert_eq!(service.store().await.usage_drift().await.unwrap(), []);
 }
