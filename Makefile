@@ -21,9 +21,9 @@ $(2); \
 echo "== $(1): $$((SECONDS - started)) s"
 endef
 
-.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-connect fuzz lint deny doc \
+.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-connect fuzz lint deny doc \
 	install install-programs install-system install-docs clean clean-rig help \
-	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side
+	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side backend-load
 # Cargo uses all processors by itself, and what comes first below is to come first.
 .NOTPARALLEL:
 
@@ -92,8 +92,15 @@ demo-node: need-root dependencies-node release ## the same with the kernel's ini
 	@scripts/demo-node
 
 bench: need-root ## one JSON object of times and sizes on stdout
-	@$(MAKE) --no-print-directory dependencies-node release connect-side >&2
+	@$(MAKE) --no-print-directory dependencies-node release connect-side backend-load >&2
 	@scripts/bench
+
+bench-backend: need-root ## its part about the volume service alone
+	@$(MAKE) --no-print-directory dependencies-run release backend-load >&2
+	@scripts/bench-backend
+
+backend-load: dependencies
+	$(CARGO) build --locked --release --package bowline-backend --example backend_load
 
 bench-connect: need-root ## its part beside os-brick alone
 	@$(MAKE) --no-print-directory dependencies-node connect-side >&2

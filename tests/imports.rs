@@ -44,7 +44,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const OWNERS: [(&str, &[&str]); 12] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
     ("reqwest", &["src/openstack", "backend/src/auth", "backend/tests", "backend/src/testing"]),
-    ("prometheus_client", &["src/agent/metrics"]),
+    ("prometheus_client", &["src/agent/metrics", "backend/src/api/metrics.rs"]),
     ("hyper", &["src/agent/metrics", "backend/src/api"]),
     ("virt", &["src/libvirt"]),
     ("quick_xml", &["src/libvirt"]),
@@ -53,6 +53,7 @@ const OWNERS: [(&str, &[&str]); 12] = [
     ("axum", &["backend/src/api"]),
     ("lapin", &["backend/src/bus"]),
     ("sqlx", &["backend/src/store"]),
+    ("rusqlite", &["backend/src/store/engine/sqlite"]),
     ("bowline_backend", &["backend/src/main.rs", "backend/src/commands.rs", "backend/tests"]),
 ];
 

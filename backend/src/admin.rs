@@ -9,6 +9,7 @@ use crate::identity::{LoginError, PasswordError, People, Scope, roles};
 use crate::secret::Secret;
 use crate::server::{ServerError, first_password, open_store};
 use crate::state_dir::StateDir;
+use crate::status::Status;
 use crate::store::{Store, StoreError};
 
 /// It could not be done.
@@ -72,6 +73,11 @@ impl Admin {
     pub async fn open(config: &Config) -> Result<Self, AdminError> {
         let store = open_store(config, &config.state_dir.join("volumes.db")).await?;
         Ok(Self { people: People::new(store.clone()), store })
+    }
+
+    /// What the installation is doing.
+    pub async fn status(&self) -> Result<Status, AdminError> {
+        Ok(Status::read(&self.store).await?)
     }
 
     /// All users, each with what it is where: `name  role@scope …`.
@@ -144,7 +150,7 @@ impl Admin {
         let (user, project) = (self.user(name).await?, self.project(project).await?);
         match self.people.issue(&user, &Scope::Project(project.id)).await {
             Ok((token, _)) => Ok(token),
-            Err(LoginError::Refused) => Err(AdminError::NoRole { user: name.to_owned() }),
+            Err(LoginError::Refused | LoginError::TooMany { .. }) => Err(AdminError::NoRole { user: name.to_owned() }),
             Err(LoginError::Store(error)) => Err(error.into()),
             Err(LoginError::Password(error)) => Err(error.into()),
         }

@@ -1,4 +1,4 @@
-//! The commands that look after users and tokens, as the command line has them. Secrets come in by standard input, one line, and
+//! The commands beside those that serve, as the command line has them. Secrets come in by standard input, one line, and
 //! never by an argument, which every process of the machine could read.
 
 use std::io::{BufRead as _, Read as _};
@@ -6,6 +6,7 @@ use std::io::{BufRead as _, Read as _};
 use anyhow::Context as _;
 use bowline_backend::admin::Admin;
 use bowline_backend::config::Config;
+use bowline_backend::doctor::{self, Verdict};
 use bowline_backend::secret::Secret;
 use clap::Subcommand;
 
@@ -62,6 +63,45 @@ pub enum TokenCommand {
     },
     /// Make a token, read from standard input, worthless.
     Revoke,
+}
+
+/// `bowline-backend db …`
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Bring the database up to date; the service does so itself when it starts.
+    Upgrade,
+}
+
+/// Carries out a command about the database.
+pub async fn db(config: &Config, DbCommand::Upgrade: DbCommand) -> anyhow::Result<()> {
+    Admin::open(config).await?;
+    println!("the database is up to date");
+    Ok(())
+}
+
+/// Says what the installation is doing.
+pub async fn status(config: &Config, json: bool) -> anyhow::Result<()> {
+    let status = Admin::open(config).await?.status().await?;
+    if json {
+        println!("{}", serde_json::to_string(&status)?)
+    } else {
+        print!("{status}")
+    }
+    Ok(())
+}
+
+/// Says what keeps the service from working; fails where something does.
+pub async fn doctor(config: &Config, json: bool) -> anyhow::Result<()> {
+    config.check()?;
+    let found = doctor::examine(config).await;
+    if json {
+        println!("{}", serde_json::to_string(&found)?);
+    } else {
+        found.iter().for_each(|finding| println!("{finding}"));
+    }
+    let failed = found.iter().filter(|finding| finding.verdict == Verdict::Failed).count();
+    anyhow::ensure!(failed == 0, "{failed} of {} checks failed", found.len());
+    Ok(())
 }
 
 /// Carries out a command about users.

@@ -4,6 +4,8 @@
 //! api/         HTTP in Cinder's words: thin handlers, each asks the policy first
 //! auth/        who asks, and what they may do
 //! admin.rs     what an operator does beside the running service
+//! status.rs    what the running service is doing
+//! doctor/      what keeps it from working on this machine
 //! accept/      recorded with the operation that will do it, sent, waited for
 //! bus/         tells workers what is theirs: in the process, or RabbitMQ
 //! operations/  carrying operations out, whichever role they belong to
@@ -24,6 +26,7 @@ pub mod api;
 pub mod auth;
 pub mod bus;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod drivers;
 mod hex;
@@ -34,6 +37,7 @@ pub mod scheduler;
 pub mod secret;
 pub mod server;
 pub mod state_dir;
+pub mod status;
 pub mod store;
 pub mod targets;
 pub mod volume;

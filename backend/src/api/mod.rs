@@ -18,6 +18,7 @@
 //! identity/        users, projects, roles and tokens, in the words of its Identity API v3
 //! path.rs, query.rs, body.rs   what clients send, checked
 //! volume_images.rs volumes made from images and images made from volumes
+//! metrics.rs       figures for Prometheus
 //! health.rs        whether it can do its work
 //! views.rs         what they get
 //! errors.rs        what they get instead
@@ -36,6 +37,7 @@ mod images;
 mod limits;
 mod messages;
 mod metadata;
+mod metrics;
 mod microversion;
 mod operations;
 mod path;
@@ -58,6 +60,8 @@ mod volumes;
 
 use std::sync::Arc;
 
+use metrics::Metrics;
+
 use crate::accept::Accept;
 use crate::auth::Validator;
 use crate::identity::People;
@@ -69,7 +73,10 @@ pub use serve::Service;
 
 /// What every handler can reach.
 #[derive(Clone)]
-struct AppState(Arc<Shared>);
+struct AppState {
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+}
 
 /// The parts that handlers can reach.
 pub struct Shared {
@@ -91,7 +98,7 @@ pub struct Shared {
 
 impl AppState {
     fn new(shared: Shared) -> Self {
-        Self(Arc::new(shared))
+        Self { shared: Arc::new(shared), metrics: Arc::default() }
     }
 }
 
@@ -99,6 +106,6 @@ impl std::ops::Deref for AppState {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {
-        &self.0
+        &self.shared
     }
 }

@@ -79,6 +79,11 @@ impl std::ops::Deref for Context {
     }
 }
 
+/// The one whom a token was validated for by a handler itself.
+pub(super) fn from_token(context: auth::Context) -> Context {
+    Context(context)
+}
+
 /// Goes on where the asker may do `action` to something that belongs to nobody, or is not made yet.
 pub(super) fn allow(context: &Context, action: Action) -> Result<(), ApiError> {
     match auth::decide(context, action, None) {

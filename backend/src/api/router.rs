@@ -12,8 +12,8 @@ use tower::util::BoxCloneSyncService;
 
 use super::{
     AppState, actions, attachments, auth, availability_zones, discovery, errors, health, identity, images, limits, messages,
-    metadata, microversion, operations, project, qos_specs, quota_sets, request_id, services, snapshots, transfers, types,
-    versions, volumes,
+    metadata, metrics, microversion, operations, project, qos_specs, quota_sets, request_id, services, snapshots, transfers,
+    types, versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
@@ -44,6 +44,7 @@ pub(super) fn routes(state: AppState) -> Routes {
     let router = router
         .route("/", get(versions::choices))
         .route("/healthz", get(health::show))
+        .route("/metrics", get(metrics::show))
         .route("/v3", get(versions::v3))
         .route("/v3/", get(versions::v3))
         .route("/v3/limits", get(limits::show))
@@ -104,7 +105,7 @@ pub(super) fn routes(state: AppState) -> Routes {
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(microversion::negotiate))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token))
-        .layer(middleware::from_fn(request_id::attach))
+        .layer(middleware::from_fn_with_state(state.clone(), request_id::attach))
         .merge(images::routes(state.clone()))
         .merge(identity::routes(&state))
         .with_state(state);

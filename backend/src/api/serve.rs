@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ fn most_connections() -> usize {
     usize::try_from(files / 2).unwrap_or(CONNECTIONS).clamp(1, CONNECTIONS)
 }
 
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 /// The whole API.
 pub struct Service(BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>);
 
@@ -60,7 +65,7 @@ impl Service {
             loop {
                 let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
                 match listener.accept().await {
-                    Ok((stream, _)) => self.answer(stream, permit, graceful.watcher()),
+                    Ok((stream, peer)) => self.answer(stream, Peer(peer.ip()), permit, graceful.watcher()),
                     // It left before it was accepted.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
@@ -80,15 +85,19 @@ impl Service {
     }
 
     /// Answers on one connection, in a task of its own.
-    fn answer(&self, stream: TcpStream, permit: OwnedSemaphorePermit, watcher: Watcher) {
+    fn answer(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit, watcher: Watcher) {
         // Small answers must not wait for the client's acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             debug!("a connection keeps its delay: {error}");
         }
+        let service = self.0.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.0.clone()));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = watcher.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -20,6 +20,7 @@
 //! operations.rs   long actions: accept, claim, hand over, end
 //! placement.rs    where a volume is put, and what pools have given out
 //! quotas.rs       limits and counters
+//! figures.rs      how much of what there is
 //! services.rs     who is alive, and what it has room for
 //! messages.rs     what owners are told afterwards
 //! image_volumes.rs volumes made from images and images made from volumes
@@ -34,6 +35,7 @@ mod attachments;
 mod engine;
 mod error;
 mod extend;
+mod figures;
 mod holds;
 mod image_volumes;
 mod images;
@@ -63,6 +65,7 @@ use engine::{Engine, Session};
 pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use error::StoreError;
 pub use extend::Extension;
+pub use figures::Count;
 pub use holds::Attached;
 pub use image_volumes::CachedImage;
 pub use images::{ImageFilter, ImageSort, NewImage};
@@ -92,6 +95,11 @@ impl Store {
     /// Connects to a PostgreSQL server, `postgres://user:password@host:port/database`, and brings its tables up to date.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         Ok(Self { engine: Engine::postgres(url).await? })
+    }
+
+    /// Whether a PostgreSQL server lets this service in; nothing is changed there.
+    pub async fn reach(url: &str) -> Result<(), StoreError> {
+        Engine::reach(url).await
     }
 
     /// Closes it.

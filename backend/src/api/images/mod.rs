@@ -55,6 +55,6 @@ pub(super) fn routes(state: AppState) -> Router<AppState> {
         .route("/image/v2/info/stores", get(versions::stores))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(errors::in_the_clients_form))
-        .layer(middleware::from_fn_with_state(state, guard::require_token))
-        .layer(middleware::from_fn(request_id::attach))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::require_token))
+        .layer(middleware::from_fn_with_state(state, request_id::attach))
 }

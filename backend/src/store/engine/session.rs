@@ -1,31 +1,26 @@
 //! Where statements run: in a transaction that writes, or on a connection that reads.
 
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Sqlite, SqliteConnection, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
 use super::super::StoreError;
 use super::row::Row;
 use super::sql::{Sql, Value};
+use super::sqlite::{self, Reader};
 
 /// A transaction or a reading connection.
 pub(in crate::store) enum Session {
-    Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
-    SqliteRead(PoolConnection<Sqlite>),
+    Sqlite(sqlite::Transaction),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+    SqliteRead(Reader),
     PostgresRead(PoolConnection<Postgres>),
 }
 
-/// The connection beneath.
-enum Connection<'a> {
-    Sqlite(&'a mut SqliteConnection),
-    Postgres(&'a mut PgConnection),
-}
-
-/// The statement for one engine, its values bound. The text is the service's own, only values come from outside.
+/// The statement as PostgreSQL takes it, its values bound. The text is the service's own, only values come from outside.
 macro_rules! prepared {
-    ($text:expr, $values:expr) => {{
-        let mut query = sqlx::query(AssertSqlSafe($text));
-        for value in $values {
+    ($sql:expr) => {{
+        let mut query = sqlx::query(AssertSqlSafe($sql.for_postgres()));
+        for value in $sql.values {
             query = match value {
                 Value::Int(value) => query.bind(value),
                 Value::Text(value) => query.bind(value),
@@ -36,15 +31,6 @@ macro_rules! prepared {
 }
 
 impl Session {
-    fn connection(&mut self) -> Connection<'_> {
-        match self {
-            Self::Sqlite(transaction) => Connection::Sqlite(transaction),
-            Self::Postgres(transaction) => Connection::Postgres(transaction),
-            Self::SqliteRead(connection) => Connection::Sqlite(connection),
-            Self::PostgresRead(connection) => Connection::Postgres(connection),
-        }
-    }
-
     /// Whether this is PostgreSQL, for the few statements that differ.
     pub(in crate::store) fn is_postgres(&self) -> bool {
         matches!(self, Self::Postgres(_) | Self::PostgresRead(_))
@@ -52,30 +38,22 @@ impl Session {
 
     /// Runs a statement; how many rows it concerned. `operation` completes "cannot …".
     pub(in crate::store) async fn execute(&mut self, operation: &'static str, sql: Sql) -> Result<u64, StoreError> {
-        let failed = StoreError::query(operation);
-        Ok(match self.connection() {
-            Connection::Sqlite(connection) => {
-                prepared!(sql.text, sql.values).execute(connection).await.map_err(failed)?.rows_affected()
-            }
-            Connection::Postgres(connection) => {
-                prepared!(sql.for_postgres(), sql.values).execute(connection).await.map_err(failed)?.rows_affected()
-            }
-        })
+        match self {
+            Self::Sqlite(transaction) => transaction.execute(operation, &sql),
+            Self::Postgres(transaction) => executed(transaction, operation, sql).await,
+            Self::SqliteRead(_) | Self::PostgresRead(_) => Err(StoreError::query(operation)("this connection only reads")),
+        }
     }
 
     /// All rows.
     pub(in crate::store) async fn all(&mut self, operation: &'static str, sql: Sql) -> Result<Vec<Row>, StoreError> {
-        let failed = StoreError::query(operation);
-        Ok(match self.connection() {
-            Connection::Sqlite(connection) => {
-                let rows = prepared!(sql.text, sql.values).fetch_all(connection).await.map_err(failed)?;
-                rows.into_iter().map(Row::Sqlite).collect()
-            }
-            Connection::Postgres(connection) => {
-                let rows = prepared!(sql.for_postgres(), sql.values).fetch_all(connection).await.map_err(failed)?;
-                rows.into_iter().map(Row::Postgres).collect()
-            }
-        })
+        let rows = match self {
+            Self::Sqlite(transaction) => transaction.all(operation, &sql)?,
+            Self::SqliteRead(reader) => reader.all(operation, &sql)?,
+            Self::Postgres(transaction) => return read(transaction, operation, sql).await,
+            Self::PostgresRead(connection) => return read(connection, operation, sql).await,
+        };
+        Ok(rows.into_iter().map(Row::Sqlite).collect())
     }
 
     /// The first row, where there is one.
@@ -93,11 +71,20 @@ impl Session {
 
     /// Makes the changes last.
     pub(in crate::store) async fn commit(self) -> Result<(), StoreError> {
-        let failed = StoreError::query("commit a transaction");
         match self {
-            Self::Sqlite(transaction) => transaction.commit().await.map_err(failed),
-            Self::Postgres(transaction) => transaction.commit().await.map_err(failed),
+            Self::Sqlite(transaction) => transaction.commit().await,
+            Self::Postgres(transaction) => transaction.commit().await.map_err(StoreError::query("commit a transaction")),
             Self::SqliteRead(_) | Self::PostgresRead(_) => Ok(()),
         }
     }
+}
+
+async fn executed(connection: &mut PgConnection, operation: &'static str, sql: Sql) -> Result<u64, StoreError> {
+    let done = prepared!(sql).execute(connection).await.map_err(StoreError::query(operation))?;
+    Ok(done.rows_affected())
+}
+
+async fn read(connection: &mut PgConnection, operation: &'static str, sql: Sql) -> Result<Vec<Row>, StoreError> {
+    let rows = prepared!(sql).fetch_all(connection).await.map_err(StoreError::query(operation))?;
+    Ok(rows.into_iter().map(Row::Postgres).collect())
 }
