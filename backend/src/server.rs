@@ -313,6 +313,7 @@ async fn open_api(
     common.state_dir.write_clouds_yaml(address, &token, password.as_ref())?;
     let images = open_images(common, "api")?;
     store.abort_image_uploads(images.who()).await?;
+    store.release_keys_of(images.who()).await?;
     images.keep_only(&store.image_ids().await?)?;
     let service = Service::new(Shared {
         accept: Accept::new(store.clone(), common.bus.clone(), common.config.quota.clone()),

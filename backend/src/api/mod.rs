@@ -18,6 +18,7 @@
 //! identity/        users, projects, roles and tokens, in the words of its Identity API v3
 //! path.rs, query.rs, body.rs   what clients send, checked
 //! volume_images.rs volumes made from images and images made from volumes
+//! idempotency/     requests that may come twice and do what they ask for once
 //! health.rs        whether it can do its work
 //! views.rs         what they get
 //! errors.rs        what they get instead
@@ -31,6 +32,7 @@ mod body;
 mod discovery;
 mod errors;
 mod health;
+mod idempotency;
 mod identity;
 mod images;
 mod limits;

@@ -11,13 +11,13 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, actions, attachments, auth, availability_zones, discovery, errors, health, identity, images, limits, messages,
+    AppState, actions, attachments, auth, availability_zones, discovery, errors, health, idempotency, identity, images, limits, messages,
     metadata, microversion, operations, project, qos_specs, quota_sets, request_id, services, snapshots, transfers, types,
     versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
-const LARGEST_BODY: usize = 114_688;
+pub(super) const LARGEST_BODY: usize = 114_688;
 
 /// Both paths of transfers: that of 3.55 and the one before.
 const TRANSFERS: [&str; 2] = ["/v3/volume-transfers", "/v3/os-volume-transfer"];
@@ -102,6 +102,7 @@ pub(super) fn routes(state: AppState) -> Routes {
         .fallback(errors::no_such_path)
         .method_not_allowed_fallback(errors::no_such_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn_with_state(state.clone(), idempotency::guard))
         .layer(middleware::from_fn(microversion::negotiate))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token))
         .layer(middleware::from_fn(request_id::attach))

@@ -58,6 +58,25 @@ impl OperationKind {
     pub fn object_type(self) -> &'static str {
         self.as_str().split(':').next().unwrap_or_default()
     }
+
+    /// Whether what it is about is made by it.
+    pub fn makes_its_object(self) -> bool {
+        self.as_str().ends_with(":create")
+    }
+
+    /// What its worker is doing, until it says more.
+    pub fn first_step(self) -> &'static str {
+        match self.as_str().split_once(':').map(|(_, action)| action) {
+            Some("create") => "creating",
+            Some("delete") => "deleting",
+            Some("extend") => "extending",
+            Some("connect") => "exporting",
+            Some("revoke") => "revoking",
+            Some("revert") => "reverting",
+            Some("upload_image") => "uploading",
+            _ => "working",
+        }
+    }
 }
 
 /// Where an operation is in its life.

@@ -76,6 +76,7 @@ impl Store {
             ],
         );
         tx.execute("record a new attachment", insert).await?;
+        tx.made("attachment", id);
         let mut operation = None;
         if let Some(connector) = &new.connector {
             name_host(&mut tx, new.volume_id, id, connector).await?;

@@ -17,6 +17,8 @@
 //! holds.rs        the older way of attaching: statuses of volumes first, attachments behind them
 //! statuses.rs     statuses that administrators set, readonly, bootable, revert, forced deletion
 //! retype.rs       another type for a volume, where it is
+//! idempotency.rs  what requests with a key have made and were answered
+//! scope.rs        what a request is to the database while it is answered
 //! operations.rs   long actions: accept, claim, hand over, end
 //! placement.rs    where a volume is put, and what pools have given out
 //! quotas.rs       limits and counters
@@ -35,6 +37,7 @@ mod engine;
 mod error;
 mod extend;
 mod holds;
+mod idempotency;
 mod image_volumes;
 mod images;
 mod messages;
@@ -46,6 +49,7 @@ mod qos;
 mod quotas;
 mod retype;
 mod rows;
+mod scope;
 mod service;
 mod services;
 mod snapshots;
@@ -59,16 +63,20 @@ mod volumes;
 use std::path::Path;
 
 use engine::{Engine, Session};
+use tokio::sync::broadcast;
+use uuid::Uuid;
 
 pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use error::StoreError;
 pub use extend::Extension;
 pub use holds::Attached;
+pub use idempotency::{Claim, Keyed, KeyedRequest, KeptAnswer, Made};
 pub use image_volumes::CachedImage;
 pub use images::{ImageFilter, ImageSort, NewImage};
 pub use operations::{Ending, OperationFilter};
 pub use page::{Moment, SortDirection, SortKey, TimeFilter, VolumePage};
 pub use placement::{Candidates, Choice};
+pub use scope::{RequestScope, carried};
 pub use quotas::{Drift, Limits, QuotaLine};
 pub use service::ServiceIdentity;
 pub use snapshots::{SnapshotChange, SnapshotFilter};
@@ -81,17 +89,31 @@ pub use volumes::VolumeChange;
 #[derive(Clone, Debug)]
 pub struct Store {
     engine: Engine,
+    /// Operations that this process changed.
+    changes: broadcast::Sender<Uuid>,
 }
+
+/// So many changes are remembered for who is slow to listen; who missed some looks for itself.
+const CHANGES_REMEMBERED: usize = 1024;
 
 impl Store {
     /// Opens a database file, making it or bringing it up to date as needed.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { engine: Engine::sqlite(path).await? })
+        Ok(Self::over(Engine::sqlite(path).await?))
     }
 
     /// Connects to a PostgreSQL server, `postgres://user:password@host:port/database`, and brings its tables up to date.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        Ok(Self { engine: Engine::postgres(url).await? })
+        Ok(Self::over(Engine::postgres(url).await?))
+    }
+
+    fn over(engine: Engine) -> Self {
+        Self { engine, changes: broadcast::channel(CHANGES_REMEMBERED).0 }
+    }
+
+    /// The operations that this process changes from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Uuid> {
+        self.changes.subscribe()
     }
 
     /// Closes it.
@@ -106,7 +128,7 @@ impl Store {
     }
 
     async fn begin(&self) -> Result<Session, StoreError> {
-        self.engine.begin().await
+        Ok(self.engine.begin().await?.telling(&self.changes))
     }
 
     async fn read(&self) -> Result<Session, StoreError> {

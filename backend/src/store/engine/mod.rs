@@ -20,6 +20,7 @@ mod sqlite;
 
 use std::path::Path;
 
+use session::Held;
 use sqlx::{PgPool, SqlitePool};
 
 pub(in crate::store) use row::Row;
@@ -51,19 +52,21 @@ impl Engine {
     /// A transaction that may write. Dropped without a commit it leaves no trace.
     pub(super) async fn begin(&self) -> Result<Session, StoreError> {
         let failed = StoreError::query("begin a transaction");
-        Ok(match self {
-            Self::Sqlite { writer, .. } => Session::Sqlite(writer.begin().await.map_err(failed)?),
-            Self::Postgres(pool) => Session::Postgres(pool.begin().await.map_err(failed)?),
-        })
+        let held = match self {
+            Self::Sqlite { writer, .. } => Held::Sqlite(writer.begin().await.map_err(failed)?),
+            Self::Postgres(pool) => Held::Postgres(pool.begin().await.map_err(failed)?),
+        };
+        Ok(held.into())
     }
 
     /// A connection for reading. Each statement sees what was committed before it.
     pub(super) async fn read(&self) -> Result<Session, StoreError> {
         let failed = StoreError::query("begin to read");
-        Ok(match self {
-            Self::Sqlite { readers, .. } => Session::SqliteRead(readers.acquire().await.map_err(failed)?),
-            Self::Postgres(pool) => Session::PostgresRead(pool.acquire().await.map_err(failed)?),
-        })
+        let held = match self {
+            Self::Sqlite { readers, .. } => Held::SqliteRead(readers.acquire().await.map_err(failed)?),
+            Self::Postgres(pool) => Held::PostgresRead(pool.acquire().await.map_err(failed)?),
+        };
+        Ok(held.into())
     }
 
     /// Closes it; SQLite folds its write-ahead log into the file.
