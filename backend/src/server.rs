@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::accept::Accept;
-use crate::api::{Service, Shared};
+use crate::api::{Service, Shared, Watchers};
 use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, Validator};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
 use crate::config::{Config, ConfigError};
@@ -27,7 +27,7 @@ use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
 use crate::drivers;
 use crate::identity::{PasswordError, People};
 use crate::image::{ImageFiles, ImageFilesError};
-use crate::operations::{Relay, Runner, Work};
+use crate::operations::{Relay, Runner, Work, keep_telling};
 use crate::scheduler::Scheduler;
 use crate::secret::Secret;
 use crate::state_dir::{StateDir, StateDirError};
@@ -182,6 +182,7 @@ impl Server {
                 common.run(&volume_queue(backend), Arc::new(host.clone()), VOLUME_AT_ONCE).await?;
             }
         }
+        tokio::spawn(keep_telling(store.clone(), bus.clone(), common.stopping.clone()));
         let relay = Relay::new(store.clone(), bus.clone(), common.owner.clone());
         relay.send_all().await?;
         tokio::spawn(relay.run(common.stopping.clone()));
@@ -319,6 +320,8 @@ async fn open_api(
         accept: Accept::new(store.clone(), common.bus.clone(), common.config.quota.clone()),
         tokens,
         store,
+        closing: watch::channel(false).0,
+        watchers: Watchers::default(),
         identity: identity.clone(),
         availability_zone: common.config.availability_zone.clone(),
         images,

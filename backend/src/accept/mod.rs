@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::broadcast;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -69,6 +70,11 @@ impl Accept {
     /// The configured quotas.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The operations that change from now on, in whatever process.
+    pub fn changed(&self) -> broadcast::Receiver<Uuid> {
+        self.bus.changed()
     }
 
     /// Runs something to its end whether or not somebody waits for it.

@@ -48,6 +48,9 @@ pub(super) enum ApiError {
     /// The asked version is no version.
     #[error("API Version String {0} is of invalid format. Must be of format MajorNum.MinorNum.")]
     VersionUnreadable(String),
+    /// There are as many watchers as there may be.
+    #[error("Too many operations are being watched; try again in a moment.")]
+    TooManyWatchers,
     /// The first request with this key is not answered yet.
     #[error("A request with this Idempotency-Key is still under way; try again in a moment.")]
     KeyInHand,
@@ -84,7 +87,7 @@ impl ApiError {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "requestTimeout"),
             Self::VersionNotThere(_) => (StatusCode::NOT_ACCEPTABLE, "computeFault"),
-            Self::Stopping | Self::IdentityUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
+            Self::Stopping | Self::IdentityUnavailable | Self::TooManyWatchers => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
         }
     }
@@ -111,7 +114,7 @@ impl IntoResponse for ApiError {
             // The rest of the body is not read, so nothing more can come on this connection: the client must know.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Self::KeyInHand | Self::Stopping = self {
+        if let Self::KeyInHand | Self::Stopping | Self::TooManyWatchers = self {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

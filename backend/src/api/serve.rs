@@ -18,7 +18,8 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 use tracing::{debug, warn};
@@ -34,6 +35,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(12);
 /// hypervisor's agent has a few, an operator one.
 const CONNECTIONS: usize = 512;
 
+/// How long a client may take nothing of an answer before its connection is cut, in milliseconds.
+const TAKEN_WITHIN_MS: u32 = 60_000;
+
 /// After an accept that failed for want of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,13 +47,18 @@ fn most_connections() -> usize {
 }
 
 /// The whole API.
-pub struct Service(BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>);
+pub struct Service {
+    routes: BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>,
+    closing: watch::Sender<bool>,
+}
 
 impl Service {
     /// Makes the API over these parts.
     pub fn new(shared: Shared) -> Self {
+        let closing = shared.closing.clone();
         let routes = routes(AppState::new(shared));
-        Self(BoxCloneSyncService::new(routes.map_request(|request: Request<Incoming>| request.map(Body::new))))
+        let routes = BoxCloneSyncService::new(routes.map_request(|request: Request<Incoming>| request.map(Body::new)));
+        Self { routes, closing }
     }
 
     /// Answers until `stop`, then finishes the answers that were begun.
@@ -75,6 +84,7 @@ impl Service {
             () = stop => Ok(()),
         };
         drop(listener);
+        self.closing.send_replace(true);
         graceful.shutdown().await;
         served
     }
@@ -85,10 +95,13 @@ impl Service {
         if let Err(error) = stream.set_nodelay(true) {
             debug!("a connection keeps its delay: {error}");
         }
+        if let Err(error) = set_tcp_user_timeout(&stream, TAKEN_WITHIN_MS) {
+            debug!("a client that takes nothing is kept for longer: {error}");
+        }
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.0.clone()));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.routes.clone()));
         let connection = watcher.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

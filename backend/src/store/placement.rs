@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::engine::{Session, Sql};
 use super::{Ending, Store, StoreError, now_us, operations, quotas, services, volumes};
-use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
+use crate::domain::place::{SCHEDULER_QUEUE, VOLUME_SERVICE, volume_queue};
 use crate::domain::{NewMessage, Operation, ServiceRow, Volume, VolumeStatus, VolumeType};
 
 /// What a choice is made from.
@@ -133,6 +133,6 @@ async fn candidates(tx: &mut Session, operation: &Operation, volume: Volume) -> 
             allocated_gib.insert(pool.to_owned(), row.int("in_use")?);
         }
     }
-    let services = services::all(tx).await?.into_iter().filter(|service| service.name == "cinder-volume").collect();
+    let services = services::all(tx).await?.into_iter().filter(|service| service.name == VOLUME_SERVICE).collect();
     Ok(Candidates { volume_type, source_host, tried: tried(operation), services, allocated_gib, now_us: now_us(), volume })
 }
