@@ -3,6 +3,7 @@
 //! ```text
 //! api/         HTTP in Cinder's words: thin handlers, each asks the policy first
 //! auth/        who asks, and what they may do
+//! audit/       what there is, compared with what the database says
 //! admin.rs     what an operator does beside the running service
 //! accept/      recorded with the operation that will do it, sent, waited for
 //! bus/         tells workers what is theirs: in the process, or RabbitMQ
@@ -21,6 +22,7 @@
 pub mod accept;
 pub mod admin;
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod bus;
 pub mod config;

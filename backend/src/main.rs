@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use bowline_backend::config::Config;
 use bowline_backend::server::{RoleSet, Server};
 use clap::{Args, Parser, Subcommand};
-use commands::{TokenCommand, UserCommand};
+use commands::{How, ServiceCommand, TokenCommand, UserCommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
@@ -47,6 +47,22 @@ enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Look after the service's processes.
+    Service {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: ServiceCommand,
+    },
+    /// Compare what there is on this machine with what the database says; the service may be running.
+    ///
+    /// Ends with 1 where differences are left.
+    Audit {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        how: How,
+    },
     /// Answer clients, and nothing else: the other roles run elsewhere, over the same [database] and [bus].
     Api(Options),
     /// Find places for volumes, and nothing else.
@@ -74,6 +90,8 @@ enum Task {
     Init,
     User(UserCommand),
     Token(TokenCommand),
+    Service(ServiceCommand),
+    Audit(How),
 }
 
 impl Command {
@@ -87,6 +105,8 @@ impl Command {
             Self::Init(options) => (Task::Init, options),
             Self::User { options, command } => (Task::User(command), options),
             Self::Token { options, command } => (Task::Token(command), options),
+            Self::Service { options, command } => (Task::Service(command), options),
+            Self::Audit { options, how } => (Task::Audit(how), options),
         }
     }
 }
@@ -133,6 +153,8 @@ fn run(task: Task, Options { config, state_dir, listen }: Options) -> anyhow::Re
             Task::Init => return Ok(bowline_backend::admin::init(&config).await?),
             Task::User(command) => return commands::user(&config, command).await,
             Task::Token(command) => return commands::token(&config, command).await,
+            Task::Service(command) => return commands::service(&config, command).await,
+            Task::Audit(how) => return commands::audit(&config, how).await,
         };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

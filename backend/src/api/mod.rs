@@ -12,7 +12,7 @@
 //! types/           volume types, their extra specs, access and defaults
 //! discovery.rs     extensions, filters, and what there is none of
 //! volumes.rs, metadata.rs, snapshots.rs, snapshot_metadata.rs, qos_specs.rs, quota_sets.rs, transfers.rs,
-//! attachments.rs, limits.rs, messages.rs, operations/, services.rs,
+//! attachments.rs, leases.rs, limits.rs, messages.rs, operations/, services.rs,
 //! availability_zones.rs   thin handlers, a file a resource
 //! images/          images, in the words of the field's Image API v2
 //! identity/        users, projects, roles and tokens, in the words of its Identity API v3
@@ -35,6 +35,7 @@ mod health;
 mod idempotency;
 mod identity;
 mod images;
+mod leases;
 mod limits;
 mod messages;
 mod metadata;

@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, actions, attachments, auth, availability_zones, discovery, errors, health, idempotency, identity, images, limits, messages,
+    AppState, actions, attachments, auth, availability_zones, discovery, errors, health, idempotency, identity, images, leases, limits, messages,
     metadata, microversion, operations, project, qos_specs, quota_sets, request_id, services, snapshots, transfers, types,
     versions, volumes,
 };
@@ -82,6 +82,7 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/attachments/detail", get(attachments::list_detail))
         .route("/v3/attachments/{id}", get(attachments::show).put(attachments::update).delete(attachments::delete))
         .route("/v3/attachments/{id}/action", post(attachments::action))
+        .route("/v3/hosts/{host}/lease", put(leases::renew))
         .route("/v3/snapshots", get(snapshots::list).post(snapshots::create))
         .route("/v3/snapshots/detail", get(snapshots::list_detail))
         .route("/v3/snapshots/{id}", get(snapshots::show).put(snapshots::update).delete(snapshots::delete))

@@ -70,6 +70,8 @@ pub struct ServiceRow {
     pub heartbeat_at_us: i64,
     /// When it was last changed, microseconds since the epoch.
     pub updated_at_us: Option<i64>,
+    /// When an administrator said that it will not come back, microseconds since the epoch.
+    pub gone_at_us: Option<i64>,
 }
 
 /// A service that was silent for longer is down. The field's value: six heartbeats.

@@ -23,6 +23,8 @@
 //! placement.rs    where a volume is put, and what pools have given out
 //! quotas.rs       limits and counters
 //! services.rs     who is alive, and what it has room for
+//! leases.rs       attachments whose host said that it would be heard of
+//! audit.rs        what there should be, for comparing; what nobody works on
 //! messages.rs     what owners are told afterwards
 //! image_volumes.rs volumes made from images and images made from volumes
 //! images.rs       images and whom they were offered to
@@ -33,6 +35,7 @@
 //! ```
 
 mod attachments;
+mod audit;
 mod engine;
 mod error;
 mod extend;
@@ -40,6 +43,7 @@ mod holds;
 mod idempotency;
 mod image_volumes;
 mod images;
+mod leases;
 mod messages;
 mod operations;
 mod page;
@@ -66,6 +70,7 @@ use engine::{Engine, Session};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+pub use audit::{Kept, KeptImage, Stuck};
 pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use error::StoreError;
 pub use extend::Extension;
@@ -73,6 +78,7 @@ pub use holds::Attached;
 pub use idempotency::{Claim, Keyed, KeyedRequest, KeptAnswer, Made};
 pub use image_volumes::CachedImage;
 pub use images::{ImageFilter, ImageSort, NewImage};
+pub use leases::{LEASE_S, LeaseEnd};
 pub use operations::{Ending, OperationFilter};
 pub use page::{Moment, SortDirection, SortKey, TimeFilter, VolumePage};
 pub use placement::{Candidates, Choice};

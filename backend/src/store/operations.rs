@@ -80,6 +80,13 @@ impl Store {
         self.read().await?.all("list operations", query).await?.iter().map(rows::operation).collect()
     }
 
+    /// What waits in a queue, or is being worked on there, oldest first.
+    pub async fn unended_in(&self, queue: &str) -> Result<Vec<Operation>, StoreError> {
+        let mut query = Sql::new("SELECT * FROM operations").filter("queue = ", queue);
+        query.push(" AND state IN ('queued', 'running') ORDER BY seq");
+        self.read().await?.all("list operations", query).await?.iter().map(rows::operation).collect()
+    }
+
     /// Takes an operation that waits in `queue`, for `owner`. None where it is done, elsewhere, or somebody else has
     /// it who lives: then its message has nothing left to say. The worker sees to it that `owner` does nothing twice at once.
     pub async fn claim(&self, id: Uuid, queue: &str, owner: &str) -> Result<Option<Operation>, StoreError> {
