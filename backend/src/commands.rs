@@ -5,9 +5,9 @@ use std::io::{BufRead as _, Read as _};
 
 use anyhow::Context as _;
 use bowline_backend::admin::Admin;
+use bowline_backend::audit::Repair;
 use bowline_backend::config::Config;
 use bowline_backend::secret::Secret;
-use bowline_backend::audit::Repair;
 use clap::{Args, Subcommand};
 
 /// `bowline-backend user …`

@@ -66,6 +66,15 @@ async fn a_repeated_request_is_given_the_first_answer_and_makes_nothing_again() 
     assert_eq!(keyed(&service, "/volumes", "k-2", &volume("right")).await.status, 202);
     assert_eq!(count(&service, "volumes").await, 2);
 
+    // The key of a transfer is told once, and kept nowhere: what it made is not made again.
+    let offer = json!({ "transfer": { "volume_id": id } });
+    assert_eq!(keyed(&service, "/volume-transfers", "k-3", &offer).await.status, 202);
+    for _ in 0..2 {
+        let again = keyed(&service, "/volume-transfers", "k-3", &offer).await;
+        assert_eq!(again.status, 409);
+        assert!(again.body["conflictingRequest"]["message"].as_str().unwrap().contains("was carried out"), "{again:?}");
+    }
+
     // Another project's keys are its own.
     let store = service.store().await;
     let member = common::token(&store, "0123456789abcdef0123456789abcdef", "member").await;

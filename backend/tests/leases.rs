@@ -16,11 +16,8 @@ const NODE: &str = "iqn.2016-04.com.open-iscsi:node-a";
 
 async fn leased(service: &Service, volume: &str, connector: bool) -> Value {
     let token = service.token();
-    let headers = [
-        ("x-auth-token", token.as_str()),
-        ("openstack-api-version", "volume 3.54"),
-        ("x-bowline-lease-host", "node-a"),
-    ];
+    let headers =
+        [("x-auth-token", token.as_str()), ("openstack-api-version", "volume 3.54"), ("x-bowline-lease-host", "node-a")];
     let mut attachment = json!({ "volume_uuid": volume, "instance_uuid": common::INSTANCE });
     if connector {
         attachment["connector"] = json!({ "initiator": NODE, "host": "node-a" });
@@ -104,6 +101,10 @@ async fn a_silent_host_holds_no_volume_but_those_its_guests_may_have() {
     assert_eq!(shown(&service, &attached).await.body["attachment"]["lease"]["lost_since"], Value::Null);
 }
 
+async fn gone(api: &Service, host: &Value) -> StatusCode {
+    api.ask(Method::PUT, "/os-services/gone", "3.54", Some(host.clone())).await.status
+}
+
 async fn operation(api: &Service, id: &str) -> Value {
     api.get(&format!("/operations/{id}")).await.body["operation"].clone()
 }
@@ -130,9 +131,8 @@ async fn what_waits_for_a_dead_volume_host_is_told_moved_or_truly_ended() {
     let deleted = apart.api.delete(&format!("/volumes/{}", on_b[0])).await;
     let grown = apart.api.post(&format!("/volumes/{}/action", on_b[1]), json!({ "os-extend": { "new_size": 3 } })).await;
     let [deleting, growing] = [&deleted, &grown].map(|answer| answer.header("x-bowline-operation").to_owned());
-    let refused = json!({ "host": "b@files", "binary": "cinder-volume" });
-    let gone = async |body: &Value| apart.api.ask(Method::PUT, "/os-services/gone", "3.54", Some(body.clone())).await.status;
-    assert_eq!(gone(&refused).await, 409, "it was heard of just now");
+    let lost = json!({ "host": "b@files", "binary": "cinder-volume" });
+    assert_eq!(gone(&apart.api, &lost).await, 409, "it was heard of just now");
 
     let silence = "UPDATE services SET heartbeat_at_us = 1000000 WHERE host = 'b@files'";
     apart.api.database = Some(apart.database.clone());
@@ -145,7 +145,7 @@ async fn what_waits_for_a_dead_volume_host_is_told_moved_or_truly_ended() {
         let waiting = operation(&apart.api, id).await;
         assert_eq!((&waiting["state"], &waiting["waits_for"]["host"]), (&json!("queued"), &json!("b@files")), "{waiting}");
     }
-    assert_eq!(gone(&refused).await, 200);
+    assert_eq!(gone(&apart.api, &lost).await, 200);
     apart.api.wait_status(&on_b[0], "error_deleting").await;
     apart.api.wait_status(&on_b[1], "error_extending").await;
     let ended = operation(&apart.api, &deleting).await;

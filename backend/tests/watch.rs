@@ -58,7 +58,8 @@ impl Watch {
                     None => continue,
                 }
             }
-            let chunk = tokio::time::timeout(Duration::from_secs(30), self.response.chunk()).await.expect("no news").unwrap()?;
+            let chunk =
+                tokio::time::timeout(Duration::from_secs(30), self.response.chunk()).await.expect("no news").unwrap()?;
             self.rest.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }
@@ -98,7 +99,10 @@ async fn a_long_action_is_watched_to_its_end_and_resumed_where_it_was() {
     let volume = made.body["volume"]["id"].as_str().unwrap();
     let events = Watch::open(&service, &id, None).await.to_the_end().await;
     let (last, before) = events.split_last().unwrap();
-    assert_eq!((last.kind.as_str(), &last.operation["state"], &last.operation["progress"]), ("end", &json!("done"), &json!(100)));
+    assert_eq!(
+        (last.kind.as_str(), &last.operation["state"], &last.operation["progress"]),
+        ("end", &json!("done"), &json!(100))
+    );
     assert_eq!(last.operation["object_id"], volume);
     assert!(before.iter().all(|event| event.kind == "operation" && event.operation["state"] != "done"), "{events:?}");
     let steps: Vec<_> = before.iter().map(|event| event.operation["step"].as_str().unwrap()).collect();

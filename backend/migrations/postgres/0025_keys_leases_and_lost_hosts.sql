@@ -6,6 +6,7 @@ ALTER TABLE idempotency_keys ADD COLUMN object_type TEXT;
 ALTER TABLE idempotency_keys ADD COLUMN object_id TEXT;
 ALTER TABLE idempotency_keys ADD COLUMN operation_id TEXT;
 ALTER TABLE idempotency_keys ADD COLUMN effect_at_us BIGINT;
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at_us);
 
 -- The host that said it would keep an attachment's lease, and since when it has not.
 ALTER TABLE attachments ADD COLUMN lease_host TEXT;

@@ -87,7 +87,9 @@ impl ApiError {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "requestTimeout"),
             Self::VersionNotThere(_) => (StatusCode::NOT_ACCEPTABLE, "computeFault"),
-            Self::Stopping | Self::IdentityUnavailable | Self::TooManyWatchers => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
+            Self::Stopping | Self::IdentityUnavailable | Self::TooManyWatchers => {
+                (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
         }
     }

@@ -20,17 +20,32 @@ pub(super) async fn compare(config: &Config, store: &Store, report: &mut Report)
     for image in before.iter().filter(|image| image.is_active && after.contains(image)) {
         match (found.get(&image.id), image.size_bytes) {
             (None, _) => {
-                report.add("missing_image", PLACE, image.id, "it is active, and its bytes are not there. Upload it anew, or delete it.");
+                report.add(
+                    "missing_image",
+                    PLACE,
+                    image.id,
+                    "it is active, and its bytes are not there. Upload it anew, or delete it.",
+                );
             }
             (Some(size), Some(wanted)) if *size != wanted => {
-                report.add("wrong_size", PLACE, image.id, format!("it has {size} bytes and should have {wanted}. Upload it anew."));
+                report.add(
+                    "wrong_size",
+                    PLACE,
+                    image.id,
+                    format!("it has {size} bytes and should have {wanted}. Upload it anew."),
+                );
             }
             _ => {}
         }
     }
     for (id, size) in &found {
         if !before.iter().chain(&after).any(|image| image.id == *id) {
-            report.add("orphan_image", PLACE, id, format!("{size} bytes; no image has it. The API removes it at its next start."));
+            report.add(
+                "orphan_image",
+                PLACE,
+                id,
+                format!("{size} bytes; no image has it. The API removes it at its next start."),
+            );
         }
     }
     Ok(())

@@ -43,13 +43,7 @@ struct Backend<'a> {
 
 impl Backend<'_> {
     /// What there is and neither reading of the database knows.
-    async fn unknown(
-        &self,
-        before: &[Kept],
-        after: &[Kept],
-        found: &[Found],
-        report: &mut Report,
-    ) -> Result<(), AuditError> {
+    async fn unknown(&self, before: &[Kept], after: &[Kept], found: &[Found], report: &mut Report) -> Result<(), AuditError> {
         let all = || before.iter().chain(after);
         let known: BTreeSet<(&str, Uuid)> = all().map(|kept| (kept.kind, kept.storage_id)).collect();
         let busy: BTreeSet<Uuid> = all().filter(|kept| kept.is_busy).map(|kept| kept.storage_id).collect();
@@ -62,7 +56,9 @@ impl Backend<'_> {
                 FoundKind::Volume if known.contains(&("volume", one.id)) || cached.contains(&one.id) => continue,
                 FoundKind::Snapshot if known.contains(&("snapshot", one.id)) => continue,
                 FoundKind::Unfinished if busy.contains(&one.id) || cached.contains(&one.id) => continue,
-                FoundKind::Volume => ("orphan_volume", "no volume has it. It takes room, and may be what is left of one that was lost."),
+                FoundKind::Volume => {
+                    ("orphan_volume", "no volume has it. It takes room, and may be what is left of one that was lost.")
+                }
                 FoundKind::Snapshot => ("orphan_snapshot", "no snapshot has it. It takes room."),
                 FoundKind::Unfinished => ("unfinished", "it was being made and nobody does so any more. It takes room."),
             };
@@ -93,7 +89,8 @@ fn absent_and_wrong(place: &str, before: &[Kept], after: &[Kept], found: &[Found
             None if WITHOUT_STORAGE.contains(&kept.status.as_str()) => {}
             None => {
                 let kind = if kept.kind == "volume" { "missing_volume" } else { "missing_snapshot" };
-                let meaning = format!("it is {}, and its storage is not there. Restore it, or delete the {}.", kept.status, kept.kind);
+                let meaning =
+                    format!("it is {}, and its storage is not there. Restore it, or delete the {}.", kept.status, kept.kind);
                 report.add(kind, place, object, meaning);
             }
             Some(size) if *size != kept.size_bytes && !WITHOUT_STORAGE.contains(&kept.status.as_str()) => {

@@ -20,7 +20,9 @@ pub async fn end_expired_leases(store: &Store, bus: &Arc<dyn Bus>) -> Result<(),
                     warn!(operation = %operation.id, "{}; it is sent again later", chain(&error));
                 }
             }
-            Ok(LeaseEnd::Lost) => warn!(attachment = %id, "its host fell silent, and a guest may have the volume: left as it is"),
+            Ok(LeaseEnd::Lost) => {
+                warn!(attachment = %id, "its host fell silent, and a guest may have the volume: left as it is")
+            }
             Err(error) => warn!(attachment = %id, "its lease ran out and cannot be ended: {}", chain(&error)),
         }
     }

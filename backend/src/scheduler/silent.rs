@@ -39,12 +39,7 @@ pub async fn look_after_silent(store: &Store, bus: &Arc<dyn Bus>) -> Result<(), 
     Ok(())
 }
 
-async fn look_after(
-    store: &Store,
-    bus: &Arc<dyn Bus>,
-    service: &ServiceRow,
-    operation: &Operation,
-) -> Result<(), StoreError> {
+async fn look_after(store: &Store, bus: &Arc<dyn Bus>, service: &ServiceRow, operation: &Operation) -> Result<(), StoreError> {
     let gone = service.gone_at_us.is_some();
     if operation.kind == OperationKind::VolumeCreate
         && let Some(queue) = store.place_elsewhere(operation, gone, choose).await?
@@ -96,9 +91,7 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
             Some(extension) => store.end_extend(operation, &extension, extension.old_gib, ending).await,
             None => store.end_operation(operation, ending).await,
         },
-        OperationKind::VolumeRevert => {
-            store.end_revert(operation, id_in("snapshot_id").unwrap_or_default(), ending).await
-        }
+        OperationKind::VolumeRevert => store.end_revert(operation, id_in("snapshot_id").unwrap_or_default(), ending).await,
         OperationKind::SnapshotCreate => store.end_snapshot_work(operation, SnapshotStatus::Error, ending).await,
         OperationKind::SnapshotDelete => store.end_snapshot_work(operation, SnapshotStatus::ErrorDeleting, ending).await,
         OperationKind::AttachmentConnect => {

@@ -98,8 +98,9 @@ impl Store {
             ("snapshot", "('creating', 'deleting')", "COALESCE(x.updated_at_us, x.created_at_us)"),
             ("attachment", "('detaching')", "x.created_at_us"),
         ] {
-            let query =
-                format!("SELECT x.id, x.status FROM {kind}s x WHERE x.status IN {statuses} AND NOT {UNENDED} AND {changed} < ?");
+            let query = format!(
+                "SELECT x.id, x.status FROM {kind}s x WHERE x.status IN {statuses} AND NOT {UNENDED} AND {changed} < ?"
+            );
             for row in session.all("look for what nobody works on", Sql::new(query).bind(before)).await? {
                 all.push(Stuck { kind, id: row.uuid("id")?, status: row.text("status")? });
             }

@@ -134,20 +134,22 @@ impl Store {
     /// Keeps the answer for whoever asks again.
     pub async fn keep_answer(&self, claim: &Claim, kept: &KeptAnswer) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let update = Sql::update(
-            "idempotency_keys",
-            [("status", u32::from(kept.status).into()), ("answer", Value::from(&kept.answer))],
-        );
+        let update =
+            Sql::update("idempotency_keys", [("status", u32::from(kept.status).into()), ("answer", Value::from(&kept.answer))]);
         tx.execute("keep an answer", held_by(update, claim)).await?;
         tx.commit().await
     }
 
-    /// Forgets a claim under which nothing was made: the key may be used again.
+    /// Gives a claim back: where nothing was made under it, the key may be used again; where something was, it is told anew to whoever
+    /// asks.
     pub async fn release_key(&self, claim: &Claim) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let mut delete = held_by(Sql::new("DELETE FROM idempotency_keys"), claim);
-        delete.push(" AND effect_at_us IS NULL");
-        tx.execute("release a key", delete).await?;
+        let mut unused = held_by(Sql::new("DELETE FROM idempotency_keys"), claim);
+        unused.push(" AND effect_at_us IS NULL");
+        if tx.execute("release a key", unused).await? == 0 {
+            let update = Sql::update("idempotency_keys", [("process", "".into())]);
+            tx.execute("release a key", held_by(update, claim)).await?;
+        }
         tx.commit().await
     }
 

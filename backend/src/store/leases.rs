@@ -45,8 +45,7 @@ impl Store {
     pub async fn renew_leases(&self, project_id: &str, host: &str, ttl_s: u32) -> Result<(i64, Vec<Uuid>), StoreError> {
         let mut tx = self.begin().await?;
         let until_us = until_us(ttl_s);
-        let update =
-            Sql::update("attachments", [("lease_until_us", until_us.into()), ("lease_lost_at_us", Value::Int(None))]);
+        let update = Sql::update("attachments", [("lease_until_us", until_us.into()), ("lease_lost_at_us", Value::Int(None))]);
         tx.execute("renew leases", update.filter("lease_host = ", host).filter("project_id = ", project_id)).await?;
         let held = Sql::new("SELECT id FROM attachments").filter("lease_host = ", host).filter("project_id = ", project_id);
         let ids = tx.all("list leases", held).await?.iter().map(|row| row.uuid("id")).collect::<Result<_, _>>()?;
@@ -65,7 +64,8 @@ impl Store {
     pub async fn end_lease(&self, id: Uuid) -> Result<LeaseEnd, StoreError> {
         let mut tx = self.begin().await?;
         let (attachment, volume) = attachments::lock(&mut tx, id).await?;
-        let Some(lease) = attachment.lease.clone().filter(|lease| lease.until_us < now_us() && lease.lost_at_us.is_none()) else {
+        let Some(lease) = attachment.lease.clone().filter(|lease| lease.until_us < now_us() && lease.lost_at_us.is_none())
+        else {
             return Ok(LeaseEnd::Nothing);
         };
         let exported = attachment.connector.is_some() && attachment.connection.is_some();
@@ -82,7 +82,8 @@ impl Store {
                 LeaseEnd::Removing(take_away(&mut tx, &attachment, &volume).await?)
             }
             AttachStatus::Detaching => {
-                let query = Sql::new("SELECT id FROM operations WHERE state IN ('queued', 'running') AND object_id = ?").bind(id);
+                let query =
+                    Sql::new("SELECT id FROM operations WHERE state IN ('queued', 'running') AND object_id = ?").bind(id);
                 if tx.optional("look for an operation", query).await?.is_some() {
                     return Ok(LeaseEnd::Nothing);
                 }

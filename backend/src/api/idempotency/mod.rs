@@ -26,7 +26,7 @@ use super::microversion::Microversion;
 use super::router::LARGEST_BODY;
 use crate::auth::Context;
 use crate::hex::hex;
-use crate::store::{Claim, Keyed, KeyedRequest, KeptAnswer, RequestScope};
+use crate::store::{Claim, KeptAnswer, Keyed, KeyedRequest, RequestScope};
 use crate::volume::chain;
 
 /// The request's key.
@@ -44,11 +44,24 @@ const LONGEST_KEY: usize = 255;
 /// The largest answer that is kept; nothing that a POST is answered comes near it.
 const LARGEST_ANSWER: usize = 1 << 20;
 
+/// What this service has that the field's has not, in each answer: a client that finds it here may rely on it.
+const FEATURES: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("x-bowline-features"),
+    HeaderValue::from_static("idempotency-key, attachment-lease, operation-watch"),
+);
+
 /// What is kept of an answer's headers.
 const KEPT_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::LOCATION, OPERATION];
 
 /// Lets requests that change something pass as what they are.
 pub(super) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let mut response = pass(state, request, next).await;
+    let (name, value) = FEATURES;
+    response.headers_mut().insert(name, value);
+    response
+}
+
+async fn pass(state: AppState, request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
     }
@@ -97,9 +110,12 @@ async fn keyed(
         }
         Keyed::Answered(kept) => Ok(replayed(&kept)),
         Keyed::Lost(claim, made) => {
-            let kept = lost::answer(&state, &context, &headers, (version, request.uri().path()), &made).await?;
-            state.store.keep_answer(&claim, &kept).await?;
-            Ok(replayed(&kept))
+            let told = lost::answer(&state, &context, &headers, (version, request.uri().path()), &made).await;
+            match &told {
+                Ok(kept) => state.store.keep_answer(&claim, kept).await?,
+                Err(_) => state.store.release_key(&claim).await?,
+            }
+            told.map(|kept| replayed(&kept))
         }
         Keyed::InHand => Err(ApiError::KeyInHand),
         Keyed::Another => Err(ApiError::KeyOfAnother),
@@ -119,7 +135,9 @@ async fn first(state: AppState, claim: Claim, request: Request, next: Next) -> R
     let holds_secret = lost::HOLDS_SECRET.iter().any(|path| request.uri().path().starts_with(path));
     let scope = RequestScope::new(Some(claim.clone()));
     let response = answered(&scope, request, next).await;
-    if !scope.has_changed() {
+    // An answer that says nothing of what became of it is of no use to who asks again; and what is kept in no other place in clear
+    // must not be here either.
+    if !scope.has_changed() || holds_secret || response.status().is_server_error() {
         if let Err(error) = state.store.release_key(&claim).await {
             warn!("cannot release an idempotency key: {}", chain(&error));
         }
@@ -128,12 +146,9 @@ async fn first(state: AppState, claim: Claim, request: Request, next: Next) -> R
     let (parts, body) = response.into_parts();
     // All of it is in memory already.
     let body = to_bytes(body, LARGEST_ANSWER).await.unwrap_or_else(|_| Bytes::new());
-    // What is kept in no other place in clear must not be here either.
-    if !holds_secret {
-        let kept = KeptAnswer { status: parts.status.as_u16(), answer: kept(&parts.headers, &body) };
-        if let Err(error) = state.store.keep_answer(&claim, &kept).await {
-            warn!("cannot keep an answer; it is told anew when it is asked for again: {}", chain(&error));
-        }
+    let kept = KeptAnswer { status: parts.status.as_u16(), answer: kept(&parts.headers, &body) };
+    if let Err(error) = state.store.keep_answer(&claim, &kept).await {
+        warn!("cannot keep an answer; it is told anew when it is asked for again: {}", chain(&error));
     }
     Response::from_parts(parts, Body::from(body))
 }
@@ -154,7 +169,8 @@ fn replayed(kept: &KeptAnswer) -> Response {
     let mut response = (status, body).into_response();
     response.headers_mut().remove(header::CONTENT_TYPE);
     for name in KEPT_HEADERS {
-        if let Some(value) = kept.answer["headers"][name.as_str()].as_str().and_then(|value| HeaderValue::try_from(value).ok()) {
+        if let Some(value) = kept.answer["headers"][name.as_str()].as_str().and_then(|value| HeaderValue::try_from(value).ok())
+        {
             response.headers_mut().insert(name, value);
         }
     }

@@ -28,8 +28,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post, put};
 use axum::{Router, middleware};
 
-use super::{AppState, idempotency};
 use super::request_id;
+use super::{AppState, idempotency};
 
 /// The largest body that is no image, in bytes.
 const LARGEST_BODY: usize = 1 << 20;
