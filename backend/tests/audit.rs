@@ -18,11 +18,12 @@ fn audit(service: &mut Service, how: &[&str]) -> (bool, Value) {
     service.role = "serve";
     let output = command.arg("--json").args(how).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    (output.status.success(), report)
+    let report = serde_json::from_slice(&output.stdout);
+    assert!(report.is_ok(), "{report:?}: {said}");
+    (output.status.success(), report.unwrap())
 }
 
-/// `kind object` of those that were not mended, without the objects' ids where `of` does not know them.
+/// `kind` and `object` of those that were not mended.
 fn left(report: &Value) -> BTreeSet<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let all = report["differences"].as_array().unwrap().iter().filter(|one| one["mended"].is_null());

@@ -62,14 +62,14 @@ impl Store {
         let mut session = self.read().await?;
         let mut all = Vec::new();
         let volumes = format!(
-            "SELECT x.id, COALESCE(x.name_id, x.id) AS storage_id, x.size_gib, x.status, CASE WHEN {UNENDED} THEN 1 ELSE 0 END AS busy \
+            "SELECT x.id, COALESCE(x.name_id, x.id) AS storage_id, x.size_gib, x.status, CAST(CASE WHEN {UNENDED} THEN 1 ELSE 0 END AS BIGINT) AS busy \
              FROM volumes x WHERE substr(x.host, 1, CAST(? AS INTEGER)) = ?"
         );
         for row in session.all("list what there should be", Sql::new(volumes).bind(length).bind(&prefix)).await? {
             all.push(kept("volume", &row)?);
         }
         let snapshots = format!(
-            "SELECT x.id, x.id AS storage_id, x.size_gib, x.status, CASE WHEN {UNENDED} THEN 1 ELSE 0 END AS busy FROM snapshots x \
+            "SELECT x.id, x.id AS storage_id, x.size_gib, x.status, CAST(CASE WHEN {UNENDED} THEN 1 ELSE 0 END AS BIGINT) AS busy FROM snapshots x \
              JOIN volumes v ON v.id = x.volume_id WHERE substr(v.host, 1, CAST(? AS INTEGER)) = ?"
         );
         for row in session.all("list what there should be", Sql::new(snapshots).bind(length).bind(&prefix)).await? {

@@ -30,7 +30,7 @@ pub enum LeaseEnd {
     /// It is gone.
     Removed,
     /// The volume's host takes it away.
-    Removing(Operation),
+    Removing(Box<Operation>),
     /// A guest may have it.
     Lost,
 }
@@ -79,7 +79,7 @@ impl Store {
             AttachStatus::Attaching if !exported => {
                 tell(&mut tx, &volume, format!("{what} before it was let in. The attachment is removed.")).await?;
                 attachments::leave(&mut tx, id, volume.clone()).await?;
-                LeaseEnd::Removing(take_away(&mut tx, &attachment, &volume).await?)
+                LeaseEnd::Removing(take_away(&mut tx, &attachment, &volume).await?.into())
             }
             AttachStatus::Detaching => {
                 let query =
@@ -87,7 +87,7 @@ impl Store {
                 if tx.optional("look for an operation", query).await?.is_some() {
                     return Ok(LeaseEnd::Nothing);
                 }
-                LeaseEnd::Removing(take_away(&mut tx, &attachment, &volume).await?)
+                LeaseEnd::Removing(take_away(&mut tx, &attachment, &volume).await?.into())
             }
             _ => {
                 tell(&mut tx, &volume, format!("{what}. A guest there may have the volume, so it is left as it is.")).await?;

@@ -164,13 +164,13 @@ fn kept(headers: &HeaderMap, body: &[u8]) -> Value {
 }
 
 fn replayed(kept: &KeptAnswer) -> Response {
-    let body = kept.answer["body"].as_str().unwrap_or_default().to_owned();
+    let body = kept.answer.get("body").and_then(Value::as_str).unwrap_or_default().to_owned();
     let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, body).into_response();
     response.headers_mut().remove(header::CONTENT_TYPE);
     for name in KEPT_HEADERS {
-        if let Some(value) = kept.answer["headers"][name.as_str()].as_str().and_then(|value| HeaderValue::try_from(value).ok())
-        {
+        let value = kept.answer.get("headers").and_then(|headers| headers.get(name.as_str())).and_then(Value::as_str);
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             response.headers_mut().insert(name, value);
         }
     }
