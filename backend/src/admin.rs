@@ -2,8 +2,10 @@
 
 use uuid::Uuid;
 
+use crate::audit::{self, AuditError, Repair, Report};
 use crate::auth::TokenDigest;
 use crate::config::{Config, ConfigError};
+use crate::domain::place::VOLUME_SERVICE;
 use crate::domain::{Assignment, Project, User};
 use crate::identity::{LoginError, PasswordError, People, Scope, roles};
 use crate::secret::Secret;
@@ -24,6 +26,9 @@ pub enum AdminError {
     /// The database, or a rule asked in it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Comparing.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A password.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -96,6 +101,16 @@ impl Admin {
             lines.push(line);
         }
         Ok(lines)
+    }
+
+    /// Compares what this machine has with what the database says.
+    pub async fn audit(&self, config: &Config, repair: Repair) -> Result<Report, AdminError> {
+        Ok(audit::audit(config, &self.store, repair).await?)
+    }
+
+    /// Says that a volume service, `host@backend`, will not come back.
+    pub async fn declare_gone(&self, host: &str) -> Result<(), AdminError> {
+        Ok(self.store.declare_gone(VOLUME_SERVICE, host).await?)
     }
 
     /// Makes a user, and the project where it is new, and gives it a role there.

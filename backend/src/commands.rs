@@ -5,10 +5,11 @@ use std::io::{BufRead as _, Read as _};
 
 use anyhow::Context as _;
 use bowline_backend::admin::Admin;
+use bowline_backend::audit::Repair;
 use bowline_backend::config::Config;
 use bowline_backend::doctor::{self, Verdict};
 use bowline_backend::secret::Secret;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 /// `bowline-backend user …`
 #[derive(Debug, Subcommand)]
@@ -101,6 +102,59 @@ pub async fn doctor(config: &Config, json: bool) -> anyhow::Result<()> {
     }
     let failed = found.iter().filter(|finding| finding.verdict == Verdict::Failed).count();
     anyhow::ensure!(failed == 0, "{failed} of {} checks failed", found.len());
+    Ok(())
+}
+
+/// `bowline-backend service …`
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Say that a volume service that is down will not come back: what waits for it is ended within seconds.
+    Gone {
+        /// `host@backend`, as `openstack volume service list` shows it.
+        host: String,
+    },
+}
+
+/// Carries out a command about services.
+pub async fn service(config: &Config, command: ServiceCommand) -> anyhow::Result<()> {
+    let ServiceCommand::Gone { host } = command;
+    Ok(Admin::open(config).await?.declare_gone(&host).await?)
+}
+
+/// How `bowline-backend audit` is to look.
+#[derive(Debug, Args)]
+pub struct How {
+    /// Mend what can be mended without losing a byte: statuses that nobody works on, counters.
+    #[arg(long)]
+    repair: bool,
+    /// With --repair: also move what nobody knows of aside, into `quarantine` beside it.
+    #[arg(long, requires = "repair")]
+    quarantine: bool,
+    /// As one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Compares, mends where asked to, and tells.
+pub async fn audit(config: &Config, how: How) -> anyhow::Result<()> {
+    let repair = match (how.repair, how.quarantine) {
+        (false, _) => Repair::Nothing,
+        (true, false) => Repair::Safe,
+        (true, true) => Repair::SafeAndQuarantine,
+    };
+    let report = Admin::open(config).await?.audit(config, repair).await?;
+    if how.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        for difference in &report.differences {
+            println!("{difference}");
+        }
+        for unseen in &report.not_looked_at {
+            println!("not looked at: {unseen}");
+        }
+    }
+    let left = report.left();
+    anyhow::ensure!(left == 0, "{left} differences are left of {}", report.differences.len());
     Ok(())
 }
 

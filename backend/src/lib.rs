@@ -3,6 +3,7 @@
 //! ```text
 //! api/         HTTP in Cinder's words: thin handlers, each asks the policy first
 //! auth/        who asks, and what they may do
+//! audit/       what there is, compared with what the database says
 //! admin.rs     what an operator does beside the running service
 //! status.rs    what the running service is doing
 //! doctor/      what keeps it from working on this machine
@@ -23,6 +24,7 @@
 pub mod accept;
 pub mod admin;
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod bus;
 pub mod config;

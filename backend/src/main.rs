@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use bowline_backend::config::Config;
 use bowline_backend::server::{RoleSet, Server};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use commands::{DbCommand, TokenCommand, UserCommand};
+use commands::{DbCommand, How, ServiceCommand, TokenCommand, UserCommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
@@ -73,6 +73,22 @@ enum Command {
     Status(Report),
     /// Say what keeps the service from working on this machine, and what mends it.
     Doctor(Report),
+    /// Look after the service's processes.
+    Service {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: ServiceCommand,
+    },
+    /// Compare what there is on this machine with what the database says; the service may be running.
+    ///
+    /// Ends with 1 where differences are left.
+    Audit {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        how: How,
+    },
     /// Answer clients, and nothing else: the other roles run elsewhere, over the same [database] and [bus].
     Api(Options),
     /// Find places for volumes, and nothing else.
@@ -112,6 +128,8 @@ enum Task {
     Db(DbCommand),
     Status { json: bool },
     Doctor { json: bool },
+    Service(ServiceCommand),
+    Audit(How),
 }
 
 impl Command {
@@ -128,6 +146,8 @@ impl Command {
             Self::Db { options, command } => (Task::Db(command), options),
             Self::Status(Report { options, json }) => (Task::Status { json }, options),
             Self::Doctor(Report { options, json }) => (Task::Doctor { json }, options),
+            Self::Service { options, command } => (Task::Service(command), options),
+            Self::Audit { options, how } => (Task::Audit(how), options),
         }
     }
 }
@@ -196,6 +216,8 @@ fn run(task: Task, Options { config, state_dir, listen }: Options) -> anyhow::Re
             Task::Db(command) => return commands::db(&config, command).await,
             Task::Status { json } => return commands::status(&config, json).await,
             Task::Doctor { json } => return commands::doctor(&config, json).await,
+            Task::Service(command) => return commands::service(&config, command).await,
+            Task::Audit(how) => return commands::audit(&config, how).await,
         };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

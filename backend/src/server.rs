@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::accept::Accept;
-use crate::api::{Service, Shared};
+use crate::api::{Service, Shared, Watchers};
 use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, Validator};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
 use crate::config::{Config, ConfigError};
@@ -27,14 +27,14 @@ use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
 use crate::drivers;
 use crate::identity::{PasswordError, People};
 use crate::image::{ImageFiles, ImageFilesError};
-use crate::operations::{Relay, Runner, Work};
-use crate::scheduler::Scheduler;
+use crate::operations::{Relay, Runner, Work, keep_telling};
+use crate::scheduler::{Scheduler, Watchman};
 use crate::secret::Secret;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::store::{ServiceIdentity, Store, StoreError};
 use crate::targets::TargetError;
 use crate::targets::tgt::{Daemon, ManagedTgtd, TgtError, TgtTarget};
-use crate::volume::{HostParts, VolumeError, VolumeHost, chain};
+use crate::volume::{HostParts, VolumeError, VolumeHost};
 
 /// How long clients may take to hear their answers once the service is told to stop.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -44,9 +44,6 @@ const VOLUME_AT_ONCE: u16 = 8;
 
 /// A choice is one transaction, so more at once would wait for each other.
 const SCHEDULER_AT_ONCE: u16 = 2;
-
-/// Between a scheduler's signs of life.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Which roles a process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,10 +168,10 @@ impl Server {
         };
         let host = if roles.volume { Some(open_host(&common).await?) } else { None };
         if roles.scheduler {
-            let name = config.host_name();
-            store.heartbeat("cinder-scheduler", &name, &config.availability_zone, &[]).await?;
-            let zone = config.availability_zone.clone();
-            tokio::spawn(keep_scheduler_alive(store.clone(), name, zone, common.stopping.clone()));
+            let (host, availability_zone) = (config.host_name(), config.availability_zone.clone());
+            let watchman = Watchman { store: store.clone(), bus: bus.clone(), host, availability_zone };
+            watchman.live().await?;
+            tokio::spawn(watchman.run(common.stopping.clone()));
             common.run(SCHEDULER_QUEUE, Arc::new(Scheduler::new(store.clone())), SCHEDULER_AT_ONCE).await?;
         }
         if let Some((host, _)) = &host {
@@ -182,6 +179,7 @@ impl Server {
                 common.run(&volume_queue(backend), Arc::new(host.clone()), VOLUME_AT_ONCE).await?;
             }
         }
+        tokio::spawn(keep_telling(store.clone(), bus.clone(), common.stopping.clone()));
         let relay = Relay::new(store.clone(), bus.clone(), common.owner.clone());
         relay.send_all().await?;
         tokio::spawn(relay.run(common.stopping.clone()));
@@ -313,11 +311,14 @@ async fn open_api(
     common.state_dir.write_clouds_yaml(address, &token, password.as_ref())?;
     let images = open_images(common, "api")?;
     store.abort_image_uploads(images.who()).await?;
+    store.release_keys_of(images.who()).await?;
     images.keep_only(&store.image_ids().await?)?;
     let service = Service::new(Shared {
         accept: Accept::new(store.clone(), common.bus.clone(), common.config.quota.clone()),
         tokens,
         store,
+        closing: watch::channel(false).0,
+        watchers: Watchers::default(),
         identity: identity.clone(),
         availability_zone: common.config.availability_zone.clone(),
         images,
@@ -407,20 +408,6 @@ fn ready_line(address: Option<SocketAddr>, portals: Option<&[String]>) -> String
         (Some(address), None) => format!("ready: volumes at http://{address}/v3, their hosts elsewhere"),
         (None, Some(portal)) => format!("ready: iSCSI at {portal}"),
         (None, None) => "ready".to_owned(),
-    }
-}
-
-async fn keep_scheduler_alive(store: Store, host: String, zone: String, mut stopping: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(HEARTBEAT);
-    ticks.tick().await;
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-        }
-        if let Err(error) = store.heartbeat("cinder-scheduler", &host, &zone, &[]).await {
-            warn!("cannot say that the scheduler lives: {}", chain(&error));
-        }
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Operation {
     ShowEncryption(VolumeId),
     /// `GET /secrets/{id}/payload` of the key manager.
     FetchKey(Uuid),
+    /// `PUT /hosts/{host}/lease` of a bundled service.
+    RenewLeases,
 }
 
 impl Operation {
@@ -69,6 +71,7 @@ impl Operation {
                 | Self::ListAttachments(_)
                 | Self::ShowEncryption(_)
                 | Self::FetchKey(_)
+                | Self::RenewLeases
         )
     }
 }
@@ -92,6 +95,7 @@ impl fmt::Display for Operation {
             Self::DeleteAttachment(id) => write!(f, "delete attachment {id}"),
             Self::ShowEncryption(id) => write!(f, "look up how volume {id} is encrypted"),
             Self::FetchKey(id) => write!(f, "get key {id} from the key manager"),
+            Self::RenewLeases => f.write_str("renew the leases of this host's attachments"),
         }
     }
 }
@@ -254,6 +258,9 @@ pub enum OpenstackError {
     },
 }
 
+/// How a bundled service says that the first request with a key is not answered yet.
+const KEY_IN_HAND: &str = "request with this Idempotency-Key is still under way";
+
 impl OpenstackError {
     /// What sort of failure this is.
     pub fn kind(&self) -> ErrorKind {
@@ -282,8 +289,14 @@ impl OpenstackError {
             Self::Refused { operation, status: 500 | 502 | 504, .. } | Self::Unintelligible { operation, .. } => {
                 operation.changes_something()
             }
-            _ => false,
+            // An earlier try arrived, and nobody knows yet what comes of it.
+            _ => self.is_key_in_hand(),
         }
+    }
+
+    /// Whether the service has this request's first try still in hand: what a bundled service answers to a key that comes again.
+    pub(super) fn is_key_in_hand(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, message, .. } if message.contains(KEY_IN_HAND))
     }
 
     /// Explains a refused detach to an operator whose agent has no service user: Cinder answers 409, or 500 where it cannot

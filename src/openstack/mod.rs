@@ -20,6 +20,7 @@ mod fault;
 mod http;
 mod key_manager;
 mod keystone;
+mod leases;
 mod qos;
 mod session;
 mod volume_service;

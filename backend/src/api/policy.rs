@@ -34,6 +34,7 @@ pub(super) const ZONE_LIST: Action = Action::read("volume:availability_zone_list
 pub(super) const MESSAGE_GET: Action = Action::read("message:get");
 pub(super) const MESSAGE_DELETE: Action = Action::write("message:delete");
 pub(super) const OPERATION_GET: Action = Action::read("bowline:operation_get");
+pub(super) const LEASE_RENEW: Action = Action::write("bowline:lease_renew");
 pub(super) const SERVICE_LIST: Action = Action::admin("volume_extension:services:index");
 pub(super) const SERVICE_UPDATE: Action = Action::admin("volume_extension:services:update");
 pub(super) const POOL_LIST: Action = Action::admin("scheduler_extension:scheduler_stats:get_pools");

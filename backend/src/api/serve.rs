@@ -18,8 +18,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::resource::{Resource, getrlimit};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 use tracing::{debug, warn};
@@ -35,6 +36,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(12);
 /// hypervisor's agent has a few, an operator one.
 const CONNECTIONS: usize = 512;
 
+/// How long a client may take nothing of an answer before its connection is cut, in milliseconds.
+const TAKEN_WITHIN_MS: u32 = 60_000;
+
 /// After an accept that failed for want of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,13 +52,18 @@ fn most_connections() -> usize {
 pub(super) struct Peer(pub(super) IpAddr);
 
 /// The whole API.
-pub struct Service(BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>);
+pub struct Service {
+    routes: BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>,
+    closing: watch::Sender<bool>,
+}
 
 impl Service {
     /// Makes the API over these parts.
     pub fn new(shared: Shared) -> Self {
+        let closing = shared.closing.clone();
         let routes = routes(AppState::new(shared));
-        Self(BoxCloneSyncService::new(routes.map_request(|request: Request<Incoming>| request.map(Body::new))))
+        let routes = BoxCloneSyncService::new(routes.map_request(|request: Request<Incoming>| request.map(Body::new)));
+        Self { routes, closing }
     }
 
     /// Answers until `stop`, then finishes the answers that were begun.
@@ -80,6 +89,7 @@ impl Service {
             () = stop => Ok(()),
         };
         drop(listener);
+        self.closing.send_replace(true);
         graceful.shutdown().await;
         served
     }
@@ -90,7 +100,10 @@ impl Service {
         if let Err(error) = stream.set_nodelay(true) {
             debug!("a connection keeps its delay: {error}");
         }
-        let service = self.0.clone().map_request(move |mut request: Request<Incoming>| {
+        if let Err(error) = set_tcp_user_timeout(&stream, TAKEN_WITHIN_MS) {
+            debug!("a client that takes nothing is kept for longer: {error}");
+        }
+        let service = self.routes.clone().map_request(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
             request
         });

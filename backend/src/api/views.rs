@@ -4,6 +4,7 @@ use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::AppState;
+use super::leases;
 use super::microversion::Microversion;
 use super::versions::origin;
 use crate::domain::{AttachStatus, Attachment, Snapshot, Volume};
@@ -161,7 +162,7 @@ impl<'a> Views<'a> {
 
     /// An attachment with what its host needs, the password included.
     pub(super) fn attachment(&self, attachment: &Attachment) -> Value {
-        json!({
+        let mut view = json!({
             "id": attachment.id,
             "volume_id": attachment.volume_id,
             "instance": attachment.instance_id,
@@ -170,7 +171,12 @@ impl<'a> Views<'a> {
             "attached_at": attachment.attached_at_us.map(time).unwrap_or_default(),
             "detached_at": "",
             "connection_info": connection_info(attachment),
-        })
+        });
+        // Only for who asked for one: others know no such field.
+        if let (Some(lease), Some(view)) = (&attachment.lease, view.as_object_mut()) {
+            view.insert("lease".into(), leases::view(lease));
+        }
+        view
     }
 }
 

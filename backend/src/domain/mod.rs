@@ -32,7 +32,7 @@ pub mod transfer;
 pub mod volume;
 pub mod volume_type;
 
-pub use attachment::{Attachment, ChapAccount, Connector};
+pub use attachment::{Attachment, ChapAccount, Connector, Lease};
 pub use image::{Image, ImageFacts, ImageMember, ImageStatus, MemberStatus, Visibility};
 pub use message::{Message, NewMessage, WhyNot};
 pub use operation::{Asker, NewOperation, Operation, OperationKind, OperationState};

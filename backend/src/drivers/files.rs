@@ -8,7 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,13 +17,16 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use uuid::Uuid;
 
-use super::{Capacity, Chunk, DriverError, Provided, Reach, Stored, StoredSnapshot, VolumeDriver, sparse};
+use super::{Capacity, Chunk, DriverError, Found, FoundKind, Provided, Reach, Stored, StoredSnapshot, VolumeDriver, sparse};
 
 /// The driver.
 #[derive(Clone, Debug)]
 pub struct FilesDriver {
     directory: PathBuf,
 }
+
+/// What the name of a file that is being made begins with.
+const UNFINISHED: &str = ".making-";
 
 /// What a new file is made from.
 struct Copied {
@@ -195,8 +198,59 @@ impl VolumeDriver for FilesDriver {
         })
     }
 
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, DriverError>> {
+        let directory = self.directory.clone();
+        blocking(Uuid::nil(), directory.clone(), "list", move || {
+            let failed = || file_error(Uuid::nil(), "list", &directory);
+            let mut all = Vec::new();
+            for entry in fs::read_dir(&directory).map_err(failed())? {
+                let entry = entry.map_err(failed())?;
+                // One that is gone by now is being removed.
+                let Ok(metadata) = entry.metadata() else { continue };
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if let Some((kind, id)) = named(&name).filter(|_| metadata.is_file()) {
+                    all.push(Found { kind, id, name, size_bytes: metadata.len() });
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    fn set_aside<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<String, DriverError>> {
+        let (id, from) = (found.id, self.directory.join(&found.name));
+        let quarantine = self.directory.join("quarantine");
+        blocking(id, from.clone(), "set aside", move || {
+            let failed = || file_error(id, "set aside", &from);
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&quarantine);
+            made.map_err(file_error(id, "make", &quarantine))?;
+            let to = quarantine.join(from.file_name().unwrap_or_default());
+            // What was set aside before stays.
+            fs::hard_link(&from, &to).and_then(|()| fs::remove_file(&from)).map_err(failed())?;
+            let directory = from.parent().unwrap_or(&quarantine);
+            sync_directory(&quarantine).and_then(|()| sync_directory(directory)).map_err(failed())?;
+            Ok(to.display().to_string())
+        })
+    }
+
     fn reach(&self, volume: &Stored) -> Reach {
         Reach::Local(self.path(volume.id))
+    }
+}
+
+/// What a file of this name is, where it is one of ours.
+fn named(name: &str) -> Option<(FoundKind, Uuid)> {
+    let id_of = |name: &str| {
+        let (kind, id) = name.split_once('-')?;
+        let kind = match kind {
+            "volume" => FoundKind::Volume,
+            "snapshot" => FoundKind::Snapshot,
+            _ => return None,
+        };
+        Some((kind, Uuid::parse_str(id).ok()?))
+    };
+    match name.strip_prefix(UNFINISHED) {
+        Some(rest) => id_of(rest).map(|(_, id)| (FoundKind::Unfinished, id)),
+        None => id_of(name),
     }
 }
 
@@ -204,7 +258,7 @@ impl VolumeDriver for FilesDriver {
 fn place(directory: &Path, path: &Path, id: Uuid, size_bytes: u64, from: Option<Copied>) -> Result<(), DriverError> {
     let failed = |operation| file_error(id, operation, path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let unfinished = directory.join(format!(".making-{name}"));
+    let unfinished = directory.join(format!("{UNFINISHED}{name}"));
     let made = fill(&unfinished, id, size_bytes, from);
     if let Err(error) = made {
         // Nothing more can be done about a file that can neither be made nor removed; the first error is the telling one.

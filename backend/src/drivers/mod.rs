@@ -75,6 +75,30 @@ pub struct Capacity {
     pub free_bytes: u64,
 }
 
+/// Something of ours that a storage has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it is.
+    pub kind: FoundKind,
+    /// The id of what it belongs to, as the storage knows it.
+    pub id: Uuid,
+    /// What the storage calls it, for people.
+    pub name: String,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+/// What something on a storage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundKind {
+    /// A volume.
+    Volume,
+    /// A snapshot.
+    Snapshot,
+    /// Part of one of them that was being made.
+    Unfinished,
+}
+
 /// What comes of making something: what the driver wants to find again, where there is anything.
 pub type Provided = Result<Option<Value>, DriverError>;
 
@@ -120,6 +144,18 @@ pub trait VolumeDriver: Send + Sync {
 
     /// What there is and what is free, now.
     fn capacity(&self) -> BoxFuture<'_, Result<Capacity, DriverError>>;
+
+    /// Everything of ours that there is, whoever knows of it.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, DriverError>> {
+        let operation = "list what it has";
+        Box::pin(async move { Err(DriverError::Unsupported { volume_id: Uuid::nil(), operation }) })
+    }
+
+    /// Moves something that nobody knows of aside, where an operator finds it: gives where.
+    fn set_aside<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<String, DriverError>> {
+        let operation = "set something aside";
+        Box::pin(async move { Err(DriverError::Unsupported { volume_id: found.id, operation }) })
+    }
 
     /// How a host gets at the volume.
     fn reach(&self, volume: &Stored) -> Reach;

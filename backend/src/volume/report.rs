@@ -10,6 +10,7 @@ use tracing::warn;
 use super::error::{VolumeError, chain};
 use super::host::VolumeHost;
 use crate::domain::Pool;
+use crate::domain::place::VOLUME_SERVICE;
 
 /// Between reports, as in the field.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ impl VolumeHost {
                     Vec::new()
                 }
             };
-            parts.store.heartbeat("cinder-volume", host, &parts.availability_zone, &pools).await?;
+            parts.store.heartbeat(VOLUME_SERVICE, host, &parts.availability_zone, &pools).await?;
         }
         Ok(())
     }

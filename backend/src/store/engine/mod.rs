@@ -21,6 +21,7 @@ mod sqlite;
 use std::path::Path;
 use std::sync::Arc;
 
+use session::Held;
 use sqlx::PgPool;
 
 pub(in crate::store) use row::Row;
@@ -58,17 +59,19 @@ impl Engine {
     /// A transaction that may write. Dropped without a commit it leaves no trace.
     pub(super) async fn begin(&self) -> Result<Session, StoreError> {
         Ok(match self {
-            Self::Sqlite(file) => Session::Sqlite(file.begin().await?),
-            Self::Postgres(pool) => Session::Postgres(pool.begin().await.map_err(StoreError::query("begin a transaction"))?),
-        })
+            Self::Sqlite(file) => Held::Sqlite(file.begin().await?),
+            Self::Postgres(pool) => Held::Postgres(pool.begin().await.map_err(StoreError::query("begin a transaction"))?),
+        }
+        .into())
     }
 
     /// A connection for reading. Each statement sees what was committed before it.
     pub(super) async fn read(&self) -> Result<Session, StoreError> {
         Ok(match self {
-            Self::Sqlite(file) => Session::SqliteRead(file.read().await?),
-            Self::Postgres(pool) => Session::PostgresRead(pool.acquire().await.map_err(StoreError::query("begin to read"))?),
-        })
+            Self::Sqlite(file) => Held::SqliteRead(file.read().await?),
+            Self::Postgres(pool) => Held::PostgresRead(pool.acquire().await.map_err(StoreError::query("begin to read"))?),
+        }
+        .into())
     }
 
     /// How many changes wait for their turn; with PostgreSQL, how many of its connections are in use.

@@ -1,19 +1,40 @@
 //! Where statements run: in a transaction that writes, or on a connection that reads.
 
+use std::sync::Arc;
+
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+use tokio::sync::broadcast;
+use uuid::Uuid;
 
-use super::super::StoreError;
+use super::super::scope::RequestScope;
+use super::super::{StoreError, idempotency};
 use super::row::Row;
 use super::sql::{Sql, Value};
 use super::sqlite::{self, Reader};
 
 /// A transaction or a reading connection.
-pub(in crate::store) enum Session {
+pub(in crate::store) struct Session {
+    held: Held,
+    notes: Notes,
+}
+
+pub(super) enum Held {
     Sqlite(sqlite::Transaction),
     Postgres(sqlx::Transaction<'static, Postgres>),
     SqliteRead(Reader),
     PostgresRead(PoolConnection<Postgres>),
+}
+
+/// What is told when a transaction is committed, and only then.
+#[derive(Default)]
+struct Notes {
+    /// The request that it is for.
+    scope: Option<Arc<RequestScope>>,
+    made: Option<(&'static str, Uuid)>,
+    accepted: Option<Uuid>,
+    touched: Vec<Uuid>,
+    changes: Option<broadcast::Sender<Uuid>>,
 }
 
 /// The statement as PostgreSQL takes it, its values bound. The text is the service's own, only values come from outside.
@@ -30,28 +51,57 @@ macro_rules! prepared {
     }};
 }
 
+impl From<Held> for Session {
+    fn from(held: Held) -> Self {
+        Self { held, notes: Notes::default() }
+    }
+}
+
 impl Session {
+    /// A transaction that tells, once it is committed, which operations it changed, and that belongs to the request at hand.
+    pub(in crate::store) fn telling(mut self, changes: &broadcast::Sender<Uuid>) -> Self {
+        self.notes.scope = RequestScope::current();
+        self.notes.changes = Some(changes.clone());
+        self
+    }
+
+    /// Notes what the request at hand has made.
+    pub(in crate::store) fn made(&mut self, object_type: &'static str, id: Uuid) {
+        self.notes.made = Some((object_type, id));
+    }
+
+    /// Notes an operation that the request at hand has begun.
+    pub(in crate::store) fn accepted(&mut self, operation_id: Uuid) {
+        self.notes.accepted = Some(operation_id);
+        self.touched(operation_id);
+    }
+
+    /// Notes an operation that is not what it was.
+    pub(in crate::store) fn touched(&mut self, operation_id: Uuid) {
+        self.notes.touched.push(operation_id);
+    }
+
     /// Whether this is PostgreSQL, for the few statements that differ.
     pub(in crate::store) fn is_postgres(&self) -> bool {
-        matches!(self, Self::Postgres(_) | Self::PostgresRead(_))
+        matches!(self.held, Held::Postgres(_) | Held::PostgresRead(_))
     }
 
     /// Runs a statement; how many rows it concerned. `operation` completes "cannot …".
     pub(in crate::store) async fn execute(&mut self, operation: &'static str, sql: Sql) -> Result<u64, StoreError> {
-        match self {
-            Self::Sqlite(transaction) => transaction.execute(operation, &sql),
-            Self::Postgres(transaction) => executed(transaction, operation, sql).await,
-            Self::SqliteRead(_) | Self::PostgresRead(_) => Err(StoreError::query(operation)("this connection only reads")),
+        match &mut self.held {
+            Held::Sqlite(transaction) => transaction.execute(operation, &sql),
+            Held::Postgres(transaction) => executed(transaction, operation, sql).await,
+            Held::SqliteRead(_) | Held::PostgresRead(_) => Err(StoreError::query(operation)("this connection only reads")),
         }
     }
 
     /// All rows.
     pub(in crate::store) async fn all(&mut self, operation: &'static str, sql: Sql) -> Result<Vec<Row>, StoreError> {
-        let rows = match self {
-            Self::Sqlite(transaction) => transaction.all(operation, &sql)?,
-            Self::SqliteRead(reader) => reader.all(operation, &sql)?,
-            Self::Postgres(transaction) => return read(transaction, operation, sql).await,
-            Self::PostgresRead(connection) => return read(connection, operation, sql).await,
+        let rows = match &mut self.held {
+            Held::Sqlite(transaction) => transaction.all(operation, &sql)?,
+            Held::SqliteRead(reader) => reader.all(operation, &sql)?,
+            Held::Postgres(transaction) => return read(transaction, operation, sql).await,
+            Held::PostgresRead(connection) => return read(connection, operation, sql).await,
         };
         Ok(rows.into_iter().map(Row::Sqlite).collect())
     }
@@ -69,13 +119,27 @@ impl Session {
         }
     }
 
-    /// Makes the changes last.
-    pub(in crate::store) async fn commit(self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await.map_err(StoreError::query("commit a transaction")),
-            Self::SqliteRead(_) | Self::PostgresRead(_) => Ok(()),
+    /// Makes the changes last, and tells of them.
+    pub(in crate::store) async fn commit(mut self) -> Result<(), StoreError> {
+        let notes = std::mem::take(&mut self.notes);
+        if let Some(claim) = notes.scope.as_ref().and_then(|scope| scope.claim()) {
+            idempotency::record(&mut self, claim, notes.made, notes.accepted).await?;
         }
+        match self.held {
+            Held::Sqlite(transaction) => transaction.commit().await?,
+            Held::Postgres(transaction) => transaction.commit().await.map_err(StoreError::query("commit a transaction"))?,
+            Held::SqliteRead(_) | Held::PostgresRead(_) => {}
+        }
+        if let Some(scope) = notes.scope {
+            scope.committed(notes.accepted);
+        }
+        if let Some(changes) = notes.changes {
+            for id in notes.touched {
+                // Nobody may be watching.
+                let _ = changes.send(id);
+            }
+        }
+        Ok(())
     }
 }
 
