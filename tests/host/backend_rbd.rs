@@ -113,7 +113,10 @@ fn volumes_on_ceph_live_their_whole_life_and_nothing_is_left() {
     until(&host, &format!("/v3/volumes/{volume}"), "available");
     assert_eq!(bytes(&host, &volume, 5000, 6), "before");
 
-    let image = an_image_of_a_volume_makes_volumes_that_share_its_bytes(&host, &volume);
+    host.ok(&format!(
+        "printf %-512s 'of the image' >/run/text && qemu-io -f raw -c 'write -q -s /run/text 5120 512' rbd:volumes/volume-{other}"
+    ));
+    let image = an_image_of_a_volume_makes_volumes_that_share_its_bytes(&host, &other);
 
     // What others were cloned from can go at any time; its bytes go with the last of them.
     delete(&host, "snapshots", &snapshot);
@@ -159,7 +162,7 @@ fn an_image_of_a_volume_makes_volumes_that_share_its_bytes(host: &HostRig, volum
     let [first, second] = [(), ()].map(|()| made_from(host, &format!("\"imageRef\": \"{image}\"")));
     let kept = ancestors_of(host, &first);
     assert!(kept.starts_with("volume-") && ancestors_of(host, &second) == kept, "{kept}");
-    assert_eq!(bytes(host, &second, 5000, 6), "before");
+    assert_eq!(bytes(host, &second, 5120, 12), "of the image");
     for id in [&first, &second] {
         delete(host, "volumes", id);
     }

@@ -1,6 +1,6 @@
-//! Storage drivers: who keeps the bytes of volumes. One trait, one file a driver.
+//! Storage drivers: who keeps the bytes of volumes. One trait, one file or folder a driver.
 //!
-//! A new driver is a file here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
+//! A new driver is a file or a folder here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
 //! [`open`]. What it cannot do it refuses with [`DriverError::Unsupported`], and the volume's owner is told.
 
 mod error;

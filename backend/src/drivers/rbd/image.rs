@@ -17,6 +17,10 @@ pub(super) struct Info {
     pub(super) id: String,
     /// In bytes.
     pub(super) size: u64,
+    /// What the names of the objects with its data begin with.
+    pub(super) block_name_prefix: String,
+    /// The pool of those, where that is another.
+    pub(super) data_pool: Option<String>,
     /// What it was cloned from and still shares bytes with.
     pub(super) parent: Option<Parent>,
 }
@@ -40,16 +44,17 @@ impl Cluster {
         }
     }
 
-    /// All that an image shares bytes with, from its parent on.
-    pub(super) async fn ancestors(&self, info: &Info) -> Result<Vec<Parent>, ToolError> {
+    /// All that an image shares bytes with, from its parent on: where each is and what it is.
+    pub(super) async fn ancestors(&self, info: &Info) -> Result<Vec<(Parent, Info)>, ToolError> {
         let mut found = Vec::new();
         let mut next = info.parent.clone();
         while let Some(parent) = next.filter(|_| found.len() < MOST_ANCESTORS) {
             let Parent { pool, pool_namespace, id } = &parent;
             let words = ["info", "--format", "json", "--pool", pool, "--namespace", pool_namespace, "--image-id", id];
             let text = self.rbd(words.map(OsString::from)).await?;
-            next = parse::<Info>(RBD, &text)?.parent;
-            found.push(parent);
+            let info: Info = parse(RBD, &text)?;
+            next.clone_from(&info.parent);
+            found.push((parent, info));
         }
         Ok(found)
     }

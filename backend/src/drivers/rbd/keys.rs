@@ -10,6 +10,7 @@ use super::super::tool::ToolError;
 use super::cluster::{CEPH, Cluster, parse};
 use super::image::{Info, Parent};
 use super::{failed, image};
+use crate::config::Rbd;
 use crate::domain::ChapAccount;
 use crate::secret::Secret;
 
@@ -88,21 +89,14 @@ impl Cluster {
 
     /// What a client needs to open one image: its objects, to read those of its ancestors, and the pool's directories, which hold
     /// names.
-    fn rights(&self, name: &str, found: &Info, ancestors: &[Parent], read_only: bool) -> String {
-        let here = scope(&self.settings.pool, &self.settings.namespace);
-        let own = if read_only { "rx" } else { "rwx" };
-        let mut rights = vec![format!("allow rx {here} object_prefix rbd_id.{name}")];
-        for object in
-            [format!("rbd_header.{}", found.id), format!("rbd_object_map.{}", found.id), format!("rbd_data.{}.", found.id)]
-        {
-            rights.push(format!("allow {own} {here} object_prefix {object}"));
-        }
-        let mut places = vec![here];
-        for Parent { pool, pool_namespace, id } in ancestors {
+    fn rights(&self, name: &str, own: &Info, ancestors: &[(Parent, Info)], read_only: bool) -> String {
+        let Rbd { pool, namespace, .. } = &self.settings;
+        let mut rights = vec![format!("allow rx {} object_prefix rbd_id.{name}", scope(pool, namespace))];
+        rights.extend(objects(pool, namespace, own, if read_only { "rx" } else { "rwx" }));
+        let mut places = vec![scope(pool, namespace)];
+        for (Parent { pool, pool_namespace, .. }, info) in ancestors {
+            rights.extend(objects(pool, pool_namespace, info, "rx"));
             let there = scope(pool, pool_namespace);
-            for object in [format!("rbd_header.{id}"), format!("rbd_object_map.{id}"), format!("rbd_data.{id}.")] {
-                rights.push(format!("allow rx {there} object_prefix {object}"));
-            }
             if !places.contains(&there) {
                 places.push(there);
             }
@@ -116,8 +110,52 @@ impl Cluster {
     }
 }
 
+/// Rights on the objects of an image.
+fn objects(pool: &str, namespace: &str, info: &Info, what: &str) -> [String; 3] {
+    let Info { id, block_name_prefix, data_pool, .. } = info;
+    let here = scope(pool, namespace);
+    let data = scope(data_pool.as_deref().unwrap_or(pool), namespace);
+    [
+        format!("allow {what} {here} object_prefix rbd_header.{id}"),
+        format!("allow {what} {here} object_prefix rbd_object_map.{id}"),
+        // The dot keeps out an image whose id begins as this one's.
+        format!("allow {what} {data} object_prefix {block_name_prefix}."),
+    ]
+}
+
 /// The default namespace has to be named where it is meant: without a word about it, a right is good for all of them.
 fn scope(pool: &str, namespace: &str) -> String {
     let namespace = if namespace.is_empty() { "\"\"" } else { namespace };
     format!("pool={pool} namespace={namespace}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_written_its_ancestors_are_read_and_nothing_else_is_touched() {
+        let info = |id: &str, data_pool: Option<&str>| Info {
+            id: id.to_owned(),
+            size: 1,
+            block_name_prefix: format!("rbd_data.{id}"),
+            data_pool: data_pool.map(str::to_owned),
+            parent: None,
+        };
+        let parent = Parent { pool: "images".into(), pool_namespace: "ns".into(), id: "22".into() };
+        let cluster = Cluster::new(Rbd::default());
+        let rights = cluster.rights("volume-x", &info("11", Some("data")), &[(parent, info("22", None))], false);
+        let writes: Vec<&str> = rights.split(", ").filter(|right| right.contains("rwx")).collect();
+        assert_eq!(
+            writes,
+            [
+                "allow rwx pool=volumes namespace=\"\" object_prefix rbd_header.11",
+                "allow rwx pool=volumes namespace=\"\" object_prefix rbd_object_map.11",
+                "allow rwx pool=data namespace=\"\" object_prefix rbd_data.11.",
+            ]
+        );
+        assert!(rights.contains("allow rx pool=images namespace=ns object_prefix rbd_data.22."), "{rights}");
+        assert!(rights.split(", ").all(|right| right.contains("object_prefix ")), "{rights}");
+        assert!(!cluster.rights("volume-x", &info("11", None), &[], true).contains("rwx"));
+    }
 }
