@@ -7,7 +7,7 @@ use crate::common::service::{STATE, call, delete, until};
 use crate::common::{HostRig, Machine, Services, Site};
 
 const SOON: Duration = Duration::from_secs(60);
-const CONFIG: &str = "[backends.ceph]\ndriver = \"rbd\"\n[backends.ceph.rbd]\nkeyring_file = \"/run/target/cinder.keyring\"\n\
+const CONFIG: &str = "[backends.ceph]\ndriver = \"rbd\"\nmax_over_subscription_ratio = 100.0\n[backends.ceph.rbd]\nkeyring_file = \"/run/target/cinder.keyring\"\n\
                       attachment_keys = true\nmax_clone_depth = 2\n[images]\ncached = 1";
 
 /// Makes a volume from something; its id.

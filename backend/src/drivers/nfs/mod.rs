@@ -247,7 +247,6 @@ impl VolumeDriver for NfsDriver {
             "options": options,
             "format": format_of(volume.provider.as_ref()).as_str(),
             "mount_point_base": self.share.directory(),
-            "discard": false,
             "cacheable": false,
             "encrypted": false,
         });
