@@ -53,7 +53,7 @@ impl Cluster {
             let words = ["info", "--format", "json", "--pool", pool, "--namespace", pool_namespace, "--image-id", id];
             let text = self.rbd(words.map(OsString::from)).await?;
             let info: Info = parse(RBD, &text)?;
-            next.clone_from(&info.parent);
+            next = info.parent.clone();
             found.push((parent, info));
         }
         Ok(found)
