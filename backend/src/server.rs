@@ -359,7 +359,7 @@ async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>, images: ImageFi
         .all_backends()
         .into_iter()
         .map(|(backend_name, backend)| {
-            let driver = drivers::open(&backend, common.state_dir.volumes());
+            let driver = drivers::open(&backend, common.state_dir.volumes(), &common.state_dir.mounts());
             (format!("{name}@{backend_name}"), (backend, driver))
         })
         .collect();

@@ -45,12 +45,13 @@ impl<'machine, M: Machine> Site<'machine, M> {
         Self { machine, services }
     }
 
-    /// Starts the volume service and waits until it serves.
+    /// Starts the volume service, with the configuration `/etc/bowline/backend.toml` where there is one, and waits until it serves.
     #[track_caller]
     pub fn start_service(&self) {
         match self.services {
             Services::Processes => {
-                self.machine.ok("setsid bowline-backend serve >/run/bowline-backend.log 2>&1 </dev/null &
+                self.machine.ok("config=/etc/bowline/backend.toml; [ -e $config ] || config=
+                    setsid bowline-backend serve ${config:+--config $config} >/run/bowline-backend.log 2>&1 </dev/null &
                     wait-for-line /run/bowline-backend.log 'ready:'");
             }
             Services::Systemd => {

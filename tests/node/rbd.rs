@@ -1,5 +1,5 @@
-//! RBD images in a compute node with a Ceph cluster of its own (`ceph-up`). The bundled volume service has no RBD driver, so
-//! `ceph-service` stands in for one: it answers as Cinder does, over real images of the cluster.
+//! RBD images in a compute node with a Ceph cluster of its own (`ceph-up`). `ceph-service` stands in for the
+//! volume service: it answers as Cinder does, over real images of the cluster, and can also tell what is not so.
 
 use std::time::Duration;
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::{Nfs, Rbd};
+
 /// Which storage driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -11,6 +13,10 @@ pub enum DriverKind {
     /// Sparse files.
     #[default]
     Files,
+    /// Images of a Ceph cluster.
+    Rbd,
+    /// Files on an NFS server.
+    Nfs,
 }
 
 /// A `[backends.NAME]` table.
@@ -19,7 +25,8 @@ pub enum DriverKind {
 pub struct Backend {
     /// Which storage driver.
     pub driver: DriverKind,
-    /// Where the files driver keeps its files; `STATE_DIR/volumes` for the first backend that does not say.
+    /// Where the files driver keeps its files; `STATE_DIR/volumes` for the first backend that does not say. Where the NFS
+    /// driver's share is mounted already.
     pub directory: Option<PathBuf>,
     /// What types ask for as `volume_backend_name`; the table's name where it is empty.
     pub backend_name: String,
@@ -27,6 +34,10 @@ pub struct Backend {
     pub max_over_subscription_ratio: f64,
     /// So much of it, in percent, is not given out.
     pub reserved_percentage: u32,
+    /// What the RBD driver is told.
+    pub rbd: Rbd,
+    /// What the NFS driver is told.
+    pub nfs: Nfs,
 }
 
 impl Default for Backend {
@@ -38,6 +49,19 @@ impl Default for Backend {
             // The field's default.
             max_over_subscription_ratio: 20.0,
             reserved_percentage: 0,
+            rbd: Rbd::default(),
+            nfs: Nfs::default(),
+        }
+    }
+}
+
+impl Backend {
+    /// What its driver could do nothing with: the key and what is wrong with it.
+    pub(super) fn problem(&self) -> Option<(&'static str, &'static str)> {
+        match self.driver {
+            DriverKind::Files => None,
+            DriverKind::Rbd => self.rbd.problem(),
+            DriverKind::Nfs => self.nfs.problem(),
         }
     }
 }

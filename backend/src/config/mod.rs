@@ -3,6 +3,8 @@
 mod backends;
 mod images;
 mod keystone;
+mod nfs;
+mod rbd;
 mod servers;
 mod targets;
 
@@ -15,6 +17,8 @@ use serde::Deserialize;
 pub use backends::{Backend, DriverKind};
 pub use images::Images;
 pub use keystone::Keystone;
+pub use nfs::{FileFormat, Nfs};
+pub use rbd::Rbd;
 pub use servers::{BusConfig, Database};
 pub use targets::{Targets, Tgt};
 
@@ -129,7 +133,11 @@ impl Config {
         if self.backends.values().any(|backend| backend.directory.as_ref().is_some_and(|path| !path.is_absolute())) {
             return wrong("backends.*.directory", "must be an absolute path, for tgtd is told paths in it");
         }
-        if self.backends.values().filter(|backend| backend.directory.is_none()).count() > 1 {
+        if let Some((key, problem)) = self.backends.values().find_map(Backend::problem) {
+            return wrong(key, problem);
+        }
+        let in_state_dir = |backend: &&Backend| backend.driver == DriverKind::Files && backend.directory.is_none();
+        if self.backends.values().filter(in_state_dir).count() > 1 {
             return wrong("backends.*.directory", "must be said for all backends but one, or they would share a directory");
         }
         let keystone = &self.keystone;
@@ -196,5 +204,22 @@ mod tests {
         assert!(config.check().is_err());
         let config: Config = toml::from_str("[targets.tgt]\nextra_portals = [\"10.0.0.1:3260\", \"10.0.0.2:0\"]").unwrap();
         assert!(config.check().unwrap_err().to_string().contains("extra_portals"));
+    }
+
+    #[test]
+    fn a_backend_is_told_what_its_driver_can_use() {
+        let check = |text: &str| toml::from_str::<Config>(text).unwrap().check();
+        check("[backends.a]\ndriver = \"rbd\"\n[backends.b]\ndriver = \"nfs\"\nnfs.share = \"[::1]:/\"\n[backends.c]").unwrap();
+        for (wrong, key) in [
+            ("driver = \"rbd\"\nrbd.pool = \"a/b\"", "rbd.pool"),
+            ("driver = \"rbd\"\nrbd.user = \"\"", "rbd.user"),
+            ("driver = \"rbd\"\nrbd.keyring_file = \"keyring\"", "rbd.keyring_file"),
+            ("driver = \"nfs\"", "nfs.share"),
+            ("driver = \"nfs\"\nnfs.share = \"server\"", "nfs.share"),
+            ("driver = \"nfs\"\nnfs.share = \"a:/b\"\nnfs.mount_options = \"rw soft\"", "nfs.mount_options"),
+        ] {
+            let error = check(&format!("[backends.a]\n{wrong}")).unwrap_err().to_string();
+            assert!(error.contains(key), "{wrong}: {error}");
+        }
     }
 }

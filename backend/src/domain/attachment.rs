@@ -100,12 +100,12 @@ fn is_iscsi_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'_'))
 }
 
-/// A CHAP user and its password.
+/// A CHAP user and its password, or, where the storage made one for the attachment alone, its user there and that user's key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChapAccount {
-    /// 20 letters and digits.
+    /// 20 letters and digits for CHAP.
     pub username: String,
-    /// 16 letters and digits: within the 12 to 16 bytes every initiator takes.
+    /// 16 letters and digits for CHAP: within the 12 to 16 bytes every initiator takes.
     pub password: Secret,
 }
 

@@ -1,13 +1,17 @@
-//! Storage drivers: who keeps the bytes of volumes. One trait, one file a driver.
+//! Storage drivers: who keeps the bytes of volumes. One trait, one file or folder a driver.
 //!
-//! A new driver is a file here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
+//! A new driver is a file or a folder here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
 //! [`open`]. What it cannot do it refuses with [`DriverError::Unsupported`], and the volume's owner is told.
 
 mod error;
 mod files;
+mod nfs;
+mod place;
+mod rbd;
 pub(crate) mod sparse;
+mod tool;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -17,8 +21,12 @@ use uuid::Uuid;
 
 pub use error::DriverError;
 pub use files::FilesDriver;
+pub use nfs::NfsDriver;
+pub use rbd::RbdDriver;
+pub use tool::ToolError;
 
 use crate::config::{Backend, DriverKind};
+use crate::domain::ChapAccount;
 
 /// A volume as its storage knows it.
 #[derive(Clone, Debug)]
@@ -61,9 +69,29 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub enum Reach {
     /// A file or device of this machine, which a target shows to hosts.
     Local(PathBuf),
-    /// Hosts go to the storage themselves: the connection info, with `driver_volume_type` and without secrets beyond what a host
-    /// needs.
-    Direct(Map<String, Value>),
+    /// Hosts go to the storage themselves, once they are let in: [`VolumeDriver::admit`].
+    Direct,
+}
+
+/// The host of an attachment, which is to get at the storage itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest<'a> {
+    /// The attachment's id.
+    pub attachment_id: Uuid,
+    /// Whether it may only read.
+    pub read_only: bool,
+    /// The account that is recorded for the attachment, which may be one of another kind of storage or another host's.
+    pub account: Option<&'a ChapAccount>,
+}
+
+/// What a host that was let in is told.
+#[derive(Clone, Debug, Default)]
+pub struct Admitted {
+    /// The connection info, with `driver_volume_type` and without secrets.
+    pub info: Map<String, Value>,
+    /// The account that it has for this attachment alone, to be recorded and told beside the info; none where it uses one that it
+    /// has already.
+    pub account: Option<ChapAccount>,
 }
 
 /// What a pool has, in bytes.
@@ -159,11 +187,24 @@ pub trait VolumeDriver: Send + Sync {
 
     /// How a host gets at the volume.
     fn reach(&self, volume: &Stored) -> Reach;
+
+    /// Lets a host get at the storage itself. Told again of the same host with the account it was given, it gives that again.
+    fn admit<'a>(&'a self, volume: &'a Stored, _guest: Guest<'a>) -> BoxFuture<'a, Result<Admitted, DriverError>> {
+        let (volume_id, operation) = (volume.id, "let hosts get at it themselves");
+        Box::pin(async move { Err(DriverError::Unsupported { volume_id, operation }) })
+    }
+
+    /// Takes from an attachment what [`VolumeDriver::admit`] gave it. Where there is nothing, nothing happens.
+    fn dismiss<'a>(&'a self, _volume: &'a Stored, _guest: Guest<'a>) -> BoxFuture<'a, Result<(), DriverError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
-/// The driver of a backend.
-pub fn open(backend: &Backend, default_directory: PathBuf) -> Arc<dyn VolumeDriver> {
+/// The driver of a backend. `default_directory` is for files, `mounts` for what is mounted here.
+pub fn open(backend: &Backend, default_directory: PathBuf, mounts: &Path) -> Arc<dyn VolumeDriver> {
     match backend.driver {
         DriverKind::Files => Arc::new(FilesDriver::new(backend.directory.clone().unwrap_or(default_directory))),
+        DriverKind::Rbd => Arc::new(RbdDriver::new(backend.rbd.clone())),
+        DriverKind::Nfs => Arc::new(NfsDriver::new(backend.nfs.clone(), backend.directory.clone(), mounts)),
     }
 }

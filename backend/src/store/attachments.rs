@@ -132,6 +132,17 @@ impl Store {
         tx.commit().await
     }
 
+    /// Records the account that the storage made for an attachment alone.
+    pub async fn set_account(&self, id: Uuid, account: &ChapAccount) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let update = Sql::update(
+            "attachments",
+            [("chap_username", account.username.as_str().into()), ("chap_password", account.password.reveal().into())],
+        );
+        tx.execute("record an account", update.filter("id = ", id)).await?;
+        tx.commit().await
+    }
+
     /// Records that the host has connected.
     pub async fn complete(&self, id: Uuid) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
