@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::ConfigError;
+
 /// Which storage driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -11,6 +13,18 @@ pub enum DriverKind {
     /// Sparse files.
     #[default]
     Files,
+    /// An LVM thin pool.
+    Lvm,
+}
+
+/// A `[backends.NAME.lvm]` table.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lvm {
+    /// The volume group.
+    pub volume_group: String,
+    /// The thin pool in it.
+    pub thin_pool: String,
 }
 
 /// A `[backends.NAME]` table.
@@ -21,6 +35,8 @@ pub struct Backend {
     pub driver: DriverKind,
     /// Where the files driver keeps its files; `STATE_DIR/volumes` for the first backend that does not say.
     pub directory: Option<PathBuf>,
+    /// Where the LVM driver keeps its volumes.
+    pub lvm: Lvm,
     /// What types ask for as `volume_backend_name`; the table's name where it is empty.
     pub backend_name: String,
     /// How many times its size may be promised.
@@ -29,11 +45,28 @@ pub struct Backend {
     pub reserved_percentage: u32,
 }
 
+impl Lvm {
+    /// Refuses what LVM takes as no name, and what would be taken as an option.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for (key, name) in
+            [("backends.*.lvm.volume_group", &self.volume_group), ("backends.*.lvm.thin_pool", &self.thin_pool)]
+        {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_' | b'.' | b'-');
+            if name.is_empty() || name.starts_with(['-', '.']) || !name.bytes().all(allowed) {
+                let problem = "must name one that exists, of letters, digits, +, _, . and - (`vgs`, `lvs`), where driver = \"lvm\"";
+                return Err(ConfigError::Value { key, problem });
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for Backend {
     fn default() -> Self {
         Self {
             driver: DriverKind::default(),
             directory: None,
+            lvm: Lvm::default(),
             backend_name: String::new(),
             // The field's default.
             max_over_subscription_ratio: 20.0,

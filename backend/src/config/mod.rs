@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use backends::{Backend, DriverKind};
+pub use backends::{Backend, DriverKind, Lvm};
 pub use images::Images;
 pub use keystone::Keystone;
 pub use servers::{BusConfig, Database};
-pub use targets::{Targets, Tgt};
+pub use targets::{Lio, TargetKind, Targets, Tgt};
 
 /// The configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -106,9 +106,11 @@ impl Config {
     /// Refuses what cannot work before anything is started.
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key, problem| Err(ConfigError::Value { key, problem });
-        let tgt = &self.targets.tgt;
-        let portals = tgt.extra_portals.iter().map(|portal| ("targets.tgt.extra_portals", portal));
-        for (key, portal) in [("targets.tgt.portal", &tgt.portal)].into_iter().chain(portals) {
+        let (tgt, lio) = (&self.targets.tgt, &self.targets.lio);
+        let portals = [("targets.tgt.portal", &tgt.portal), ("targets.lio.portal", &lio.portal)].into_iter();
+        let portals = portals.chain(tgt.extra_portals.iter().map(|portal| ("targets.tgt.extra_portals", portal)));
+        let portals = portals.chain(lio.extra_portals.iter().map(|portal| ("targets.lio.extra_portals", portal)));
+        for (key, portal) in portals {
             if portal.ip().is_unspecified() {
                 return wrong(key, "is told to hosts, so it must be an address they can reach, not all addresses");
             }
@@ -129,7 +131,11 @@ impl Config {
         if self.backends.values().any(|backend| backend.directory.as_ref().is_some_and(|path| !path.is_absolute())) {
             return wrong("backends.*.directory", "must be an absolute path, for tgtd is told paths in it");
         }
-        if self.backends.values().filter(|backend| backend.directory.is_none()).count() > 1 {
+        for backend in self.backends.values().filter(|backend| backend.driver == DriverKind::Lvm) {
+            backend.lvm.check()?;
+        }
+        let files = self.backends.values().filter(|backend| backend.driver == DriverKind::Files);
+        if files.filter(|backend| backend.directory.is_none()).count() > 1 {
             return wrong("backends.*.directory", "must be said for all backends but one, or they would share a directory");
         }
         let keystone = &self.keystone;
@@ -196,5 +202,22 @@ mod tests {
         assert!(config.check().is_err());
         let config: Config = toml::from_str("[targets.tgt]\nextra_portals = [\"10.0.0.1:3260\", \"10.0.0.2:0\"]").unwrap();
         assert!(config.check().unwrap_err().to_string().contains("extra_portals"));
+    }
+
+    #[test]
+    fn an_lvm_backend_names_a_group_and_a_pool_and_the_kernel_can_be_the_target() {
+        let config = |group: &str, pool: &str| -> Result<Config, ConfigError> {
+            let text = format!(
+                "[targets]\nkind = \"lio\"\n[backends.fast]\ndriver = \"lvm\"\n[backends.fast.lvm]\nvolume_group = \"{group}\"\n\
+                 thin_pool = \"{pool}\"\n[backends.files]\ndriver = \"files\""
+            );
+            let config: Config = toml::from_str(&text).unwrap();
+            config.check().map(|()| config)
+        };
+        assert_eq!(config("fast", "thin-pool_0").unwrap().targets.kind, TargetKind::Lio);
+        for (group, pool, key) in [("", "p", "volume_group"), ("g", "--all", "thin_pool"), ("a/b", "p", "volume_group")] {
+            let error = config(group, pool).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
     }
 }

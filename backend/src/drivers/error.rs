@@ -56,4 +56,7 @@ pub enum DriverError {
         /// Why.
         source: std::io::Error,
     },
+    /// LVM could not do it.
+    #[error(transparent)]
+    Lvm(#[from] super::LvmError),
 }

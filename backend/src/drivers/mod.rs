@@ -3,8 +3,10 @@
 //! A new driver is a file here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
 //! [`open`]. What it cannot do it refuses with [`DriverError::Unsupported`], and the volume's owner is told.
 
+mod command;
 mod error;
 mod files;
+mod lvm;
 pub(crate) mod sparse;
 
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use uuid::Uuid;
 
 pub use error::DriverError;
 pub use files::FilesDriver;
+pub use lvm::{LvmDriver, LvmError};
 
 use crate::config::{Backend, DriverKind};
 
@@ -80,6 +83,11 @@ pub type Provided = Result<Option<Value>, DriverError>;
 
 /// Keeps the bytes of volumes. Every operation can be repeated: work that was cut off is simply done again.
 pub trait VolumeDriver: Send + Sync {
+    /// Makes sure, at the start, that the storage can be used; the error says what mends it.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Makes a volume, all zeros. Where it exists already with that size, nothing happens.
     fn create<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Provided>;
 
@@ -129,5 +137,6 @@ pub trait VolumeDriver: Send + Sync {
 pub fn open(backend: &Backend, default_directory: PathBuf) -> Arc<dyn VolumeDriver> {
     match backend.driver {
         DriverKind::Files => Arc::new(FilesDriver::new(backend.directory.clone().unwrap_or(default_directory))),
+        DriverKind::Lvm => Arc::new(LvmDriver::new(backend.lvm.clone())),
     }
 }
