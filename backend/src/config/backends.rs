@@ -48,12 +48,12 @@ pub struct Backend {
 impl Lvm {
     /// Refuses what LVM takes as no name, and what would be taken as an option.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        for (key, name) in
-            [("backends.*.lvm.volume_group", &self.volume_group), ("backends.*.lvm.thin_pool", &self.thin_pool)]
+        for (key, name) in [("backends.*.lvm.volume_group", &self.volume_group), ("backends.*.lvm.thin_pool", &self.thin_pool)]
         {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_' | b'.' | b'-');
             if name.is_empty() || name.starts_with(['-', '.']) || !name.bytes().all(allowed) {
-                let problem = "must name one that exists, of letters, digits, +, _, . and - (`vgs`, `lvs`), where driver = \"lvm\"";
+                let problem =
+                    "must name one that exists, of letters, digits, +, _, . and - (`vgs`, `lvs`), where driver = \"lvm\"";
                 return Err(ConfigError::Value { key, problem });
             }
         }

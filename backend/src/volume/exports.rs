@@ -66,18 +66,6 @@ pub(super) async fn restore(parts: &Parts) -> Result<Vec<Uuid>, VolumeError> {
     Ok(failed)
 }
 
-/// Takes away what the target still shows from a life before and nobody is to see any more.
-pub(super) async fn forget_others(parts: &Parts) -> Result<(), VolumeError> {
-    let mut exports = Vec::new();
-    for backend in parts.backends.keys() {
-        for volume_id in parts.store.volumes_with_host(backend).await? {
-            let volume = parts.store.volume(volume_id).await?;
-            exports.extend(of(parts, &volume, &parts.store.attachments_of(&[volume_id]).await?)?);
-        }
-    }
-    Ok(parts.target.keep_only(&exports).await?)
-}
-
 /// The same for one volume; whether it is shown to anybody now.
 async fn restore_one(parts: &Parts, volume_id: Uuid) -> Result<bool, VolumeError> {
     let _turn = parts.locks.lock(volume_id).await;
@@ -109,6 +97,18 @@ async fn restore_one(parts: &Parts, volume_id: Uuid) -> Result<bool, VolumeError
         }
     }
     Ok(export.is_some())
+}
+
+/// Takes away what the target still shows from a life before and nobody is to see any more.
+pub(super) async fn forget_others(parts: &Parts) -> Result<(), VolumeError> {
+    let mut exports = Vec::new();
+    for backend in parts.backends.keys() {
+        for volume_id in parts.store.volumes_with_host(backend).await? {
+            let volume = parts.store.volume(volume_id).await?;
+            exports.extend(of(parts, &volume, &parts.store.attachments_of(&[volume_id]).await?)?);
+        }
+    }
+    Ok(parts.target.keep_only(&exports).await?)
 }
 
 /// Without the daemon no other volume fares better, and its next life begins with all of them anyway.

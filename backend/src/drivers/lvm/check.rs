@@ -25,11 +25,15 @@ impl LvmDriver {
         if pool.extent_bytes == 0 || GIB % pool.extent_bytes != 0 {
             return Err(LvmError::Extents { group: self.directory_name(), extent_bytes: pool.extent_bytes });
         }
-        let inactive = self.tool.inactive_volumes().await?;
+        let mut inactive = self.tool.inactive_volumes().await?;
+        if !pool.is_active {
+            // Nobody knows how full it is before it is.
+            inactive.push(self.tool.pool_name());
+        }
         if !inactive.is_empty() {
             let names: Vec<&str> = inactive.iter().map(String::as_str).collect();
             self.activate(&names).await?;
-            info!(volumes = names.len(), pool = self.tool.pool_name(), "activated");
+            info!(volumes = inactive.len(), pool = self.tool.pool_name(), "activated");
         }
         Ok(())
     }

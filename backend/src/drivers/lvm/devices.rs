@@ -35,7 +35,8 @@ impl Sysfs {
     fn is_shown_here(&self, name: &str) -> bool {
         let class = self.0.join("class/block").join(name);
         let Ok(place) = fs::canonicalize(&class) else { return true };
-        let sessions = place.components().filter_map(|part| part.as_os_str().to_str()).filter(|part| part.starts_with("session"));
+        let sessions =
+            place.components().filter_map(|part| part.as_os_str().to_str()).filter(|part| part.starts_with("session"));
         for session in sessions {
             let file = self.0.join("class/iscsi_session").join(session).join("targetname");
             if fs::read_to_string(file).is_ok_and(|target| target.starts_with(IQN_PREFIX)) {

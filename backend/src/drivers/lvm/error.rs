@@ -38,7 +38,9 @@ pub enum LvmError {
         program: &'static str,
     },
     /// The volume group is not there.
-    #[error("there is no volume group {group}; make it with `vgcreate {group} DEVICE`, or set volume_group to the name of one (`vgs`)")]
+    #[error(
+        "there is no volume group {group}; make it with `vgcreate {group} DEVICE`, or set volume_group to the name of one (`vgs`)"
+    )]
     NoGroup {
         /// Its name.
         group: String,

@@ -95,10 +95,11 @@ impl Tool {
             volumes = self.select(&wanted.join(" || ")).await?;
         }
         let (pools, volumes): (Vec<_>, Vec<_>) = volumes.into_iter().partition(|one| one.name == *pool);
-        let pool = pools.into_iter().next().filter(|pool| pool.kind == "thin-pool").ok_or_else(|| LvmError::NoPool {
-            group: self.settings.volume_group.clone(),
-            pool: pool.clone(),
-        })?;
+        let pool = pools
+            .into_iter()
+            .next()
+            .filter(|pool| pool.kind == "thin-pool")
+            .ok_or_else(|| LvmError::NoPool { group: self.settings.volume_group.clone(), pool: pool.clone() })?;
         Ok(Found { pool, volumes, settings: self.settings.clone() })
     }
 

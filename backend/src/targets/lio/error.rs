@@ -57,7 +57,9 @@ pub enum LioError {
         name: String,
     },
     /// Somebody else listens there.
-    #[error("{portal} is taken by another program (is tgt.service running? `systemctl disable --now tgt`, or set targets.lio.portal)")]
+    #[error(
+        "{portal} is taken by another program (is tgt.service running? `systemctl disable --now tgt`, or set targets.lio.portal)"
+    )]
     PortalTaken {
         /// The address and port.
         portal: String,
