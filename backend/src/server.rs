@@ -22,7 +22,7 @@ use crate::accept::Accept;
 use crate::api::{Service, Shared, Watchers};
 use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, Validator};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, TargetKind};
 use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
 use crate::drivers;
 use crate::identity::{PasswordError, People};
@@ -32,7 +32,8 @@ use crate::scheduler::{Scheduler, Watchman};
 use crate::secret::Secret;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::store::{ServiceIdentity, Store, StoreError};
-use crate::targets::TargetError;
+use crate::targets::lio::{LioError, LioTarget};
+use crate::targets::{Target, TargetError};
 use crate::targets::tgt::{Daemon, ManagedTgtd, TgtError, TgtTarget};
 use crate::volume::{HostParts, VolumeError, VolumeHost};
 
@@ -76,9 +77,15 @@ pub enum ServerError {
     /// The target daemon.
     #[error("cannot use tgtd")]
     Tgt(#[source] TgtError),
+    /// The kernel's targets.
+    #[error("cannot use the kernel's iSCSI targets")]
+    Lio(#[from] LioError),
     /// Hosts cannot be let in.
     #[error(transparent)]
     Portal(TargetError),
+    /// The storage.
+    #[error(transparent)]
+    Driver(#[from] drivers::DriverError),
     /// What was shown to hosts, or left unfinished, could not be taken up.
     #[error("cannot restore what was there before")]
     Restore(#[source] VolumeError),
@@ -110,7 +117,7 @@ pub enum ServerError {
 /// A process of the service, ready.
 pub struct Server {
     api: Option<Api>,
-    host: Option<(VolumeHost, Arc<TgtTarget>)>,
+    host: Option<(VolumeHost, Arc<dyn Target>)>,
     store: Store,
     /// Set to true when no more operations are to be taken.
     stopping: watch::Sender<bool>,
@@ -166,7 +173,7 @@ impl Server {
             Some((listener, address)) => Some(open_api(&common, &identity, listener, address).await?),
             None => None,
         };
-        let host = if roles.volume { Some(open_host(&common).await?) } else { None };
+        let host = if roles.volume { Some(open_host(&common, &identity).await?) } else { None };
         if roles.scheduler {
             let (host, availability_zone) = (config.host_name(), config.availability_zone.clone());
             let watchman = Watchman { store: store.clone(), bus: bus.clone(), host, availability_zone };
@@ -219,8 +226,8 @@ impl Server {
         drop(work);
         // Nothing is ever sent: this ends when the last piece of work drops its sender.
         while running.recv().await.is_some() {}
-        if let Some((_, daemon)) = host {
-            daemon.stop().await;
+        if let Some((_, target)) = host {
+            target.stop().await;
         }
         store.close().await;
         served
@@ -327,32 +334,46 @@ async fn open_api(
     Ok(Api { listener, address, service })
 }
 
-async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), ServerError> {
-    let config = common.config;
-    let tgt = &config.targets.tgt;
+async fn open_target(common: &Common<'_>, identity: &ServiceIdentity) -> Result<Arc<dyn Target>, ServerError> {
+    let (tgt, lio) = (&common.config.targets.tgt, &common.config.targets.lio);
+    let portals = |first: &SocketAddr, more: &[SocketAddr]| [first].into_iter().chain(more).map(ToString::to_string).collect();
+    if common.config.targets.kind == TargetKind::Lio {
+        // Several services may use the kernel of one machine, of one installation or of several.
+        let whole = format!("{} {}", identity.project_id, common.config.host_name());
+        let mut owner = Uuid::new_v5(&Uuid::NAMESPACE_OID, whole.as_bytes()).simple().to_string();
+        owner.truncate(8);
+        return Ok(Arc::new(LioTarget::open(&owner, portals(&lio.portal, &lio.extra_portals))?));
+    }
     let daemon = if tgt.manage {
         Daemon::start(ManagedTgtd { program: tgt.program.clone(), directory: common.state_dir.run() }).await
     } else {
         Daemon::adopt(tgt.control_socket.clone()).await
     };
-    let portals = [&tgt.portal].into_iter().chain(&tgt.extra_portals).map(ToString::to_string).collect();
-    let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals));
+    Ok(Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals(&tgt.portal, &tgt.extra_portals))))
+}
+
+async fn open_host(
+    common: &Common<'_>,
+    identity: &ServiceIdentity,
+) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
+    let target = open_target(common, identity).await?;
     let images = open_images(common, "volume")?;
-    match start_host(common, daemon.clone(), images).await {
-        Ok(host) => Ok((host, daemon)),
+    match start_host(common, target.clone(), images).await {
+        Ok(host) => Ok((host, target)),
         Err(error) => {
-            daemon.stop().await;
+            target.stop().await;
             Err(match error {
-                VolumeError::Target(error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. })) => {
-                    ServerError::Portal(error)
-                }
+                VolumeError::Target(
+                    error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. } | TargetError::Lio(_)),
+                ) => ServerError::Portal(error),
+                VolumeError::Driver(error) => ServerError::Driver(error),
                 other => ServerError::Restore(other),
             })
         }
     }
 }
 
-async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>, images: ImageFiles) -> Result<VolumeHost, VolumeError> {
+async fn start_host(common: &Common<'_>, target: Arc<dyn Target>, images: ImageFiles) -> Result<VolumeHost, VolumeError> {
     let config = common.config;
     let name = config.host_name();
     let backends: std::collections::BTreeMap<_, _> = config
@@ -363,6 +384,9 @@ async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>, images: ImageFi
             (format!("{name}@{backend_name}"), (backend, driver))
         })
         .collect();
+    for (_, driver) in backends.values() {
+        driver.prepare().await?;
+    }
     if let Some((first, (backend, _))) = backends.iter().next() {
         common.store.adopt_volumes(&format!("{first}#{}", backend.backend_name)).await?;
     }

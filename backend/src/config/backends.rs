@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Nfs, Rbd};
+use super::{ConfigError, Nfs, Rbd};
 
 /// Which storage driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -17,6 +17,18 @@ pub enum DriverKind {
     Rbd,
     /// Files on an NFS server.
     Nfs,
+    /// An LVM thin pool.
+    Lvm,
+}
+
+/// A `[backends.NAME.lvm]` table.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lvm {
+    /// The volume group.
+    pub volume_group: String,
+    /// The thin pool in it.
+    pub thin_pool: String,
 }
 
 /// A `[backends.NAME]` table.
@@ -28,6 +40,8 @@ pub struct Backend {
     /// Where the files driver keeps its files; `STATE_DIR/volumes` for the first backend that does not say. Where the NFS
     /// driver's share is mounted already.
     pub directory: Option<PathBuf>,
+    /// Where the LVM driver keeps its volumes.
+    pub lvm: Lvm,
     /// What types ask for as `volume_backend_name`; the table's name where it is empty.
     pub backend_name: String,
     /// How many times its size may be promised.
@@ -40,11 +54,28 @@ pub struct Backend {
     pub nfs: Nfs,
 }
 
+impl Lvm {
+    /// Refuses what LVM takes as no name, and what would be taken as an option.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for (key, name) in [("backends.*.lvm.volume_group", &self.volume_group), ("backends.*.lvm.thin_pool", &self.thin_pool)]
+        {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_' | b'.' | b'-');
+            if name.is_empty() || name.starts_with(['-', '.']) || !name.bytes().all(allowed) {
+                let problem =
+                    "must name one that exists, of letters, digits, +, _, . and - (`vgs`, `lvs`), where driver = \"lvm\"";
+                return Err(ConfigError::Value { key, problem });
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for Backend {
     fn default() -> Self {
         Self {
             driver: DriverKind::default(),
             directory: None,
+            lvm: Lvm::default(),
             backend_name: String::new(),
             // The field's default.
             max_over_subscription_ratio: 20.0,

@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use backends::{Backend, DriverKind};
+pub use backends::{Backend, DriverKind, Lvm};
 pub use images::Images;
 pub use keystone::Keystone;
 pub use nfs::{FileFormat, Nfs};
 pub use rbd::Rbd;
 pub use servers::{BusConfig, Database};
-pub use targets::{Targets, Tgt};
+pub use targets::{Lio, TargetKind, Targets, Tgt};
 
 /// The configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -110,9 +110,11 @@ impl Config {
     /// Refuses what cannot work before anything is started.
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key, problem| Err(ConfigError::Value { key, problem });
-        let tgt = &self.targets.tgt;
-        let portals = tgt.extra_portals.iter().map(|portal| ("targets.tgt.extra_portals", portal));
-        for (key, portal) in [("targets.tgt.portal", &tgt.portal)].into_iter().chain(portals) {
+        let (tgt, lio) = (&self.targets.tgt, &self.targets.lio);
+        let portals = [("targets.tgt.portal", &tgt.portal), ("targets.lio.portal", &lio.portal)].into_iter();
+        let portals = portals.chain(tgt.extra_portals.iter().map(|portal| ("targets.tgt.extra_portals", portal)));
+        let portals = portals.chain(lio.extra_portals.iter().map(|portal| ("targets.lio.extra_portals", portal)));
+        for (key, portal) in portals {
             if portal.ip().is_unspecified() {
                 return wrong(key, "is told to hosts, so it must be an address they can reach, not all addresses");
             }
@@ -132,6 +134,9 @@ impl Config {
         }
         if self.backends.values().any(|backend| backend.directory.as_ref().is_some_and(|path| !path.is_absolute())) {
             return wrong("backends.*.directory", "must be an absolute path, for tgtd is told paths in it");
+        }
+        for backend in self.backends.values().filter(|backend| backend.driver == DriverKind::Lvm) {
+            backend.lvm.check()?;
         }
         if let Some((key, problem)) = self.backends.values().find_map(Backend::problem) {
             return wrong(key, problem);
@@ -220,6 +225,23 @@ mod tests {
         ] {
             let error = check(&format!("[backends.a]\n{wrong}")).unwrap_err().to_string();
             assert!(error.contains(key), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_lvm_backend_names_a_group_and_a_pool_and_the_kernel_can_be_the_target() {
+        let config = |group: &str, pool: &str| -> Result<Config, ConfigError> {
+            let text = format!(
+                "[targets]\nkind = \"lio\"\n[backends.fast]\ndriver = \"lvm\"\n[backends.fast.lvm]\nvolume_group = \"{group}\"\n\
+                 thin_pool = \"{pool}\"\n[backends.files]\ndriver = \"files\""
+            );
+            let config: Config = toml::from_str(&text).unwrap();
+            config.check().map(|()| config)
+        };
+        assert_eq!(config("fast", "thin-pool_0").unwrap().targets.kind, TargetKind::Lio);
+        for (group, pool, key) in [("", "p", "volume_group"), ("g", "--all", "thin_pool"), ("a/b", "p", "volume_group")] {
+            let error = config(group, pool).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
         }
     }
 }

@@ -84,6 +84,9 @@ pub enum DriverError {
         /// What was heard, where it was asked.
         source: Option<ToolError>,
     },
+    /// LVM could not do it.
+    #[error(transparent)]
+    Lvm(#[from] super::LvmError),
 }
 
 impl DriverError {

@@ -3,8 +3,10 @@
 //! A new driver is a file or a folder here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
 //! [`open`]. What it cannot do it refuses with [`DriverError::Unsupported`], and the volume's owner is told.
 
+mod command;
 mod error;
 mod files;
+mod lvm;
 mod nfs;
 mod place;
 mod rbd;
@@ -21,6 +23,7 @@ use uuid::Uuid;
 
 pub use error::DriverError;
 pub use files::FilesDriver;
+pub use lvm::{LvmDriver, LvmError};
 pub use nfs::NfsDriver;
 pub use rbd::RbdDriver;
 pub use tool::ToolError;
@@ -132,6 +135,11 @@ pub type Provided = Result<Option<Value>, DriverError>;
 
 /// Keeps the bytes of volumes. Every operation can be repeated: work that was cut off is simply done again.
 pub trait VolumeDriver: Send + Sync {
+    /// Makes sure, at the start, that the storage can be used; the error says what mends it.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Makes a volume, all zeros. Where it exists already with that size, nothing happens.
     fn create<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Provided>;
 
@@ -206,5 +214,6 @@ pub fn open(backend: &Backend, default_directory: PathBuf, mounts: &Path) -> Arc
         DriverKind::Files => Arc::new(FilesDriver::new(backend.directory.clone().unwrap_or(default_directory))),
         DriverKind::Rbd => Arc::new(RbdDriver::new(backend.rbd.clone())),
         DriverKind::Nfs => Arc::new(NfsDriver::new(backend.nfs.clone(), backend.directory.clone(), mounts)),
+        DriverKind::Lvm => Arc::new(LvmDriver::new(backend.lvm.clone())),
     }
 }

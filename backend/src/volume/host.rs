@@ -71,6 +71,7 @@ impl VolumeHost {
             parts.store.release_queue(&crate::domain::place::volume_queue(name)).await?;
         }
         let failed = exports::restore(&parts).await?;
+        exports::forget_others(&parts).await?;
         tokio::spawn(exports::keep(Arc::downgrade(&parts), generation, failed));
         Ok(Self { parts })
     }
