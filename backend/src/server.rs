@@ -1,10 +1,11 @@
 //! The service's processes: which roles one has, everything opened, in order, run until it is told to stop, closed in reverse.
 //!
 //! ```text
-//! bowline-backend serve       api + scheduler + volume, over a file and a bus within the process
+//! bowline-backend serve       api + scheduler + volume + backup, over a file and a bus within the process
 //! bowline-backend api         ┐
 //! bowline-backend scheduler   ├ apart, over PostgreSQL and RabbitMQ
-//! bowline-backend volume      ┘
+//! bowline-backend volume      │
+//! bowline-backend backup      ┘
 //! ```
 
 use std::future::Future;
@@ -21,9 +22,10 @@ use uuid::Uuid;
 use crate::accept::Accept;
 use crate::api::{Service, Shared};
 use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, Validator};
+use crate::backup::{self, BackupService, ObjectStore, StoreFault};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
 use crate::config::{Config, ConfigError};
-use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
+use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE, backup_queue, volume_queue};
 use crate::drivers;
 use crate::identity::{PasswordError, People};
 use crate::image::{ImageFiles, ImageFilesError};
@@ -45,7 +47,10 @@ const VOLUME_AT_ONCE: u16 = 8;
 /// A choice is one transaction, so more at once would wait for each other.
 const SCHEDULER_AT_ONCE: u16 = 2;
 
-/// Between a scheduler's signs of life.
+/// Reading and writing for backups takes long and fills memory and network: one more would make both slower.
+const BACKUPS_AT_ONCE: u16 = 2;
+
+/// Between the signs of life of schedulers and backup services.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Which roles a process has.
@@ -57,11 +62,13 @@ pub struct RoleSet {
     pub scheduler: bool,
     /// Keeps volumes.
     pub volume: bool,
+    /// Looks after backups.
+    pub backup: bool,
 }
 
 impl RoleSet {
     /// Everything in one process.
-    pub const ALL: Self = Self { api: true, scheduler: true, volume: true };
+    pub const ALL: Self = Self { api: true, scheduler: true, volume: true, backup: true };
 }
 
 /// The service cannot run.
@@ -88,6 +95,9 @@ pub enum ServerError {
     /// The images' directory.
     #[error(transparent)]
     Images(#[from] ImageFilesError),
+    /// Where backups are.
+    #[error(transparent)]
+    Backups(#[from] StoreFault),
     /// The identity service.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -171,16 +181,23 @@ impl Server {
         };
         let host = if roles.volume { Some(open_host(&common).await?) } else { None };
         if roles.scheduler {
-            let name = config.host_name();
-            store.heartbeat("cinder-scheduler", &name, &config.availability_zone, &[]).await?;
-            let zone = config.availability_zone.clone();
-            tokio::spawn(keep_scheduler_alive(store.clone(), name, zone, common.stopping.clone()));
+            common.keep_alive("cinder-scheduler").await?;
             common.run(SCHEDULER_QUEUE, Arc::new(Scheduler::new(store.clone())), SCHEDULER_AT_ONCE).await?;
         }
         if let Some((host, _)) = &host {
             for backend in host.backends() {
                 common.run(&volume_queue(backend), Arc::new(host.clone()), VOLUME_AT_ONCE).await?;
+                common.run(&backup_queue(backend), Arc::new(host.clone()), BACKUPS_AT_ONCE).await?;
             }
+        }
+        if roles.backup {
+            if config.bus.url.is_empty() {
+                // There is no other, so nobody can be at work.
+                store.release_queue(BACKUP_QUEUE).await?;
+            }
+            let service = BackupService::new(store.clone(), open_backups(&common)?, common.owner.clone());
+            common.run(BACKUP_QUEUE, Arc::new(service), VOLUME_AT_ONCE).await?;
+            common.keep_alive("cinder-backup").await?;
         }
         let relay = Relay::new(store.clone(), bus.clone(), common.owner.clone());
         relay.send_all().await?;
@@ -234,6 +251,14 @@ impl Common<'_> {
     async fn run(&self, queue: &str, work: Arc<dyn Work>, at_once: u16) -> Result<(), BusError> {
         let (bus, stopping, guard) = (self.bus.clone(), self.stopping.clone(), self.work.clone());
         Runner::new(queue.to_owned(), work, bus, at_once, stopping, guard).start().await
+    }
+
+    /// Says that a role without pools lives, now and again and again.
+    async fn keep_alive(&self, service: &'static str) -> Result<(), StoreError> {
+        let (store, host, zone) = (self.store.clone(), self.config.host_name(), self.config.availability_zone.clone());
+        store.heartbeat(service, &host, &zone, &[]).await?;
+        tokio::spawn(keep_alive(store, service, host, zone, self.stopping.clone()));
+        Ok(())
     }
 }
 
@@ -294,6 +319,11 @@ fn open_images(common: &Common<'_>, role: &str) -> Result<ImageFiles, ServerErro
     Ok(ImageFiles::open(directory, &format!("{}-{role}", common.config.host_name()), settings)?)
 }
 
+/// Where backups are.
+fn open_backups(common: &Common<'_>) -> Result<Arc<dyn ObjectStore>, StoreFault> {
+    backup::open_store(&common.config.backup, common.state_dir.backups())
+}
+
 async fn open_api(
     common: &Common<'_>,
     identity: &ServiceIdentity,
@@ -329,6 +359,7 @@ async fn open_api(
 async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), ServerError> {
     let config = common.config;
     let tgt = &config.targets.tgt;
+    let (images, backups) = (open_images(common, "volume")?, open_backups(common)?);
     let daemon = if tgt.manage {
         Daemon::start(ManagedTgtd { program: tgt.program.clone(), directory: common.state_dir.run() }).await
     } else {
@@ -336,8 +367,7 @@ async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), 
     };
     let portals = [&tgt.portal].into_iter().chain(&tgt.extra_portals).map(ToString::to_string).collect();
     let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals));
-    let images = open_images(common, "volume")?;
-    match start_host(common, daemon.clone(), images).await {
+    match start_host(common, daemon.clone(), images, backups).await {
         Ok(host) => Ok((host, daemon)),
         Err(error) => {
             daemon.stop().await;
@@ -351,7 +381,12 @@ async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), 
     }
 }
 
-async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>, images: ImageFiles) -> Result<VolumeHost, VolumeError> {
+async fn start_host(
+    common: &Common<'_>,
+    target: Arc<TgtTarget>,
+    images: ImageFiles,
+    backups: Arc<dyn ObjectStore>,
+) -> Result<VolumeHost, VolumeError> {
     let config = common.config;
     let name = config.host_name();
     let backends: std::collections::BTreeMap<_, _> = config
@@ -373,6 +408,8 @@ async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>, images: ImageFi
         owner: common.owner.clone(),
         images,
         cached_images: config.images.cached,
+        backups,
+        stopping: common.stopping.clone(),
     };
     let host = VolumeHost::start(parts).await?;
     host.report().await?;
@@ -410,7 +447,7 @@ fn ready_line(address: Option<SocketAddr>, portals: Option<&[String]>) -> String
     }
 }
 
-async fn keep_scheduler_alive(store: Store, host: String, zone: String, mut stopping: watch::Receiver<bool>) {
+async fn keep_alive(store: Store, service: &str, host: String, zone: String, mut stopping: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.tick().await;
     loop {
@@ -418,8 +455,8 @@ async fn keep_scheduler_alive(store: Store, host: String, zone: String, mut stop
             _ = ticks.tick() => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
-        if let Err(error) = store.heartbeat("cinder-scheduler", &host, &zone, &[]).await {
-            warn!("cannot say that the scheduler lives: {}", chain(&error));
+        if let Err(error) = store.heartbeat(service, &host, &zone, &[]).await {
+            warn!("cannot say that {service} lives: {}", chain(&error));
         }
     }
 }

@@ -116,6 +116,7 @@ impl From<Refusal> for ApiError {
             | Refusal::AttachmentNotFound(_)
             | Refusal::VolumeTypeNotFound(_)
             | Refusal::SnapshotNotFound(_)
+            | Refusal::BackupNotFound(_)
             | Refusal::MessageNotFound(_)
             | Refusal::OperationNotFound(_)
             | Refusal::ServiceNotFound(_)

@@ -8,6 +8,15 @@ use serde_json::Value;
 /// The queue of the scheduler.
 pub const SCHEDULER_QUEUE: &str = "scheduler";
 
+/// The queue of the backup services.
+pub const BACKUP_QUEUE: &str = "backup";
+
+/// The queue of what a place reads and writes for backups, which takes long and must not hold up its other work:
+/// `backup.<host@backend>`.
+pub fn backup_queue(host: &str) -> String {
+    format!("backup.{}", backend_of(host))
+}
+
 /// The queue of a place's volume service: `volume.<host@backend>`.
 pub fn volume_queue(host: &str) -> String {
     format!("volume.{}", backend_of(host))
