@@ -154,7 +154,11 @@ async fn a_volume_comes_back_as_it_was_and_its_differences_cost_what_they_are() 
     let after = digest(&path, 1024 * MIB);
     let difference = back_up(&service, json!({ "volume_id": volume, "incremental": true })).await;
     let shown = wait_backup(&service, &difference, "available").await;
-    assert_eq!((&shown["is_incremental"], &shown["object_count"]), (&json!(true), &json!(1)), "one chunk has changed, one gone");
+    assert_eq!(
+        (&shown["is_incremental"], &shown["object_count"]),
+        (&json!(true), &json!(1)),
+        "one chunk has changed, one gone"
+    );
     let written = objects(&store_of(&service), &difference);
     let names: Vec<_> = written.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["chunk-000000000001", "manifest", "page-0000000000"]);
@@ -414,9 +418,8 @@ async fn what_cannot_be_is_refused_in_the_field_s_words() {
     let token = token(&store, "another", "member").await;
     store.close().await;
     let headers = [("x-auth-token", token.as_str()), ("openstack-api-version", "volume 3.71")];
-    let theirs = async |method: Method, path: &str, body: Option<&str>| -> Answer {
-        service.bare(method, path, &headers, body).await
-    };
+    let theirs =
+        async |method: Method, path: &str, body: Option<&str>| -> Answer { service.bare(method, path, &headers, body).await };
     for (method, tail, body) in [
         (Method::GET, "", None),
         (Method::PUT, "", Some("{\"backup\":{\"name\":\"mine\"}}")),

@@ -48,12 +48,7 @@ pub(super) async fn page(
 }
 
 /// The bytes of a chunk, as they are in the volume.
-pub(super) async fn chunk(
-    store: &dyn ObjectStore,
-    place: &Place,
-    at: &ChunkRef,
-    length: u64,
-) -> Result<Vec<u8>, BackupError> {
+pub(super) async fn chunk(store: &dyn ObjectStore, place: &Place, at: &ChunkRef, length: u64) -> Result<Vec<u8>, BackupError> {
     let name = place.of(at.owner).object(Part::Chunk(at.object));
     let stored = get_exactly(store, &name, at.bytes).await?;
     let digest = at.sha256;

@@ -72,11 +72,7 @@ pub async fn write(
     Ok(WrittenBackup { manifest, object_count })
 }
 
-async fn old_page(
-    store: &dyn ObjectStore,
-    parent: &Parent,
-    number: u64,
-) -> Result<Option<(PageRef, Page)>, BackupError> {
+async fn old_page(store: &dyn ObjectStore, parent: &Parent, number: u64) -> Result<Option<(PageRef, Page)>, BackupError> {
     let pages = &parent.manifest.pages;
     let Some(at) = pages.binary_search_by_key(&number, |page| page.page).ok().and_then(|at| pages.get(at)) else {
         return Ok(None);
@@ -219,9 +215,8 @@ impl Chunks {
             Some(left) => Some(left),
             None => self.pieces.next().await.transpose()?.filter(|piece| !piece.data.is_empty()),
         };
-        let beyond = |piece: &Chunk| {
-            piece.offset_bytes.checked_add(piece.data.len() as u64).is_none_or(|end| end > self.size_bytes)
-        };
+        let beyond =
+            |piece: &Chunk| piece.offset_bytes.checked_add(piece.data.len() as u64).is_none_or(|end| end > self.size_bytes);
         if piece.as_ref().is_some_and(beyond) { Err(BackupError::BeyondEnd) } else { Ok(piece) }
     }
 }

@@ -120,8 +120,7 @@ pub fn may_back_up(volume: &Volume, force: bool) -> Result<(), Refusal> {
         VolumeStatus::InUse if force => Ok(()),
         VolumeStatus::InUse => Err(invalid("volume", "Backing up an in-use volume must use the force flag.")),
         status => {
-            let why =
-                format!("Volume to be backed up must be available or in-use, but the current status is \"{status}\".");
+            let why = format!("Volume to be backed up must be available or in-use, but the current status is \"{status}\".");
             Err(invalid("volume", why))
         }
     }
@@ -181,10 +180,7 @@ pub fn may_restore_to(backup: &Backup, volume: &Volume) -> Result<(), Refusal> {
         return Err(invalid("volume", "Volume to be restored to must be available"));
     }
     if backup.size_gib > volume.size_gib {
-        let why = format!(
-            "volume size {} is too small to restore backup of size {}.",
-            volume.size_gib, backup.size_gib
-        );
+        let why = format!("volume size {} is too small to restore backup of size {}.", volume.size_gib, backup.size_gib);
         return Err(invalid("volume", why));
     }
     Ok(())

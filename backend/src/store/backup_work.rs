@@ -105,22 +105,15 @@ fn named(operation: &Operation, key: &str) -> Option<Uuid> {
 }
 
 /// Gives a volume that was kept for a backup the status it is to have: by its attachments, unless told otherwise.
-async fn free_volume(
-    tx: &mut Session,
-    id: Uuid,
-    from: VolumeStatus,
-    failed: Option<VolumeStatus>,
-) -> Result<(), StoreError> {
+async fn free_volume(tx: &mut Session, id: Uuid, from: VolumeStatus, failed: Option<VolumeStatus>) -> Result<(), StoreError> {
     let Some(volume) = volumes::find_locked(tx, id).await?.filter(|volume| volume.status == from) else { return Ok(()) };
     let held = rules::status_held_by(&attachments::of_volume(tx, volume.id).await?);
     volumes::set_status(tx, id, failed.unwrap_or(held)).await
 }
 
 async fn free_snapshot(tx: &mut Session, id: Uuid) -> Result<(), StoreError> {
-    let update = Sql::update(
-        "snapshots",
-        [("status", SnapshotStatus::Available.as_str().into()), ("updated_at_us", now_us().into())],
-    );
+    let update =
+        Sql::update("snapshots", [("status", SnapshotStatus::Available.as_str().into()), ("updated_at_us", now_us().into())]);
     let update = update.filter("id = ", id).filter("status = ", SnapshotStatus::BackingUp.as_str());
     tx.execute("free a snapshot", update).await?;
     Ok(())

@@ -50,7 +50,8 @@ pub struct BackupFilter {
 }
 
 /// All of a backup, with whether others hold the differences from it.
-const SELECT: &str = "SELECT backups.*, (SELECT COUNT(*) FROM backups c WHERE c.parent_id = backups.id) AS dependents FROM backups";
+const SELECT: &str =
+    "SELECT backups.*, (SELECT COUNT(*) FROM backups c WHERE c.parent_id = backups.id) AS dependents FROM backups";
 
 impl Store {
     /// Records a backup as `creating` and its volume, or snapshot, as being backed up; charges the asker's quota and accepts the
@@ -81,6 +82,8 @@ impl Store {
         let parent_id = parent.as_ref().map(|parent| parent.id);
         // The differences are where the whole is.
         let container = parent.map(|parent| parent.container).or(new.container).unwrap_or_else(|| DEFAULT_CONTAINER.into());
+        // What is to be put right at the end, also where the backup is gone by then.
+        let request = json!({ "volume_id": volume.id, "snapshot_id": new.snapshot_id, "container": container });
         quotas::charge(&mut tx, &by.project_id, &quotas::of_backup(volume.size_gib, 1), limits).await?;
         let id = Uuid::new_v4();
         let insert = Sql::insert(
@@ -105,7 +108,6 @@ impl Store {
             ],
         );
         tx.execute("record a new backup", insert).await?;
-        let request = json!({ "volume_id": volume.id, "snapshot_id": new.snapshot_id });
         let operation = accept(&mut tx, OperationKind::BackupCreate, id, request, by).await?;
         let backup = find(&mut tx, id).await?;
         tx.commit().await?;

@@ -234,7 +234,8 @@ async fn sums(session: &mut Session) -> Result<Sums, StoreError> {
             }
         }
     }
-    let backups = "SELECT project_id, COUNT(*) AS things, CAST(SUM(size_gib) AS BIGINT) AS gib FROM backups GROUP BY project_id";
+    let backups =
+        "SELECT project_id, COUNT(*) AS things, CAST(SUM(size_gib) AS BIGINT) AS gib FROM backups GROUP BY project_id";
     for row in session.all("count everything", Sql::new(backups)).await? {
         let project = row.text("project_id")?;
         sums.insert((project.clone(), "backups".to_owned()), row.int("things")?);

@@ -41,12 +41,11 @@ impl Parts {
                 (None, Ending::failed(cause).telling(message))
             }
         };
-        let container = self.store.backup(id).await.map(|backup| backup.container);
+        self.forget_clone(operation).await;
         if !self.store.end_backup(operation, written.as_ref(), ending).await? {
             // It was deleted by force meanwhile, and what was written after that would be nobody's.
-            if let Ok(container) = container {
-                backup::remove_all(self.backups.as_ref(), &Place::new(&container, id)?).await?;
-            }
+            let container = operation.request.get("container").and_then(Value::as_str).unwrap_or_default();
+            backup::remove_all(self.backups.as_ref(), &Place::new(container, id)?).await?;
         }
         Ok(Next::Ended)
     }
@@ -59,22 +58,14 @@ impl Parts {
             Some(id) => Some(self.parent(&self.store.backup(id).await?).await?),
             None => None,
         };
-        let clone = self.still_clone(&backup, &volume).await?;
-        let mut source = clone.clone().unwrap_or_else(|| stored(&volume));
-        source.in_use = false;
+        let source = self.still_source(&backup, &volume).await?;
         let progress = Progress::default();
         let written = async {
             let pieces = self.driver(&volume.host)?.copy_out(&source);
             let store = self.backups.as_ref();
             Ok(backup::write(store, &place, parent.as_ref(), source.size_bytes, pieces, &progress).await?)
         };
-        let written = self.noting(operation, "backing up", &progress, written).await;
-        if let (Some(clone), Ok(driver)) = (clone, self.driver(&volume.host))
-            && let Err(error) = driver.delete(&clone).await
-        {
-            warn!(backup = %backup.id, "cannot remove the clone that was read: {}", chain(&error));
-        }
-        written
+        self.noting(operation, "backing up", &progress, written).await
     }
 
     async fn parent(&self, parent: &Backup) -> Result<Parent, VolumeError> {
@@ -84,27 +75,39 @@ impl Parts {
         Ok(Parent { place, manifest })
     }
 
-    /// A volume of nobody's that holds what is to be read and does not change; none where the volume itself does not. After a crash
-    /// it is found again, with the bytes of the moment it was made.
-    async fn still_clone(&self, backup: &Backup, volume: &Volume) -> Result<Option<Stored>, VolumeError> {
+    /// What holds the bytes that are to be read and does not change: the volume, or a clone that is nobody's. After a crash the clone is
+    /// found again, with the bytes of the moment it was made.
+    async fn still_source(&self, backup: &Backup, volume: &Volume) -> Result<Stored, VolumeError> {
         let driver = self.driver(&volume.host)?;
-        let mut clone = stored(volume);
-        (clone.id, clone.in_use, clone.provider) = (Uuid::new_v5(&backup.id, b"clone"), false, None);
+        let mut clone = clone_of(volume, backup.id);
         let _turn = self.locks.lock(volume.id).await;
         if let Some(snapshot) = backup.snapshot_id {
             let snapshot = self.store.snapshot(snapshot).await?;
             let snapshot = stored_snapshot(&snapshot, volume);
             clone.size_bytes = backup.size_gib.saturating_mul(crate::domain::volume::GIB);
             clone.provider = driver.create_from_snapshot(&clone, &snapshot).await?;
-            return Ok(Some(clone));
-        }
-        if self.store.attachments_of(&[volume.id]).await?.is_empty() {
-            return Ok(None);
+            return Ok(clone);
         }
         let mut source = stored(volume);
+        if self.store.attachments_of(&[volume.id]).await?.is_empty() {
+            source.in_use = false;
+            return Ok(source);
+        }
         source.in_use = true;
         clone.provider = driver.clone_volume(&clone, &source).await?;
-        Ok(Some(clone))
+        Ok(clone)
+    }
+
+    /// Removes the clone that was read, where there is one.
+    async fn forget_clone(&self, operation: &Operation) {
+        let removed = async {
+            let volume = self.store.volume(named(operation, "volume_id")).await?;
+            let _turn = self.locks.lock(volume.id).await;
+            Ok::<_, VolumeError>(self.driver(&volume.host)?.delete(&clone_of(&volume, operation.object_id)).await?)
+        };
+        if let Err(error) = removed.await {
+            warn!(backup = %operation.object_id, "cannot remove the clone that was read: {}", chain(&error));
+        }
     }
 
     /// Writes a backup into a volume.
@@ -131,8 +134,7 @@ impl Parts {
     }
 
     async fn write_back(&self, operation: &Operation) -> Result<Uuid, VolumeError> {
-        let id = operation.request.get("volume_id").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
-        let volume = self.store.volume(id.unwrap_or_default()).await?;
+        let volume = self.store.volume(named(operation, "volume_id")).await?;
         let backup = self.store.backup(operation.object_id).await?;
         if (volume.status, backup.status) != (VolumeStatus::RestoringBackup, BackupStatus::Restoring) {
             let problem = format!("the volume is {} and the backup {}", volume.status, backup.status);
@@ -162,6 +164,17 @@ impl Parts {
         // Whoever holds the other end being gone is a stop as well.
         let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
     }
+}
+
+/// An id that the operation was accepted with.
+fn named(operation: &Operation, key: &str) -> Uuid {
+    let id = operation.request.get(key).and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
+    id.unwrap_or_default()
+}
+
+/// The clone that a backup reads.
+fn clone_of(volume: &Volume, backup: Uuid) -> Stored {
+    Stored { id: Uuid::new_v5(&backup, b"clone"), in_use: false, provider: None, ..stored(volume) }
 }
 
 fn message(operation: &Operation, event_id: &str, user_message: String) -> NewMessage {

@@ -3,7 +3,7 @@
 # port when it answers; runs until it is killed. User `test:tester`, key `testing`, both as Swift and as S3 know them.
 set -euo pipefail
 bin=$1/bin dir=$2
-ports=($("$bin/python" -c 'import socket; s = [socket.socket() for _ in range(4)]; [x.bind(("127.0.0.1", 0)) for x in s]; print(*(x.getsockname()[1] for x in s))'))
+ports=($("$bin/python" -c 'import socket; s = [socket.socket() for _ in range(5)]; [x.bind(("127.0.0.1", 0)) for x in s]; print(*(x.getsockname()[1] for x in s))'))
 proxy=${ports[0]}
 # It looks for its settings in one place alone, so it is shown one of its own.
 [ "${SWIFT_IN_NAMESPACE:-}" ] || SWIFT_IN_NAMESPACE=1 exec unshare --mount "$0" "$@"
@@ -40,7 +40,7 @@ workers = 0
 user = root
 log_address = /nowhere
 [pipeline:main]
-pipeline = catch_errors cache s3api tempauth proxy-server
+pipeline = catch_errors cache s3api tempauth slo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
@@ -48,17 +48,21 @@ account_autocreate = true
 use = egg:swift#catch_errors
 [filter:cache]
 use = egg:swift#memcache
+memcache_servers = 127.0.0.1:${ports[4]}
 [filter:s3api]
 use = egg:swift#s3api
 s3_acl = false
+[filter:slo]
+use = egg:swift#slo
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = testing .admin
 CONF
 trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
 trap 'exit 0' TERM INT
+memcached -u root -l 127.0.0.1 -p "${ports[4]}" &
 for server in account container object proxy; do
-  "$bin/swift-$server-server" "/etc/swift/$server.conf" >"$dir/$server.log" 2>&1 &
+  "$bin/swift-$server-server" "/etc/swift/$server.conf" -v >"$dir/$server.log" 2>&1 &
 done
 for _ in $(seq 100); do
   if curl -sf -o /dev/null -H 'X-Auth-User: test:tester' -H 'X-Auth-Key: testing' "http://127.0.0.1:$proxy/auth/v1.0"; then echo "$proxy"; wait; fi

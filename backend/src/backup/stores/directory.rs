@@ -13,6 +13,9 @@ use uuid::Uuid;
 use super::super::object::{ObjectName, Place};
 use super::{ObjectStore, StoreFault};
 
+/// So many are listed at once.
+const LISTED: usize = 1000;
+
 /// What names of files that are not whole begin with.
 const UNFINISHED: &str = ".making-";
 
@@ -58,9 +61,9 @@ impl ObjectStore for DirectoryStore {
     fn list<'a>(
         &'a self,
         place: &'a Place,
-        after: Option<&'a ObjectName>,
+        _after: Option<&'a ObjectName>,
     ) -> BoxFuture<'a, Result<Vec<ObjectName>, StoreFault>> {
-        let (place, after) = (place.clone(), after.map(ToString::to_string));
+        let place = place.clone();
         let directory = self.directory.join(place.prefix());
         blocking(directory.clone(), "list", move || {
             let entries = match fs::read_dir(&directory) {
@@ -77,17 +80,16 @@ impl ObjectStore for DirectoryStore {
                     not_there_is_well(fs::remove_file(entry.path()))?;
                     continue;
                 }
-                let name = format!("{}{name}", place.prefix());
-                if after.as_ref().is_none_or(|after| name > *after) {
-                    names.push(name);
+                names.extend(place.named(&format!("{}{name}", place.prefix())));
+                if names.len() == LISTED {
+                    break;
                 }
             }
-            names.sort();
             if names.is_empty() {
                 // The last is gone; a directory with somebody else's files in it stays.
                 let _ = fs::remove_dir(&directory);
             }
-            Ok(names.iter().filter_map(|name| place.named(name)).collect())
+            Ok(names)
         })
     }
 }

@@ -40,7 +40,8 @@ pub trait ObjectStore: Send + Sync {
     /// Removes an object; nothing where there is none.
     fn remove<'a>(&'a self, name: &'a ObjectName) -> BoxFuture<'a, Result<(), StoreFault>>;
 
-    /// Some of a backup's objects after that of a name, in the order of names; none where there are no more.
+    /// Some of a backup's objects; none where there are no more. `after` is the last of those before: a store may go on listing for a
+    /// while what was removed.
     fn list<'a>(
         &'a self,
         place: &'a Place,
@@ -51,9 +52,7 @@ pub trait ObjectStore: Send + Sync {
 /// The store of an installation; `directory` is for the one that is told none.
 pub fn open(config: &BackupConfig, directory: PathBuf) -> Result<Arc<dyn ObjectStore>, StoreFault> {
     Ok(match config.store {
-        BackupStore::Directory => {
-            Arc::new(directory::DirectoryStore::new(config.directory.clone().unwrap_or(directory)))
-        }
+        BackupStore::Directory => Arc::new(directory::DirectoryStore::new(config.directory.clone().unwrap_or(directory))),
         BackupStore::S3 => Arc::new(s3::S3Store::new(&config.s3)?),
         BackupStore::Swift => Arc::new(swift::SwiftStore::new(&config.swift)?),
     })
