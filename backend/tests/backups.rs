@@ -21,30 +21,39 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// Bytes that cannot be compressed, the same for the same seed.
 fn noise(seed: u64, length: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let words = (0..length.div_ceil(8)).flat_map(|_| {
+    let mut bytes = vec![0; usize::try_from(length).unwrap()];
+    for word in bytes.chunks_exact_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.take(usize::try_from(length).unwrap()).collect()
+        word.copy_from_slice(&state.to_le_bytes());
+    }
+    bytes
 }
 
-fn write(path: &Path, offset: u64, bytes: &[u8]) {
-    OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, offset).unwrap();
+/// Off the runtime: it would keep connections from seeing that the service has closed them.
+async fn write(path: &Path, offset: u64, bytes: impl FnOnce() -> Vec<u8> + Send + 'static) {
+    let path = path.to_owned();
+    let write = move || OpenOptions::new().write(true).open(path).unwrap().write_all_at(&bytes(), offset).unwrap();
+    tokio::task::spawn_blocking(write).await.unwrap();
 }
 
-/// The SHA-256 of a file's first bytes; and all that follows must be zeros.
-fn digest(path: &Path, length: u64) -> String {
+/// The SHA-256 of a file's first GiB; and all that follows must be zeros.
+async fn digest(path: &Path) -> String {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || digest_now(&path)).await.unwrap()
+}
+
+fn digest_now(path: &Path) -> String {
     use sha2::Digest as _;
     let mut file = File::open(path).unwrap();
     let mut hash = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 20];
-    for _ in 0..length / MIB {
+    for _ in 0..1024 {
         file.read_exact(&mut buffer).unwrap();
         hash.update(&buffer);
     }
-    let mut offset = length;
+    let mut offset = 1024 * MIB;
     // What is a hole need not be read.
     while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(offset)) {
         file.seek(SeekFrom::Start(data)).unwrap();
@@ -101,11 +110,11 @@ fn store_of(service: &Service) -> PathBuf {
 async fn volume_with_bytes(service: &Service, seed: u64) -> (String, PathBuf) {
     let volume = service.volume(json!({ "name": "kept" })).await;
     let path = path_of(service, &volume);
-    write(&path, 0, &noise(seed, 9 * MIB));
+    write(&path, 0, move || noise(seed, 9 * MIB)).await;
     // The same again: it is stored once.
-    write(&path, 64 * MIB, &noise(seed, 4 * MIB));
-    write(&path, 700 * MIB + 12345, &noise(seed + 1, MIB));
-    write(&path, 1024 * MIB - 3, b"end");
+    write(&path, 64 * MIB, move || noise(seed, 4 * MIB)).await;
+    write(&path, 700 * MIB + 12345, move || noise(seed + 1, MIB)).await;
+    write(&path, 1024 * MIB - 3, move || b"end".to_vec()).await;
     (volume, path)
 }
 
@@ -113,7 +122,7 @@ async fn volume_with_bytes(service: &Service, seed: u64) -> (String, PathBuf) {
 async fn a_volume_comes_back_as_it_was_and_its_differences_cost_what_they_are() {
     let service = Service::start();
     let (volume, path) = volume_with_bytes(&service, 1).await;
-    let before = digest(&path, 1024 * MIB);
+    let before = digest(&path).await;
     let asked = json!({ "volume_id": volume, "name": "monday", "description": "all of it", "metadata": { "k": "v" } });
     let made = service.post("/backups", json!({ "backup": asked })).await;
     assert_eq!(made.status, StatusCode::ACCEPTED);
@@ -146,12 +155,12 @@ async fn a_volume_comes_back_as_it_was_and_its_differences_cost_what_they_are() 
 
     let copy = restore(&service, full, json!({ "name": "copy" })).await;
     service.wait_status(&copy, "available").await;
-    assert_eq!(digest(&path_of(&service, &copy), 1024 * MIB), before);
+    assert_eq!(digest(&path_of(&service, &copy)).await, before);
     assert!(std::fs::metadata(path_of(&service, &copy)).unwrap().blocks() * 512 < 24 * MIB, "sparse as it was");
 
-    write(&path, 5 * MIB, &noise(7, 4096));
-    write(&path, 700 * MIB, &vec![0; 2 << 20]);
-    let after = digest(&path, 1024 * MIB);
+    write(&path, 5 * MIB, move || noise(7, 4096)).await;
+    write(&path, 700 * MIB, move || vec![0; 2 << 20]).await;
+    let after = digest(&path).await;
     let difference = back_up(&service, json!({ "volume_id": volume, "incremental": true })).await;
     let shown = wait_backup(&service, &difference, "available").await;
     assert_eq!(
@@ -170,11 +179,11 @@ async fn a_volume_comes_back_as_it_was_and_its_differences_cost_what_they_are() 
     // Into a larger volume that is full of something else.
     let other = service.volume(json!({ "size": 2 })).await;
     for offset in [0, 30, 500, 699, 1020, 1500] {
-        write(&path_of(&service, &other), offset * MIB, &noise(99, 7 * MIB));
+        write(&path_of(&service, &other), offset * MIB, move || noise(99, 7 * MIB)).await;
     }
     assert_eq!(restore(&service, &difference, json!({ "volume_id": other })).await, other);
     service.wait_status(&other, "available").await;
-    assert_eq!(digest(&path_of(&service, &other), 1024 * MIB), after);
+    assert_eq!(digest(&path_of(&service, &other)).await, after);
 
     let steps = service.get("/operations").await.body["operations"].clone();
     let steps: Vec<_> = steps.as_array().unwrap().iter().filter(|one| one["object_type"] == "backup").collect();
@@ -243,7 +252,7 @@ async fn what_was_damaged_is_refused_by_name_and_never_silently_wrong() {
     assert!(messages.contains("restore backup:"), "the owner is told: {messages}");
     let copy = restore(&service, &good, json!({})).await;
     service.wait_status(&copy, "available").await;
-    assert_eq!(digest(&path_of(&service, &copy), 1024 * MIB), digest(&path, 1024 * MIB), "what was mended is whole");
+    assert_eq!(digest(&path_of(&service, &copy)).await, digest(&path).await, "what was mended is whole");
     assert_eq!(wait_backup(&service, &good, "available").await["fail_reason"], Value::Null);
 }
 
@@ -253,9 +262,9 @@ async fn a_kill_in_the_middle_of_a_backup_or_a_restore_is_made_good_by_itself() 
     let volume = service.volume(json!({})).await;
     let path = path_of(&service, &volume);
     for part in 0..4 {
-        write(&path, part * 200 * MIB, &noise(part, 64 * MIB));
+        write(&path, part * 200 * MIB, move || noise(part, 64 * MIB)).await;
     }
-    let before = digest(&path, 1024 * MIB);
+    let before = digest(&path).await;
     let backup = back_up(&service, json!({ "volume_id": volume })).await;
     until(|| objects(&store_of(&service), &backup).len() > 3).await;
     service.kill();
@@ -276,15 +285,15 @@ async fn a_kill_in_the_middle_of_a_backup_or_a_restore_is_made_good_by_itself() 
     wait_backup(&service, &again, "available").await;
 
     let target = service.volume(json!({})).await;
-    write(&path_of(&service, &target), 900 * MIB, &noise(5, MIB));
+    write(&path_of(&service, &target), 900 * MIB, move || noise(5, MIB)).await;
     restore(&service, &backup, json!({ "volume_id": target })).await;
     let written = path_of(&service, &target);
     until(|| std::fs::metadata(&written).unwrap().blocks() * 512 > 24 * MIB).await;
     service.kill();
-    assert_ne!(digest(&written, 1024 * MIB), before, "it was not finished");
+    assert_ne!(digest(&written).await, before, "it was not finished");
     service.start_again();
     service.wait_status(&target, "available").await;
-    assert_eq!(digest(&written, 1024 * MIB), before);
+    assert_eq!(digest(&written).await, before);
     wait_backup(&service, &backup, "available").await;
     let making = |name: &str| name.starts_with(".making");
     assert_eq!(service.delete(&format!("/backups/{backup}")).await.status, StatusCode::ACCEPTED);
@@ -304,18 +313,18 @@ async fn until(condition: impl Fn() -> bool) {
 async fn snapshots_and_volumes_in_use_are_backed_up_as_they_are_at_one_moment_or_not_at_all() {
     let service = Service::start();
     let (volume, path) = volume_with_bytes(&service, 5).await;
-    let before = digest(&path, 1024 * MIB);
+    let before = digest(&path).await;
     let made = service.post("/snapshots", json!({ "snapshot": { "volume_id": volume } })).await;
     let snapshot = made.body["snapshot"]["id"].as_str().unwrap().to_owned();
     wait_snapshot(&service, &snapshot, "available").await;
-    write(&path, 0, b"later");
+    write(&path, 0, move || b"later".to_vec()).await;
     let backup = back_up(&service, json!({ "volume_id": volume, "snapshot_id": snapshot })).await;
     let shown = wait_backup(&service, &backup, "available").await;
     assert_eq!(shown["snapshot_id"], json!(snapshot));
     wait_snapshot(&service, &snapshot, "available").await;
     let copy = restore(&service, &backup, json!({})).await;
     service.wait_status(&copy, "available").await;
-    assert_eq!(digest(&path_of(&service, &copy), 1024 * MIB), before);
+    assert_eq!(digest(&path_of(&service, &copy)).await, before);
     let files = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
     assert_eq!(files, 3, "nothing but the volume, the snapshot and the copy is left");
 
@@ -331,7 +340,7 @@ async fn snapshots_and_volumes_in_use_are_backed_up_as_they_are_at_one_moment_or
         "available" => {
             let copy = restore(&service, &forced, json!({})).await;
             service.wait_status(&copy, "available").await;
-            assert_eq!(digest(&path_of(&service, &copy), 1024 * MIB), digest(&path, 1024 * MIB));
+            assert_eq!(digest(&path_of(&service, &copy)).await, digest(&path).await);
         }
         // Where files cannot be cloned, a copy would mix bytes of different moments.
         "error" => assert!(shown["fail_reason"].as_str().unwrap().contains("FICLONE"), "{shown}"),
@@ -452,7 +461,7 @@ async fn another_instance_on_the_same_store_takes_a_backup_over() {
     let (volume, path) = volume_with_bytes(&here, 8).await;
     let full = back_up(&here, json!({ "volume_id": volume, "container": "weekly" })).await;
     wait_backup(&here, &full, "available").await;
-    write(&path, 0, b"changed");
+    write(&path, 0, move || b"changed".to_vec()).await;
     let difference = back_up(&here, json!({ "volume_id": volume, "incremental": true, "name": "tuesday" })).await;
     assert_eq!(wait_backup(&here, &difference, "available").await["container"], "weekly", "where its parent is");
     for backup in [&full, &difference] {
@@ -468,7 +477,7 @@ async fn another_instance_on_the_same_store_takes_a_backup_over() {
     assert_eq!((&shown["name"], &shown["is_incremental"]), (&json!("tuesday"), &json!(true)));
     let copy = restore(&there, &difference, json!({})).await;
     there.wait_status(&copy, "available").await;
-    assert_eq!(digest(&path_of(&there, &copy), 1024 * MIB), digest(&path, 1024 * MIB));
+    assert_eq!(digest(&path_of(&there, &copy)).await, digest(&path).await);
 
     // A record of what the store does not have is taken, and found out.
     let record = here.get(&format!("/backups/{difference}/export_record")).await.body;
@@ -494,9 +503,9 @@ async fn apart_the_host_that_has_the_volume_reads_it_and_another_may_write_it() 
     let at = apart.hosts.iter().position(|host| path_of(host, &volume).exists()).unwrap();
     let path = path_of(&apart.hosts[at], &volume);
     for part in 0..3 {
-        write(&path, part * 300 * MIB, &noise(part, 64 * MIB));
+        write(&path, part * 300 * MIB, move || noise(part, 64 * MIB)).await;
     }
-    let before = digest(&path, 1024 * MIB);
+    let before = digest(&path).await;
     // It waits for a backup service, however late that comes.
     let backup = back_up(&apart.api, json!({ "volume_id": volume })).await;
     let mut service = Apart::role(&apart.bus, &apart.database, "backup", "k");
@@ -513,7 +522,7 @@ async fn apart_the_host_that_has_the_volume_reads_it_and_another_may_write_it() 
         let copy = restore(&apart.api, &backup, json!({})).await;
         apart.api.wait_status(&copy, "available").await;
         let host = apart.hosts.iter().find(|host| path_of(host, &copy).exists()).unwrap();
-        assert_eq!(digest(&path_of(host, &copy), 1024 * MIB), before);
+        assert_eq!(digest(&path_of(host, &copy)).await, before);
     }
     assert_eq!(apart.api.delete(&format!("/backups/{backup}")).await.status, StatusCode::ACCEPTED);
     wait_backup(&apart.api, &backup, "gone").await;

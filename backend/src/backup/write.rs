@@ -194,8 +194,8 @@ impl Chunks {
                     break;
                 }
                 let rest = one.data.split_off(room.len().min(one.data.len()));
-                for (to, from) in room.iter_mut().zip(&one.data) {
-                    *to = *from;
+                if let Some(room) = room.get_mut(..one.data.len()) {
+                    room.copy_from_slice(&one.data);
                 }
                 if !rest.is_empty() {
                     self.left = Some(Chunk { offset_bytes: one.offset_bytes + one.data.len() as u64, data: rest });

@@ -27,15 +27,13 @@ pub(super) fn client() -> Result<Client, StoreFault> {
     client.build().map_err(|error| request("prepare to ask", "the server")(error))
 }
 
-/// Sends a request, made anew for each try. Whatever the server answers, unless it cannot just now, is an answer.
-pub(super) async fn send(
-    operation: &'static str,
-    object: &str,
-    make: impl Fn() -> RequestBuilder,
-) -> Result<Response, StoreFault> {
+/// Sends a request, again where that may help. Whatever the server answers, unless it cannot just now, is an answer.
+pub(super) async fn send(operation: &'static str, object: &str, wanted: RequestBuilder) -> Result<Response, StoreFault> {
     let mut pauses = PAUSES.iter();
     loop {
-        let sent = make().send().await;
+        // Only a body that is a stream cannot be had twice.
+        let Some(once) = wanted.try_clone() else { return wanted.send().await.map_err(request(operation, object)) };
+        let sent = once.send().await;
         let again = match &sent {
             Ok(answer) => answer.status().is_server_error() || answer.status() == StatusCode::TOO_MANY_REQUESTS,
             Err(error) => !error.is_builder(),

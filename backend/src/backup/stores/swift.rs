@@ -44,17 +44,13 @@ impl SwiftStore {
         query: &[(&str, &str)],
         payload: Vec<u8>,
     ) -> Result<Response, StoreFault> {
-        let payload: axum::body::Bytes = payload.into();
         let mut fresh = false;
         loop {
             let session = self.session(&mut fresh).await?;
             let slash = if object.is_empty() { "" } else { "/" };
             let url = format!("{}/{}{slash}{object}", session.url, self.settings.container);
-            let answer = http::send(operation, object, || {
-                let request = self.client.request(method.clone(), &url).query(query).body(payload.clone());
-                request.header("x-auth-token", session.token.clone())
-            })
-            .await?;
+            let request = self.client.request(method.clone(), &url).query(query).body(payload.clone());
+            let answer = http::send(operation, object, request.header("x-auth-token", session.token)).await?;
             // The token has expired or was revoked.
             if answer.status() == StatusCode::UNAUTHORIZED && !fresh {
                 *self.session.lock().await = None;
@@ -75,7 +71,7 @@ impl SwiftStore {
         let session = if keystone { self.log_in_to_keystone().await? } else { self.log_in().await? };
         let container = &self.settings.container;
         let url = format!("{}/{container}", session.url);
-        let make = || self.client.put(&url).header("x-auth-token", session.token.clone());
+        let make = self.client.put(&url).header("x-auth-token", session.token.clone());
         let made = http::send("make the container", container, make).await?;
         if !made.status().is_success() {
             return Err(http::refused(made, "make the container", container).await);
@@ -86,8 +82,8 @@ impl SwiftStore {
     /// Swift's own way.
     async fn log_in(&self) -> Result<Session, StoreFault> {
         let (user, key) = (&self.settings.username, self.password.reveal());
-        let make = || self.client.get(&self.settings.auth_url).header("x-auth-user", user).header("x-auth-key", key);
-        let answer = http::send(LOG_IN, user, make).await?;
+        let request = self.client.get(&self.settings.auth_url).header("x-auth-user", user).header("x-auth-key", key);
+        let answer = http::send(LOG_IN, user, request).await?;
         if !answer.status().is_success() {
             return Err(http::refused(answer, LOG_IN, user).await);
         }
@@ -106,7 +102,7 @@ impl SwiftStore {
             "scope": { "project": { "name": settings.project_name, "domain": domain } },
         } });
         let url = format!("{}/auth/tokens", settings.auth_url.trim_end_matches('/'));
-        let answer = http::send(LOG_IN, &settings.username, || self.client.post(&url).json(&body)).await?;
+        let answer = http::send(LOG_IN, &settings.username, self.client.post(&url).json(&body)).await?;
         if answer.status() != StatusCode::CREATED {
             return Err(http::refused(answer, LOG_IN, &settings.username).await);
         }
