@@ -262,7 +262,7 @@ async fn a_kill_in_the_middle_of_a_backup_or_a_restore_is_made_good_by_itself() 
     let volume = service.volume(json!({})).await;
     let path = path_of(&service, &volume);
     for part in 0..4 {
-        write(&path, part * 200 * MIB, move || noise(part, 64 * MIB)).await;
+        write(&path, part * 200 * MIB, move || noise(part, 28 * MIB)).await;
     }
     let before = digest(&path).await;
     let backup = back_up(&service, json!({ "volume_id": volume })).await;
@@ -288,7 +288,7 @@ async fn a_kill_in_the_middle_of_a_backup_or_a_restore_is_made_good_by_itself() 
     write(&path_of(&service, &target), 900 * MIB, move || noise(5, MIB)).await;
     restore(&service, &backup, json!({ "volume_id": target })).await;
     let written = path_of(&service, &target);
-    until(|| std::fs::metadata(&written).unwrap().blocks() * 512 > 24 * MIB).await;
+    until(|| std::fs::metadata(&written).unwrap().blocks() * 512 > 12 * MIB).await;
     service.kill();
     assert_ne!(digest(&written).await, before, "it was not finished");
     service.start_again();
@@ -503,7 +503,7 @@ async fn apart_the_host_that_has_the_volume_reads_it_and_another_may_write_it() 
     let at = apart.hosts.iter().position(|host| path_of(host, &volume).exists()).unwrap();
     let path = path_of(&apart.hosts[at], &volume);
     for part in 0..3 {
-        write(&path, part * 300 * MIB, move || noise(part, 64 * MIB)).await;
+        write(&path, part * 300 * MIB, move || noise(part, 28 * MIB)).await;
     }
     let before = digest(&path).await;
     // It waits for a backup service, however late that comes.
