@@ -3,108 +3,16 @@
 
 mod common;
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::apart::Apart;
+use common::backups::{MIB, SETTLED_WITHIN, back_up, digest, noise, objects, restore, store_of, wait_backup, write};
 use common::rabbitmq::Broker;
 use common::{Answer, Service, path_of, token, wait_snapshot};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-
-const MIB: u64 = 1 << 20;
-const SETTLED_WITHIN: Duration = Duration::from_secs(60);
-
-/// Bytes that cannot be compressed, the same for the same seed.
-fn noise(seed: u64, length: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = vec![0; usize::try_from(length).unwrap()];
-    for word in bytes.chunks_exact_mut(8) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        word.copy_from_slice(&state.to_le_bytes());
-    }
-    bytes
-}
-
-/// Off the runtime: it would keep connections from seeing that the service has closed them.
-async fn write(path: &Path, offset: u64, bytes: impl FnOnce() -> Vec<u8> + Send + 'static) {
-    let path = path.to_owned();
-    let write = move || OpenOptions::new().write(true).open(path).unwrap().write_all_at(&bytes(), offset).unwrap();
-    tokio::task::spawn_blocking(write).await.unwrap();
-}
-
-/// The SHA-256 of a file's first GiB; and all that follows must be zeros.
-async fn digest(path: &Path) -> String {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || digest_now(&path)).await.unwrap()
-}
-
-fn digest_now(path: &Path) -> String {
-    use sha2::Digest as _;
-    let mut file = File::open(path).unwrap();
-    let mut hash = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    for _ in 0..1024 {
-        file.read_exact(&mut buffer).unwrap();
-        hash.update(&buffer);
-    }
-    let mut offset = 1024 * MIB;
-    // What is a hole need not be read.
-    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(offset)) {
-        file.seek(SeekFrom::Start(data)).unwrap();
-        let count = file.read(&mut buffer).unwrap();
-        assert!(buffer[..count].iter().all(|byte| *byte == 0), "{} has bytes beyond the backup", path.display());
-        offset = data + count as u64;
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-async fn back_up(service: &Service, body: Value) -> String {
-    let made = service.post("/backups", json!({ "backup": body })).await;
-    assert_eq!(made.status, StatusCode::ACCEPTED, "{made:?}");
-    made.body["backup"]["id"].as_str().unwrap().to_owned()
-}
-
-async fn restore(service: &Service, backup: &str, body: Value) -> String {
-    let made = service.post(&format!("/backups/{backup}/restore"), json!({ "restore": body })).await;
-    assert_eq!(made.status, StatusCode::ACCEPTED, "{made:?}\n{}", service.log());
-    assert_eq!(made.body["restore"]["backup_id"], json!(backup));
-    made.body["restore"]["volume_id"].as_str().unwrap().to_owned()
-}
-
-/// Waits until a backup has a status; gives it.
-async fn wait_backup(service: &Service, id: &str, status: &str) -> Value {
-    let deadline = Instant::now() + SETTLED_WITHIN;
-    loop {
-        let shown = service.ask(Method::GET, &format!("/backups/{id}"), "3.71", None).await;
-        let is = if shown.status == StatusCode::NOT_FOUND { "gone" } else { shown.body["backup"]["status"].as_str().unwrap() };
-        if is == status {
-            return shown.body["backup"].clone();
-        }
-        assert!(Instant::now() < deadline, "{id} is {is}, not {status}: {shown:?}\n{}", service.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// The files of a backup in the store, by name, with their lengths.
-fn objects(store: &Path, backup: &str) -> Vec<(String, u64)> {
-    let Ok(entries) = std::fs::read_dir(store.join("backups").join(backup)) else { return Vec::new() };
-    let mut found: Vec<_> = entries
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
-        .collect();
-    found.sort();
-    found
-}
-
-fn store_of(service: &Service) -> PathBuf {
-    service.state.path().join("backups")
-}
 
 /// A volume of 1 GiB with bytes here and there.
 async fn volume_with_bytes(service: &Service, seed: u64) -> (String, PathBuf) {
