@@ -73,6 +73,7 @@ test-unit: need-root dependencies-run build ## tests that need no rig
 
 test-clients: need-root dependencies-run build ## the stock clients, from PyPI, against the volume service
 	$(call stage,stock clients,backend/tests/clients/run $(TARGET)/debug/bowline-backend)
+	$(call stage,backups in Swift and S3,backend/tests/clients/object-stores $(TARGET)/debug/bowline-backend)
 
 test-host: need-root dependencies-node build ## tests on this machine's libvirtd and QEMU, isolated
 	$(call stage,host tests,$(CARGO) test --locked --test host -- --test-threads=$(TEST_THREADS))

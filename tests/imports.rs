@@ -43,11 +43,11 @@ const ROOMS: [(&str, &[&str]); 14] = [
 /// A crate, and the folders its types may be named in.
 const OWNERS: [(&str, &[&str]); 12] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
-    ("reqwest", &["src/openstack", "backend/src/auth", "backend/tests", "backend/src/testing"]),
+    ("reqwest", &["src/openstack", "backend/src/auth", "backend/src/backup/stores", "backend/tests", "backend/src/testing"]),
     ("prometheus_client", &["src/agent/metrics", "backend/src/api/metrics.rs"]),
     ("hyper", &["src/agent/metrics", "backend/src/api"]),
     ("virt", &["src/libvirt"]),
-    ("quick_xml", &["src/libvirt"]),
+    ("quick_xml", &["src/libvirt", "backend/src/backup/stores"]),
     ("udev", &["src/connectors"]),
     ("redb", &["src/agent/journal"]),
     ("axum", &["backend/src/api"]),

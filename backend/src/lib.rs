@@ -11,6 +11,7 @@
 //! bus/         tells workers what is theirs: in the process, or RabbitMQ
 //! operations/  carrying operations out, whichever role they belong to
 //! scheduler/   where a volume is put
+//! backup/      backups: their objects, the stores of those, the backup service
 //! volume/      the volume host: what was accepted becomes true
 //! drivers/     who keeps the bytes
 //! targets/     who shows them to hosts
@@ -26,6 +27,7 @@ pub mod admin;
 pub mod api;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod bus;
 pub mod config;
 pub mod doctor;

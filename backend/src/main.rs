@@ -95,6 +95,8 @@ enum Command {
     Scheduler(Options),
     /// Keep volumes on this machine, and nothing else.
     Volume(Options),
+    /// Look after backups, and nothing else: their bytes are read and written by the volumes' hosts.
+    Backup(Options),
 }
 
 #[derive(Debug, Args)]
@@ -134,12 +136,13 @@ enum Task {
 
 impl Command {
     fn task(self) -> (Task, Options) {
-        let none = RoleSet { api: false, scheduler: false, volume: false };
+        let none = RoleSet { api: false, scheduler: false, volume: false, backup: false };
         match self {
             Self::Serve(options) => (Task::Serve(RoleSet::ALL), options),
             Self::Api(options) => (Task::Serve(RoleSet { api: true, ..none }), options),
             Self::Scheduler(options) => (Task::Serve(RoleSet { scheduler: true, ..none }), options),
             Self::Volume(options) => (Task::Serve(RoleSet { volume: true, ..none }), options),
+            Self::Backup(options) => (Task::Serve(RoleSet { backup: true, ..none }), options),
             Self::Init(options) => (Task::Init, options),
             Self::User { options, command } => (Task::User(command), options),
             Self::Token { options, command } => (Task::Token(command), options),

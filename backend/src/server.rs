@@ -1,10 +1,11 @@
 //! The service's processes: which roles one has, everything opened, in order, run until it is told to stop, closed in reverse.
 //!
 //! ```text
-//! bowline-backend serve       api + scheduler + volume, over a file and a bus within the process
+//! bowline-backend serve       api + scheduler + volume + backup, over a file and a bus within the process
 //! bowline-backend api         ┐
 //! bowline-backend scheduler   ├ apart, over PostgreSQL and RabbitMQ
-//! bowline-backend volume      ┘
+//! bowline-backend volume      │
+//! bowline-backend backup      ┘
 //! ```
 
 use std::future::Future;
@@ -21,9 +22,10 @@ use uuid::Uuid;
 use crate::accept::Accept;
 use crate::api::{Service, Shared, Watchers};
 use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, Validator};
+use crate::backup::{self, BackupService, ObjectStore, StoreFault};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
 use crate::config::{Config, ConfigError, TargetKind};
-use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
+use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE, backup_queue, volume_queue};
 use crate::drivers;
 use crate::identity::{PasswordError, People};
 use crate::image::{ImageFiles, ImageFilesError};
@@ -46,6 +48,12 @@ const VOLUME_AT_ONCE: u16 = 8;
 /// A choice is one transaction, so more at once would wait for each other.
 const SCHEDULER_AT_ONCE: u16 = 2;
 
+/// Reading and writing for backups takes long and fills memory and network: one more would make both slower.
+const BACKUPS_AT_ONCE: u16 = 2;
+
+/// Between the signs of life of backup services.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
 /// Which roles a process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoleSet {
@@ -55,11 +63,13 @@ pub struct RoleSet {
     pub scheduler: bool,
     /// Keeps volumes.
     pub volume: bool,
+    /// Looks after backups.
+    pub backup: bool,
 }
 
 impl RoleSet {
     /// Everything in one process.
-    pub const ALL: Self = Self { api: true, scheduler: true, volume: true };
+    pub const ALL: Self = Self { api: true, scheduler: true, volume: true, backup: true };
 }
 
 /// The service cannot run.
@@ -92,6 +102,9 @@ pub enum ServerError {
     /// The images' directory.
     #[error(transparent)]
     Images(#[from] ImageFilesError),
+    /// Where backups are.
+    #[error(transparent)]
+    Backups(#[from] StoreFault),
     /// The identity service.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -184,9 +197,19 @@ impl Server {
         if let Some((host, _)) = &host {
             for backend in host.backends() {
                 common.run(&volume_queue(backend), Arc::new(host.clone()), VOLUME_AT_ONCE).await?;
+                common.run(&backup_queue(backend), Arc::new(host.clone()), BACKUPS_AT_ONCE).await?;
             }
         }
         tokio::spawn(keep_telling(store.clone(), bus.clone(), common.stopping.clone()));
+        if roles.backup {
+            if config.bus.url.is_empty() {
+                // There is no other, so nobody can be at work.
+                store.release_queue(BACKUP_QUEUE).await?;
+            }
+            let service = BackupService::new(store.clone(), open_backups(&common)?, common.owner.clone());
+            common.run(BACKUP_QUEUE, Arc::new(service), VOLUME_AT_ONCE).await?;
+            common.keep_alive("cinder-backup").await?;
+        }
         let relay = Relay::new(store.clone(), bus.clone(), common.owner.clone());
         relay.send_all().await?;
         tokio::spawn(relay.run(common.stopping.clone()));
@@ -239,6 +262,14 @@ impl Common<'_> {
     async fn run(&self, queue: &str, work: Arc<dyn Work>, at_once: u16) -> Result<(), BusError> {
         let (bus, stopping, guard) = (self.bus.clone(), self.stopping.clone(), self.work.clone());
         Runner::new(queue.to_owned(), work, bus, at_once, stopping, guard).start().await
+    }
+
+    /// Says that a role without pools lives, now and again and again.
+    async fn keep_alive(&self, service: &'static str) -> Result<(), StoreError> {
+        let (store, host, zone) = (self.store.clone(), self.config.host_name(), self.config.availability_zone.clone());
+        store.heartbeat(service, &host, &zone, &[]).await?;
+        tokio::spawn(keep_alive(store, service, host, zone, self.stopping.clone()));
+        Ok(())
     }
 }
 
@@ -299,6 +330,11 @@ fn open_images(common: &Common<'_>, role: &str) -> Result<ImageFiles, ServerErro
     Ok(ImageFiles::open(directory, &format!("{}-{role}", common.config.host_name()), settings)?)
 }
 
+/// Where backups are.
+fn open_backups(common: &Common<'_>) -> Result<Arc<dyn ObjectStore>, StoreFault> {
+    backup::open_store(&common.config.backup, common.state_dir.backups())
+}
+
 async fn open_api(
     common: &Common<'_>,
     identity: &ServiceIdentity,
@@ -357,8 +393,8 @@ async fn open_host(
     identity: &ServiceIdentity,
 ) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
     let target = open_target(common, identity).await?;
-    let images = open_images(common, "volume")?;
-    match start_host(common, target.clone(), images).await {
+    let (images, backups) = (open_images(common, "volume")?, open_backups(common)?);
+    match start_host(common, target.clone(), images, backups).await {
         Ok(host) => Ok((host, target)),
         Err(error) => {
             target.stop().await;
@@ -373,7 +409,12 @@ async fn open_host(
     }
 }
 
-async fn start_host(common: &Common<'_>, target: Arc<dyn Target>, images: ImageFiles) -> Result<VolumeHost, VolumeError> {
+async fn start_host(
+    common: &Common<'_>,
+    target: Arc<dyn Target>,
+    images: ImageFiles,
+    backups: Arc<dyn ObjectStore>,
+) -> Result<VolumeHost, VolumeError> {
     let config = common.config;
     let name = config.host_name();
     let backends: std::collections::BTreeMap<_, _> = config
@@ -398,6 +439,8 @@ async fn start_host(common: &Common<'_>, target: Arc<dyn Target>, images: ImageF
         owner: common.owner.clone(),
         images,
         cached_images: config.images.cached,
+        backups,
+        stopping: common.stopping.clone(),
     };
     let host = VolumeHost::start(parts).await?;
     host.report().await?;
@@ -432,6 +475,20 @@ fn ready_line(address: Option<SocketAddr>, portals: Option<&[String]>) -> String
         (Some(address), None) => format!("ready: volumes at http://{address}/v3, their hosts elsewhere"),
         (None, Some(portal)) => format!("ready: iSCSI at {portal}"),
         (None, None) => "ready".to_owned(),
+    }
+}
+
+async fn keep_alive(store: Store, service: &str, host: String, zone: String, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+        if let Err(error) = store.heartbeat(service, &host, &zone, &[]).await {
+            warn!("cannot say that {service} lives: {}", chain(&error));
+        }
     }
 }
 

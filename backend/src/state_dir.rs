@@ -114,6 +114,11 @@ impl StateDir {
         self.path.join("run")
     }
 
+    /// Where backups are kept, unless told otherwise; made with the first.
+    pub fn backups(&self) -> PathBuf {
+        self.path.join("backups")
+    }
+
     /// The directory of images.
     pub fn images(&self) -> PathBuf {
         self.path.join("images")

@@ -24,6 +24,16 @@ fn requests(volume: &str, snapshot: &str, project: &str) -> Vec<(Method, String,
         (Method::POST, "/snapshots".into(), json!({ "snapshot": { "volume_id": volume, "force": true, "metadata": {} } })),
         (Method::PUT, format!("/snapshots/{snapshot}"), json!({ "snapshot": { "name": "n", "description": "d" } })),
         (Method::PUT, format!("/snapshots/{snapshot}/metadata"), json!({ "metadata": { "a": "b" } })),
+        (
+            Method::POST,
+            "/backups".into(),
+            json!({ "backup": { "volume_id": volume, "snapshot_id": null, "incremental": false, "force": true, "container": "c", "name": "n", "metadata": {}, "availability_zone": null } }),
+        ),
+        (
+            Method::POST,
+            "/backups/import_record".into(),
+            json!({ "backup-record": { "backup_service": "bowline", "backup_url": "e30=" } }),
+        ),
         (Method::POST, format!("/snapshots/{snapshot}/action"), json!({ "os-reset_status": { "status": "available" } })),
         (
             Method::POST,
@@ -129,6 +139,7 @@ async fn no_path_query_or_token_makes_the_service_fail() {
     let resources = [
         "volumes",
         "snapshots",
+        "backups",
         "attachments",
         "types",
         "qos-specs",
@@ -186,6 +197,8 @@ async fn no_path_query_or_token_makes_the_service_fail() {
         "volumes/summary",
         "snapshots",
         "snapshots/detail",
+        "backups",
+        "backups/detail",
         "attachments",
         "attachments/detail",
         "types",

@@ -7,10 +7,12 @@
 //! ```text
 //! volumes.rs      make, extend, delete
 //! snapshots.rs    make, delete
+//! backups.rs      make, restore, delete, take over
 //! attachments.rs  reserve, tell the host, complete, let go
 //! ```
 
 mod attachments;
+mod backups;
 mod snapshots;
 mod volumes;
 
@@ -27,6 +29,8 @@ use crate::domain::{Operation, OperationState};
 use crate::operations::{self, WaitError};
 use crate::store::{Limits, Store, StoreError, carried};
 use crate::volume::chain;
+
+pub use backups::RestoreTo;
 
 /// How long a request waits for a volume's host: the field's time for a call to another service.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);

@@ -131,6 +131,7 @@ impl From<Refusal> for ApiError {
             | Refusal::AttachmentNotFound(_)
             | Refusal::VolumeTypeNotFound(_)
             | Refusal::SnapshotNotFound(_)
+            | Refusal::BackupNotFound(_)
             | Refusal::MessageNotFound(_)
             | Refusal::OperationNotFound(_)
             | Refusal::ServiceNotFound(_)

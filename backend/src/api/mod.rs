@@ -9,6 +9,7 @@
 //! project.rs       paths with a project id are the paths without it
 //! versions.rs      discovery
 //! actions/         what is done to a volume beyond changing its fields
+//! backups/         backups
 //! types/           volume types, their extra specs, access and defaults
 //! discovery.rs     extensions, filters, and what there is none of
 //! volumes.rs, metadata.rs, snapshots.rs, snapshot_metadata.rs, qos_specs.rs, quota_sets.rs, transfers.rs,
@@ -29,6 +30,7 @@ mod actions;
 mod attachments;
 mod auth;
 mod availability_zones;
+mod backups;
 mod body;
 mod discovery;
 mod errors;

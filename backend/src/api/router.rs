@@ -11,8 +11,8 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, actions, attachments, auth, availability_zones, discovery, errors, health, idempotency, identity, images, leases,
-    limits, messages, metadata, metrics, microversion, operations, project, qos_specs, quota_sets, request_id, services,
+    AppState, actions, attachments, auth, availability_zones, backups, discovery, errors, health, idempotency, identity, images,
+    leases, limits, messages, metadata, metrics, microversion, operations, project, qos_specs, quota_sets, request_id, services,
     snapshots, transfers, types, versions, volumes,
 };
 
@@ -88,6 +88,13 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/snapshots/detail", get(snapshots::list_detail))
         .route("/v3/snapshots/{id}", get(snapshots::show).put(snapshots::update).delete(snapshots::delete))
         .route("/v3/snapshots/{id}/action", post(snapshots::action))
+        .route("/v3/backups", get(backups::list).post(backups::create))
+        .route("/v3/backups/detail", get(backups::list_detail))
+        .route("/v3/backups/import_record", post(backups::import))
+        .route("/v3/backups/{id}", get(backups::show).put(backups::update).delete(backups::delete))
+        .route("/v3/backups/{id}/restore", post(backups::restore))
+        .route("/v3/backups/{id}/export_record", get(backups::export))
+        .route("/v3/backups/{id}/action", post(backups::action))
         .route("/v3/extensions", get(discovery::extensions))
         .route("/v3/extensions/{alias}", get(discovery::show_extension))
         .route("/v3/resource_filters", get(discovery::resource_filters))

@@ -2,6 +2,7 @@
 
 use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::AppState;
 use super::leases;
@@ -144,10 +145,7 @@ impl<'a> Views<'a> {
     }
 
     fn links(&self, volume: &Volume) -> Value {
-        json!([
-            { "rel": "self", "href": format!("{}/v3/volumes/{}", self.origin, volume.id) },
-            { "rel": "bookmark", "href": format!("{}/volumes/{}", self.origin, volume.id) },
-        ])
+        links(&self.origin, "volumes", volume.id)
     }
 
     /// An attachment in a short list.
@@ -178,6 +176,14 @@ impl<'a> Views<'a> {
         }
         view
     }
+}
+
+/// Where a thing of these is.
+pub(super) fn links(origin: &str, things: &str, id: Uuid) -> Value {
+    json!([
+        { "rel": "self", "href": format!("{origin}/v3/{things}/{id}") },
+        { "rel": "bookmark", "href": format!("{origin}/{things}/{id}") },
+    ])
 }
 
 /// The owner's pairs, and among them, as in the field, that hosts may only read the volume.

@@ -1,6 +1,7 @@
 //! What the service is told: a TOML file, every key with a default, unknown keys refused.
 
 mod backends;
+mod backup;
 mod images;
 mod keystone;
 mod nfs;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use backends::{Backend, DriverKind, Lvm};
+pub use backup::{BackupConfig, BackupStore, S3Config, SwiftConfig};
 pub use images::Images;
 pub use keystone::Keystone;
 pub use nfs::{FileFormat, Nfs};
@@ -48,6 +50,8 @@ pub struct Config {
     pub targets: Targets,
     /// Disk images.
     pub images: Images,
+    /// Where backups are kept.
+    pub backup: BackupConfig,
     /// A Keystone that knows the users, in place of the service's own.
     pub keystone: Keystone,
 }
@@ -66,6 +70,7 @@ impl Default for Config {
             backends: BTreeMap::new(),
             targets: Targets::default(),
             images: Images::default(),
+            backup: BackupConfig::default(),
             keystone: Keystone::default(),
         }
     }
@@ -151,6 +156,9 @@ impl Config {
         }
         if self.images.directory.as_ref().is_some_and(|path| !path.is_absolute()) {
             return wrong("images.directory", "must be an absolute path, for qemu-img is told paths in it");
+        }
+        if let Some((key, problem)) = self.backup.problem() {
+            return wrong(key, problem);
         }
         if !self.bus.url.is_empty() && self.database.url.is_empty() {
             return wrong("bus.url", "needs database.url as well: a broker is for several processes, a file for one");

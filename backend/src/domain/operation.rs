@@ -39,6 +39,14 @@ pub enum OperationKind {
     AttachmentRevoke,
     /// Give a volume the bytes of its latest snapshot again.
     VolumeRevert,
+    /// Read a volume into the backup store.
+    BackupCreate,
+    /// Write a backup into a volume.
+    BackupRestore,
+    /// Take a backup out of the store and forget it.
+    BackupDelete,
+    /// Look whether a backup that was exported elsewhere is in the store.
+    BackupImport,
 }
 
 words!(OperationKind {
@@ -52,10 +60,14 @@ words!(OperationKind {
     AttachmentDelete => "attachment:delete",
     AttachmentRevoke => "attachment:revoke",
     VolumeRevert => "volume:revert",
+    BackupCreate => "backup:create",
+    BackupRestore => "backup:restore",
+    BackupDelete => "backup:delete",
+    BackupImport => "backup:import",
 });
 
 impl OperationKind {
-    /// What it is about: `volume`, `snapshot`, `attachment`.
+    /// What it is about: `volume`, `snapshot`, `attachment`, `backup`.
     pub fn object_type(self) -> &'static str {
         self.as_str().split(':').next().unwrap_or_default()
     }

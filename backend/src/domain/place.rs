@@ -14,6 +14,15 @@ pub const VOLUME_QUEUE_PREFIX: &str = "volume.";
 /// The field's name of the volume service.
 pub const VOLUME_SERVICE: &str = "cinder-volume";
 
+/// The queue of the backup services.
+pub const BACKUP_QUEUE: &str = "backup";
+
+/// The queue of what a place reads and writes for backups, which takes long and must not hold up its other work:
+/// `backup.<host@backend>`.
+pub fn backup_queue(host: &str) -> String {
+    format!("backup.{}", backend_of(host))
+}
+
 /// The queue of a place's volume service: `volume.<host@backend>`.
 pub fn volume_queue(host: &str) -> String {
     format!("{VOLUME_QUEUE_PREFIX}{}", backend_of(host))

@@ -10,6 +10,8 @@
 //! page.rs         one page of volumes: filters, order, marker
 //! attachments.rs  attachments, and what they make of their volume's status
 //! snapshots.rs    snapshots
+//! backups.rs      backups: asked for, read, changed, deleted, taken over
+//! backup_work.rs  backups: what work makes of them
 //! types.rs        volume types: those there are, who may use them
 //! type_changes.rs volume types: make, change, remove
 //! qos.rs          quality-of-service specs
@@ -37,6 +39,8 @@
 
 mod attachments;
 mod audit;
+mod backup_work;
+mod backups;
 mod engine;
 mod error;
 mod extend;
@@ -74,6 +78,8 @@ use uuid::Uuid;
 
 pub use attachments::{AttachmentFilter, NewAttachment, Replaced};
 pub use audit::{Kept, KeptImage, Stuck};
+pub use backup_work::WrittenBackup;
+pub use backups::{BackupChange, BackupFilter};
 pub use error::StoreError;
 pub use extend::Extension;
 pub use figures::Count;

@@ -181,7 +181,7 @@ impl Parts {
     }
 
     /// Does work, and notes how far it is meanwhile.
-    async fn noting<T>(
+    pub(super) async fn noting<T>(
         &self,
         operation: &Operation,
         step: &str,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
 pub mod apart;
+pub mod backups;
 pub mod odd;
 pub mod postgres;
 pub mod rabbitmq;
