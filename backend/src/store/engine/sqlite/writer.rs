@@ -175,9 +175,11 @@ impl Desk {
 }
 
 impl Transaction {
+    /// The connection, as long as the transaction is open: after an error that ended it, each statement would last by itself.
     fn connection(&self) -> Result<&Connection, StoreError> {
-        // It is given away only by `commit`, which consumes this.
-        self.desk.as_deref().map(|desk| &desk.connection).ok_or_else(|| StoreError::query(COMMIT)("it has ended"))
+        let connection = self.desk.as_deref().map(|desk| &desk.connection);
+        let open = connection.filter(|connection| !connection.is_autocommit());
+        open.ok_or_else(|| StoreError::query("go on with a transaction")("an error has ended it"))
     }
 
     /// Runs a statement; how many rows it concerned.
