@@ -58,13 +58,12 @@ impl Watch {
                     None => continue,
                 }
             }
-            let chunk =
-                tokio::time::timeout(Duration::from_secs(30), self.response.chunk()).await.expect("no news").unwrap()?;
+            let chunk = tokio::time::timeout(Duration::from_secs(30), self.response.chunk()).await.unwrap().unwrap()?;
             self.rest.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }
 
-    async fn to_the_end(&mut self) -> Vec<Event> {
+    async fn until_its_end(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
             events.push(event);
@@ -97,7 +96,7 @@ async fn a_long_action_is_watched_to_its_end_and_resumed_where_it_was() {
     let made = service.post("/volumes", json!({ "volume": { "size": 1, "imageRef": image } })).await;
     let id = made.header("x-bowline-operation").to_owned();
     let volume = made.body["volume"]["id"].as_str().unwrap();
-    let events = Watch::open(&service, &id, None).await.to_the_end().await;
+    let events = Watch::open(&service, &id, None).await.until_its_end().await;
     let (last, before) = events.split_last().unwrap();
     assert_eq!(
         (last.kind.as_str(), &last.operation["state"], &last.operation["progress"]),
@@ -110,7 +109,7 @@ async fn a_long_action_is_watched_to_its_end_and_resumed_where_it_was() {
     // The end is there when the volume is.
     assert_eq!(service.get(&format!("/volumes/{volume}")).await.body["volume"]["status"], "available");
 
-    let again = Watch::open(&service, &id, Some(&before[0].id)).await.to_the_end().await;
+    let again = Watch::open(&service, &id, Some(&before[0].id)).await.until_its_end().await;
     assert_eq!(again.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), [last.id.as_str()], "only what is new");
     assert_eq!(Watch::ask(&service, &id, Some(&last.id)).await.status(), 204, "and nothing where there is nothing more");
     assert_eq!(Watch::ask(&service, "0".repeat(32).as_str(), None).await.status(), 404);
@@ -118,7 +117,7 @@ async fn a_long_action_is_watched_to_its_end_and_resumed_where_it_was() {
     // A failure tells its cause.
     service.execute("UPDATE services SET disabled = 1", "UPDATE services SET disabled = 1").await;
     let made = service.post("/volumes", json!({ "volume": { "size": 1 } })).await;
-    let events = Watch::open(&service, made.header("x-bowline-operation"), None).await.to_the_end().await;
+    let events = Watch::open(&service, made.header("x-bowline-operation"), None).await.until_its_end().await;
     let end = &events.last().unwrap().operation;
     assert_eq!(end["state"], "failed");
     assert!(end["cause"].as_str().unwrap().contains("the service is disabled"), "{end}");
@@ -138,7 +137,7 @@ async fn every_long_action_names_its_step() {
     told.push(("deleting", service.delete(&format!("/snapshots/{snapshot}")).await));
     for (step, answer) in told {
         let id = answer.header("x-bowline-operation");
-        let end = Watch::open(&service, id, None).await.to_the_end().await.pop().unwrap().operation;
+        let end = Watch::open(&service, id, None).await.until_its_end().await.pop().unwrap().operation;
         assert_eq!((&end["step"], &end["state"], &end["progress"]), (&json!(step), &json!("done"), &json!(100)), "{end}");
     }
     // A request that begins nothing has no operation.
@@ -179,7 +178,7 @@ async fn watchers_that_vanish_leave_room_and_hold_up_no_stop() {
     let asked = Instant::now();
     service.stop();
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-    assert!(watch.to_the_end().await.is_empty());
+    assert!(watch.until_its_end().await.is_empty());
 }
 
 #[tokio::test]
@@ -193,7 +192,7 @@ async fn apart_changes_in_another_process_are_told_as_they_happen() {
     assert_eq!(watch.next().await.unwrap().operation["step"], "accepted");
     apart.scheduler.start_again();
     let asked = Instant::now();
-    let events = watch.to_the_end().await;
+    let events = watch.until_its_end().await;
     let states: Vec<_> = events.iter().map(|event| event.operation["state"].as_str().unwrap()).collect();
     assert_eq!(states.last(), Some(&"done"), "{events:?}");
     assert!(asked.elapsed() < Duration::from_secs(8), "told, not found by looking now and then: {:?}", asked.elapsed());

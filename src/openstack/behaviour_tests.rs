@@ -192,7 +192,7 @@ async fn an_operation_that_the_service_tells_of_is_listened_to() {
         let service = fixed(&server);
         let new = NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false };
         let id = service.create_volume(&new).await.unwrap().id;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5);
         assert_eq!(service.wait_volume_status(id, "available", deadline).await.unwrap().status, "available");
         assert_eq!(server.count("GET /v3/operations/11111111-1111-4111-8111-111111111111/watch"), 1, "{watchable}");
         assert_eq!(server.count("GET /v3/volumes/"), 2);
