@@ -22,7 +22,7 @@ impl LvmDriver {
         if !pool.zeroes {
             return Err(LvmError::NotZeroed { pool: self.tool.pool_name() });
         }
-        if pool.extent_bytes == 0 || GIB % pool.extent_bytes != 0 {
+        if pool.extent_bytes == 0 || !GIB.is_multiple_of(pool.extent_bytes) {
             return Err(LvmError::Extents { group: self.directory_name(), extent_bytes: pool.extent_bytes });
         }
         let mut inactive = self.tool.inactive_volumes().await?;
