@@ -37,7 +37,7 @@ use crate::store::{ServiceIdentity, Store, StoreError};
 use crate::targets::lio::{LioError, LioTarget};
 use crate::targets::{Target, TargetError};
 use crate::targets::tgt::{Daemon, ManagedTgtd, TgtError, TgtTarget};
-use crate::volume::{HostParts, VolumeError, VolumeHost};
+use crate::volume::{HostParts, VolumeError, VolumeHost, chain};
 
 /// How long clients may take to hear their answers once the service is told to stop.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ const WITHOUT_STORAGE: [&str; 5] = ["creating", "downloading", "deleting", "erro
 pub(super) async fn compare(config: &Config, store: &Store, repair: Repair, report: &mut Report) -> Result<(), AuditError> {
     for (name, backend) in config.all_backends() {
         let place = format!("{}@{name}", config.host_name());
-        let driver = drivers::open(&backend, config.state_dir.join("volumes"));
+        let driver = drivers::open(&backend, config.state_dir.join("volumes"), &config.state_dir.join("mnt"));
         let before = store.kept_by(&place).await?;
         let found = match driver.list().await {
             Ok(found) => found,

@@ -90,7 +90,7 @@ impl Backend {
     /// What its driver could do nothing with: the key and what is wrong with it.
     pub(super) fn problem(&self) -> Option<(&'static str, &'static str)> {
         match self.driver {
-            DriverKind::Files => None,
+            DriverKind::Files | DriverKind::Lvm => None,
             DriverKind::Rbd => self.rbd.problem(),
             DriverKind::Nfs => self.nfs.problem(),
         }

@@ -17,7 +17,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use uuid::Uuid;
 
-use super::place::{self, Copied, UNFINISHED, Unfinished, blocking, file_error};
+use super::place::{self, Copied, UNFINISHED, Unfinished, blocking, file_error, sync_directory};
 use super::{Capacity, Chunk, DriverError, Found, FoundKind, Provided, Reach, Stored, StoredSnapshot, VolumeDriver, sparse};
 
 /// The driver.

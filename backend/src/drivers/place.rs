@@ -86,7 +86,8 @@ pub(super) fn remove(directory: &Path, path: &Path, id: Uuid) -> Result<(), Driv
     sync_directory(directory).map_err(file_error(id, "sync the directory of", path))
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
+/// Makes what was renamed in it last.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
