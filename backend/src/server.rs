@@ -35,8 +35,8 @@ use crate::secret::Secret;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::store::{ServiceIdentity, Store, StoreError};
 use crate::targets::lio::{LioError, LioTarget};
-use crate::targets::{Target, TargetError};
 use crate::targets::tgt::{Daemon, ManagedTgtd, TgtError, TgtTarget};
+use crate::targets::{Target, TargetError};
 use crate::volume::{HostParts, VolumeError, VolumeHost, chain};
 
 /// How long clients may take to hear their answers once the service is told to stop.
@@ -388,10 +388,7 @@ async fn open_target(common: &Common<'_>, identity: &ServiceIdentity) -> Result<
     Ok(Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals(&tgt.portal, &tgt.extra_portals))))
 }
 
-async fn open_host(
-    common: &Common<'_>,
-    identity: &ServiceIdentity,
-) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
+async fn open_host(common: &Common<'_>, identity: &ServiceIdentity) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
     let target = open_target(common, identity).await?;
     let (images, backups) = (open_images(common, "volume")?, open_backups(common)?);
     match start_host(common, target.clone(), images, backups).await {
