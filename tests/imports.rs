@@ -41,7 +41,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 ];
 
 /// A crate, and the folders its types may be named in.
-const OWNERS: [(&str, &[&str]); 12] = [
+const OWNERS: [(&str, &[&str]); 13] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
     ("reqwest", &["src/openstack", "backend/src/auth", "backend/src/backup/stores", "backend/tests", "backend/src/testing"]),
     ("prometheus_client", &["src/agent/metrics", "backend/src/api/metrics.rs"]),
