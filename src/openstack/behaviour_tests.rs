@@ -49,7 +49,15 @@ fn options() -> HttpOptions {
 
 fn config(auth: AuthMethod) -> CloudConfig {
     let (region_name, cacert, volume_endpoint) = (None, None, None);
-    CloudConfig { name: "c".into(), auth, region_name, interface: Interface::Public, cacert, volume_endpoint }
+    CloudConfig {
+        name: "c".into(),
+        auth,
+        region_name,
+        interface: Interface::Public,
+        cacert,
+        volume_endpoint,
+        image_endpoint: None,
+    }
 }
 
 fn fixed(server: &Server) -> VolumeService {
@@ -169,7 +177,13 @@ async fn nobody_listening_is_unavailable_and_certainly_not_done() {
     drop(server);
     tokio::task::yield_now().await;
     let error = service
-        .create_volume(&NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false })
+        .create_volume(&NewVolume {
+            name: "n".into(),
+            size_gib: 1,
+            volume_type: None,
+            multiattach: false,
+            origin: VolumeOrigin::Blank,
+        })
         .await
         .unwrap_err();
     assert_eq!((error.kind(), error.outcome_unknown()), (ErrorKind::Unavailable, false));

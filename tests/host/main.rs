@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attach;
+mod boot;
 #[path = "../common/mod.rs"]
 mod common;
 mod extend;

@@ -24,6 +24,8 @@ pub enum Action {
     Abandon,
     /// Create, extend and delete volumes.
     ManageVolumes,
+    /// Boot guests, and delete what that made.
+    Boot,
 }
 
 impl Action {
@@ -36,6 +38,7 @@ impl Action {
             Self::Cancel => "org.bowline.agent1.cancel",
             Self::Abandon => "org.bowline.agent1.abandon",
             Self::ManageVolumes => "org.bowline.agent1.manage-volumes",
+            Self::Boot => "org.bowline.agent1.boot",
         }
     }
 }
