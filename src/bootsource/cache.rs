@@ -130,7 +130,10 @@ impl ImageCache {
             let (begun, begins) = tokio::sync::oneshot::channel();
             let writing = spawn_blocking(move || write(&file, size_bytes, algorithm, waiting, begun));
             let fetched = match begins.await {
-                Ok(from) if from == size_bytes => Ok(drop(pieces)),
+                Ok(from) if from == size_bytes => {
+                    drop(pieces);
+                    Ok(())
+                }
                 Ok(from) => source.fetch(image.id, from, pieces).await,
                 // The file could not be opened: the writer says why.
                 Err(_) => Ok(()),

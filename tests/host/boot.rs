@@ -146,7 +146,7 @@ fn a_boot_that_fails_or_is_killed_midway_leaves_nothing_it_made() {
         assert_gone(site, "g1");
         assert_eq!(volumes(site), [""; 0]);
 
-        for point in ["MakeDisks:succeeded", "CreateVolumes:started", "AttachVolumes:succeeded", "DefineDisks:succeeded"] {
+        for point in ["MakeDisks:succeeded", "CreateVolumes:succeeded", "GiveDisks:succeeded"] {
             site.stop_agent();
             site.start_agent(point);
             site.bowline(boot);

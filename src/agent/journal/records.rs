@@ -221,10 +221,8 @@ pub enum Step {
     MakeDisks,
     /// Have the service make the volumes.
     CreateVolumes,
-    /// Attach the volumes, each by an operation of its own.
-    AttachVolumes,
-    /// Put the ephemeral disks into the guest's definition.
-    DefineDisks,
+    /// Give the guest its disks: ephemeral ones into its definition, each volume by an operation of its own.
+    GiveDisks,
     /// Start the guest.
     StartGuest,
     /// Stop the guest.
@@ -257,8 +255,7 @@ impl Step {
             Self::ResizeDisk => "ResizeDisk",
             Self::MakeDisks => "MakeDisks",
             Self::CreateVolumes => "CreateVolumes",
-            Self::AttachVolumes => "AttachVolumes",
-            Self::DefineDisks => "DefineDisks",
+            Self::GiveDisks => "GiveDisks",
             Self::StartGuest => "StartGuest",
             Self::StopGuest => "StopGuest",
             Self::DetachVolumes => "DetachVolumes",

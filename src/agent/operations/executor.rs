@@ -21,7 +21,7 @@
 //! ```
 
 use super::{
-    Shared, extend, faults,
+    Shared, boot, extend, faults,
     locks::Key,
     now_us, plan,
     ports::{PortError, PortResult},
@@ -294,9 +294,10 @@ impl Run {
             Step::MakeDisks => self.shared.download_timeout,
             Step::CreateVolumes => self.shared.create_timeout,
             Step::DeleteVolumes => self.shared.delete_timeout,
-            // Each of their steps has the same bound.
-            Step::AttachVolumes => Duration::from_secs(self.shared.step_timeout_s) * (plan::ATTACH.len() as u32),
-            Step::DetachVolumes => Duration::from_secs(self.shared.step_timeout_s) * (plan::DETACH.len() as u32),
+            // Each of their operations' steps has the same bound.
+            Step::GiveDisks | Step::DetachVolumes => {
+                Duration::from_secs(self.shared.step_timeout_s).saturating_mul(boot::steps_within(&self.record.task))
+            }
             _ => Duration::ZERO,
         };
         Duration::from_secs(self.shared.step_timeout_s) + service

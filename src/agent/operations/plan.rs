@@ -210,8 +210,7 @@ fn describe_step(step: Step, task: &Task) -> String {
         Step::ResizeDisk => format!("tell what runs of guest {guest} of the new size, and read it back"),
         Step::MakeDisks
         | Step::CreateVolumes
-        | Step::AttachVolumes
-        | Step::DefineDisks
+        | Step::GiveDisks
         | Step::StartGuest
         | Step::StopGuest
         | Step::DetachVolumes

@@ -92,7 +92,7 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
             "check that the volume service is up and reachable from this host"
         }
         (ErrorKind::Internal, Step::CreateVolumes) => "the volume service's log tells why it could not make the volume",
-        (_, Step::AttachVolumes | Step::DetachVolumes) => {
+        (_, Step::GiveDisks | Step::DetachVolumes) => {
             "the volume's own operation has the whole story: bowline operations --all"
         }
         (ErrorKind::Internal, Step::StartGuest) => "the guest's log has QEMU's own words: /var/log/libvirt/qemu",
@@ -116,8 +116,9 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
         Step::ResizeDisk => format!("this host sees the new size of volume {volume}, and guest {guest} does not yet"),
         Step::MakeDisks | Step::RemoveDisks => format!("this host still has ephemeral disks of guest {guest}"),
         Step::CreateVolumes | Step::DeleteVolumes => format!("the volume service still has volumes of guest {guest}"),
-        Step::AttachVolumes | Step::DetachVolumes => format!("guest {guest} may still have volumes attached"),
-        Step::DefineDisks | Step::UndefineDisks => format!("the definition of guest {guest} may still have ephemeral disks"),
+        Step::DetachVolumes => format!("guest {guest} may still have volumes attached"),
+        Step::GiveDisks => format!("guest {guest} may still have disks of the boot, and volumes attached"),
+        Step::UndefineDisks => format!("the definition of guest {guest} may still have ephemeral disks"),
         Step::StartGuest | Step::StopGuest => format!("guest {guest} may still run"),
         Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             format!("volume {volume} is in an unclear state")
@@ -169,8 +170,8 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
         Step::CreateVolumes | Step::DeleteVolumes => {
             Some(format!("openstack volume list shows them: their names begin with {guest}-"))
         }
-        Step::AttachVolumes | Step::DetachVolumes => Some("bowline list shows them, bowline detach takes each away".to_owned()),
-        Step::DefineDisks | Step::UndefineDisks => {
+        Step::GiveDisks | Step::DetachVolumes => Some("bowline list shows them, bowline detach takes each away".to_owned()),
+        Step::UndefineDisks => {
             Some(format!("virsh detach-disk {guest} TARGET --config takes each disk out, virsh domblklist {guest} shows them"))
         }
         Step::StartGuest | Step::StopGuest => Some(format!("virsh destroy {guest} stops it")),

@@ -31,21 +31,7 @@ pub(in super::super) async fn boot_step(
             facts.disks = disks;
         }
         Step::CreateVolumes => create_volumes(shared, task, facts).await?,
-        Step::AttachVolumes => {
-            let volumes = volumes(task, facts);
-            let wanted = task.plan.disks.iter().filter_map(|disk| {
-                let (_, volume) = volumes.iter().find(|(target, _)| *target == disk.target)?;
-                let (target, tag) = (disk.target.clone(), disk.tag.clone());
-                Some(Wanted { volume: *volume, guest: task.guest, bus: disk.bus, target, tag })
-            });
-            all(join_all(wanted.map(|wanted| children::attach(shared, wanted))).await)?;
-        }
-        Step::DefineDisks => {
-            // One at a time: libvirt writes the whole definition for each.
-            for disk in &facts.disks {
-                shared.hypervisor.define_disk(task.guest, disk).await?;
-            }
-        }
+        Step::GiveDisks => give_disks(shared, task, facts).await?,
         Step::StartGuest => shared.hypervisor.start_guest(task.guest).await?,
         other => return Err(missing(other.name())),
     }
@@ -57,16 +43,13 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
     let Task::Boot(task) = &record.task else { return Ok(()) };
     match step {
         Step::StartGuest => shared.hypervisor.stop_guest(task.guest).await,
-        Step::DefineDisks => {
+        Step::GiveDisks => {
             for disk in &record.facts.disks {
                 match shared.hypervisor.undefine_disk(task.guest, disk).await {
                     Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
             }
-            Ok(())
-        }
-        Step::AttachVolumes => {
             let volumes = volumes(task, &record.facts);
             all(join_all(volumes.iter().map(|(_, volume)| children::detach(shared, *volume, task.guest))).await)
         }
@@ -82,6 +65,20 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
 /// The first failure, once all have ended: what goes on beside a failure would be undone under its hands.
 fn all(results: Vec<PortResult<()>>) -> PortResult<()> {
     results.into_iter().collect()
+}
+
+/// One after another, as the plan has them: a guest names its disks by their places on the bus, which libvirt gives out in turn.
+async fn give_disks(shared: &Arc<Shared>, task: &BootTask, facts: &Facts) -> PortResult<()> {
+    let volumes = volumes(task, facts);
+    for disk in &task.plan.disks {
+        if let Some(local) = facts.disks.iter().find(|made| made.target == disk.target) {
+            shared.hypervisor.define_disk(task.guest, local).await?;
+        } else if let Some((target, volume)) = volumes.iter().find(|(target, _)| *target == disk.target) {
+            let (target, tag) = (target.clone(), disk.tag.clone());
+            children::attach(shared, Wanted { volume: *volume, guest: task.guest, bus: disk.bus, target, tag }).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn make_disk(shared: &Shared, task: &BootTask, disk: &PlannedDisk) -> PortResult<Option<LocalDisk>> {

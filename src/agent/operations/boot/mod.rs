@@ -1,7 +1,7 @@
 //! Booting a guest from disks that are made for it, and deleting them with it.
 //!
 //! ```text
-//! boot:    MakeDisks -> CreateVolumes -> AttachVolumes -> DefineDisks -> StartGuest     undone in reverse
+//! boot:    MakeDisks -> CreateVolumes -> GiveDisks -> StartGuest                        undone in reverse
 //! delete:  StopGuest -> DetachVolumes -> UndefineDisks -> DeleteVolumes -> RemoveDisks  tried until it is done
 //! ```
 //! Steps that have nothing to do are left out. A volume is attached and detached by an operation of its own, as if an operator had asked
@@ -26,14 +26,8 @@ pub(super) fn boot_steps(task: &BootTask) -> Vec<Step> {
     let has = |wanted: fn(&PlannedStorage) -> bool| task.plan.disks.iter().any(|disk| wanted(&disk.storage));
     let has_local = has(|storage| matches!(storage, PlannedStorage::Local(_)));
     let has_new = has(|storage| matches!(storage, PlannedStorage::NewVolume { .. }));
-    let has_volume = has_new || has(|storage| matches!(storage, PlannedStorage::Volume(_)));
-    let steps = [
-        (Step::MakeDisks, has_local),
-        (Step::CreateVolumes, has_new),
-        (Step::AttachVolumes, has_volume),
-        (Step::DefineDisks, has_local),
-        (Step::StartGuest, true),
-    ];
+    let steps =
+        [(Step::MakeDisks, has_local), (Step::CreateVolumes, has_new), (Step::GiveDisks, true), (Step::StartGuest, true)];
     steps.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| step).collect()
 }
 
@@ -48,6 +42,15 @@ pub(super) fn delete_steps(task: &DeleteTask) -> Vec<Step> {
         (Step::RemoveDisks, has_local),
     ];
     steps.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| step).collect()
+}
+
+/// How many steps the operations have, one after another, that a step of this task waits for.
+pub(super) fn steps_within(task: &Task) -> u32 {
+    let steps = match task {
+        Task::Boot(task) => task.plan.disks.len() * super::plan::ATTACH.len(),
+        _ => super::plan::DETACH.len(),
+    };
+    u32::try_from(steps).unwrap_or(u32::MAX)
 }
 
 /// The volumes of a boot with their target names: those that were there, and those that it made so far.

@@ -89,8 +89,9 @@ fn of_boot(step: Step, task: &BootTask) -> String {
     match step {
         Step::MakeDisks => format!("make ephemeral disks: {}", each(local)),
         Step::CreateVolumes => format!("have the volume service make volumes, side by side: {}", each(new_volume)),
-        Step::AttachVolumes => format!("attach volumes, each by an operation of its own: {}", each(volume)),
-        Step::DefineDisks => format!("put the ephemeral disks into the definition of guest {guest}"),
+        Step::GiveDisks => {
+            format!("give guest {guest} its disks in this order, each volume by an attach of its own: {}", each(given))
+        }
         Step::StartGuest => format!("start guest {guest}"),
         other => other.name().to_owned(),
     }
@@ -144,10 +145,11 @@ fn new_volume(disk: &PlannedDisk) -> Option<String> {
     Some(format!("{name}, {size_gib} GiB, {origin}, {}", kept(disk)))
 }
 
-fn volume(disk: &PlannedDisk) -> Option<String> {
-    match &disk.storage {
-        PlannedStorage::Local(_) => None,
-        PlannedStorage::Volume(volume) => Some(format!("{volume} as {} on bus {}, {}", disk.target, disk.bus, kept(disk))),
-        PlannedStorage::NewVolume { name, .. } => Some(format!("{name} as {} on bus {}", disk.target, disk.bus)),
-    }
+fn given(disk: &PlannedDisk) -> Option<String> {
+    let (target, bus) = (&disk.target, disk.bus);
+    Some(match &disk.storage {
+        PlannedStorage::Local(_) => format!("{target} on bus {bus}"),
+        PlannedStorage::Volume(volume) => format!("volume {volume} as {target} on bus {bus}, {}", kept(disk)),
+        PlannedStorage::NewVolume { name, .. } => format!("volume {name} as {target} on bus {bus}"),
+    })
 }

@@ -121,7 +121,7 @@ fn a_guest_is_booted_once_and_only_what_was_booted_is_deleted() {
         assert_eq!(agent.submit(delete()).await.unwrap_err().kind, ErrorKind::NotFound);
         let plan = agent.dry_run(boot()).await.unwrap();
         let steps: Vec<_> = plan.steps.iter().map(|step| step.name.as_str()).collect();
-        assert_eq!(steps, ["MakeDisks", "CreateVolumes", "AttachVolumes", "DefineDisks", "StartGuest"]);
+        assert_eq!(steps, ["MakeDisks", "CreateVolumes", "GiveDisks", "StartGuest"]);
         assert!(plan.steps[0].description.contains("vda of image") && plan.steps[0].description.contains("swap"), "{plan:?}");
         let (one, other) = tokio::join!(agent.submit(boot()), agent.submit(boot()));
         assert_eq!(one.clone().unwrap(), other.unwrap(), "the same request is the same operation");
