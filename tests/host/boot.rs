@@ -117,6 +117,8 @@ fn a_volume_boots_made_of_an_image_or_a_snapshot_or_as_it_is_and_stays() {
         let id = site.json(&format!("volume show {}", kept[0]))["volume"]["id"].as_str().unwrap().to_owned();
         let record = json!({"snapshot": {"volume_id": id, "name": "before"}});
         curl(site, &format!("-H 'Content-Type: application/json' -d '{record}' http://127.0.0.1:8776/v3/snapshots"));
+        // Another guest takes it over, under the same name.
+        site.machine.ok("virsh -q undefine g1");
         site.machine.diskless_guest("g1");
         site.bowline(&format!("boot g1 --volume {}", kept[0])).ok();
         let guest = booted(site, "g1");
