@@ -21,9 +21,9 @@ $(2); \
 echo "== $(1): $$((SECONDS - started)) s"
 endef
 
-.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-connect fuzz lint deny doc \
+.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-connect fuzz lint deny doc \
 	install install-programs install-system install-docs clean clean-rig help \
-	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side
+	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side backend-load
 # Cargo uses all processors by itself, and what comes first below is to come first.
 .NOTPARALLEL:
 
@@ -73,6 +73,7 @@ test-unit: need-root dependencies-run build ## tests that need no rig
 
 test-clients: need-root dependencies-run build ## the stock clients, from PyPI, against the volume service
 	$(call stage,stock clients,backend/tests/clients/run $(TARGET)/debug/bowline-backend)
+	$(call stage,backups in Swift and S3,backend/tests/clients/object-stores $(TARGET)/debug/bowline-backend)
 
 test-host: need-root dependencies-node build ## tests on this machine's libvirtd and QEMU, isolated
 	$(call stage,host tests,$(CARGO) test --locked --test host -- --test-threads=$(TEST_THREADS))
@@ -92,8 +93,15 @@ demo-node: need-root dependencies-node release ## the same with the kernel's ini
 	@scripts/demo-node
 
 bench: need-root ## one JSON object of times and sizes on stdout
-	@$(MAKE) --no-print-directory dependencies-node release connect-side >&2
+	@$(MAKE) --no-print-directory dependencies-node release connect-side backend-load >&2
 	@scripts/bench
+
+bench-backend: need-root ## its part about the volume service alone
+	@$(MAKE) --no-print-directory dependencies-run release backend-load >&2
+	@scripts/bench-backend
+
+backend-load: dependencies
+	$(CARGO) build --locked --release --package bowline-backend --example backend_load
 
 bench-connect: need-root ## its part beside os-brick alone
 	@$(MAKE) --no-print-directory dependencies-node connect-side >&2
@@ -121,6 +129,9 @@ install-system:
 	for unit in bowlined.service bowline-backend.service; do \
 	  sed 's|=/usr/|=$(PREFIX)/|' systemd/$$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; \
 	  chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
+	install -d $(DESTDIR)$(PREFIX)/share/bowline
+	sed 's|/usr/|$(PREFIX)/|' systemd/bowline-backend-kernel-storage.conf >$(DESTDIR)$(PREFIX)/share/bowline/bowline-backend-kernel-storage.conf
+	chmod 644 $(DESTDIR)$(PREFIX)/share/bowline/bowline-backend-kernel-storage.conf
 	install -Dm644 systemd/org.bowline.Agent1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.bowline.Agent1.conf
 	install -Dm644 systemd/org.bowline.agent1.policy $(DESTDIR)$(PREFIX)/share/polkit-1/actions/org.bowline.agent1.policy
 	install -Dm644 systemd/50-bowline.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/50-bowline.rules

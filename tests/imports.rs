@@ -42,18 +42,19 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// A crate, and the folders its types may be named in.
-const OWNERS: [(&str, &[&str]); 12] = [
+const OWNERS: [(&str, &[&str]); 13] = [
     ("zbus", &["src/agent/dbus", "src/cli", "src/connectors/nfs"]),
-    ("reqwest", &["src/openstack", "backend/src/auth", "backend/tests", "backend/src/testing"]),
-    ("prometheus_client", &["src/agent/metrics"]),
+    ("reqwest", &["src/openstack", "backend/src/auth", "backend/src/backup/stores", "backend/tests", "backend/src/testing"]),
+    ("prometheus_client", &["src/agent/metrics", "backend/src/api/metrics.rs"]),
     ("hyper", &["src/agent/metrics", "backend/src/api"]),
     ("virt", &["src/libvirt"]),
-    ("quick_xml", &["src/libvirt"]),
+    ("quick_xml", &["src/libvirt", "backend/src/backup/stores"]),
     ("udev", &["src/connectors"]),
     ("redb", &["src/agent/journal"]),
     ("axum", &["backend/src/api"]),
     ("lapin", &["backend/src/bus"]),
     ("sqlx", &["backend/src/store"]),
+    ("rusqlite", &["backend/src/store/engine/sqlite"]),
     ("bowline_backend", &["backend/src/main.rs", "backend/src/commands.rs", "backend/tests"]),
 ];
 

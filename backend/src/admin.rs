@@ -2,13 +2,16 @@
 
 use uuid::Uuid;
 
+use crate::audit::{self, AuditError, Repair, Report};
 use crate::auth::TokenDigest;
 use crate::config::{Config, ConfigError};
+use crate::domain::place::VOLUME_SERVICE;
 use crate::domain::{Assignment, Project, User};
 use crate::identity::{LoginError, PasswordError, People, Scope, roles};
 use crate::secret::Secret;
 use crate::server::{ServerError, first_password, open_store};
 use crate::state_dir::StateDir;
+use crate::status::Status;
 use crate::store::{Store, StoreError};
 
 /// It could not be done.
@@ -23,6 +26,9 @@ pub enum AdminError {
     /// The database, or a rule asked in it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Comparing.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A password.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -74,6 +80,11 @@ impl Admin {
         Ok(Self { people: People::new(store.clone()), store })
     }
 
+    /// What the installation is doing.
+    pub async fn status(&self) -> Result<Status, AdminError> {
+        Ok(Status::read(&self.store).await?)
+    }
+
     /// All users, each with what it is where: `name  role@scope …`.
     pub async fn users(&self) -> Result<Vec<String>, AdminError> {
         let projects = self.store.projects(None).await?;
@@ -90,6 +101,16 @@ impl Admin {
             lines.push(line);
         }
         Ok(lines)
+    }
+
+    /// Compares what this machine has with what the database says.
+    pub async fn audit(&self, config: &Config, repair: Repair) -> Result<Report, AdminError> {
+        Ok(audit::audit(config, &self.store, repair).await?)
+    }
+
+    /// Says that a volume service, `host@backend`, will not come back.
+    pub async fn declare_gone(&self, host: &str) -> Result<(), AdminError> {
+        Ok(self.store.declare_gone(VOLUME_SERVICE, host).await?)
     }
 
     /// Makes a user, and the project where it is new, and gives it a role there.
@@ -144,7 +165,7 @@ impl Admin {
         let (user, project) = (self.user(name).await?, self.project(project).await?);
         match self.people.issue(&user, &Scope::Project(project.id)).await {
             Ok((token, _)) => Ok(token),
-            Err(LoginError::Refused) => Err(AdminError::NoRole { user: name.to_owned() }),
+            Err(LoginError::Refused | LoginError::TooMany { .. }) => Err(AdminError::NoRole { user: name.to_owned() }),
             Err(LoginError::Store(error)) => Err(error.into()),
             Err(LoginError::Password(error)) => Err(error.into()),
         }

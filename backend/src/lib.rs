@@ -3,11 +3,15 @@
 //! ```text
 //! api/         HTTP in Cinder's words: thin handlers, each asks the policy first
 //! auth/        who asks, and what they may do
+//! audit/       what there is, compared with what the database says
 //! admin.rs     what an operator does beside the running service
+//! status.rs    what the running service is doing
+//! doctor/      what keeps it from working on this machine
 //! accept/      recorded with the operation that will do it, sent, waited for
 //! bus/         tells workers what is theirs: in the process, or RabbitMQ
 //! operations/  carrying operations out, whichever role they belong to
 //! scheduler/   where a volume is put
+//! backup/      backups: their objects, the stores of those, the backup service
 //! volume/      the volume host: what was accepted becomes true
 //! drivers/     who keeps the bytes
 //! targets/     who shows them to hosts
@@ -21,9 +25,12 @@
 pub mod accept;
 pub mod admin;
 pub mod api;
+pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod bus;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod drivers;
 mod hex;
@@ -34,6 +41,7 @@ pub mod scheduler;
 pub mod secret;
 pub mod server;
 pub mod state_dir;
+pub mod status;
 pub mod store;
 pub mod targets;
 pub mod volume;

@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use bowline_backend::config::Config;
 use bowline_backend::server::{RoleSet, Server};
-use clap::{Args, Parser, Subcommand};
-use commands::{TokenCommand, UserCommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use commands::{DbCommand, How, ServiceCommand, TokenCommand, UserCommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Bowline's volume service, compatible with Cinder's API v3.
 #[derive(Debug, Parser)]
@@ -22,6 +24,19 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// How the log is written to standard error, or to the journal.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// A line each, for people.
+    Text,
+    /// A JSON object each, a line.
+    Json,
+    /// Structured, to systemd's journal.
+    Journald,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,12 +62,41 @@ enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Look after the database.
+    Db {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: DbCommand,
+    },
+    /// Say which roles live where, what pools have room for, what waits and what is stuck.
+    Status(Report),
+    /// Say what keeps the service from working on this machine, and what mends it.
+    Doctor(Report),
+    /// Look after the service's processes.
+    Service {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: ServiceCommand,
+    },
+    /// Compare what there is on this machine with what the database says; the service may be running.
+    ///
+    /// Ends with 1 where differences are left.
+    Audit {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        how: How,
+    },
     /// Answer clients, and nothing else: the other roles run elsewhere, over the same [database] and [bus].
     Api(Options),
     /// Find places for volumes, and nothing else.
     Scheduler(Options),
     /// Keep volumes on this machine, and nothing else.
     Volume(Options),
+    /// Look after backups, and nothing else: their bytes are read and written by the volumes' hosts.
+    Backup(Options),
 }
 
 #[derive(Debug, Args)]
@@ -68,33 +112,56 @@ struct Options {
     listen: Option<SocketAddr>,
 }
 
+#[derive(Debug, Args)]
+struct Report {
+    #[command(flatten)]
+    options: Options,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// What a process is for.
 enum Task {
     Serve(RoleSet),
     Init,
     User(UserCommand),
     Token(TokenCommand),
+    Db(DbCommand),
+    Status { json: bool },
+    Doctor { json: bool },
+    Service(ServiceCommand),
+    Audit(How),
 }
 
 impl Command {
     fn task(self) -> (Task, Options) {
-        let none = RoleSet { api: false, scheduler: false, volume: false };
+        let none = RoleSet { api: false, scheduler: false, volume: false, backup: false };
         match self {
             Self::Serve(options) => (Task::Serve(RoleSet::ALL), options),
             Self::Api(options) => (Task::Serve(RoleSet { api: true, ..none }), options),
             Self::Scheduler(options) => (Task::Serve(RoleSet { scheduler: true, ..none }), options),
             Self::Volume(options) => (Task::Serve(RoleSet { volume: true, ..none }), options),
+            Self::Backup(options) => (Task::Serve(RoleSet { backup: true, ..none }), options),
             Self::Init(options) => (Task::Init, options),
             Self::User { options, command } => (Task::User(command), options),
             Self::Token { options, command } => (Task::Token(command), options),
+            Self::Db { options, command } => (Task::Db(command), options),
+            Self::Status(Report { options, json }) => (Task::Status { json }, options),
+            Self::Doctor(Report { options, json }) => (Task::Doctor { json }, options),
+            Self::Service { options, command } => (Task::Service(command), options),
+            Self::Audit { options, how } => (Task::Audit(how), options),
         }
     }
 }
 
 fn main() -> ExitCode {
-    let (task, options) = Cli::parse().command.task();
-    let filter = EnvFilter::try_from_env("BOWLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    let Cli { command, log_format } = Cli::parse();
+    let (task, options) = command.task();
+    if let Err(error) = start_log(log_format) {
+        eprintln!("bowline-backend: cannot write to the journal: {error}");
+        return ExitCode::FAILURE;
+    }
     raise_file_limit();
     match run(task, options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,6 +170,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is logged follows `BOWLINE_LOG`, `info` without.
+fn start_log(format: LogFormat) -> std::io::Result<()> {
+    let filter = EnvFilter::try_from_env("BOWLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    if let LogFormat::Journald = format {
+        tracing_subscriber::registry().with(filter).with(tracing_journald::layer()?).init();
+        return Ok(());
+    }
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    match format {
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text | LogFormat::Journald => lines.init(),
+    }
+    Ok(())
 }
 
 /// Most systems give 1,024 files to whoever does not ask, and allow more to whoever does; each connection is one, and SQLite,
@@ -133,6 +216,11 @@ fn run(task: Task, Options { config, state_dir, listen }: Options) -> anyhow::Re
             Task::Init => return Ok(bowline_backend::admin::init(&config).await?),
             Task::User(command) => return commands::user(&config, command).await,
             Task::Token(command) => return commands::token(&config, command).await,
+            Task::Db(command) => return commands::db(&config, command).await,
+            Task::Status { json } => return commands::status(&config, json).await,
+            Task::Doctor { json } => return commands::doctor(&config, json).await,
+            Task::Service(command) => return commands::service(&config, command).await,
+            Task::Audit(how) => return commands::audit(&config, how).await,
         };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

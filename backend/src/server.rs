@@ -1,10 +1,11 @@
 //! The service's processes: which roles one has, everything opened, in order, run until it is told to stop, closed in reverse.
 //!
 //! ```text
-//! bowline-backend serve       api + scheduler + volume, over a file and a bus within the process
+//! bowline-backend serve       api + scheduler + volume + backup, over a file and a bus within the process
 //! bowline-backend api         ┐
 //! bowline-backend scheduler   ├ apart, over PostgreSQL and RabbitMQ
-//! bowline-backend volume      ┘
+//! bowline-backend volume      │
+//! bowline-backend backup      ┘
 //! ```
 
 use std::future::Future;
@@ -19,21 +20,23 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::accept::Accept;
-use crate::api::{Service, Shared};
+use crate::api::{Service, Shared, Watchers};
 use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, Validator};
+use crate::backup::{self, BackupService, ObjectStore, StoreFault};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
-use crate::config::{Config, ConfigError};
-use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
+use crate::config::{Config, ConfigError, TargetKind};
+use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE, backup_queue, volume_queue};
 use crate::drivers;
 use crate::identity::{PasswordError, People};
 use crate::image::{ImageFiles, ImageFilesError};
-use crate::operations::{Relay, Runner, Work};
-use crate::scheduler::Scheduler;
+use crate::operations::{Relay, Runner, Work, keep_telling};
+use crate::scheduler::{Scheduler, Watchman};
 use crate::secret::Secret;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::store::{ServiceIdentity, Store, StoreError};
-use crate::targets::TargetError;
+use crate::targets::lio::{LioError, LioTarget};
 use crate::targets::tgt::{Daemon, ManagedTgtd, TgtError, TgtTarget};
+use crate::targets::{Target, TargetError};
 use crate::volume::{HostParts, VolumeError, VolumeHost, chain};
 
 /// How long clients may take to hear their answers once the service is told to stop.
@@ -45,7 +48,10 @@ const VOLUME_AT_ONCE: u16 = 8;
 /// A choice is one transaction, so more at once would wait for each other.
 const SCHEDULER_AT_ONCE: u16 = 2;
 
-/// Between a scheduler's signs of life.
+/// Reading and writing for backups takes long and fills memory and network: one more would make both slower.
+const BACKUPS_AT_ONCE: u16 = 2;
+
+/// Between the signs of life of backup services.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Which roles a process has.
@@ -57,11 +63,13 @@ pub struct RoleSet {
     pub scheduler: bool,
     /// Keeps volumes.
     pub volume: bool,
+    /// Looks after backups.
+    pub backup: bool,
 }
 
 impl RoleSet {
     /// Everything in one process.
-    pub const ALL: Self = Self { api: true, scheduler: true, volume: true };
+    pub const ALL: Self = Self { api: true, scheduler: true, volume: true, backup: true };
 }
 
 /// The service cannot run.
@@ -79,15 +87,24 @@ pub enum ServerError {
     /// The target daemon.
     #[error("cannot use tgtd")]
     Tgt(#[source] TgtError),
+    /// The kernel's targets.
+    #[error("cannot use the kernel's iSCSI targets")]
+    Lio(#[from] LioError),
     /// Hosts cannot be let in.
     #[error(transparent)]
     Portal(TargetError),
+    /// The storage.
+    #[error(transparent)]
+    Driver(#[from] drivers::DriverError),
     /// What was shown to hosts, or left unfinished, could not be taken up.
     #[error("cannot restore what was there before")]
     Restore(#[source] VolumeError),
     /// The images' directory.
     #[error(transparent)]
     Images(#[from] ImageFilesError),
+    /// Where backups are.
+    #[error(transparent)]
+    Backups(#[from] StoreFault),
     /// The identity service.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -113,7 +130,7 @@ pub enum ServerError {
 /// A process of the service, ready.
 pub struct Server {
     api: Option<Api>,
-    host: Option<(VolumeHost, Arc<TgtTarget>)>,
+    host: Option<(VolumeHost, Arc<dyn Target>)>,
     store: Store,
     /// Set to true when no more operations are to be taken.
     stopping: watch::Sender<bool>,
@@ -169,18 +186,29 @@ impl Server {
             Some((listener, address)) => Some(open_api(&common, &identity, listener, address).await?),
             None => None,
         };
-        let host = if roles.volume { Some(open_host(&common).await?) } else { None };
+        let host = if roles.volume { Some(open_host(&common, &identity).await?) } else { None };
         if roles.scheduler {
-            let name = config.host_name();
-            store.heartbeat("cinder-scheduler", &name, &config.availability_zone, &[]).await?;
-            let zone = config.availability_zone.clone();
-            tokio::spawn(keep_scheduler_alive(store.clone(), name, zone, common.stopping.clone()));
+            let (host, availability_zone) = (config.host_name(), config.availability_zone.clone());
+            let watchman = Watchman { store: store.clone(), bus: bus.clone(), host, availability_zone };
+            watchman.live().await?;
+            tokio::spawn(watchman.run(common.stopping.clone()));
             common.run(SCHEDULER_QUEUE, Arc::new(Scheduler::new(store.clone())), SCHEDULER_AT_ONCE).await?;
         }
         if let Some((host, _)) = &host {
             for backend in host.backends() {
                 common.run(&volume_queue(backend), Arc::new(host.clone()), VOLUME_AT_ONCE).await?;
+                common.run(&backup_queue(backend), Arc::new(host.clone()), BACKUPS_AT_ONCE).await?;
             }
+        }
+        tokio::spawn(keep_telling(store.clone(), bus.clone(), common.stopping.clone()));
+        if roles.backup {
+            if config.bus.url.is_empty() {
+                // There is no other, so nobody can be at work.
+                store.release_queue(BACKUP_QUEUE).await?;
+            }
+            let service = BackupService::new(store.clone(), open_backups(&common)?, common.owner.clone());
+            common.run(BACKUP_QUEUE, Arc::new(service), VOLUME_AT_ONCE).await?;
+            common.keep_alive("cinder-backup").await?;
         }
         let relay = Relay::new(store.clone(), bus.clone(), common.owner.clone());
         relay.send_all().await?;
@@ -221,8 +249,8 @@ impl Server {
         drop(work);
         // Nothing is ever sent: this ends when the last piece of work drops its sender.
         while running.recv().await.is_some() {}
-        if let Some((_, daemon)) = host {
-            daemon.stop().await;
+        if let Some((_, target)) = host {
+            target.stop().await;
         }
         store.close().await;
         served
@@ -234,6 +262,14 @@ impl Common<'_> {
     async fn run(&self, queue: &str, work: Arc<dyn Work>, at_once: u16) -> Result<(), BusError> {
         let (bus, stopping, guard) = (self.bus.clone(), self.stopping.clone(), self.work.clone());
         Runner::new(queue.to_owned(), work, bus, at_once, stopping, guard).start().await
+    }
+
+    /// Says that a role without pools lives, now and again and again.
+    async fn keep_alive(&self, service: &'static str) -> Result<(), StoreError> {
+        let (store, host, zone) = (self.store.clone(), self.config.host_name(), self.config.availability_zone.clone());
+        store.heartbeat(service, &host, &zone, &[]).await?;
+        tokio::spawn(keep_alive(store, service, host, zone, self.stopping.clone()));
+        Ok(())
     }
 }
 
@@ -294,6 +330,11 @@ fn open_images(common: &Common<'_>, role: &str) -> Result<ImageFiles, ServerErro
     Ok(ImageFiles::open(directory, &format!("{}-{role}", common.config.host_name()), settings)?)
 }
 
+/// Where backups are.
+fn open_backups(common: &Common<'_>) -> Result<Arc<dyn ObjectStore>, StoreFault> {
+    backup::open_store(&common.config.backup, common.state_dir.backups())
+}
+
 async fn open_api(
     common: &Common<'_>,
     identity: &ServiceIdentity,
@@ -313,11 +354,14 @@ async fn open_api(
     common.state_dir.write_clouds_yaml(address, &token, password.as_ref())?;
     let images = open_images(common, "api")?;
     store.abort_image_uploads(images.who()).await?;
+    store.release_keys_of(images.who()).await?;
     images.keep_only(&store.image_ids().await?)?;
     let service = Service::new(Shared {
         accept: Accept::new(store.clone(), common.bus.clone(), common.config.quota.clone()),
         tokens,
         store,
+        closing: watch::channel(false).0,
+        watchers: Watchers::default(),
         identity: identity.clone(),
         availability_zone: common.config.availability_zone.clone(),
         images,
@@ -326,42 +370,61 @@ async fn open_api(
     Ok(Api { listener, address, service })
 }
 
-async fn open_host(common: &Common<'_>) -> Result<(VolumeHost, Arc<TgtTarget>), ServerError> {
-    let config = common.config;
-    let tgt = &config.targets.tgt;
+async fn open_target(common: &Common<'_>, identity: &ServiceIdentity) -> Result<Arc<dyn Target>, ServerError> {
+    let (tgt, lio) = (&common.config.targets.tgt, &common.config.targets.lio);
+    let portals = |first: &SocketAddr, more: &[SocketAddr]| [first].into_iter().chain(more).map(ToString::to_string).collect();
+    if common.config.targets.kind == TargetKind::Lio {
+        // Several services may use the kernel of one machine, of one installation or of several.
+        let whole = format!("{} {}", identity.project_id, common.config.host_name());
+        let mut owner = Uuid::new_v5(&Uuid::NAMESPACE_OID, whole.as_bytes()).simple().to_string();
+        owner.truncate(8);
+        return Ok(Arc::new(LioTarget::open(&owner, portals(&lio.portal, &lio.extra_portals))?));
+    }
     let daemon = if tgt.manage {
         Daemon::start(ManagedTgtd { program: tgt.program.clone(), directory: common.state_dir.run() }).await
     } else {
         Daemon::adopt(tgt.control_socket.clone()).await
     };
-    let portals = [&tgt.portal].into_iter().chain(&tgt.extra_portals).map(ToString::to_string).collect();
-    let daemon = Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals));
-    let images = open_images(common, "volume")?;
-    match start_host(common, daemon.clone(), images).await {
-        Ok(host) => Ok((host, daemon)),
+    Ok(Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals(&tgt.portal, &tgt.extra_portals))))
+}
+
+async fn open_host(common: &Common<'_>, identity: &ServiceIdentity) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
+    let target = open_target(common, identity).await?;
+    let (images, backups) = (open_images(common, "volume")?, open_backups(common)?);
+    match start_host(common, target.clone(), images, backups).await {
+        Ok(host) => Ok((host, target)),
         Err(error) => {
-            daemon.stop().await;
+            target.stop().await;
             Err(match error {
-                VolumeError::Target(error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. })) => {
-                    ServerError::Portal(error)
-                }
+                VolumeError::Target(
+                    error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. } | TargetError::Lio(_)),
+                ) => ServerError::Portal(error),
+                VolumeError::Driver(error) => ServerError::Driver(error),
                 other => ServerError::Restore(other),
             })
         }
     }
 }
 
-async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>, images: ImageFiles) -> Result<VolumeHost, VolumeError> {
+async fn start_host(
+    common: &Common<'_>,
+    target: Arc<dyn Target>,
+    images: ImageFiles,
+    backups: Arc<dyn ObjectStore>,
+) -> Result<VolumeHost, VolumeError> {
     let config = common.config;
     let name = config.host_name();
     let backends: std::collections::BTreeMap<_, _> = config
         .all_backends()
         .into_iter()
         .map(|(backend_name, backend)| {
-            let driver = drivers::open(&backend, common.state_dir.volumes());
+            let driver = drivers::open(&backend, common.state_dir.volumes(), &common.state_dir.mounts());
             (format!("{name}@{backend_name}"), (backend, driver))
         })
         .collect();
+    for (_, driver) in backends.values() {
+        driver.prepare().await?;
+    }
     if let Some((first, (backend, _))) = backends.iter().next() {
         common.store.adopt_volumes(&format!("{first}#{}", backend.backend_name)).await?;
     }
@@ -373,6 +436,8 @@ async fn start_host(common: &Common<'_>, target: Arc<TgtTarget>, images: ImageFi
         owner: common.owner.clone(),
         images,
         cached_images: config.images.cached,
+        backups,
+        stopping: common.stopping.clone(),
     };
     let host = VolumeHost::start(parts).await?;
     host.report().await?;
@@ -410,7 +475,7 @@ fn ready_line(address: Option<SocketAddr>, portals: Option<&[String]>) -> String
     }
 }
 
-async fn keep_scheduler_alive(store: Store, host: String, zone: String, mut stopping: watch::Receiver<bool>) {
+async fn keep_alive(store: Store, service: &str, host: String, zone: String, mut stopping: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.tick().await;
     loop {
@@ -418,8 +483,8 @@ async fn keep_scheduler_alive(store: Store, host: String, zone: String, mut stop
             _ = ticks.tick() => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
-        if let Err(error) = store.heartbeat("cinder-scheduler", &host, &zone, &[]).await {
-            warn!("cannot say that the scheduler lives: {}", chain(&error));
+        if let Err(error) = store.heartbeat(service, &host, &zone, &[]).await {
+            warn!("cannot say that {service} lives: {}", chain(&error));
         }
     }
 }

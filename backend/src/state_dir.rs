@@ -8,6 +8,7 @@
 //! volumes.db    the database, 0600
 //! volumes/      the volumes' files
 //! images/       the images' files
+//! mnt/          where shares are mounted
 //! run/          tgtd's sockets
 //! ```
 
@@ -113,9 +114,19 @@ impl StateDir {
         self.path.join("run")
     }
 
+    /// Where backups are kept, unless told otherwise; made with the first.
+    pub fn backups(&self) -> PathBuf {
+        self.path.join("backups")
+    }
+
     /// The directory of images.
     pub fn images(&self) -> PathBuf {
         self.path.join("images")
+    }
+
+    /// The directory below which shares are mounted.
+    pub fn mounts(&self) -> PathBuf {
+        self.path.join("mnt")
     }
 
     /// The token clients bring; made where there is none yet.

@@ -4,50 +4,9 @@
 mod common;
 
 use common::Service;
+use common::odd::{Dice, oddities};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-
-/// Numbers that look random and are the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-}
-
-/// Values of wrong types, sizes and shapes.
-fn oddities() -> Vec<Value> {
-    let mut deep = json!(1);
-    for _ in 0..60 {
-        deep = json!([deep]);
-    }
-    vec![
-        json!(null),
-        json!(true),
-        json!(0),
-        json!(-1),
-        json!(1.5),
-        json!(u64::MAX),
-        json!(i64::MIN),
-        json!(1e300),
-        json!(""),
-        json!(" "),
-        json!("x".repeat(300)),
-        json!("x".repeat(70_000)),
-        json!("\u{0}"),
-        json!("\u{1F980}'\"\\;--%_"),
-        json!("00000000-0000-4000-8000-000000000000"),
-        json!("../../etc/passwd"),
-        json!([]),
-        json!([1, "a", null]),
-        json!({}),
-        json!({ "": "" }),
-        json!({ "a": { "b": [] } }),
-        deep,
-    ]
-}
 
 /// A right request for each path that takes one: the shape that is then made wrong, field by field.
 fn requests(volume: &str, snapshot: &str, project: &str) -> Vec<(Method, String, Value)> {
@@ -65,6 +24,16 @@ fn requests(volume: &str, snapshot: &str, project: &str) -> Vec<(Method, String,
         (Method::POST, "/snapshots".into(), json!({ "snapshot": { "volume_id": volume, "force": true, "metadata": {} } })),
         (Method::PUT, format!("/snapshots/{snapshot}"), json!({ "snapshot": { "name": "n", "description": "d" } })),
         (Method::PUT, format!("/snapshots/{snapshot}/metadata"), json!({ "metadata": { "a": "b" } })),
+        (
+            Method::POST,
+            "/backups".into(),
+            json!({ "backup": { "volume_id": volume, "snapshot_id": null, "incremental": false, "force": true, "container": "c", "name": "n", "metadata": {}, "availability_zone": null } }),
+        ),
+        (
+            Method::POST,
+            "/backups/import_record".into(),
+            json!({ "backup-record": { "backup_service": "bowline", "backup_url": "e30=" } }),
+        ),
         (Method::POST, format!("/snapshots/{snapshot}/action"), json!({ "os-reset_status": { "status": "available" } })),
         (
             Method::POST,
@@ -170,6 +139,7 @@ async fn no_path_query_or_token_makes_the_service_fail() {
     let resources = [
         "volumes",
         "snapshots",
+        "backups",
         "attachments",
         "types",
         "qos-specs",
@@ -227,6 +197,8 @@ async fn no_path_query_or_token_makes_the_service_fail() {
         "volumes/summary",
         "snapshots",
         "snapshots/detail",
+        "backups",
+        "backups/detail",
         "attachments",
         "attachments/detail",
         "types",

@@ -10,6 +10,7 @@ use bowline_backend::domain::{
     Asker, NewSnapshot, NewVolume, OperationState, Refusal, SnapshotStatus, Source, VolumeStatus, VolumeType,
 };
 use bowline_backend::store::{Choice, Ending, Extension, Limits, Store, StoreError};
+use common::odd::Dice;
 use uuid::Uuid;
 
 /// Both engines, each with an empty database.
@@ -77,16 +78,6 @@ async fn default_type(store: &Store) -> VolumeType {
     let identity = store.service_identity().await.unwrap();
     store.ensure_default_type(&identity.type_id, "files").await.unwrap();
     store.volume_type("files", None).await.unwrap()
-}
-
-/// Numbers that look random and are the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! What the agent can be asked, free of any bus: the D-Bus objects are a thin coat over this trait.
 
 use crate::model::{
-    AttachmentId, BootRequest, DeviceIdentity, DiskBus, DiskWishes, ErrorKind, Finding, GuestUuid, Health, NewVolume,
-    OperationId, Volume, VolumeId,
+    AttachmentId, BootRequest, DeviceIdentity, Difference, DiskBus, DiskWishes, ErrorKind, Finding, GuestUuid, Health,
+    NewVolume, OperationId, Volume, VolumeId,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,10 @@ pub trait AgentApi: Send + Sync + 'static {
 
     /// Looks at all that attaching needs here. Changes nothing.
     async fn examine(&self) -> Vec<Finding>;
+
+    /// Holds the journal against libvirt, this host and the volume service; mends what can be mended without harm where that is
+    /// asked for.
+    async fn check(&self, repair: bool) -> Result<Vec<Difference>, ApiError>;
 }
 
 /// A request for an operation.

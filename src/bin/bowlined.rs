@@ -154,6 +154,12 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let (journal, contents) = Journal::open(&settings.paths.state_dir)?;
     let journal_file = journal.path().to_owned();
     let (volumes, keys, images, connectors) = clients(settings, user, service, keys)?;
+    let kernels_name = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    match settings.host_name.clone().map_or_else(kernels_name, Ok) {
+        Ok(name) => volumes.lease_for(&name),
+        Err(error) => tracing::warn!(%error, "the kernel's host name cannot be read: attachments are made without a lease"),
+    }
+    let leases = volumes.clone();
     let libvirt = Libvirt::start(libvirt_config(settings))?;
     let guest_events = libvirt.events();
     let host_events = HostEvents::start(ConnectorsConfig::default().sysfs).context("cannot listen to this host's events")?;
@@ -195,6 +201,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     memory::give_back_code();
 
     let watchdog = tokio::spawn(feed_watchdog());
+    let leasing = tokio::spawn(keep_leases(leases));
     let reconnecting = tokio::spawn(keep_connected(agent.clone(), guest_events, first));
     let status_line = tokio::spawn(tell_status(agent.clone()));
     let watching_sizes = {
@@ -221,6 +228,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     reconnecting.abort();
     status_line.abort();
     watching_sizes.abort();
+    leasing.abort();
     agent.finish(STOP_PATIENCE).await;
     served.close().await;
     watchdog.abort();
@@ -416,6 +424,20 @@ fn status(text: &str) {
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Between renewals of leases, which run for 15 minutes: some may be lost.
+const LEASE_RENEWED_EVERY: Duration = Duration::from_secs(180);
+
+/// Says to a bundled volume service that this host lives, for as long as it does.
+async fn keep_leases(volumes: VolumeService) {
+    let mut beat = tokio::time::interval(LEASE_RENEWED_EVERY);
+    loop {
+        beat.tick().await;
+        if let Err(error) = volumes.renew_leases().await {
+            tracing::debug!(%error, "leases are not renewed now");
+        }
     }
 }
 

@@ -75,6 +75,15 @@ pub enum Command {
         after_help = "Ends with 1 when something that is set up, or attached, cannot work. Run it as root to see everything."
     )]
     Doctor,
+    /// Compare what the agent has written down with libvirt, this host and the volume service
+    #[command(
+        after_help = "Ends with 1 when something differs that is not mended. What is somebody else's is told and never touched."
+    )]
+    Fsck {
+        /// Mend what can be mended without harm
+        #[arg(long)]
+        repair: bool,
+    },
     /// Create, list, show and delete volumes
     Volume {
         /// What to do with them.

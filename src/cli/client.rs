@@ -4,7 +4,7 @@ use super::{
     error::CliError,
     view::{Attachment, Dict, Operation, Plan, PlannedStep, Volume},
 };
-use crate::model::{Finding, Verdict};
+use crate::model::{Difference, Finding, Mending, Verdict};
 use serde::Serialize;
 use std::collections::HashMap;
 use zbus::{
@@ -143,6 +143,22 @@ impl Client {
             verdict: Verdict::from_word(&verdict),
             message,
             remedy,
+        };
+        Ok(found.into_iter().map(read).collect())
+    }
+
+    /// What differs from the agent's journal.
+    pub async fn check(&self, repair: bool) -> Result<Vec<Difference>, CliError> {
+        type Wire = (String, String, String, String, String, String, String);
+        let found: Vec<Wire> = self.call(ROOT, MANAGER, "Check", &(repair,)).await?;
+        let read = |(area, volume, guest, found, meaning, remedy, mending): Wire| Difference {
+            area,
+            volume: volume.parse().ok(),
+            guest,
+            found,
+            meaning,
+            remedy,
+            mending: Mending::from_word(&mending),
         };
         Ok(found.into_iter().map(read).collect())
     }

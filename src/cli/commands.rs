@@ -35,6 +35,7 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
             print(output, || show::operations(&operations), &json!({ "operations": operations }))
         }
         Command::Cancel { operation } => cancel(client, output, &operation).await,
+        Command::Fsck { repair } => super::fsck::run(client, output, repair).await,
         Command::Abandon { operation, yes } => abandon(client, output, &operation, yes).await,
         Command::Volume { command } => volume(client, output, command).await,
         Command::Completion { .. } | Command::Man { .. } | Command::Doctor => Ok(()),

@@ -119,6 +119,12 @@ pub enum CliError {
         /// How many.
         failures: usize,
     },
+    /// The comparison found what is left to be mended.
+    #[error("{differences} differences are left")]
+    Differs {
+        /// How many.
+        differences: usize,
+    },
     /// A file could not be written.
     #[error("cannot write {path}: {reason}")]
     WriteFile {
@@ -151,7 +157,12 @@ impl CliError {
             Self::WaitTimeout { .. } => ErrorKind::Timeout,
             Self::Protocol { .. } => ErrorKind::Internal,
             Self::Version { .. } => ErrorKind::Unsupported,
-            Self::Unwell { .. } | Self::WriteFile { .. } | Self::Output(_) | Self::ClosedPipe | Self::Interrupted { .. } => {
+            Self::Unwell { .. }
+            | Self::Differs { .. }
+            | Self::WriteFile { .. }
+            | Self::Output(_)
+            | Self::ClosedPipe
+            | Self::Interrupted { .. } => {
                 return None;
             }
         })

@@ -21,6 +21,7 @@ JSON:
   cancel              {\"cancelling\": ID}
   abandon             {\"operation\": OPERATION}
   doctor              {\"findings\": [FINDING]}
+  fsck                {\"differences\": [DIFFERENCE]}
   volume create       {\"volume\": VOLUME}
   volume list         {\"volumes\": [VOLUME]}
   volume show         {\"volume\": VOLUME}
@@ -53,6 +54,10 @@ JSON:
   FINDING     {\"area\", \"check\", \"verdict\", \"message\",
                \"remedy\"}
     verdict   ok, unknown, warning or failure
+  DIFFERENCE  {\"area\", \"volume\" or null, \"guest\" or null,
+               \"found\", \"meaning\", \"remedy\", \"mending\"}
+    area      guest, host, service, libvirt or operation
+    mending   by-hand, possible, done, failed or foreign
   VOLUME      {\"id\", \"name\", \"size_gib\", \"status\",
                \"type\" or null, \"bootable\", \"multiattach\",
                \"encrypted\", \"created_at\", \"attachments\":

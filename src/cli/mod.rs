@@ -7,6 +7,7 @@ mod commands;
 mod doctor;
 mod error;
 mod follow;
+mod fsck;
 mod generate;
 mod json;
 mod output;

@@ -15,6 +15,7 @@ mod error;
 pub mod fuzzing;
 mod head;
 mod iscsi;
+mod leftover;
 mod locks;
 mod nfs;
 mod own_name;

@@ -6,6 +6,7 @@ mod boot;
 mod connection_info;
 mod connector_properties;
 mod device;
+mod difference;
 mod disk;
 mod disk_tuning;
 mod encryption;
@@ -32,6 +33,7 @@ pub use device::{
     BlockDevice, ConnectIntent, ConnectedDevice, DeviceIdentity, ExpectedIdentity, FileDevice, IdentityMismatch, Initiator,
     IscsiNetworkDevice, MultipathMap, ObservedIdentity, RbdBlockDevice, RbdNetworkDevice, VerifiedDevice,
 };
+pub use difference::{Difference, Mending, OwnName};
 pub use disk::{DiskAuth, DiskBus, DiskSource, DiskSpec, disk_alias};
 pub use disk_tuning::{
     BlockSizes, DiskCache, DiskIo, DiskTuning, DiskWishes, IoLimit, IoThreads, IoTune, IoTuneError, VolumeTraits,

@@ -21,7 +21,7 @@ use serde_json::json;
 const PAGES_MAX: usize = 1000;
 
 impl VolumeService {
-    /// Reserves a volume for a guest. Never sent twice: after an error with [`OpenstackError::outcome_unknown`] look with
+    /// Reserves a volume for a guest. Sent again only to a service that keeps idempotency keys: after an error with [`OpenstackError::outcome_unknown`] look with
     /// [`VolumeService::attachments`] whether it was made.
     pub async fn create_attachment(
         &self,
@@ -37,7 +37,7 @@ impl VolumeService {
         let call = Call {
             method: Method::POST,
             body: Some(json!({"attachment": attachment})),
-            repeat: Repeat::Never,
+            repeat: Repeat::Keyed,
             ..Call::get(operation, "attachments")
         };
         self.attachment_call(call).await

@@ -161,6 +161,71 @@ async fn reads_are_tried_again_and_creations_are_not() {
 }
 
 #[tokio::test]
+async fn a_service_that_keeps_keys_is_asked_again_with_the_same_one() {
+    const FEATURES: &[(&str, &str)] = &[("X-Bowline-Features", "idempotency-key, operation-watch")];
+    let server = Server::start(|request, earlier| match (request.line.as_str(), earlier) {
+        ("GET /v3/volumes/detail", _) => Reply::Json(200, FEATURES, json!({"volumes": []})),
+        (_, 0) => Reply::Close,
+        (_, 1) => {
+            let message = "A request with this Idempotency-Key is still under way; try again in a moment.";
+            Reply::Json(409, FEATURES, json!({"conflictingRequest": {"code": 409, "message": message}}))
+        }
+        _ => Reply::Json(202, FEATURES, json!({"volume": volume("n", "creating")})),
+    })
+    .await;
+    let service = fixed(&server);
+    service.volumes().await.unwrap();
+    let new = NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false, origin: VolumeOrigin::Blank };
+    service.create_volume(&new).await.unwrap();
+    let sent = server.requests().into_iter().filter(|request| request.line.starts_with("POST"));
+    let keys: Vec<_> = sent.map(|request| request.header("idempotency-key").unwrap().to_owned()).collect();
+    assert!(keys.len() == 3 && keys.iter().all(|key| *key == keys[0] && key.len() == 36), "{keys:?}");
+    service.create_volume(&new).await.unwrap();
+    let last = server.requests().pop().unwrap();
+    assert_ne!(last.header("idempotency-key"), Some(keys[0].as_str()), "another request has another key");
+}
+
+#[tokio::test]
+async fn an_operation_that_the_service_tells_of_is_listened_to() {
+    const BEGUN: &[(&str, &str)] = &[("X-Bowline-Operation", "11111111-1111-4111-8111-111111111111")];
+    for watchable in [true, false] {
+        let server = Server::start(move |request, earlier| match (request.line.as_str(), earlier) {
+            ("POST /v3/volumes", _) => Reply::Json(202, BEGUN, json!({"volume": volume("n", "creating")})),
+            (line, _) if line.ends_with("/watch") && watchable => Reply::Text(200, "event: end\n\n".into()),
+            (line, _) if line.ends_with("/watch") => fault(404, "no such path"),
+            (_, 0) => Reply::Json(200, &[], json!({"volume": volume("n", "creating")})),
+            _ => Reply::Json(200, &[], json!({"volume": volume("n", "available")})),
+        })
+        .await;
+        let service = fixed(&server);
+        let new =
+            NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false, origin: VolumeOrigin::Blank };
+        let id = service.create_volume(&new).await.unwrap().id;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        assert_eq!(service.wait_volume_status(id, "available", deadline).await.unwrap().status, "available");
+        assert_eq!(server.count("GET /v3/operations/11111111-1111-4111-8111-111111111111/watch"), 1, "{watchable}");
+        assert_eq!(server.count("GET /v3/volumes/"), 2);
+    }
+}
+
+#[tokio::test]
+async fn where_the_first_try_stays_in_hand_the_outcome_is_unknown() {
+    const FEATURES: &[(&str, &str)] = &[("X-Bowline-Features", "idempotency-key")];
+    let server = Server::start(|request, _| match request.line.as_str() {
+        "GET /v3/volumes/detail" => Reply::Json(200, FEATURES, json!({"volumes": []})),
+        _ => {
+            let message = "A request with this Idempotency-Key is still under way; try again in a moment.";
+            Reply::Json(409, FEATURES, json!({"conflictingRequest": {"code": 409, "message": message}}))
+        }
+    })
+    .await;
+    let service = fixed(&server);
+    service.volumes().await.unwrap();
+    let error = service.create_attachment(volume_id(), guest(), false).await.unwrap_err();
+    assert!(error.outcome_unknown(), "it must be looked for: {error:?}");
+}
+
+#[tokio::test]
 async fn a_service_that_stays_away_ends_in_its_own_words() {
     let server = Server::start(|_, _| fault(503, "maintenance until noon")).await;
     let error = fixed(&server).volumes().await.unwrap_err();

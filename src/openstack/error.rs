@@ -60,6 +60,8 @@ pub enum Operation {
     FindImage(String),
     /// `GET /images/{id}/file` of the image service.
     FetchImage(ImageId),
+    /// `PUT /hosts/{host}/lease` of a bundled service.
+    RenewLeases,
 }
 
 impl Operation {
@@ -78,6 +80,7 @@ impl Operation {
                 | Self::FindSnapshot(_)
                 | Self::FindImage(_)
                 | Self::FetchImage(_)
+                | Self::RenewLeases
         )
     }
 }
@@ -104,6 +107,7 @@ impl fmt::Display for Operation {
             Self::FindSnapshot(name) => write!(f, "look up snapshot {name:?}"),
             Self::FindImage(name) => write!(f, "look up image {name:?}"),
             Self::FetchImage(id) => write!(f, "download image {id}"),
+            Self::RenewLeases => f.write_str("renew the leases of this host's attachments"),
         }
     }
 }
@@ -284,6 +288,9 @@ pub enum OpenstackError {
     },
 }
 
+/// How a bundled service says that the first request with a key is not answered yet.
+const KEY_IN_HAND: &str = "request with this Idempotency-Key is still under way";
+
 impl OpenstackError {
     /// What sort of failure this is.
     pub fn kind(&self) -> ErrorKind {
@@ -314,8 +321,14 @@ impl OpenstackError {
             Self::Refused { operation, status: 500 | 502 | 504, .. } | Self::Unintelligible { operation, .. } => {
                 operation.changes_something()
             }
-            _ => false,
+            // An earlier try arrived, and nobody knows yet what comes of it.
+            _ => self.is_key_in_hand(),
         }
+    }
+
+    /// Whether the service has this request's first try still in hand: what a bundled service answers to a key that comes again.
+    pub(super) fn is_key_in_hand(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, message, .. } if message.contains(KEY_IN_HAND))
     }
 
     /// Explains a refused detach to an operator whose agent has no service user: Cinder answers 409, or 500 where it cannot

@@ -21,6 +21,7 @@ mod http;
 mod images;
 mod key_manager;
 mod keystone;
+mod leases;
 mod qos;
 mod session;
 mod snapshots;

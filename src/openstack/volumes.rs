@@ -12,7 +12,7 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// Pauses between looks at a volume that is on its way. The API offers no event to wait on. A thin volume is ready within
+/// Pauses between looks at a volume that is on its way. Cinder's API offers no event to wait on. A thin volume is ready within
 /// 100 ms; one made from an image takes minutes.
 const LOOK_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between looks.
@@ -82,7 +82,7 @@ impl VolumeService {
         })
     }
 
-    /// Creates a volume; it is `creating` when this returns. Never sent twice: see [`OpenstackError::outcome_unknown`].
+    /// Creates a volume; it is `creating` when this returns. Sent again only to a service that keeps idempotency keys: see [`OpenstackError::outcome_unknown`].
     pub async fn create_volume(&self, new: &NewVolume) -> Result<Volume, OpenstackError> {
         let operation = Operation::CreateVolume(new.name.clone());
         let mut volume = json!({"size": new.size_gib});
@@ -103,11 +103,13 @@ impl VolumeService {
         let call = Call {
             method: Method::POST,
             body: Some(json!({"volume": volume})),
-            repeat: Repeat::Never,
+            repeat: Repeat::Keyed,
             ..Call::get(operation.clone(), "volumes")
         };
         let answer = self.call(call).await?;
-        Ok(answer.json::<VolumeEnvelope>(&operation)?.volume.into())
+        let volume: Volume = answer.json::<VolumeEnvelope>(&operation)?.volume.into();
+        self.note_begun(volume.id, &answer);
+        Ok(volume)
     }
 
     /// Asks for a volume's deletion; [`VolumeService::wait_volume_gone`] tells its end.
@@ -117,19 +119,19 @@ impl VolumeService {
             repeat: Repeat::Idempotent,
             ..Call::get(Operation::DeleteVolume(id), format!("volumes/{id}"))
         };
-        self.call(call).await.map(drop)
+        self.call(call).await.map(|answer| self.note_begun(id, &answer))
     }
 
-    /// Asks for a larger volume, attached or not; [`VolumeService::wait_volume_extended`] tells the end. Never sent twice: a
-    /// second one would be refused, or be another extension.
+    /// Asks for a larger volume, attached or not; [`VolumeService::wait_volume_extended`] tells the end. Sent again
+    /// only to a service that keeps idempotency keys: elsewhere a second one would be refused, or be another extension.
     pub async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> Result<(), OpenstackError> {
         let call = Call {
             method: Method::POST,
             body: Some(json!({"os-extend": {"new_size": size_gib}})),
-            repeat: Repeat::Never,
+            repeat: Repeat::Keyed,
             ..Call::get(Operation::ExtendVolume { volume: id, size_gib }, format!("volumes/{id}/action"))
         };
-        self.call(call).await.map(drop)
+        self.call(call).await.map(|answer| self.note_begun(id, &answer))
     }
 
     /// Waits until a volume is not being extended any more, and gives the volume: its size tells what became of it. Ends early
@@ -170,7 +172,8 @@ impl VolumeService {
         .await
     }
 
-    /// The service tells nobody when a status changes, so it is looked at: often at first, ever more seldom later.
+    /// A service that tells of its operations is listened to. Any other tells nobody when a status changes, so it is looked at: often
+    /// at first, ever more seldom later.
     async fn wait<T: Send>(
         &self,
         id: VolumeId,
@@ -192,7 +195,9 @@ impl VolumeService {
                     Look::Done(done) => return Ok(done),
                     Look::NotYet(status) => last = status,
                 }
-                tokio::time::sleep(pauses.next().unwrap_or(LOOK_MAX)).await;
+                if !self.watch_begun(id).await {
+                    tokio::time::sleep(pauses.next().unwrap_or(LOOK_MAX)).await;
+                }
             }
         };
         match timeout_at(deadline, looking).await {

@@ -246,7 +246,7 @@ pub fn secrets_stay_secret<M: Machine>(site: &Site<'_, M>, guest: &Guest<'_>, se
             places.push(("the service's log", "cat /run/bowline-backend.log", volume.as_str()));
         }
         Services::Systemd => {
-            places.push(("the system's log", "journalctl -b --no-pager -o cat", volume.as_str()));
+            places.push(("the system's log", "journalctl -b --no-pager -a -o json", volume.as_str()));
             places.push(("an argument list", "cat /run/lock/iscsi/arguments", "--login"));
         }
     }

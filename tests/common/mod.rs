@@ -14,6 +14,7 @@ mod host_rig;
 mod install_tree;
 mod machine;
 mod node;
+pub mod service;
 pub mod sharing;
 mod site;
 

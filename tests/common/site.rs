@@ -25,32 +25,51 @@ pub struct Site<'machine, M: Machine> {
     /// The machine.
     pub machine: &'machine M,
     services: Services,
+    /// Where the service's volumes are, `volume-<id>` each.
+    volumes: String,
+    /// Whether the kernel shows them to hosts, and not tgtd.
+    kernel_targets: bool,
 }
 
 impl<'machine, M: Machine> Site<'machine, M> {
     /// Starts the volume service and the agent with the default configuration and these fragments' text beside it.
     #[track_caller]
     pub fn start(machine: &'machine M, services: Services, fragment: &str) -> Self {
-        let site = Self { machine, services };
+        let site = Self::at(machine, services);
+        site.start_all(fragment);
+        site
+    }
+
+    /// The same for a service that keeps its volumes elsewhere, by a configuration that is there already.
+    #[track_caller]
+    pub fn start_with_volumes_in(machine: &'machine M, volumes: &str, kernel_targets: bool, fragment: &str) -> Self {
+        let site = Self { volumes: volumes.to_owned(), kernel_targets, ..Self::at(machine, Services::Systemd) };
+        site.start_all(fragment);
+        site
+    }
+
+    #[track_caller]
+    fn start_all(&self, fragment: &str) {
+        let (site, machine) = (self, self.machine);
         site.start_service();
         machine.ok("mkdir -p /etc/bowline/bowlined.d");
         machine.write("/etc/bowline/bowlined.d/10-cloud.toml", &format!("[cloud]\nfile = \"{SERVICE}/clouds.yaml\""));
         machine.write("/etc/bowline/bowlined.d/20-test.toml", fragment);
         site.start_agent("");
-        site
     }
 
     /// A machine where both run already, or will be started by the test.
     pub fn at(machine: &'machine M, services: Services) -> Self {
-        Self { machine, services }
+        Self { machine, services, volumes: format!("{SERVICE}/volumes"), kernel_targets: false }
     }
 
-    /// Starts the volume service and waits until it serves.
+    /// Starts the volume service, with the configuration `/etc/bowline/backend.toml` where there is one, and waits until it serves.
     #[track_caller]
     pub fn start_service(&self) {
         match self.services {
             Services::Processes => {
-                self.machine.ok("setsid bowline-backend serve >/run/bowline-backend.log 2>&1 </dev/null &
+                self.machine.ok("config=/etc/bowline/backend.toml; [ -e $config ] || config=
+                    setsid bowline-backend serve ${config:+--config $config} >/run/bowline-backend.log 2>&1 </dev/null &
                     wait-for-line /run/bowline-backend.log 'ready:'");
             }
             Services::Systemd => {
@@ -131,7 +150,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     pub fn volume(&self, name: &str, text: &str) -> String {
         let made = self.json(&format!("volume create {name} --size 1"));
         let id = made["volume"]["id"].as_str().unwrap_or_else(|| panic!("no id in {made}")).to_owned();
-        self.machine.ok(&format!("printf '%s' '{text}' | dd of={SERVICE}/volumes/volume-{id} conv=notrunc status=none"));
+        self.machine.ok(&format!("printf '%s' '{text}' | dd of={}/volume-{id} conv=notrunc status=none", self.volumes));
         id
     }
 
@@ -175,6 +194,18 @@ impl<'machine, M: Machine> Site<'machine, M> {
     #[track_caller]
     pub fn assert_nothing_left(&self, guest: &str, volume: &str, context: &str) {
         self.assert_nothing_attached(guest, volume, context);
+        self.assert_nothing_left_at_the_target(context);
+    }
+
+    /// No target is left of any volume.
+    #[track_caller]
+    pub fn assert_nothing_left_at_the_target(&self, context: &str) {
+        if self.kernel_targets {
+            let exported = "find /sys/kernel/config/target/iscsi -maxdepth 1 -name 'iqn.2010-10.org.openstack:*'
+                 find /sys/kernel/config/target/core -maxdepth 2 -name 'bowline-*'";
+            assert_eq!(self.machine.ok(exported), "", "{context}");
+            return;
+        }
         let exported = self.machine.ok(&format!(
             "socket=$(find /run {SERVICE} -name tgtd.sock.0) && [ -n \"$socket\" ] || echo 'the control socket of tgtd is not there'
              TGT_IPC_SOCKET=${{socket%.0}} tgtadm --lld iscsi --op show --mode target >/run/targets || echo 'tgtd does not answer'

@@ -98,6 +98,8 @@ async fn each_method_has_its_action() {
         (vec!["boot", "guest", "--image", "one", "--dry-run"], "list"),
         (vec!["delete", "guest"], "boot"),
         (vec!["abandon", &stuck, "--yes"], "abandon"),
+        (vec!["fsck"], "list"),
+        (vec!["fsck", "--repair"], "repair"),
     ] {
         let ran = run(bowline_as_nobody(&bus, &arguments)).await;
         assert_eq!(ran.code, 5, "{ran:?}");

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attach;
+mod backend_rbd;
 mod boot;
 #[path = "../common/mod.rs"]
 mod common;
 mod extend;
+mod fsck;
 mod guest_side;
 mod health;
 mod rbd;

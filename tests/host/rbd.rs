@@ -1,5 +1,5 @@
-//! RBD by QEMU's own client on a Ceph cluster of one monitor and one OSD on this machine itself. The bundled volume service has no RBD
-//! driver, so `ceph-service` stands in for one.
+//! RBD by QEMU's own client on a Ceph cluster of one monitor and one OSD on this machine itself. `ceph-service` stands in for the
+//! volume service, and tells what Cinder does; `backend_rbd` has the bundled one.
 
 use std::time::Duration;
 

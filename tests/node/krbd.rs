@@ -52,7 +52,7 @@ fn the_kernel_maps_the_very_image_and_unmaps_it_and_no_namesake() {
     ceph.expect_health("lost");
     node.ok("ceph-mon -i a");
     ceph.expect_health("healthy");
-    for place in ["cat /sys/bus/rbd/devices/*/config_info", "journalctl -b --no-pager -o cat", "cat /var/lib/bowline/*"] {
+    for place in ["cat /sys/bus/rbd/devices/*/config_info", "journalctl -b --no-pager -a -o json", "cat /var/lib/bowline/*"] {
         assert_eq!(node.exec(&format!("{place} | grep -caFf /root/cinder.key")).stdout, "0", "the key stands in: {place}");
     }
     ceph.detach(VOLUME, &disk);

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attach;
+mod backend_lvm;
+mod backend_nfs;
 #[path = "../common/mod.rs"]
 mod common;
 mod extend;

@@ -1,6 +1,6 @@
 //! Volumes that are files of a kernel NFS server, under the agent's installed unit: what systemd mounts for it, QEMU sees.
 //!
-//! The bundled volume service has no NFS driver, so `nfs-service` stands in for one.
+//! `nfs-service` stands in for the volume service, since it can also tell what is not so; `backend_nfs` has the bundled one.
 
 use std::time::{Duration, Instant};
 

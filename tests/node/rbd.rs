@@ -1,5 +1,5 @@
-//! RBD images in a compute node with a Ceph cluster of its own (`ceph-up`). The bundled volume service has no RBD driver, so
-//! `ceph-service` stands in for one: it answers as Cinder does, over real images of the cluster.
+//! RBD images in a compute node with a Ceph cluster of its own (`ceph-up`). `ceph-service` stands in for the
+//! volume service: it answers as Cinder does, over real images of the cluster, and can also tell what is not so.
 
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ fn an_image_comes_and_goes_and_a_namesake_is_left_alone() {
     node.ok("grep -q 'rbd --cluster' /run/arguments");
     for place in [
         "cat /run/arguments",
-        "journalctl -b --no-pager -o cat",
+        "journalctl -b --no-pager -a -o json",
         "cat /var/lib/bowline/*",
         "virsh dumpxml --security-info g1",
         "find /run/bowline -type f -exec cat {} +",

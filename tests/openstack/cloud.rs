@@ -73,6 +73,13 @@ impl Cloud {
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{path} said {said:?}: {error}"))
     }
 
+    /// The bundled volume service lets in whom this Keystone knows, and nobody whose token is forged or revoked.
+    #[track_caller]
+    pub fn bundled_service_takes_keystone_s_tokens(&self) {
+        let script = repository().join("tests/openstack/keystone_tokens.py");
+        assert_eq!(self.host.ok(&format!("{} {CLOUDS} /run/openstack/bundled", script.display())).trim(), "ok");
+    }
+
     /// The states of all attachments that Cinder has.
     #[track_caller]
     pub fn attachments(&self) -> Vec<String> {

@@ -7,10 +7,12 @@
 //! ```text
 //! volumes.rs      make, extend, delete
 //! snapshots.rs    make, delete
+//! backups.rs      make, restore, delete, take over
 //! attachments.rs  reserve, tell the host, complete, let go
 //! ```
 
 mod attachments;
+mod backups;
 mod snapshots;
 mod volumes;
 
@@ -18,14 +20,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::broadcast;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::bus::Bus;
 use crate::domain::{Operation, OperationState};
 use crate::operations::{self, WaitError};
-use crate::store::{Limits, Store, StoreError};
+use crate::store::{Limits, Store, StoreError, carried};
 use crate::volume::chain;
+
+pub use backups::RestoreTo;
 
 /// How long a request waits for a volume's host: the field's time for a call to another service.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -71,12 +76,17 @@ impl Accept {
         &self.limits
     }
 
+    /// The operations that change from now on, in whatever process.
+    pub fn changed(&self) -> broadcast::Receiver<Uuid> {
+        self.bus.changed()
+    }
+
     /// Runs something to its end whether or not somebody waits for it.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(Self) -> BoxFuture<'static, Result<T, AcceptError>> + Send + 'static,
     ) -> Result<T, AcceptError> {
-        tokio::spawn(work(self.clone())).await.unwrap_or(Err(AcceptError::Stopping))
+        tokio::spawn(carried(work(self.clone()))).await.unwrap_or(Err(AcceptError::Stopping))
     }
 
     /// Sends an operation to whoever does it. It is in the database already, so what cannot be sent now is sent later.
@@ -90,10 +100,23 @@ impl Accept {
     async fn send_and_wait(&self, operation: &Operation) -> Result<(), AcceptError> {
         let ended = self.bus.ended();
         self.send(operation).await;
-        let end = operations::wait(&self.store, ended, operation.id, ANSWER_WITHIN).await?;
-        match end.state {
-            OperationState::Failed => Err(AcceptError::Failed { operation_id: end.id, cause: end.cause.unwrap_or_default() }),
-            _ => Ok(()),
+        outcome(operations::wait(&self.store, ended, operation.id, ANSWER_WITHIN).await?)
+    }
+
+    /// Waits for the end of an operation that was sent before.
+    pub async fn end_of(&self, operation_id: Uuid) -> Result<(), AcceptError> {
+        let ended = self.bus.ended();
+        let operation = self.store.operation(operation_id).await?;
+        if operation.state.is_end() {
+            return outcome(operation);
         }
+        outcome(operations::wait(&self.store, ended, operation_id, ANSWER_WITHIN).await?)
+    }
+}
+
+fn outcome(end: Operation) -> Result<(), AcceptError> {
+    match end.state {
+        OperationState::Failed => Err(AcceptError::Failed { operation_id: end.id, cause: end.cause.unwrap_or_default() }),
+        _ => Ok(()),
     }
 }

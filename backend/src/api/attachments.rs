@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::AppState;
 use super::body::{Body, invalid};
 use super::errors::{self, ApiError};
+use super::leases;
 use super::microversion::Microversion;
 use super::path::Path;
 use super::policy::{self, Context};
@@ -40,7 +41,8 @@ pub(super) async fn create(
         Some(word) => AttachMode::parse(&word)
             .ok_or_else(|| invalid("mode", &json!(word), &format!("'{word}' is not one of ['rw', 'ro']")))?,
     };
-    let new = NewAttachment { volume_id, instance_id, mode, connector };
+    let lease_host = leases::asked_for(&headers)?;
+    let new = NewAttachment { volume_id, instance_id, mode, connector, lease_host };
     policy::volume_by_id(&state, &context, volume_id, policy::ATTACHMENT_CREATE).await?;
     let attachment = state.accept.create_attachment(new, context.asker()).await?;
     Ok(Json(json!({ "attachment": Views::new(&state, version, &headers).attachment(&attachment) })))

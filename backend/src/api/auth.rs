@@ -12,7 +12,8 @@ use super::request_id::RequestId;
 use crate::auth::{Context, Identity, Role};
 
 /// Discovery tells clients where and how to bring a token, so it cannot ask for one.
-const OPEN: [&str; 4] = ["/", "/v3", "/v3/", "/healthz"];
+/// Metrics ask for one themselves, for scrapers bring it in a header of their own.
+const OPEN: [&str; 5] = ["/", "/v3", "/v3/", "/healthz", "/metrics"];
 
 /// Lets in who brings a token, and nobody into another project's paths.
 pub(super) async fn require_token(State(state): State<AppState>, mut request: Request, next: Next) -> Response {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::AppState;
 use super::errors::ApiError;
 use super::policy::{self, Context, allow};
+use crate::domain::place::VOLUME_SERVICE;
 
 /// `GET /v3/os-availability-zone`
 pub(super) async fn list(State(state): State<AppState>, context: Context) -> Result<Json<Value>, ApiError> {
@@ -21,6 +22,6 @@ pub(super) async fn list(State(state): State<AppState>, context: Context) -> Res
 /// Every zone a volume may be asked for in.
 pub(super) async fn zones(state: &AppState) -> Result<BTreeSet<String>, ApiError> {
     let services = state.store.services().await?;
-    let used = services.into_iter().filter(|service| service.name == "cinder-volume" && !service.disabled);
+    let used = services.into_iter().filter(|service| service.name == VOLUME_SERVICE && !service.disabled);
     Ok(used.map(|service| service.availability_zone).collect())
 }

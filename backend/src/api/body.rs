@@ -20,7 +20,7 @@ const LONGEST_TEXT: usize = 255;
 const SCHEDULER_HINTS: &str = "OS-SCH-HNT:scheduler_hints";
 
 /// How long a body may take; the largest is some 100 KiB.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A body that is a JSON object.
 pub(super) struct Body(pub(super) Map<String, Value>);

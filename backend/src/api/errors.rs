@@ -48,6 +48,15 @@ pub(super) enum ApiError {
     /// The asked version is no version.
     #[error("API Version String {0} is of invalid format. Must be of format MajorNum.MinorNum.")]
     VersionUnreadable(String),
+    /// There are as many watchers as there may be.
+    #[error("Too many operations are being watched; try again in a moment.")]
+    TooManyWatchers,
+    /// The first request with this key is not answered yet.
+    #[error("A request with this Idempotency-Key is still under way; try again in a moment.")]
+    KeyInHand,
+    /// The key was used before, for something else.
+    #[error("This Idempotency-Key was used for another request: another path or another body. Use a new one.")]
+    KeyOfAnother,
     /// The service is going away just now.
     #[error("The service is stopping; try again in a moment.")]
     Stopping,
@@ -69,7 +78,8 @@ impl ApiError {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "error"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
-            Self::Conflict(_) => (StatusCode::CONFLICT, "conflictingRequest"),
+            Self::KeyOfAnother => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessableEntity"),
+            Self::KeyInHand | Self::Conflict(_) => (StatusCode::CONFLICT, "conflictingRequest"),
             Self::OverQuota(_) => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::BadRequest(_) | Self::VersionUnreadable(_) => (StatusCode::BAD_REQUEST, "badRequest"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "itemNotFound"),
@@ -77,7 +87,9 @@ impl ApiError {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "requestTimeout"),
             Self::VersionNotThere(_) => (StatusCode::NOT_ACCEPTABLE, "computeFault"),
-            Self::Stopping | Self::IdentityUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
+            Self::Stopping | Self::IdentityUnavailable | Self::TooManyWatchers => {
+                (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
         }
     }
@@ -104,6 +116,9 @@ impl IntoResponse for ApiError {
             // The rest of the body is not read, so nothing more can come on this connection: the client must know.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        if let Self::KeyInHand | Self::Stopping | Self::TooManyWatchers = self {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response
     }
 }
@@ -116,6 +131,7 @@ impl From<Refusal> for ApiError {
             | Refusal::AttachmentNotFound(_)
             | Refusal::VolumeTypeNotFound(_)
             | Refusal::SnapshotNotFound(_)
+            | Refusal::BackupNotFound(_)
             | Refusal::MessageNotFound(_)
             | Refusal::OperationNotFound(_)
             | Refusal::ServiceNotFound(_)

@@ -21,7 +21,7 @@ impl Microversion {
     /// | since | what changed | here |
     /// | --- | --- | --- |
     /// | 3.55 | transfers take snapshots along | yes; `no_snapshots` only where there are none |
-    /// | 3.56 | backups tell their user | with backups |
+    /// | 3.56 | backups tell their user | yes |
     /// | 3.57 | transfers tell projects and `accepted` | yes |
     /// | 3.58 | groups tell their project | there are no groups |
     /// | 3.59 | transfers in pages | yes |
@@ -58,6 +58,16 @@ impl Microversion {
     pub const ENCRYPTION_KEY: Self = Self(64);
     /// A host says that it has seen an extend.
     pub const EXTEND_COMPLETION: Self = Self(71);
+    /// Backups can be changed.
+    pub const BACKUP_UPDATE: Self = Self(9);
+    /// Backups tell their project.
+    pub const BACKUP_PROJECT: Self = Self(18);
+    /// Backups have metadata.
+    pub const BACKUP_METADATA: Self = Self(43);
+    /// A backup is made in an availability zone.
+    pub const BACKUP_ZONE: Self = Self(51);
+    /// Backups tell their user.
+    pub const BACKUP_USER: Self = Self(56);
     /// Volumes tell their group.
     pub const GROUP_ID: Self = Self(13);
     /// Volumes tell their provider's id.

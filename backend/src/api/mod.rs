@@ -9,15 +9,18 @@
 //! project.rs       paths with a project id are the paths without it
 //! versions.rs      discovery
 //! actions/         what is done to a volume beyond changing its fields
+//! backups/         backups
 //! types/           volume types, their extra specs, access and defaults
 //! discovery.rs     extensions, filters, and what there is none of
 //! volumes.rs, metadata.rs, snapshots.rs, snapshot_metadata.rs, qos_specs.rs, quota_sets.rs, transfers.rs,
-//! attachments.rs, limits.rs, messages.rs, operations.rs, services.rs,
+//! attachments.rs, leases.rs, limits.rs, messages.rs, operations/, services.rs,
 //! availability_zones.rs   thin handlers, a file a resource
 //! images/          images, in the words of the field's Image API v2
 //! identity/        users, projects, roles and tokens, in the words of its Identity API v3
 //! path.rs, query.rs, body.rs   what clients send, checked
 //! volume_images.rs volumes made from images and images made from volumes
+//! metrics.rs       figures for Prometheus
+//! idempotency/     requests that may come twice and do what they ask for once
 //! health.rs        whether it can do its work
 //! views.rs         what they get
 //! errors.rs        what they get instead
@@ -27,15 +30,19 @@ mod actions;
 mod attachments;
 mod auth;
 mod availability_zones;
+mod backups;
 mod body;
 mod discovery;
 mod errors;
 mod health;
+mod idempotency;
 mod identity;
 mod images;
+mod leases;
 mod limits;
 mod messages;
 mod metadata;
+mod metrics;
 mod microversion;
 mod operations;
 mod path;
@@ -58,6 +65,9 @@ mod volumes;
 
 use std::sync::Arc;
 
+use metrics::Metrics;
+use tokio::sync::watch;
+
 use crate::accept::Accept;
 use crate::auth::Validator;
 use crate::identity::People;
@@ -65,11 +75,15 @@ use crate::image::ImageFiles;
 use crate::store::{ServiceIdentity, Store};
 
 pub use microversion::Microversion;
+pub use operations::Watchers;
 pub use serve::Service;
 
 /// What every handler can reach.
 #[derive(Clone)]
-struct AppState(Arc<Shared>);
+struct AppState {
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+}
 
 /// The parts that handlers can reach.
 pub struct Shared {
@@ -81,6 +95,10 @@ pub struct Shared {
     pub tokens: Arc<dyn Validator>,
     /// What this installation is called.
     pub identity: ServiceIdentity,
+    /// Set to true when answers that have no end of their own are to end.
+    pub closing: watch::Sender<bool>,
+    /// Who watches operations.
+    pub watchers: Watchers,
     /// The availability zone of volumes that ask for none.
     pub availability_zone: String,
     /// The bytes of images.
@@ -91,7 +109,7 @@ pub struct Shared {
 
 impl AppState {
     fn new(shared: Shared) -> Self {
-        Self(Arc::new(shared))
+        Self { shared: Arc::new(shared), metrics: Arc::default() }
     }
 }
 
@@ -99,6 +117,6 @@ impl std::ops::Deref for AppState {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {
-        &self.0
+        &self.shared
     }
 }

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::errors::ApiError;
-use super::query::{attachment_id, snapshot_id, volume_id};
+use super::query::{attachment_id, backup_id, snapshot_id, volume_id};
 use crate::auth::{self, Action, Decision};
-use crate::domain::{Attachment, Refusal, Snapshot, Volume};
+use crate::domain::{Attachment, Backup, Refusal, Snapshot, Volume};
 
 pub(super) const VOLUME_GET: Action = Action::read("volume:get");
 pub(super) const VOLUME_LIST: Action = Action::read("volume:get_all");
@@ -34,6 +34,7 @@ pub(super) const ZONE_LIST: Action = Action::read("volume:availability_zone_list
 pub(super) const MESSAGE_GET: Action = Action::read("message:get");
 pub(super) const MESSAGE_DELETE: Action = Action::write("message:delete");
 pub(super) const OPERATION_GET: Action = Action::read("bowline:operation_get");
+pub(super) const LEASE_RENEW: Action = Action::write("bowline:lease_renew");
 pub(super) const SERVICE_LIST: Action = Action::admin("volume_extension:services:index");
 pub(super) const SERVICE_UPDATE: Action = Action::admin("volume_extension:services:update");
 pub(super) const POOL_LIST: Action = Action::admin("scheduler_extension:scheduler_stats:get_pools");
@@ -57,6 +58,16 @@ pub(super) const SNAPSHOT_METADATA_CHANGE: Action = Action::write("volume:update
 pub(super) const SNAPSHOT_RESET: Action = Action::admin("volume_extension:snapshot_admin_actions:reset_status");
 pub(super) const SNAPSHOT_FORCE_DELETE: Action = Action::admin("volume_extension:snapshot_admin_actions:force_delete");
 pub(super) const ENCRYPTION_GET: Action = Action::read("volume_extension:volume_encryption_metadata");
+pub(super) const BACKUP_GET: Action = Action::read("backup:get");
+pub(super) const BACKUP_LIST: Action = Action::read("backup:get_all");
+pub(super) const BACKUP_CREATE: Action = Action::write("backup:create");
+pub(super) const BACKUP_UPDATE: Action = Action::write("backup:update");
+pub(super) const BACKUP_DELETE: Action = Action::write("backup:delete");
+pub(super) const BACKUP_RESTORE: Action = Action::write("backup:restore");
+pub(super) const BACKUP_EXPORT: Action = Action::admin("backup:export-import");
+pub(super) const BACKUP_IMPORT: Action = Action::admin("backup:backup-import");
+pub(super) const BACKUP_RESET: Action = Action::admin("volume_extension:backup_admin_actions:reset_status");
+pub(super) const BACKUP_FORCE_DELETE: Action = Action::admin("volume_extension:backup_admin_actions:force_delete");
 pub(super) const NOTHING_MORE: Action = Action::read("volume:get_all");
 
 /// Who asks.
@@ -77,6 +88,11 @@ impl std::ops::Deref for Context {
     fn deref(&self) -> &auth::Context {
         &self.0
     }
+}
+
+/// The one whom a token was validated for by a handler itself.
+pub(super) fn from_token(context: auth::Context) -> Context {
+    Context(context)
 }
 
 /// Goes on where the asker may do `action` to something that belongs to nobody, or is not made yet.
@@ -113,6 +129,13 @@ pub(super) async fn snapshot(state: &AppState, context: &Context, id: &str, acti
     let snapshot = state.store.snapshot(snapshot_id(id)?).await?;
     allow_for(context, action, &snapshot.project_id, Refusal::SnapshotNotFound(id.to_owned()))?;
     Ok(snapshot)
+}
+
+/// The backup of this id, where the asker may do `action` to it.
+pub(super) async fn backup(state: &AppState, context: &Context, id: &str, action: Action) -> Result<Backup, ApiError> {
+    let backup = state.store.backup(backup_id(id)?).await?;
+    allow_for(context, action, &backup.project_id, Refusal::BackupNotFound(id.to_owned()))?;
+    Ok(backup)
 }
 
 /// The attachment of this id, where the asker may do `action` to it.

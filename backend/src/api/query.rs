@@ -10,7 +10,7 @@ use super::errors::ApiError;
 use super::microversion::Microversion;
 use super::policy::Context;
 use crate::domain::Refusal;
-use crate::store::{AttachmentFilter, Moment, SnapshotFilter, SortDirection, SortKey, TimeFilter, VolumePage};
+use crate::store::{AttachmentFilter, BackupFilter, Moment, SnapshotFilter, SortDirection, SortKey, TimeFilter, VolumePage};
 
 /// No page is longer, whatever is asked.
 pub(super) const LARGEST_PAGE: u32 = 1000;
@@ -196,6 +196,40 @@ impl Pairs {
         Ok((page, with_count))
     }
 
+    /// A page of backups, and whether the whole count is wanted too.
+    pub(super) fn backups(&self, version: Microversion, context: &Context) -> Result<(BackupFilter, bool), ApiError> {
+        let project_id = context.listed_project(self.all_projects()?);
+        let mut filter = BackupFilter { project_id, limit: LARGEST_PAGE, ..BackupFilter::default() };
+        let mut with_count = false;
+        let mut unknown = Vec::new();
+        for (key, value) in &self.0 {
+            match key.as_str() {
+                "name" | "display_name" => filter.equal.push(("name", value.clone())),
+                "name~" if version >= Microversion::LIKE_FILTER => filter.name_contains = Some(value.clone()),
+                "status" => filter.equal.push(("status", value.to_ascii_lowercase())),
+                "id" => filter.equal.push(("id", value.to_ascii_lowercase())),
+                "volume_id" => filter.equal.push(("volume_id", value.to_ascii_lowercase())),
+                "snapshot_id" => filter.equal.push(("snapshot_id", value.to_ascii_lowercase())),
+                "parent_id" => filter.equal.push(("parent_id", value.to_ascii_lowercase())),
+                "marker" => filter.marker = Some(backup_id(value)?),
+                "offset" => filter.offset = number("offset", value)?,
+                "limit" => filter.limit = limit(value)?,
+                "sort" => {
+                    let (key, direction) = sort(value, SortKey::parse_of_snapshots)?;
+                    (filter.sort_key, filter.ascending) = (Some(key), direction == SortDirection::Asc);
+                }
+                "sort_key" => filter.sort_key = Some(sort_key(value, SortKey::parse_of_snapshots)?),
+                "sort_dir" => filter.ascending = sort_direction(value)? == SortDirection::Asc,
+                "with_count" if version >= Microversion::WITH_COUNT => with_count = boolean("with_count", value)?,
+                "project_id" if context.is_admin() => filter.project_id = Some(value.replace('-', "")),
+                "all_tenants" | "all_projects" | "project_id" => {}
+                _ => unknown.push(key.clone()),
+            }
+        }
+        refuse_unknown(&unknown)?;
+        Ok((filter, with_count))
+    }
+
     /// A page of attachments.
     pub(super) fn attachments(&self, context: &Context) -> Result<AttachmentFilter, ApiError> {
         let project_id = context.listed_project(self.all_projects()?);
@@ -273,6 +307,11 @@ pub(super) fn volume_id(text: &str) -> Result<Uuid, ApiError> {
 /// A snapshot's id from a path or a query.
 pub(super) fn snapshot_id(text: &str) -> Result<Uuid, ApiError> {
     Uuid::parse_str(text).map_err(|_| Refusal::SnapshotNotFound(text.to_owned()).into())
+}
+
+/// A backup's id from a path or a query.
+pub(super) fn backup_id(text: &str) -> Result<Uuid, ApiError> {
+    Uuid::parse_str(text).map_err(|_| Refusal::BackupNotFound(text.to_owned()).into())
 }
 
 /// An attachment's id from a path or a query.

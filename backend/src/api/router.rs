@@ -11,13 +11,13 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, actions, attachments, auth, availability_zones, discovery, errors, health, identity, images, limits, messages,
-    metadata, microversion, operations, project, qos_specs, quota_sets, request_id, services, snapshots, transfers, types,
-    versions, volumes,
+    AppState, actions, attachments, auth, availability_zones, backups, discovery, errors, health, idempotency, identity,
+    images, leases, limits, messages, metadata, metrics, microversion, operations, project, qos_specs, quota_sets, request_id,
+    services, snapshots, transfers, types, versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
-const LARGEST_BODY: usize = 114_688;
+pub(super) const LARGEST_BODY: usize = 114_688;
 
 /// Both paths of transfers: that of 3.55 and the one before.
 const TRANSFERS: [&str; 2] = ["/v3/volume-transfers", "/v3/os-volume-transfer"];
@@ -44,6 +44,7 @@ pub(super) fn routes(state: AppState) -> Routes {
     let router = router
         .route("/", get(versions::choices))
         .route("/healthz", get(health::show))
+        .route("/metrics", get(metrics::show))
         .route("/v3", get(versions::v3))
         .route("/v3/", get(versions::v3))
         .route("/v3/limits", get(limits::show))
@@ -82,10 +83,18 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/attachments/detail", get(attachments::list_detail))
         .route("/v3/attachments/{id}", get(attachments::show).put(attachments::update).delete(attachments::delete))
         .route("/v3/attachments/{id}/action", post(attachments::action))
+        .route("/v3/hosts/{host}/lease", put(leases::renew))
         .route("/v3/snapshots", get(snapshots::list).post(snapshots::create))
         .route("/v3/snapshots/detail", get(snapshots::list_detail))
         .route("/v3/snapshots/{id}", get(snapshots::show).put(snapshots::update).delete(snapshots::delete))
         .route("/v3/snapshots/{id}/action", post(snapshots::action))
+        .route("/v3/backups", get(backups::list).post(backups::create))
+        .route("/v3/backups/detail", get(backups::list_detail))
+        .route("/v3/backups/import_record", post(backups::import))
+        .route("/v3/backups/{id}", get(backups::show).put(backups::update).delete(backups::delete))
+        .route("/v3/backups/{id}/restore", post(backups::restore))
+        .route("/v3/backups/{id}/export_record", get(backups::export))
+        .route("/v3/backups/{id}/action", post(backups::action))
         .route("/v3/extensions", get(discovery::extensions))
         .route("/v3/extensions/{alias}", get(discovery::show_extension))
         .route("/v3/resource_filters", get(discovery::resource_filters))
@@ -97,14 +106,16 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/scheduler-stats/get_pools", get(services::pools))
         .route("/v3/operations", get(operations::list))
         .route("/v3/operations/{id}", get(operations::show))
+        .route("/v3/operations/{id}/watch", get(operations::watch))
         .merge(pairs_of::<metadata::OfVolume>("/v3/volumes/{id}/metadata"))
         .merge(pairs_of::<metadata::OfSnapshot>("/v3/snapshots/{id}/metadata"))
         .fallback(errors::no_such_path)
         .method_not_allowed_fallback(errors::no_such_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn_with_state(state.clone(), idempotency::guard))
         .layer(middleware::from_fn(microversion::negotiate))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token))
-        .layer(middleware::from_fn(request_id::attach))
+        .layer(middleware::from_fn_with_state(state.clone(), request_id::attach))
         .merge(images::routes(state.clone()))
         .merge(identity::routes(&state))
         .with_state(state);

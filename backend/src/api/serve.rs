@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::resource::{Resource, getrlimit};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 use tracing::{debug, warn};
@@ -34,6 +36,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(12);
 /// hypervisor's agent has a few, an operator one.
 const CONNECTIONS: usize = 512;
 
+/// How long a client may take nothing of an answer before its connection is cut, in milliseconds.
+const TAKEN_WITHIN_MS: u32 = 60_000;
+
 /// After an accept that failed for want of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -42,14 +47,23 @@ fn most_connections() -> usize {
     usize::try_from(files / 2).unwrap_or(CONNECTIONS).clamp(1, CONNECTIONS)
 }
 
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 /// The whole API.
-pub struct Service(BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>);
+pub struct Service {
+    routes: BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>,
+    closing: watch::Sender<bool>,
+}
 
 impl Service {
     /// Makes the API over these parts.
     pub fn new(shared: Shared) -> Self {
+        let closing = shared.closing.clone();
         let routes = routes(AppState::new(shared));
-        Self(BoxCloneSyncService::new(routes.map_request(|request: Request<Incoming>| request.map(Body::new))))
+        let routes = BoxCloneSyncService::new(routes.map_request(|request: Request<Incoming>| request.map(Body::new)));
+        Self { routes, closing }
     }
 
     /// Answers until `stop`, then finishes the answers that were begun.
@@ -60,7 +74,7 @@ impl Service {
             loop {
                 let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
                 match listener.accept().await {
-                    Ok((stream, _)) => self.answer(stream, permit, graceful.watcher()),
+                    Ok((stream, peer)) => self.answer(stream, Peer(peer.ip()), permit, graceful.watcher()),
                     // It left before it was accepted.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
@@ -75,20 +89,28 @@ impl Service {
             () = stop => Ok(()),
         };
         drop(listener);
+        self.closing.send_replace(true);
         graceful.shutdown().await;
         served
     }
 
     /// Answers on one connection, in a task of its own.
-    fn answer(&self, stream: TcpStream, permit: OwnedSemaphorePermit, watcher: Watcher) {
+    fn answer(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit, watcher: Watcher) {
         // Small answers must not wait for the client's acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             debug!("a connection keeps its delay: {error}");
         }
+        if let Err(error) = set_tcp_user_timeout(&stream, TAKEN_WITHIN_MS) {
+            debug!("a client that takes nothing is kept for longer: {error}");
+        }
+        let service = self.routes.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.0.clone()));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = watcher.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -29,7 +29,8 @@ pub(super) async fn list(State(state): State<AppState>, context: Context, pairs:
     Ok(Json(json!({ "services": list })))
 }
 
-/// `PUT /v3/os-services/{enable,disable,disable-log-reason}`
+/// `PUT /v3/os-services/{enable,disable,disable-log-reason}`, and `gone`, which is not in the field's API: a volume service that is
+/// down will not come back, and what waits for it is ended.
 pub(super) async fn update(
     State(state): State<AppState>,
     context: Context,
@@ -39,8 +40,9 @@ pub(super) async fn update(
 ) -> Result<Json<Value>, ApiError> {
     allow(&context, policy::SERVICE_UPDATE)?;
     let disabled = match action.as_str() {
-        "enable" => false,
-        "disable" | "disable-log-reason" => true,
+        "enable" => Some(false),
+        "disable" | "disable-log-reason" => Some(true),
+        "gone" => None,
         _ => return Err(errors::no_such_path().await),
     };
     let mut fields = Fields::from(body);
@@ -50,6 +52,10 @@ pub(super) async fn update(
     fields.finish(version)?;
     let (Some(host), Some(binary)) = (host, binary) else {
         return Err(ApiError::BadRequest("Invalid input received: 'host' and 'binary' are required properties".into()));
+    };
+    let Some(disabled) = disabled else {
+        state.store.declare_gone(&binary, &host).await?;
+        return Ok(Json(json!({ "host": host, "service": binary, "binary": binary, "gone": true })));
     };
     state.store.set_service_disabled(&binary, &host, disabled, reason.as_deref()).await?;
     let mut answer = Map::from_iter([

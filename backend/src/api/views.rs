@@ -2,8 +2,10 @@
 
 use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::AppState;
+use super::leases;
 use super::microversion::Microversion;
 use super::versions::origin;
 use crate::domain::{AttachStatus, Attachment, Snapshot, Volume};
@@ -143,10 +145,7 @@ impl<'a> Views<'a> {
     }
 
     fn links(&self, volume: &Volume) -> Value {
-        json!([
-            { "rel": "self", "href": format!("{}/v3/volumes/{}", self.origin, volume.id) },
-            { "rel": "bookmark", "href": format!("{}/volumes/{}", self.origin, volume.id) },
-        ])
+        links(&self.origin, "volumes", volume.id)
     }
 
     /// An attachment in a short list.
@@ -161,7 +160,7 @@ impl<'a> Views<'a> {
 
     /// An attachment with what its host needs, the password included.
     pub(super) fn attachment(&self, attachment: &Attachment) -> Value {
-        json!({
+        let mut view = json!({
             "id": attachment.id,
             "volume_id": attachment.volume_id,
             "instance": attachment.instance_id,
@@ -170,8 +169,21 @@ impl<'a> Views<'a> {
             "attached_at": attachment.attached_at_us.map(time).unwrap_or_default(),
             "detached_at": "",
             "connection_info": connection_info(attachment),
-        })
+        });
+        // Only for who asked for one: others know no such field.
+        if let (Some(lease), Some(view)) = (&attachment.lease, view.as_object_mut()) {
+            view.insert("lease".into(), leases::view(lease));
+        }
+        view
     }
+}
+
+/// Where a thing of these is.
+pub(super) fn links(origin: &str, things: &str, id: Uuid) -> Value {
+    json!([
+        { "rel": "self", "href": format!("{origin}/v3/{things}/{id}") },
+        { "rel": "bookmark", "href": format!("{origin}/{things}/{id}") },
+    ])
 }
 
 /// The owner's pairs, and among them, as in the field, that hosts may only read the volume.

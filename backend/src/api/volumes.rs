@@ -39,7 +39,8 @@ pub(super) async fn create(
     Ok((StatusCode::ACCEPTED, Json(json!({ "volume": view }))))
 }
 
-async fn new_volume(
+/// A volume that is asked for, found valid.
+pub(super) async fn new_volume(
     state: &AppState,
     context: &Context,
     version: Microversion,

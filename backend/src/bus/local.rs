@@ -14,6 +14,7 @@ use super::{Bus, BusError, Delivery, ENDED_REMEMBERED, Receipt};
 pub struct LocalBus {
     queues: Mutex<HashMap<String, Queue>>,
     ended: broadcast::Sender<Uuid>,
+    changed: broadcast::Sender<Uuid>,
     /// Never lost, so never found again.
     restored: watch::Sender<u64>,
 }
@@ -26,7 +27,8 @@ struct Queue {
 
 impl Default for LocalBus {
     fn default() -> Self {
-        Self { queues: Mutex::default(), ended: broadcast::channel(ENDED_REMEMBERED).0, restored: watch::channel(0).0 }
+        let [ended, changed] = [(); 2].map(|()| broadcast::channel(ENDED_REMEMBERED).0);
+        Self { queues: Mutex::default(), ended, changed, restored: watch::channel(0).0 }
     }
 }
 
@@ -68,6 +70,16 @@ impl Bus for LocalBus {
         // Nobody may be listening.
         let _ = self.ended.send(operation_id);
         Box::pin(async { Ok(()) })
+    }
+
+    fn tell(&self, operation_id: Uuid) -> BoxFuture<'_, Result<(), BusError>> {
+        // Nobody may be watching.
+        let _ = self.changed.send(operation_id);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn changed(&self) -> broadcast::Receiver<Uuid> {
+        self.changed.subscribe()
     }
 
     fn ended(&self) -> broadcast::Receiver<Uuid> {

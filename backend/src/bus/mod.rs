@@ -6,7 +6,7 @@
 //! ```text
 //! api ──publish──▶ scheduler ──publish──▶ volume.<host@backend> ──▶ worker ──ack, after the work
 //!  ▲                                                                   │
-//!  └───────────────────────────────────announce────────────────────────┘
+//!  └──────────────────────────────announce, tell───────────────────────┘
 //! ```
 //!
 //! `local.rs` is for one process, `rabbit.rs` for several.
@@ -39,6 +39,12 @@ pub trait Bus: Send + Sync {
 
     /// Tells everybody that an operation has ended.
     fn announce(&self, operation_id: Uuid) -> BoxFuture<'_, Result<(), BusError>>;
+
+    /// Tells everybody that something about an operation is not what it was. Only news: one that is lost does no harm.
+    fn tell(&self, operation_id: Uuid) -> BoxFuture<'_, Result<(), BusError>>;
+
+    /// The operations that change from now on, for who watches them. A listener that is too slow hears that it missed some.
+    fn changed(&self) -> broadcast::Receiver<Uuid>;
 
     /// The operations that end from now on. A listener that is too slow hears that it missed some, and asks the database.
     fn ended(&self) -> broadcast::Receiver<Uuid>;

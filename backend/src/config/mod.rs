@@ -1,8 +1,11 @@
 //! What the service is told: a TOML file, every key with a default, unknown keys refused.
 
 mod backends;
+mod backup;
 mod images;
 mod keystone;
+mod nfs;
+mod rbd;
 mod servers;
 mod targets;
 
@@ -12,11 +15,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use backends::{Backend, DriverKind};
+pub use backends::{Backend, DriverKind, Lvm};
+pub use backup::{BackupConfig, BackupStore, S3Config, SwiftConfig};
 pub use images::Images;
 pub use keystone::Keystone;
+pub use nfs::{FileFormat, Nfs};
+pub use rbd::Rbd;
 pub use servers::{BusConfig, Database};
-pub use targets::{Targets, Tgt};
+pub use targets::{Lio, TargetKind, Targets, Tgt};
 
 /// The configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,6 +50,8 @@ pub struct Config {
     pub targets: Targets,
     /// Disk images.
     pub images: Images,
+    /// Where backups are kept.
+    pub backup: BackupConfig,
     /// A Keystone that knows the users, in place of the service's own.
     pub keystone: Keystone,
 }
@@ -62,6 +70,7 @@ impl Default for Config {
             backends: BTreeMap::new(),
             targets: Targets::default(),
             images: Images::default(),
+            backup: BackupConfig::default(),
             keystone: Keystone::default(),
         }
     }
@@ -106,9 +115,11 @@ impl Config {
     /// Refuses what cannot work before anything is started.
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key, problem| Err(ConfigError::Value { key, problem });
-        let tgt = &self.targets.tgt;
-        let portals = tgt.extra_portals.iter().map(|portal| ("targets.tgt.extra_portals", portal));
-        for (key, portal) in [("targets.tgt.portal", &tgt.portal)].into_iter().chain(portals) {
+        let (tgt, lio) = (&self.targets.tgt, &self.targets.lio);
+        let portals = [("targets.tgt.portal", &tgt.portal), ("targets.lio.portal", &lio.portal)].into_iter();
+        let portals = portals.chain(tgt.extra_portals.iter().map(|portal| ("targets.tgt.extra_portals", portal)));
+        let portals = portals.chain(lio.extra_portals.iter().map(|portal| ("targets.lio.extra_portals", portal)));
+        for (key, portal) in portals {
             if portal.ip().is_unspecified() {
                 return wrong(key, "is told to hosts, so it must be an address they can reach, not all addresses");
             }
@@ -129,7 +140,14 @@ impl Config {
         if self.backends.values().any(|backend| backend.directory.as_ref().is_some_and(|path| !path.is_absolute())) {
             return wrong("backends.*.directory", "must be an absolute path, for tgtd is told paths in it");
         }
-        if self.backends.values().filter(|backend| backend.directory.is_none()).count() > 1 {
+        for backend in self.backends.values().filter(|backend| backend.driver == DriverKind::Lvm) {
+            backend.lvm.check()?;
+        }
+        if let Some((key, problem)) = self.backends.values().find_map(Backend::problem) {
+            return wrong(key, problem);
+        }
+        let in_state_dir = |backend: &&Backend| backend.driver == DriverKind::Files && backend.directory.is_none();
+        if self.backends.values().filter(in_state_dir).count() > 1 {
             return wrong("backends.*.directory", "must be said for all backends but one, or they would share a directory");
         }
         let keystone = &self.keystone;
@@ -138,6 +156,9 @@ impl Config {
         }
         if self.images.directory.as_ref().is_some_and(|path| !path.is_absolute()) {
             return wrong("images.directory", "must be an absolute path, for qemu-img is told paths in it");
+        }
+        if let Some((key, problem)) = self.backup.problem() {
+            return wrong(key, problem);
         }
         if !self.bus.url.is_empty() && self.database.url.is_empty() {
             return wrong("bus.url", "needs database.url as well: a broker is for several processes, a file for one");
@@ -196,5 +217,39 @@ mod tests {
         assert!(config.check().is_err());
         let config: Config = toml::from_str("[targets.tgt]\nextra_portals = [\"10.0.0.1:3260\", \"10.0.0.2:0\"]").unwrap();
         assert!(config.check().unwrap_err().to_string().contains("extra_portals"));
+    }
+
+    #[test]
+    fn a_backend_is_told_what_its_driver_can_use() {
+        let check = |text: &str| toml::from_str::<Config>(text).unwrap().check();
+        check("[backends.a]\ndriver = \"rbd\"\n[backends.b]\ndriver = \"nfs\"\nnfs.share = \"[::1]:/\"\n[backends.c]").unwrap();
+        for (wrong, key) in [
+            ("driver = \"rbd\"\nrbd.pool = \"a/b\"", "rbd.pool"),
+            ("driver = \"rbd\"\nrbd.user = \"\"", "rbd.user"),
+            ("driver = \"rbd\"\nrbd.keyring_file = \"keyring\"", "rbd.keyring_file"),
+            ("driver = \"nfs\"", "nfs.share"),
+            ("driver = \"nfs\"\nnfs.share = \"server\"", "nfs.share"),
+            ("driver = \"nfs\"\nnfs.share = \"a:/b\"\nnfs.mount_options = \"rw soft\"", "nfs.mount_options"),
+        ] {
+            let error = check(&format!("[backends.a]\n{wrong}")).unwrap_err().to_string();
+            assert!(error.contains(key), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_lvm_backend_names_a_group_and_a_pool_and_the_kernel_can_be_the_target() {
+        let config = |group: &str, pool: &str| -> Result<Config, ConfigError> {
+            let text = format!(
+                "[targets]\nkind = \"lio\"\n[backends.fast]\ndriver = \"lvm\"\n[backends.fast.lvm]\nvolume_group = \"{group}\"\n\
+                 thin_pool = \"{pool}\"\n[backends.files]\ndriver = \"files\""
+            );
+            let config: Config = toml::from_str(&text).unwrap();
+            config.check().map(|()| config)
+        };
+        assert_eq!(config("fast", "thin-pool_0").unwrap().targets.kind, TargetKind::Lio);
+        for (group, pool, key) in [("", "p", "volume_group"), ("g", "--all", "thin_pool"), ("a/b", "p", "volume_group")] {
+            let error = config(group, pool).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
     }
 }

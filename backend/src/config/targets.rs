@@ -5,12 +5,27 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+/// Who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetKind {
+    /// tgtd.
+    #[default]
+    Tgt,
+    /// The kernel.
+    Lio,
+}
+
 /// The `[targets]` table.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Targets {
+    /// Who it is.
+    pub kind: TargetKind,
     /// The `[targets.tgt]` table.
     pub tgt: Tgt,
+    /// The `[targets.lio]` table.
+    pub lio: Lio,
 }
 
 /// tgtd.
@@ -38,5 +53,21 @@ impl Default for Tgt {
             extra_portals: Vec::new(),
             control_socket: PathBuf::from("/var/run/tgtd/socket.0"),
         }
+    }
+}
+
+/// The kernel's targets.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lio {
+    /// Where hosts connect to.
+    pub portal: SocketAddr,
+    /// Further addresses of the same, on other networks: hosts that want several paths are told of all.
+    pub extra_portals: Vec<SocketAddr>,
+}
+
+impl Default for Lio {
+    fn default() -> Self {
+        Self { portal: SocketAddr::from(([127, 0, 0, 1], 3260)), extra_portals: Vec::new() }
     }
 }

@@ -31,6 +31,19 @@ pub struct Attachment {
     pub created_at_us: i64,
     /// When the host said it had connected, microseconds since the epoch.
     pub attached_at_us: Option<i64>,
+    /// Who said that it would be heard of, where somebody did.
+    pub lease: Option<Lease>,
+}
+
+/// The word of an attachment's host that it will be heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The host, by its own name.
+    pub host: String,
+    /// Until when it may be silent, microseconds since the epoch.
+    pub until_us: i64,
+    /// Since when it is known to have been silent for longer, microseconds since the epoch.
+    pub lost_at_us: Option<i64>,
 }
 
 impl Attachment {
@@ -87,12 +100,12 @@ fn is_iscsi_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'_'))
 }
 
-/// A CHAP user and its password.
+/// A CHAP user and its password, or, where the storage made one for the attachment alone, its user there and that user's key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChapAccount {
-    /// 20 letters and digits.
+    /// 20 letters and digits for CHAP.
     pub username: String,
-    /// 16 letters and digits: within the 12 to 16 bytes every initiator takes.
+    /// 16 letters and digits for CHAP: within the 12 to 16 bytes every initiator takes.
     pub password: Secret,
 }
 

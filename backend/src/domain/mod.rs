@@ -5,6 +5,7 @@
 //! volume.rs      the volume and its transitions
 //! attachment.rs  the attachment, the connector it was asked for, its CHAP account
 //! snapshot.rs    a volume's bytes as they were
+//! backup.rs      a volume's bytes, kept outside of its storage; when one may be made, restored, deleted
 //! image.rs       bytes that volumes are made from
 //! volume_type.rs a name for what a volume's place must be able to do
 //! place.rs       host@backend#pool, what pools say of themselves, services
@@ -18,6 +19,7 @@
 //! ```
 
 pub mod attachment;
+pub mod backup;
 pub mod image;
 pub mod message;
 pub mod operation;
@@ -32,7 +34,8 @@ pub mod transfer;
 pub mod volume;
 pub mod volume_type;
 
-pub use attachment::{Attachment, ChapAccount, Connector};
+pub use attachment::{Attachment, ChapAccount, Connector, Lease};
+pub use backup::{Backup, ImportedBackup, NewBackup};
 pub use image::{Image, ImageFacts, ImageMember, ImageStatus, MemberStatus, Visibility};
 pub use message::{Message, NewMessage, WhyNot};
 pub use operation::{Asker, NewOperation, Operation, OperationKind, OperationState};
@@ -41,7 +44,7 @@ pub use place::{Pool, ServiceRow};
 pub use qos::{QosConsumer, QosSpecs};
 pub use refusal::Refusal;
 pub use snapshot::{NewSnapshot, Snapshot};
-pub use statuses::{AttachMode, AttachStatus, SnapshotStatus, VolumeStatus};
+pub use statuses::{AttachMode, AttachStatus, BackupStatus, SnapshotStatus, VolumeStatus};
 pub use transfer::Transfer;
 pub use volume::{NewVolume, Source, Volume};
 pub use volume_type::VolumeType;

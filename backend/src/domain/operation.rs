@@ -13,6 +13,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::place::{ServiceRow, VOLUME_QUEUE_PREFIX, VOLUME_SERVICE};
 use super::statuses::words;
 
 /// What an operation does.
@@ -38,6 +39,14 @@ pub enum OperationKind {
     AttachmentRevoke,
     /// Give a volume the bytes of its latest snapshot again.
     VolumeRevert,
+    /// Read a volume into the backup store.
+    BackupCreate,
+    /// Write a backup into a volume.
+    BackupRestore,
+    /// Take a backup out of the store and forget it.
+    BackupDelete,
+    /// Look whether a backup that was exported elsewhere is in the store.
+    BackupImport,
 }
 
 words!(OperationKind {
@@ -51,12 +60,35 @@ words!(OperationKind {
     AttachmentDelete => "attachment:delete",
     AttachmentRevoke => "attachment:revoke",
     VolumeRevert => "volume:revert",
+    BackupCreate => "backup:create",
+    BackupRestore => "backup:restore",
+    BackupDelete => "backup:delete",
+    BackupImport => "backup:import",
 });
 
 impl OperationKind {
-    /// What it is about: `volume`, `snapshot`, `attachment`.
+    /// What it is about: `volume`, `snapshot`, `attachment`, `backup`.
     pub fn object_type(self) -> &'static str {
         self.as_str().split(':').next().unwrap_or_default()
+    }
+
+    /// Whether what it is about is made by it.
+    pub fn makes_its_object(self) -> bool {
+        self.as_str().ends_with(":create")
+    }
+
+    /// What its worker is doing, until it says more.
+    pub fn first_step(self) -> &'static str {
+        match self.as_str().split_once(':').map(|(_, action)| action) {
+            Some("create") => "creating",
+            Some("delete") => "deleting",
+            Some("extend") => "extending",
+            Some("connect") => "exporting",
+            Some("revoke") => "revoking",
+            Some("revert") => "reverting",
+            Some("upload_image") => "uploading",
+            _ => "working",
+        }
     }
 }
 
@@ -122,6 +154,15 @@ pub struct Operation {
     pub created_at_us: i64,
     /// When it last changed, microseconds since the epoch.
     pub updated_at_us: i64,
+}
+
+impl Operation {
+    /// The volume service that has to go on with it and has fallen silent, where that is so.
+    pub fn waits_for<'a>(&self, services: &'a [ServiceRow], now_us: i64) -> Option<&'a ServiceRow> {
+        let host = self.queue.strip_prefix(VOLUME_QUEUE_PREFIX).filter(|_| !self.state.is_end())?;
+        let service = services.iter().find(|service| service.name == VOLUME_SERVICE && service.host == host)?;
+        (!service.is_up(now_us)).then_some(service)
+    }
 }
 
 /// An operation to be accepted.

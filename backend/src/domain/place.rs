@@ -8,9 +8,24 @@ use serde_json::Value;
 /// The queue of the scheduler.
 pub const SCHEDULER_QUEUE: &str = "scheduler";
 
+/// What the queues of volume services begin with.
+pub const VOLUME_QUEUE_PREFIX: &str = "volume.";
+
+/// The field's name of the volume service.
+pub const VOLUME_SERVICE: &str = "cinder-volume";
+
+/// The queue of the backup services.
+pub const BACKUP_QUEUE: &str = "backup";
+
+/// The queue of what a place reads and writes for backups, which takes long and must not hold up its other work:
+/// `backup.<host@backend>`.
+pub fn backup_queue(host: &str) -> String {
+    format!("backup.{}", backend_of(host))
+}
+
 /// The queue of a place's volume service: `volume.<host@backend>`.
 pub fn volume_queue(host: &str) -> String {
-    format!("volume.{}", backend_of(host))
+    format!("{VOLUME_QUEUE_PREFIX}{}", backend_of(host))
 }
 
 /// `host@backend` of `host@backend#pool`.
@@ -64,6 +79,8 @@ pub struct ServiceRow {
     pub heartbeat_at_us: i64,
     /// When it was last changed, microseconds since the epoch.
     pub updated_at_us: Option<i64>,
+    /// When an administrator said that it will not come back, microseconds since the epoch.
+    pub gone_at_us: Option<i64>,
 }
 
 /// A service that was silent for longer is down. The field's value: six heartbeats.

@@ -23,6 +23,9 @@ pub enum Refusal {
     /// No such snapshot.
     #[error("Snapshot {0} could not be found.")]
     SnapshotNotFound(String),
+    /// No such backup.
+    #[error("Backup {0} could not be found.")]
+    BackupNotFound(String),
     /// No such message.
     #[error("Message {0} could not be found.")]
     MessageNotFound(String),
@@ -193,6 +196,12 @@ fn quota_text(resource: &str, requested: i64, in_use: i64, limit: i64) -> String
         "volumes" => "Volume",
         "snapshots" => "Snapshot",
         "backups" => "Backup",
+        "backup" => {
+            return format!(
+                "VolumeBackupSizeExceedsAvailableQuota: Requested backup exceeds allowed Backup gigabytes quota. Requested \
+                 {requested}G, quota is {limit}G and {in_use}G has been consumed."
+            );
+        }
         _ => {
             return format!(
                 "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed {resource} quota. Requested {requested}G, \

@@ -188,6 +188,7 @@ mod tests {
             chap: None,
             created_at_us: 0,
             attached_at_us: None,
+            lease: None,
         }
     }
 

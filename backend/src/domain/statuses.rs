@@ -173,6 +173,29 @@ words!(SnapshotStatus {
     Restoring => "restoring",
 });
 
+/// Where a backup is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackupStatus {
+    /// Accepted; the volume is being read.
+    Creating,
+    /// Whole.
+    Available,
+    /// It is being written into a volume.
+    Restoring,
+    /// Accepted for deletion; it is being taken out of the store.
+    Deleting,
+    /// It could not be made, imported or deleted.
+    Error,
+}
+
+words!(BackupStatus {
+    Creating => "creating",
+    Available => "available",
+    Restoring => "restoring",
+    Deleting => "deleting",
+    Error => "error",
+});
+
 /// Where an attachment is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttachStatus {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use super::tool::ToolError;
+
 /// A storage operation that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -56,4 +58,41 @@ pub enum DriverError {
         /// Why.
         source: std::io::Error,
     },
+    /// A tool of the storage failed.
+    #[error("volume {volume_id}: cannot {operation}")]
+    Tool {
+        /// The volume.
+        volume_id: Uuid,
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: ToolError,
+    },
+    /// What a tool of the storage reads or writes as a stream was cut off.
+    #[error("volume {volume_id}: {what}")]
+    Stream {
+        /// The volume.
+        volume_id: Uuid,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Nothing of the storage can be used. Says what mends it.
+    #[error("{problem}")]
+    Unready {
+        /// What is wrong and what to do.
+        problem: String,
+        /// What was heard, where it was asked.
+        source: Option<ToolError>,
+    },
+    /// LVM could not do it.
+    #[error(transparent)]
+    Lvm(#[from] super::LvmError),
+}
+
+impl DriverError {
+    /// What is to be written goes beyond the end of the volume.
+    pub(super) fn too_large(volume_id: Uuid) -> Self {
+        let source = std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than the volume");
+        Self::Source { volume_id, source }
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,18 +17,13 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use uuid::Uuid;
 
-use super::{Capacity, Chunk, DriverError, Provided, Reach, Stored, StoredSnapshot, VolumeDriver, sparse};
+use super::place::{self, Copied, UNFINISHED, Unfinished, blocking, file_error, sync_directory};
+use super::{Capacity, Chunk, DriverError, Found, FoundKind, Provided, Reach, Stored, StoredSnapshot, VolumeDriver, sparse};
 
 /// The driver.
 #[derive(Clone, Debug)]
 pub struct FilesDriver {
     directory: PathBuf,
-}
-
-/// What a new file is made from.
-struct Copied {
-    path: PathBuf,
-    in_use: bool,
 }
 
 impl FilesDriver {
@@ -42,7 +37,8 @@ impl FilesDriver {
         self.directory.join(format!("volume-{id}"))
     }
 
-    fn snapshot_path(&self, id: Uuid) -> PathBuf {
+    /// A snapshot's file.
+    pub(super) fn snapshot_path(&self, id: Uuid) -> PathBuf {
         self.directory.join(format!("snapshot-{id}"))
     }
 
@@ -61,14 +57,7 @@ impl FilesDriver {
 
     fn remove(&self, id: Uuid, path: PathBuf) -> BoxFuture<'static, Result<(), DriverError>> {
         let directory = self.directory.clone();
-        blocking(id, path.clone(), "remove", move || {
-            let failed = |operation| file_error(id, operation, &path);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove")(error)),
-                _ => {}
-            }
-            sync_directory(&directory).map_err(failed("sync the directory of"))
-        })
+        blocking(id, path.clone(), "remove", move || place::remove(&directory, &path, id))
     }
 }
 
@@ -130,60 +119,13 @@ impl VolumeDriver for FilesDriver {
     fn copy_in<'a>(
         &'a self,
         volume: &'a Stored,
-        mut pieces: BoxStream<'a, Result<Chunk, io::Error>>,
+        pieces: BoxStream<'a, Result<Chunk, io::Error>>,
     ) -> BoxFuture<'a, Result<u64, DriverError>> {
-        let (id, size_bytes, path) = (volume.id, volume.size_bytes, self.path(volume.id));
-        async move {
-            let opened = path.clone();
-            let file = blocking(id, path.clone(), "open", move || {
-                OpenOptions::new().write(true).open(&opened).map(Arc::new).map_err(file_error(id, "open", &opened))
-            })
-            .await?;
-            let mut written = 0;
-            while let Some(piece) = pieces.next().await {
-                let piece = piece.map_err(|source| DriverError::Source { volume_id: id, source })?;
-                let length = piece.data.len() as u64;
-                if piece.offset_bytes.checked_add(length).is_none_or(|end| end > size_bytes) {
-                    let source = io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than the volume");
-                    return Err(DriverError::Source { volume_id: id, source });
-                }
-                let (to, path) = (file.clone(), path.clone());
-                blocking(id, path.clone(), "write", move || {
-                    to.write_all_at(&piece.data, piece.offset_bytes).map_err(file_error(id, "write", &path))
-                })
-                .await?;
-                written += length;
-            }
-            let synced = path.clone();
-            blocking(id, path, "sync", move || file.sync_all().map_err(file_error(id, "sync", &synced))).await?;
-            Ok(written)
-        }
-        .boxed()
+        write_pieces(volume.id, self.path(volume.id), volume.size_bytes, pieces).boxed()
     }
 
     fn copy_out(&self, volume: &Stored) -> BoxStream<'static, Result<Chunk, DriverError>> {
-        let (id, path) = (volume.id, self.path(volume.id));
-        stream::try_unfold((None, 0), move |(file, offset): (Option<Arc<File>>, u64)| {
-            let path = path.clone();
-            blocking(id, path.clone(), "read", move || {
-                let failed = |operation| file_error(id, operation, &path);
-                let file = match file {
-                    Some(file) => file,
-                    None => Arc::new(File::open(&path).map_err(failed("open"))?),
-                };
-                let mut offset = offset;
-                while let Some((at, length)) = sparse::next_data(&file, offset).map_err(failed("read"))? {
-                    let mut data = vec![0; length];
-                    file.read_exact_at(&mut data, at).map_err(failed("read"))?;
-                    offset = at + length as u64;
-                    if !sparse::is_zero(&data) {
-                        return Ok(Some((Chunk { offset_bytes: at, data }, (Some(file), offset))));
-                    }
-                }
-                Ok(None)
-            })
-        })
-        .boxed()
+        read_pieces(volume.id, self.path(volume.id), None)
     }
 
     fn capacity(&self) -> BoxFuture<'_, Result<Capacity, DriverError>> {
@@ -195,60 +137,127 @@ impl VolumeDriver for FilesDriver {
         })
     }
 
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, DriverError>> {
+        let directory = self.directory.clone();
+        blocking(Uuid::nil(), directory.clone(), "list", move || {
+            let failed = || file_error(Uuid::nil(), "list", &directory);
+            let mut all = Vec::new();
+            for entry in fs::read_dir(&directory).map_err(failed())? {
+                let entry = entry.map_err(failed())?;
+                // One that is gone by now is being removed.
+                let Ok(metadata) = entry.metadata() else { continue };
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if let Some((kind, id)) = named(&name).filter(|_| metadata.is_file()) {
+                    all.push(Found { kind, id, name, size_bytes: metadata.len() });
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    fn set_aside<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<String, DriverError>> {
+        let (id, from) = (found.id, self.directory.join(&found.name));
+        let quarantine = self.directory.join("quarantine");
+        blocking(id, from.clone(), "set aside", move || {
+            let failed = || file_error(id, "set aside", &from);
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&quarantine);
+            made.map_err(file_error(id, "make", &quarantine))?;
+            let to = quarantine.join(from.file_name().unwrap_or_default());
+            // What was set aside before stays.
+            fs::hard_link(&from, &to).and_then(|()| fs::remove_file(&from)).map_err(failed())?;
+            let directory = from.parent().unwrap_or(&quarantine);
+            sync_directory(&quarantine).and_then(|()| sync_directory(directory)).map_err(failed())?;
+            Ok(to.display().to_string())
+        })
+    }
+
     fn reach(&self, volume: &Stored) -> Reach {
         Reach::Local(self.path(volume.id))
     }
 }
 
-/// Puts a whole new file in place, in one step that is done or not.
+/// What a file of this name is, where it is one of ours.
+fn named(name: &str) -> Option<(FoundKind, Uuid)> {
+    let id_of = |name: &str| {
+        let (kind, id) = name.split_once('-')?;
+        let kind = match kind {
+            "volume" => FoundKind::Volume,
+            "snapshot" => FoundKind::Snapshot,
+            _ => return None,
+        };
+        Some((kind, Uuid::parse_str(id).ok()?))
+    };
+    match name.strip_prefix(UNFINISHED) {
+        Some(rest) => id_of(rest).map(|(_, id)| (FoundKind::Unfinished, id)),
+        None => id_of(name),
+    }
+}
+
+/// Puts a whole new raw file in place, in one step that is done or not.
 fn place(directory: &Path, path: &Path, id: Uuid, size_bytes: u64, from: Option<Copied>) -> Result<(), DriverError> {
-    let failed = |operation| file_error(id, operation, path);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let unfinished = directory.join(format!(".making-{name}"));
-    let made = fill(&unfinished, id, size_bytes, from);
-    if let Err(error) = made {
-        // Nothing more can be done about a file that can neither be made nor removed; the first error is the telling one.
-        let _ = fs::remove_file(&unfinished);
-        return Err(error);
-    }
-    fs::rename(&unfinished, path).map_err(failed("put in place"))?;
-    sync_directory(directory).map_err(failed("sync the directory of"))
+    let unfinished = Unfinished::begin(directory, path, id, from)?;
+    unfinished.file.set_len(size_bytes).map_err(file_error(id, "make", path))?;
+    unfinished.finish()
 }
 
-fn fill(path: &Path, id: Uuid, size_bytes: u64, from: Option<Copied>) -> Result<(), DriverError> {
-    let failed = |operation| file_error(id, operation, path);
-    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).map_err(failed("make"))?;
-    if let Some(Copied { path: from_path, in_use }) = from {
-        let source = File::open(&from_path).map_err(file_error(id, "open", &from_path))?;
-        if !sparse::share(&source, &file).map_err(failed("clone into"))? {
-            if in_use {
-                return Err(DriverError::Inconsistent { volume_id: id });
-            }
-            sparse::copy(&source, &file).map_err(failed("copy into"))?;
-        }
-    }
-    file.set_len(size_bytes).and_then(|()| file.sync_all()).map_err(failed("make"))
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-fn file_error(volume_id: Uuid, operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DriverError + use<> {
-    let path = path.to_owned();
-    move |source| DriverError::File { volume_id, operation, path, source }
-}
-
-/// File systems may block for long, so this happens off the runtime's threads.
-fn blocking<T: Send + 'static>(
+/// Writes pieces into a file that is there, up to `size_bytes`. Gives the bytes that were written.
+pub(super) async fn write_pieces(
     id: Uuid,
     path: PathBuf,
-    operation: &'static str,
-    work: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
-) -> BoxFuture<'static, Result<T, DriverError>> {
-    tokio::task::spawn_blocking(work)
-        .map(move |joined| joined.unwrap_or_else(|error| Err(file_error(id, operation, &path)(io::Error::other(error)))))
-        .boxed()
+    size_bytes: u64,
+    mut pieces: BoxStream<'_, Result<Chunk, io::Error>>,
+) -> Result<u64, DriverError> {
+    let opened = path.clone();
+    let file = blocking(id, path.clone(), "open", move || {
+        OpenOptions::new().write(true).open(&opened).map(Arc::new).map_err(file_error(id, "open", &opened))
+    })
+    .await?;
+    let mut written = 0;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|source| DriverError::Source { volume_id: id, source })?;
+        let length = piece.data.len() as u64;
+        if piece.offset_bytes.checked_add(length).is_none_or(|end| end > size_bytes) {
+            return Err(DriverError::too_large(id));
+        }
+        let (to, path) = (file.clone(), path.clone());
+        blocking(id, path.clone(), "write", move || {
+            to.write_all_at(&piece.data, piece.offset_bytes).map_err(file_error(id, "write", &path))
+        })
+        .await?;
+        written += length;
+    }
+    let synced = path.clone();
+    blocking(id, path, "sync", move || file.sync_all().map_err(file_error(id, "sync", &synced))).await?;
+    Ok(written)
+}
+
+/// Reads a file's data. `opened` is the file, where it is open already.
+pub(super) fn read_pieces(
+    id: Uuid,
+    path: PathBuf,
+    opened: Option<Arc<File>>,
+) -> BoxStream<'static, Result<Chunk, DriverError>> {
+    stream::try_unfold((opened, 0), move |(file, offset): (Option<Arc<File>>, u64)| {
+        let path = path.clone();
+        blocking(id, path.clone(), "read", move || {
+            let failed = |operation| file_error(id, operation, &path);
+            let file = match file {
+                Some(file) => file,
+                None => Arc::new(File::open(&path).map_err(failed("open"))?),
+            };
+            let mut offset = offset;
+            while let Some((at, length)) = sparse::next_data(&file, offset).map_err(failed("read"))? {
+                let mut data = vec![0; length];
+                file.read_exact_at(&mut data, at).map_err(failed("read"))?;
+                offset = at + length as u64;
+                if !sparse::is_zero(&data) {
+                    return Ok(Some((Chunk { offset_bytes: at, data }, (Some(file), offset))));
+                }
+            }
+            Ok(None)
+        })
+    })
+    .boxed()
 }
 
 #[cfg(test)]

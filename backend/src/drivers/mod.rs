@@ -1,13 +1,19 @@
-//! Storage drivers: who keeps the bytes of volumes. One trait, one file a driver.
+//! Storage drivers: who keeps the bytes of volumes. One trait, one file or folder a driver.
 //!
-//! A new driver is a file here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
+//! A new driver is a file or a folder here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
 //! [`open`]. What it cannot do it refuses with [`DriverError::Unsupported`], and the volume's owner is told.
 
+mod command;
 mod error;
 mod files;
+mod lvm;
+mod nfs;
+mod place;
+mod rbd;
 pub(crate) mod sparse;
+mod tool;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -17,8 +23,13 @@ use uuid::Uuid;
 
 pub use error::DriverError;
 pub use files::FilesDriver;
+pub use lvm::{LvmDriver, LvmError};
+pub use nfs::NfsDriver;
+pub use rbd::RbdDriver;
+pub use tool::ToolError;
 
 use crate::config::{Backend, DriverKind};
+use crate::domain::ChapAccount;
 
 /// A volume as its storage knows it.
 #[derive(Clone, Debug)]
@@ -61,9 +72,29 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub enum Reach {
     /// A file or device of this machine, which a target shows to hosts.
     Local(PathBuf),
-    /// Hosts go to the storage themselves: the connection info, with `driver_volume_type` and without secrets beyond what a host
-    /// needs.
-    Direct(Map<String, Value>),
+    /// Hosts go to the storage themselves, once they are let in: [`VolumeDriver::admit`].
+    Direct,
+}
+
+/// The host of an attachment, which is to get at the storage itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest<'a> {
+    /// The attachment's id.
+    pub attachment_id: Uuid,
+    /// Whether it may only read.
+    pub read_only: bool,
+    /// The account that is recorded for the attachment, which may be one of another kind of storage or another host's.
+    pub account: Option<&'a ChapAccount>,
+}
+
+/// What a host that was let in is told.
+#[derive(Clone, Debug, Default)]
+pub struct Admitted {
+    /// The connection info, with `driver_volume_type` and without secrets.
+    pub info: Map<String, Value>,
+    /// The account that it has for this attachment alone, to be recorded and told beside the info; none where it uses one that it
+    /// has already.
+    pub account: Option<ChapAccount>,
 }
 
 /// What a pool has, in bytes.
@@ -75,11 +106,40 @@ pub struct Capacity {
     pub free_bytes: u64,
 }
 
+/// Something of ours that a storage has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it is.
+    pub kind: FoundKind,
+    /// The id of what it belongs to, as the storage knows it.
+    pub id: Uuid,
+    /// What the storage calls it, for people.
+    pub name: String,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+/// What something on a storage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundKind {
+    /// A volume.
+    Volume,
+    /// A snapshot.
+    Snapshot,
+    /// Part of one of them that was being made.
+    Unfinished,
+}
+
 /// What comes of making something: what the driver wants to find again, where there is anything.
 pub type Provided = Result<Option<Value>, DriverError>;
 
 /// Keeps the bytes of volumes. Every operation can be repeated: work that was cut off is simply done again.
 pub trait VolumeDriver: Send + Sync {
+    /// Makes sure, at the start, that the storage can be used; the error says what mends it.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Makes a volume, all zeros. Where it exists already with that size, nothing happens.
     fn create<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Provided>;
 
@@ -121,13 +181,39 @@ pub trait VolumeDriver: Send + Sync {
     /// What there is and what is free, now.
     fn capacity(&self) -> BoxFuture<'_, Result<Capacity, DriverError>>;
 
+    /// Everything of ours that there is, whoever knows of it.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, DriverError>> {
+        let operation = "list what it has";
+        Box::pin(async move { Err(DriverError::Unsupported { volume_id: Uuid::nil(), operation }) })
+    }
+
+    /// Moves something that nobody knows of aside, where an operator finds it: gives where.
+    fn set_aside<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<String, DriverError>> {
+        let operation = "set something aside";
+        Box::pin(async move { Err(DriverError::Unsupported { volume_id: found.id, operation }) })
+    }
+
     /// How a host gets at the volume.
     fn reach(&self, volume: &Stored) -> Reach;
+
+    /// Lets a host get at the storage itself. Told again of the same host with the account it was given, it gives that again.
+    fn admit<'a>(&'a self, volume: &'a Stored, _guest: Guest<'a>) -> BoxFuture<'a, Result<Admitted, DriverError>> {
+        let (volume_id, operation) = (volume.id, "let hosts get at it themselves");
+        Box::pin(async move { Err(DriverError::Unsupported { volume_id, operation }) })
+    }
+
+    /// Takes from an attachment what [`VolumeDriver::admit`] gave it. Where there is nothing, nothing happens.
+    fn dismiss<'a>(&'a self, _volume: &'a Stored, _guest: Guest<'a>) -> BoxFuture<'a, Result<(), DriverError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
-/// The driver of a backend.
-pub fn open(backend: &Backend, default_directory: PathBuf) -> Arc<dyn VolumeDriver> {
+/// The driver of a backend. `default_directory` is for files, `mounts` for what is mounted here.
+pub fn open(backend: &Backend, default_directory: PathBuf, mounts: &Path) -> Arc<dyn VolumeDriver> {
     match backend.driver {
         DriverKind::Files => Arc::new(FilesDriver::new(backend.directory.clone().unwrap_or(default_directory))),
+        DriverKind::Rbd => Arc::new(RbdDriver::new(backend.rbd.clone())),
+        DriverKind::Nfs => Arc::new(NfsDriver::new(backend.nfs.clone(), backend.directory.clone(), mounts)),
+        DriverKind::Lvm => Arc::new(LvmDriver::new(backend.lvm.clone())),
     }
 }

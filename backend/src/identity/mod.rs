@@ -3,9 +3,11 @@
 //! ```text
 //! roles.rs      the roles there are; each implies the lesser ones
 //! passwords.rs  slow, salted hashes, a few at a time
+//! attempts.rs   how often a password may be guessed
 //! people.rs     logging in: a user, a scope, a token
 //! ```
 
+mod attempts;
 mod passwords;
 mod people;
 pub mod roles;

@@ -1,10 +1,14 @@
 //! Logging in: a user proves who it is, asks for a scope, and is given a token for it, which is kept as its digest alone.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use crate::auth::TokenDigest;
 use crate::domain::{DEFAULT_DOMAIN, IssuedToken, User};
 use crate::secret::Secret;
 use crate::store::{Store, StoreError, now_us};
 
+use super::attempts::Attempts;
 use super::passwords::{PasswordError, Passwords};
 use super::roles;
 
@@ -45,6 +49,12 @@ pub enum LoginError {
     /// Not that user, not that password, or not there: nobody is told which.
     #[error("The request you have made requires authentication.")]
     Refused,
+    /// Too many passwords were wrong.
+    #[error("Too many failed logins. Try again in {wait_s} s.")]
+    TooMany {
+        /// How long to wait.
+        wait_s: u64,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -59,16 +69,37 @@ pub struct People {
     store: Store,
     /// Hashes and compares passwords.
     pub passwords: Passwords,
+    attempts: Arc<Attempts>,
 }
 
 impl People {
     /// Over this database.
     pub fn new(store: Store) -> Self {
-        Self { store, passwords: Passwords::default() }
+        Self { store, passwords: Passwords::default(), attempts: Arc::default() }
     }
 
-    /// The user of this id or this name, where the password is its own.
-    pub async fn log_in(&self, id: Option<&str>, name: Option<&str>, password: Secret) -> Result<User, LoginError> {
+    /// The user of this id or this name, where the password is its own; `from` is where the request came from.
+    pub async fn log_in(
+        &self,
+        from: IpAddr,
+        id: Option<&str>,
+        name: Option<&str>,
+        password: Secret,
+    ) -> Result<User, LoginError> {
+        let who = id.or(name).unwrap_or_default();
+        if let Some(wait) = self.attempts.wait(from, who) {
+            return Err(LoginError::TooMany { wait_s: wait.as_secs() + 1 });
+        }
+        let logged_in = self.prove(id, name, password).await;
+        match &logged_in {
+            Ok(_) => self.attempts.succeeded(from, who),
+            Err(LoginError::Refused) => self.attempts.failed(from, who),
+            Err(_) => {}
+        }
+        logged_in
+    }
+
+    async fn prove(&self, id: Option<&str>, name: Option<&str>, password: Secret) -> Result<User, LoginError> {
         let found = match (id, name) {
             (Some(id), _) => self.store.user(id).await.ok(),
             (None, Some(name)) => self.store.users(Some(name)).await?.into_iter().next(),

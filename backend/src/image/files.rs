@@ -6,7 +6,7 @@
 //! .part-<who>-<image id>  bytes on their way in, or a raw disk being made; worthless once `who` has died
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -63,6 +63,21 @@ impl ImageFiles {
     /// Removes the bytes of images that are no more.
     pub fn keep_only(&self, images: &BTreeSet<Uuid>) -> Result<(), ImageFilesError> {
         self.remove_matching(|name| Uuid::parse_str(name).is_ok_and(|id| !images.contains(&id)))
+    }
+
+    /// The bytes there are, by image: how many.
+    pub fn list(&self) -> Result<BTreeMap<Uuid, u64>, ImageFilesError> {
+        let listed = || failed("look into", &self.directory);
+        let mut all = BTreeMap::new();
+        for entry in fs::read_dir(&self.directory).map_err(listed())? {
+            let entry = entry.map_err(listed())?;
+            let id = entry.file_name().to_str().and_then(|name| Uuid::parse_str(name).ok());
+            // One that is gone by now is being removed.
+            if let (Some(id), Ok(metadata)) = (id, entry.metadata()) {
+                all.insert(id, metadata.len());
+            }
+        }
+        Ok(all)
     }
 
     fn remove_matching(&self, is_worthless: impl Fn(&str) -> bool) -> Result<(), ImageFilesError> {

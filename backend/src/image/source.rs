@@ -33,7 +33,7 @@ impl Progress {
     }
 
     /// A share of it: `done` of `all` bytes, between these percents.
-    pub(super) fn set_share(&self, done: u64, all: u64, from: u64, to: u64) {
+    pub(crate) fn set_share(&self, done: u64, all: u64, from: u64, to: u64) {
         let share = u128::from(done) * u128::from(to - from) / u128::from(all.max(1));
         self.set(from + u64::try_from(share).unwrap_or(0));
     }

@@ -105,8 +105,8 @@ fn capabilities(candidates: &Candidates, _service: &ServiceRow, pool: &Pool) -> 
     Ok(())
 }
 
-/// Room by what was promised and by what there really is: a thin pool may promise more than it has, but never takes a volume when
-/// nothing is left beyond its reserve.
+/// Room by what was promised and by what there really is: a thin pool may promise more than it has, in all and, as in the field,
+/// of what is free in truth beyond its reserve. So one that fills up takes no more, however little was promised.
 fn capacity(candidates: &Candidates, _service: &ServiceRow, pool: &Pool) -> Result<(), String> {
     let wanted_gib = candidates.volume.size_gib as f64;
     let reserved_gib = (pool.total_gib * f64::from(pool.reserved_percentage) / 100.0).floor();
@@ -120,6 +120,14 @@ fn capacity(candidates: &Candidates, _service: &ServiceRow, pool: &Pool) -> Resu
     }
     if free_gib <= 0.0 {
         return Err(format!("{:.1} GiB are free in truth, and {reserved_gib} GiB are held in reserve", pool.free_gib));
+    }
+    let virtual_gib = free_gib * pool.max_over_subscription_ratio;
+    if wanted_gib > virtual_gib {
+        return Err(format!(
+            "{free_gib:.1} GiB are free in truth beyond the reserve, for {virtual_gib:.1} GiB at {} times over, {wanted_gib} GiB are \
+             asked for",
+            pool.max_over_subscription_ratio
+        ));
     }
     let allocated_gib = candidates.allocated_gib.get(&pool.name).copied().unwrap_or(0) as f64;
     let may_promise_gib = (pool.total_gib - reserved_gib) * pool.max_over_subscription_ratio;
@@ -165,6 +173,7 @@ pub(super) mod tests {
             pools,
             heartbeat_at_us: 1_000_000_000,
             updated_at_us: None,
+            gone_at_us: None,
         }
     }
 
@@ -271,9 +280,11 @@ pub(super) mod tests {
             refused_by(&candidates).is_none()
         };
         // 100 GiB, a tenth in reserve, twice promised: 180 GiB.
-        assert!(with(0, 50.0, 180) && with(179, 50.0, 1));
-        assert!(!with(0, 50.0, 181) && !with(180, 50.0, 1));
+        assert!(with(0, 100.0, 180) && with(179, 50.0, 1));
+        assert!(!with(0, 100.0, 181) && !with(180, 50.0, 1));
         assert!(!with(0, 10.0, 1), "what is free in truth is the reserve");
+        // Little was promised, and yet the disk is nearly full: 12 GiB free, 2 of them beyond the reserve.
+        assert!(with(0, 12.0, 4) && !with(0, 12.0, 5));
         let mut thick = pool("a@files#files");
         thick.thin = false;
         assert!(refused_by(&candidates(40, vec![thick.clone()])).is_none());

@@ -44,7 +44,7 @@ impl Work for Scheduler {
 }
 
 /// The choice itself.
-fn choose(candidates: &Candidates) -> Choice {
+pub(super) fn choose(candidates: &Candidates) -> Choice {
     let verdicts = judge(candidates);
     let volume = &candidates.volume;
     match best(&verdicts.fit, &candidates.allocated_gib) {

@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 use uuid::Uuid;
 
 use super::engine::{Session, Sql, Value};
-use super::{Ending, Store, StoreError, now_us, operations, rows, volumes};
+use super::{Ending, Store, StoreError, leases, now_us, operations, rows, volumes};
 use crate::domain::place::volume_queue;
 use crate::domain::rules::{self, ConnectorUpdate};
 use crate::domain::{
@@ -25,6 +25,8 @@ pub struct NewAttachment {
     pub mode: AttachMode,
     /// The host, where it is known already.
     pub connector: Option<Connector>,
+    /// The host that says it will be heard of, where one does.
+    pub lease_host: Option<String>,
 }
 
 /// Which attachments to list; `None` is any.
@@ -73,9 +75,12 @@ impl Store {
                 ("status", AttachStatus::Reserved.as_str().into()),
                 ("mode", rules::mode_of(&volume, new.mode).as_str().into()),
                 ("created_at_us", now_us().into()),
+                ("lease_until_us", new.lease_host.as_ref().map(|_| leases::until_us(leases::LEASE_S)).into()),
+                ("lease_host", new.lease_host.into()),
             ],
         );
         tx.execute("record a new attachment", insert).await?;
+        tx.made("attachment", id);
         let mut operation = None;
         if let Some(connector) = &new.connector {
             name_host(&mut tx, new.volume_id, id, connector).await?;
@@ -124,6 +129,17 @@ impl Store {
     pub async fn set_connection(&self, id: Uuid, connection: &Map<String, serde_json::Value>) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         record_connection(&mut tx, id, connection).await?;
+        tx.commit().await
+    }
+
+    /// Records the account that the storage made for an attachment alone.
+    pub async fn set_account(&self, id: Uuid, account: &ChapAccount) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let update = Sql::update(
+            "attachments",
+            [("chap_username", account.username.as_str().into()), ("chap_password", account.password.reveal().into())],
+        );
+        tx.execute("record an account", update.filter("id = ", id)).await?;
         tx.commit().await
     }
 

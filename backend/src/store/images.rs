@@ -120,6 +120,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let id = new.id;
         insert(&mut tx, new).await?;
+        tx.made("image", id);
         let image = find(&mut tx, id).await?;
         tx.commit().await?;
         Ok(image)

@@ -39,14 +39,24 @@ impl Store {
 
 /// Keeps a message for the owner of an operation.
 pub(super) async fn tell(tx: &mut Session, operation: &Operation, new: NewMessage) -> Result<(), StoreError> {
+    tell_project(tx, &operation.project_id, operation.request_id.as_deref(), new).await
+}
+
+/// Keeps a message for a project.
+pub(super) async fn tell_project(
+    tx: &mut Session,
+    project_id: &str,
+    request_id: Option<&str>,
+    new: NewMessage,
+) -> Result<(), StoreError> {
     let now = now_us();
     let why_not = new.why_not.and_then(|list| serde_json::to_string(&list).ok());
     let insert = Sql::insert(
         "messages",
         [
             ("id", Uuid::new_v4().into()),
-            ("project_id", operation.project_id.as_str().into()),
-            ("request_id", operation.request_id.clone().into()),
+            ("project_id", project_id.into()),
+            ("request_id", request_id.into()),
             ("resource_type", new.resource_type.into()),
             ("resource_id", new.resource_id.into()),
             ("event_id", new.event_id.into()),

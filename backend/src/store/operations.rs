@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::engine::{Session, Sql, Value};
-use super::{Store, StoreError, messages, now_us, rows};
+use super::{Store, StoreError, idempotency, messages, now_us, rows};
+use crate::domain::place::SCHEDULER_QUEUE;
 use crate::domain::{NewMessage, NewOperation, Operation, OperationState, Refusal};
 
 /// A worker that has not been heard of for longer has lost its operations, microseconds.
@@ -79,6 +80,13 @@ impl Store {
         self.read().await?.all("list operations", query).await?.iter().map(rows::operation).collect()
     }
 
+    /// What waits in a queue, or is being worked on there, oldest first.
+    pub async fn unended_in(&self, queue: &str) -> Result<Vec<Operation>, StoreError> {
+        let mut query = Sql::new("SELECT * FROM operations").filter("queue = ", queue);
+        query.push(" AND state IN ('queued', 'running') ORDER BY seq");
+        self.read().await?.all("list operations", query).await?.iter().map(rows::operation).collect()
+    }
+
     /// Takes an operation that waits in `queue`, for `owner`. None where it is done, elsewhere, or somebody else has
     /// it who lives: then its message has nothing left to say. The worker sees to it that `owner` does nothing twice at once.
     pub async fn claim(&self, id: Uuid, queue: &str, owner: &str) -> Result<Option<Operation>, StoreError> {
@@ -90,9 +98,17 @@ impl Store {
         update.push_bind(" AND (state = 'queued' OR (state = 'running' AND (owner = ", owner);
         update.push_bind(" OR heartbeat_at_us < ", now - CLAIM_STALE_US).push(")))");
         let claimed = tx.execute("claim an operation", update).await?;
-        let operation = if claimed == 1 { Some(find(&mut tx, id).await?) } else { None };
+        if claimed != 1 {
+            return Ok(None);
+        }
+        let mut operation = find(&mut tx, id).await?;
+        // A life before may have come further, and this one begins again.
+        (operation.step, operation.progress) = (operation.kind.first_step().to_owned(), 0);
+        let begun = Sql::update("operations", [("step", operation.kind.first_step().into()), ("progress", 0i64.into())]);
+        tx.execute("begin an operation", begun.filter("id = ", id)).await?;
+        tx.touched(id);
         tx.commit().await?;
-        Ok(operation)
+        Ok(Some(operation))
     }
 
     /// Records what a running operation is doing, and how far that is in percent.
@@ -109,6 +125,7 @@ impl Store {
             ],
         );
         tx.execute("record a step", update.filter("id = ", id).filter("state = ", "running")).await?;
+        tx.touched(id);
         tx.commit().await
     }
 
@@ -155,13 +172,14 @@ impl Store {
         Ok(unheard)
     }
 
-    /// Forgets operations that ended, and messages that expired, before `before_us`.
+    /// Forgets operations that ended before `before_us`, messages that expired and keys that are old.
     pub async fn forget_ended(&self, before_us: i64) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let mut ended = Sql::new("DELETE FROM operations WHERE state IN ('done', 'failed')");
         ended.push_bind(" AND updated_at_us < ", before_us);
         tx.execute("forget operations", ended).await?;
         tx.execute("forget messages", Sql::new("DELETE FROM messages").filter("expires_at_us < ", now_us())).await?;
+        idempotency::forget_old(&mut tx).await?;
         tx.commit().await
     }
 }
@@ -189,15 +207,21 @@ pub(super) async fn accept(tx: &mut Session, new: NewOperation) -> Result<Operat
         ],
     );
     tx.execute("accept an operation", insert).await?;
+    tx.accepted(id);
+    if new.kind.makes_its_object() {
+        tx.made(new.kind.object_type(), new.object_id);
+    }
     find(tx, id).await
 }
 
 /// Passes an operation to another queue, in the transaction that records what was done so far.
 pub(super) async fn hand_over(tx: &mut Session, id: Uuid, queue: &str, request: &serde_json::Value) -> Result<(), StoreError> {
+    let step = if queue == SCHEDULER_QUEUE { "rescheduling" } else { "placed" };
     let update = Sql::update(
         "operations",
         [
             ("queue", queue.into()),
+            ("step", step.into()),
             ("request", request.into()),
             ("state", OperationState::Queued.as_str().into()),
             ("owner", Value::Text(None)),
@@ -205,6 +229,7 @@ pub(super) async fn hand_over(tx: &mut Session, id: Uuid, queue: &str, request: 
         ],
     );
     tx.execute("hand an operation over", update.filter("id = ", id)).await?;
+    tx.touched(id);
     Ok(())
 }
 
@@ -223,6 +248,7 @@ pub(super) async fn end(tx: &mut Session, operation: &Operation, ending: Ending)
         ],
     );
     tx.execute("end an operation", update.filter("id = ", operation.id)).await?;
+    tx.touched(operation.id);
     if let Some(message) = ending.message {
         messages::tell(tx, operation, message).await?;
     }

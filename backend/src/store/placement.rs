@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::engine::{Session, Sql};
 use super::{Ending, Store, StoreError, now_us, operations, quotas, services, volumes};
-use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
+use crate::domain::place::{SCHEDULER_QUEUE, VOLUME_SERVICE, volume_queue};
 use crate::domain::{NewMessage, Operation, ServiceRow, Volume, VolumeStatus, VolumeType};
 
 /// What a choice is made from.
@@ -77,6 +77,43 @@ impl Store {
         Ok(next)
     }
 
+    /// Places a volume again whose host has fallen silent: where it was not begun, or, with `begun_too`, in any case. None where no
+    /// other place would do, or it is not that host's any more; gives the queue that is next.
+    pub async fn place_elsewhere(
+        &self,
+        operation: &Operation,
+        begun_too: bool,
+        choose: impl FnOnce(&Candidates) -> Choice + Send,
+    ) -> Result<Option<String>, StoreError> {
+        let mut tx = self.begin().await?;
+        let mut query = Sql::new("SELECT * FROM operations").filter("id = ", operation.id).filter("queue = ", &operation.queue);
+        query.push(if begun_too { " AND state IN ('queued', 'running')" } else { " AND state = 'queued' AND step = 'placed'" });
+        let still = tx.optional("read an operation", query.for_update()).await?.is_some();
+        let volume = volumes::find_locked(&mut tx, operation.object_id).await?;
+        let to_be_made = |volume: &Volume| matches!(volume.status, VolumeStatus::Creating | VolumeStatus::Downloading);
+        let Some(volume) = volume.filter(to_be_made).filter(|_| still) else { return Ok(None) };
+        let (old_host, size_gib, id) = (volume.host.clone(), volume.size_gib, volume.id);
+        let mut candidates = candidates(&mut tx, operation, volume).await?;
+        candidates.tried.push(old_host.clone());
+        let Choice::Pool(pool) = choose(&candidates) else { return Ok(None) };
+        quotas::release_pool(&mut tx, &old_host, size_gib).await?;
+        quotas::charge_pool(&mut tx, &pool, size_gib).await?;
+        let update = Sql::update(
+            "volumes",
+            [
+                ("host", pool.as_str().into()),
+                ("status", VolumeStatus::Creating.as_str().into()),
+                ("updated_at_us", now_us().into()),
+            ],
+        );
+        tx.execute("place a volume elsewhere", update.filter("id = ", id)).await?;
+        let queue = volume_queue(&pool);
+        let request = json!({ "tried": candidates.tried, "last_cause": format!("{old_host} fell silent") });
+        operations::hand_over(&mut tx, operation.id, &queue, &request).await?;
+        tx.commit().await?;
+        Ok(Some(queue))
+    }
+
     /// Forgets a volume that is to be deleted and never had a place, and ends the operation that waits for the scheduler.
     pub async fn forget_unplaced(&self, operation_id: Uuid) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
@@ -133,6 +170,6 @@ async fn candidates(tx: &mut Session, operation: &Operation, volume: Volume) -> 
             allocated_gib.insert(pool.to_owned(), row.int("in_use")?);
         }
     }
-    let services = services::all(tx).await?.into_iter().filter(|service| service.name == "cinder-volume").collect();
+    let services = services::all(tx).await?.into_iter().filter(|service| service.name == VOLUME_SERVICE).collect();
     Ok(Candidates { volume_type, source_host, tried: tried(operation), services, allocated_gib, now_us: now_us(), volume })
 }

@@ -49,6 +49,12 @@ pub(super) fn of_snapshot(type_name: &str, size_gib: u64, sign: i64) -> Vec<(Str
     counted("snapshots", type_name, size_gib, sign)
 }
 
+/// What a backup changes. It counts by its volume's size, as in the field's service: what is stored is less.
+pub(super) fn of_backup(size_gib: u64, sign: i64) -> Vec<(String, i64)> {
+    let gib = i64::try_from(size_gib).unwrap_or(i64::MAX).saturating_mul(sign);
+    vec![("backup_gigabytes".to_owned(), gib), ("backups".to_owned(), sign)]
+}
+
 /// What it changes that a volume gets larger, or does not after all: GiB alone.
 pub(super) fn of_growth(type_name: &str, gained_gib: u64, sign: i64) -> Vec<(String, i64)> {
     let mut changes = of_volume(type_name, gained_gib, sign);
@@ -227,6 +233,13 @@ async fn sums(session: &mut Session) -> Result<Sums, StoreError> {
                 *sums.entry((project.clone(), resource)).or_default() += change;
             }
         }
+    }
+    let backups =
+        "SELECT project_id, COUNT(*) AS things, CAST(SUM(size_gib) AS BIGINT) AS gib FROM backups GROUP BY project_id";
+    for row in session.all("count everything", Sql::new(backups)).await? {
+        let project = row.text("project_id")?;
+        sums.insert((project.clone(), "backups".to_owned()), row.int("things")?);
+        sums.insert((project, "backup_gigabytes".to_owned()), row.int("gib")?);
     }
     let pools = "SELECT host, CAST(SUM(size_gib) AS BIGINT) AS gib FROM volumes WHERE host <> '' GROUP BY host";
     for row in session.all("count everything", Sql::new(pools)).await? {

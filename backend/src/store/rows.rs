@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::StoreError;
 use super::engine::Row;
 use crate::domain::{
-    AttachMode, AttachStatus, Attachment, ChapAccount, Connector, Operation, OperationKind, OperationState, Snapshot,
+    AttachMode, AttachStatus, Attachment, ChapAccount, Connector, Lease, Operation, OperationKind, OperationState, Snapshot,
     SnapshotStatus, Volume, VolumeStatus, VolumeType,
 };
 use crate::secret::Secret;
@@ -70,7 +70,14 @@ pub(super) fn attachment(row: &Row) -> Result<Attachment, StoreError> {
         chap: username.zip(password).map(|(username, password)| ChapAccount { username, password: Secret::new(password) }),
         created_at_us: row.int("created_at_us")?,
         attached_at_us: row.optional_int("attached_at_us")?,
+        lease: lease(row)?,
     })
+}
+
+fn lease(row: &Row) -> Result<Option<Lease>, StoreError> {
+    let named = row.optional_text("lease_host")?.zip(row.optional_int("lease_until_us")?);
+    let lost_at_us = row.optional_int("lease_lost_at_us")?;
+    Ok(named.map(|(host, until_us)| Lease { host, until_us, lost_at_us }))
 }
 
 /// Reads a snapshot.

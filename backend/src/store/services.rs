@@ -26,9 +26,26 @@ impl Store {
         );
         upsert.push(
             " ON CONFLICT (name, host) DO UPDATE SET availability_zone = excluded.availability_zone, pools = excluded.pools, \
-             heartbeat_at_us = excluded.heartbeat_at_us",
+             heartbeat_at_us = excluded.heartbeat_at_us, gone_at_us = NULL",
         );
         tx.execute("say that a service lives", upsert).await?;
+        tx.commit().await
+    }
+
+    /// Records that a service will not come back; refused where it lives. It is taken back when it does.
+    pub async fn declare_gone(&self, name: &str, host: &str) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let now = now_us();
+        let services = all(&mut tx).await?;
+        let named = |service: &&ServiceRow| service.name == name && service.host == host;
+        let service = services.iter().find(named).ok_or_else(|| Refusal::ServiceNotFound(format!("{name} on {host}")))?;
+        if service.is_up(now) {
+            let text =
+                format!("{name} on {host} lives: only a service that was not heard of for a minute can be declared gone.");
+            return Err(Refusal::Conflict(text).into());
+        }
+        let update = Sql::update("services", [("gone_at_us", now.into()), ("updated_at_us", now.into())]);
+        tx.execute("declare a service gone", update.filter("name = ", name).filter("host = ", host)).await?;
         tx.commit().await
     }
 
@@ -73,6 +90,7 @@ pub(super) async fn all(session: &mut Session) -> Result<Vec<ServiceRow>, StoreE
                 pools: row.json("pools")?,
                 heartbeat_at_us: row.int("heartbeat_at_us")?,
                 updated_at_us: row.optional_int("updated_at_us")?,
+                gone_at_us: row.optional_int("gone_at_us")?,
             })
         })
         .collect()

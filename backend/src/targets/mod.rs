@@ -3,6 +3,7 @@
 //! The database is the truth and a target its image: `export` is told everything that should be, and makes up what is
 //! missing, so it serves a first attach, a repeated one and the time after a restart alike.
 
+pub mod lio;
 pub mod tgt;
 
 use std::path::PathBuf;
@@ -50,9 +51,12 @@ impl Export {
 /// The LUN of a volume in its target; 0 is the target's controller.
 pub const LUN: u64 = 1;
 
-/// The iSCSI name of a volume's target, as the field's volume services form it.
+/// What the iSCSI names of volumes' targets begin with, as the field's volume services form them.
+pub const IQN_PREFIX: &str = "iqn.2010-10.org.openstack:volume-";
+
+/// The iSCSI name of a volume's target.
 pub fn iqn(volume_id: Uuid) -> String {
-    format!("iqn.2010-10.org.openstack:volume-{volume_id}")
+    format!("{IQN_PREFIX}{volume_id}")
 }
 
 /// What the LUN says in SCSI pages 0x80 and 0x83: the volume's id in 32 hex digits, so that a host can prove which
@@ -77,6 +81,13 @@ pub trait Target: Send + Sync {
     /// Makes sure that the volume is not shown to anybody.
     fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>>;
 
+    /// Takes away what is left from a life before: all that is not in `exports`. Called at the start, once what is in there has
+    /// been exported. A target that begins empty has nothing to do.
+    fn keep_only<'a>(&'a self, exports: &'a [Export]) -> BoxFuture<'a, Result<(), TargetError>> {
+        let _ = exports;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Where hosts connect to, each as `address:port`; the one that every host is told comes first.
     fn portals(&self) -> &[String];
 
@@ -86,6 +97,9 @@ pub trait Target: Send + Sync {
     /// Lets hosts connect. Called in each life of the daemon once everything is exported again that can be, so that a host
     /// that reconnects never finds its target missing.
     fn open(&self) -> BoxFuture<'_, Result<(), TargetError>>;
+
+    /// Ends what must not outlive the service.
+    fn stop(&self) -> BoxFuture<'_, ()>;
 }
 
 /// An operation on a target that failed.
@@ -115,4 +129,17 @@ pub enum TargetError {
         /// Why.
         source: tgt::TgtError,
     },
+    /// The kernel refused something.
+    #[error("target of volume {volume_id}: cannot {operation}")]
+    Kernel {
+        /// The volume.
+        volume_id: Uuid,
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: lio::LioError,
+    },
+    /// The kernel refused something that concerns all volumes.
+    #[error(transparent)]
+    Lio(#[from] lio::LioError),
 }

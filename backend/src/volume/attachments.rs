@@ -8,8 +8,8 @@ use super::connection_info;
 use super::error::{VolumeError, chain};
 use super::exports;
 use super::host::{Parts, stored};
-use crate::domain::{AttachStatus, Attachment, ChapAccount, Operation, Refusal, Volume};
-use crate::drivers::Reach;
+use crate::domain::{AttachMode, AttachStatus, Attachment, ChapAccount, Operation, Refusal, Volume};
+use crate::drivers::{Guest, Reach};
 use crate::operations::Next;
 use crate::secret::Secret;
 use crate::store::Replaced;
@@ -74,9 +74,7 @@ impl Parts {
         let volume = self.store.volume(volume_id).await?;
         let mut stay = self.store.attachments_of(&[volume_id]).await?;
         stay.retain(|other| other.id != attachment.id);
-        if let (Some(access), Some(export)) = (exports::access(&attachment), exports::of(self, &volume, &stay)?) {
-            self.target.revoke(&export, &access).await?;
-        }
+        shut_out(self, &volume, &attachment, &stay).await?;
         self.store.end_revoke(operation).await?;
         info!(volume = %volume_id, attachment = %attachment.id, "its host is let in no more");
         Ok(Next::Ended)
@@ -101,12 +99,19 @@ pub(super) async fn connection(
     volume: &Volume,
     attachment: &Attachment,
 ) -> Result<Map<String, Value>, VolumeError> {
-    let mut info = match parts.driver(&volume.host)?.reach(&stored(volume)) {
+    let (driver, storage) = (parts.driver(&volume.host)?, stored(volume));
+    let mut info = match driver.reach(&storage) {
         Reach::Local(_) => {
             let multipath = attachment.connector.as_ref().is_some_and(|connector| connector.flag("multipath"));
             connection_info::iscsi(volume, parts.target.portals(), multipath)
         }
-        Reach::Direct(info) => info,
+        Reach::Direct => {
+            let admitted = driver.admit(&storage, guest(attachment)).await?;
+            if let Some(account) = admitted.account.filter(|account| attachment.chap.as_ref() != Some(account)) {
+                parts.store.set_account(attachment.id, &account).await?;
+            }
+            admitted.info
+        }
     };
     let qos = match &volume.volume_type_id {
         Some(id) => parts.store.qos_of_type(id).await?,
@@ -119,8 +124,22 @@ pub(super) async fn connection(
 /// Takes an attachment that is already recorded as going away from the target, and forgets it. To be called in the volume's turn.
 pub(super) async fn take_away(parts: &Parts, volume: &Volume, going: &Attachment) -> Result<(), VolumeError> {
     let stay = parts.store.attachments_of(&[volume.id]).await?;
-    if let (Some(access), Some(export)) = (exports::access(going), exports::of(parts, volume, &stay)?) {
-        parts.target.revoke(&export, &access).await?;
-    }
+    shut_out(parts, volume, going, &stay).await?;
     Ok(parts.store.finish_detach(going.id).await?)
+}
+
+/// The host of an attachment as the storage knows it.
+fn guest(attachment: &Attachment) -> Guest<'_> {
+    let read_only = connection_info::mode(attachment) == AttachMode::Ro;
+    Guest { attachment_id: attachment.id, read_only, account: attachment.chap.as_ref() }
+}
+
+/// Lets the host of an attachment in no more. `stay` are the others.
+async fn shut_out(parts: &Parts, volume: &Volume, going: &Attachment, stay: &[Attachment]) -> Result<(), VolumeError> {
+    match (exports::of(parts, volume, stay)?, exports::access(going)) {
+        (Some(export), Some(access)) => parts.target.revoke(&export, &access).await?,
+        (Some(_), None) => {}
+        (None, _) => parts.driver(&volume.host)?.dismiss(&stored(volume), guest(going)).await?,
+    }
+    Ok(())
 }

@@ -32,22 +32,33 @@ pub(super) fn iscsi(volume: &Volume, portals: &[String], multipath: bool) -> Map
 }
 
 /// The connection info of an attachment, empty where its volume is not shown to a host yet. Flat, with the driver's type and the
-/// ids beside the data, as the attachments API has it. Holds the CHAP password: it is for the attachment's owner only.
+/// ids beside the data, as the attachments API has it. Holds the CHAP password or the key: it is for the attachment's owner only.
 pub fn connection_info(attachment: &Attachment) -> Map<String, Value> {
-    let (Some(connection), Some(connector)) = (&attachment.connection, &attachment.connector) else { return Map::new() };
-    let asked_read_only = connector.text("mode") == Some("ro");
-    let mode = if asked_read_only { AttachMode::Ro } else { attachment.mode };
+    let (Some(connection), Some(_)) = (&attachment.connection, &attachment.connector) else { return Map::new() };
+    let mode = mode(attachment);
     let mut info = connection.clone();
     info.extend(object(json!({
         "attachment_id": attachment.id,
         "volume_id": attachment.volume_id,
         "access_mode": mode.as_str(),
     })));
-    if let Some(chap) = attachment.chap.as_ref().filter(|_| connection.contains_key("auth_method")) {
-        info.insert("auth_username".into(), json!(chap.username));
-        info.insert("auth_password".into(), json!(chap.password.reveal()));
+    if let Some(chap) = &attachment.chap {
+        if connection.contains_key("auth_method") {
+            info.insert("auth_username".into(), json!(chap.username));
+            info.insert("auth_password".into(), json!(chap.password.reveal()));
+        } else if connection.get("auth_username").and_then(Value::as_str) == Some(&chap.username) {
+            // A Ceph user of this attachment's own. The field's drivers give the text of a keyring, too.
+            let keyring = format!("[client.{}]\n\tkey = {}\n", chap.username, chap.password.reveal());
+            info.insert("keyring".into(), json!(keyring));
+        }
     }
     info
+}
+
+/// What the host of an attachment may do: as the attachment has it, or less where the host asked for less.
+pub(super) fn mode(attachment: &Attachment) -> AttachMode {
+    let asked = attachment.connector.as_ref().and_then(|connector| connector.text("mode"));
+    if asked == Some("ro") { AttachMode::Ro } else { attachment.mode }
 }
 
 fn object(value: Value) -> Map<String, Value> {

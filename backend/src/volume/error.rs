@@ -1,5 +1,6 @@
 //! Why a volume's host could not do something.
 
+use crate::backup::BackupError;
 use crate::drivers::DriverError;
 use crate::image::{ExportError, OpenError};
 use crate::store::StoreError;
@@ -20,6 +21,9 @@ pub enum VolumeError {
     /// An image that is to be made from a volume.
     #[error("the volume could not be made an image")]
     Export(#[from] ExportError),
+    /// A backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),

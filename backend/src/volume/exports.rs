@@ -99,6 +99,18 @@ async fn restore_one(parts: &Parts, volume_id: Uuid) -> Result<bool, VolumeError
     Ok(export.is_some())
 }
 
+/// Takes away what the target still shows from a life before and nobody is to see any more.
+pub(super) async fn forget_others(parts: &Parts) -> Result<(), VolumeError> {
+    let mut exports = Vec::new();
+    for backend in parts.backends.keys() {
+        for volume_id in parts.store.volumes_with_host(backend).await? {
+            let volume = parts.store.volume(volume_id).await?;
+            exports.extend(of(parts, &volume, &parts.store.attachments_of(&[volume_id]).await?)?);
+        }
+    }
+    Ok(parts.target.keep_only(&exports).await?)
+}
+
 /// Without the daemon no other volume fares better, and its next life begins with all of them anyway.
 fn is_without_daemon(error: &VolumeError) -> bool {
     matches!(error, VolumeError::Target(TargetError::Daemon { source: TgtError::Down | TgtError::Socket { .. }, .. }))

@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tracing::error;
 use uuid::Uuid;
 
 use super::error::{VolumeError, chain};
 use super::exports;
 use super::locks::Locks;
+use crate::backup::ObjectStore;
 use crate::config::Backend;
-use crate::domain::place::backend_of;
+use crate::domain::place::{backend_of, backup_queue, volume_queue};
 use crate::domain::{Operation, OperationKind, Refusal, Volume, VolumeStatus};
 use crate::drivers::{Stored, VolumeDriver};
 use crate::image::ImageFiles;
@@ -37,6 +39,10 @@ pub struct HostParts {
     pub images: ImageFiles,
     /// Of so many images a backend keeps a volume to clone.
     pub cached_images: u32,
+    /// Where backups are.
+    pub backups: Arc<dyn ObjectStore>,
+    /// Becomes true when this process stops: what takes long is left to the next.
+    pub stopping: watch::Receiver<bool>,
 }
 
 /// The volume host. Cheap to clone.
@@ -55,22 +61,28 @@ pub(super) struct Parts {
     pub(super) owner: String,
     pub(super) images: ImageFiles,
     pub(super) cached_images: u32,
+    pub(super) backups: Arc<dyn ObjectStore>,
+    pub(super) stopping: watch::Receiver<bool>,
 }
 
 impl VolumeHost {
     /// Shows again what was shown and lets hosts in. When this returns, hosts reach what they could before, but for volumes that
     /// cannot be shown just now: those are tried again.
     pub async fn start(parts: HostParts) -> Result<Self, VolumeError> {
-        let HostParts { store, backends, target, availability_zone, owner, images, cached_images } = parts;
+        let HostParts { store, backends, target, availability_zone, owner, images, cached_images, backups, stopping } = parts;
         let locks = Locks::default();
-        let parts = Parts { store, backends, target, locks, availability_zone, owner, images, cached_images };
+        let parts =
+            Parts { store, backends, target, locks, availability_zone, owner, images, cached_images, backups, stopping };
         let parts = Arc::new(parts);
         let mut generation = parts.target.generation();
         generation.mark_unchanged();
         for name in parts.backends.keys() {
-            parts.store.release_queue(&crate::domain::place::volume_queue(name)).await?;
+            for queue in [volume_queue(name), backup_queue(name)] {
+                parts.store.release_queue(&queue).await?;
+            }
         }
         let failed = exports::restore(&parts).await?;
+        exports::forget_others(&parts).await?;
         tokio::spawn(exports::keep(Arc::downgrade(&parts), generation, failed));
         Ok(Self { parts })
     }
@@ -104,6 +116,12 @@ impl Work for VolumeHost {
                 OperationKind::AttachmentDelete => parts.disconnect(&operation).await,
                 OperationKind::AttachmentRevoke => parts.revoke(&operation).await,
                 OperationKind::VolumeRevert => parts.revert(&operation).await,
+                OperationKind::BackupCreate => parts.create_backup(&operation).await,
+                OperationKind::BackupRestore => parts.restore_backup(&operation).await,
+                // The backup service's own, which never come here.
+                OperationKind::BackupDelete | OperationKind::BackupImport => {
+                    Err(VolumeError::NoBackend { host: operation.queue.clone() })
+                }
             };
             match done {
                 Ok(next) => Ok(next),

@@ -47,8 +47,8 @@ impl Parts {
         let progress = Progress::default();
         let made = async {
             if self.cached_images == 0 {
-                driver.create(&wanted).await?;
-                return self.copy_image(driver.as_ref(), &wanted, &image, &progress).await;
+                let empty = Stored { provider: driver.create(&wanted).await?, ..wanted.clone() };
+                return self.copy_image(driver.as_ref(), &empty, &image, &progress).await;
             }
             let kept = self.kept_image(driver.as_ref(), backend, &image, &progress).await?;
             let source = of_cache(&kept);
@@ -181,7 +181,7 @@ impl Parts {
     }
 
     /// Does work, and notes how far it is meanwhile.
-    async fn noting<T>(
+    pub(super) async fn noting<T>(
         &self,
         operation: &Operation,
         step: &str,

@@ -5,6 +5,7 @@
 //! volumes.rs          volumes: make, remove
 //! extend.rs           a larger volume, also while hosts have it
 //! snapshots.rs        snapshots: make, remove
+//! backups.rs          backups: read and written where the bytes are
 //! attachments.rs      attachments: show to a host, take away
 //! exports.rs          what hosts may see, rebuilt whenever the target daemon begins anew
 //! report.rs           what it has room for, told again and again
@@ -13,6 +14,7 @@
 //! ```
 
 mod attachments;
+mod backups;
 mod connection_info;
 mod error;
 mod exports;

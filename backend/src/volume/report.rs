@@ -10,9 +10,14 @@ use tracing::warn;
 use super::error::{VolumeError, chain};
 use super::host::VolumeHost;
 use crate::domain::Pool;
+use crate::domain::place::VOLUME_SERVICE;
+use crate::drivers::DriverError;
 
 /// Between reports, as in the field.
 const PERIOD: Duration = Duration::from_secs(10);
+
+/// A storage that takes longer to say what it has is taken for silent.
+const MEASURED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Bytes in a GiB, for numbers that need not be whole.
 const GIB: f64 = (1u64 << 30) as f64;
@@ -21,8 +26,14 @@ impl VolumeHost {
     /// Tells once what every backend has. A backend that cannot be measured has no pool, so nothing new is put there.
     pub async fn report(&self) -> Result<(), VolumeError> {
         let parts = &self.parts;
-        for (host, (backend, driver)) in &parts.backends {
-            let pools = match driver.capacity().await {
+        // Side by side, so that one whose storage is silent does not make the others look dead.
+        let reports = parts.backends.iter().map(|(host, (backend, driver))| async move {
+            let measured = tokio::time::timeout(MEASURED_WITHIN, driver.capacity()).await;
+            let measured = measured.unwrap_or_else(|_| {
+                let problem = format!("its storage did not answer within {} s", MEASURED_WITHIN.as_secs());
+                Err(DriverError::Unready { problem, source: None })
+            });
+            let pools = match measured {
                 Ok(capacity) => vec![Pool {
                     name: format!("{host}#{}", backend.backend_name),
                     backend_name: backend.backend_name.clone(),
@@ -40,8 +51,9 @@ impl VolumeHost {
                     Vec::new()
                 }
             };
-            parts.store.heartbeat("cinder-volume", host, &parts.availability_zone, &pools).await?;
-        }
+            parts.store.heartbeat(VOLUME_SERVICE, host, &parts.availability_zone, &pools).await
+        });
+        futures_util::future::try_join_all(reports).await?;
         Ok(())
     }
 

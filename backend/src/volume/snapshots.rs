@@ -72,7 +72,8 @@ impl Parts {
     }
 }
 
-fn stored_snapshot(snapshot: &Snapshot, volume: &Volume) -> StoredSnapshot {
+/// A snapshot as its storage knows it.
+pub(super) fn stored_snapshot(snapshot: &Snapshot, volume: &Volume) -> StoredSnapshot {
     let mut volume = stored(volume);
     // The volume may have grown since.
     volume.size_bytes = snapshot.size_gib.saturating_mul(GIB);

@@ -166,7 +166,7 @@ def by_openstacksdk():
     assert [one.id for one in block.volumes()] == [volume.id]
     assert block.get_limits().absolute.total_volumes_used == 1
     assert len(list(block.backend_pools())) == 1
-    assert len(list(block.services())) == 2
+    assert len(list(block.services())) == 3
     block.delete_type(kind)
     block.delete_snapshot(snapshot)
     wait(lambda: block.get_snapshot(snapshot.id), None)

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
 pub mod apart;
+pub mod backups;
+pub mod odd;
 pub mod postgres;
 pub mod rabbitmq;
 
@@ -91,17 +93,15 @@ impl Service {
 
     /// A statement in its database, in the words of its engine.
     pub async fn execute(&self, sqlite: &str, postgres: &str) {
-        use sqlx::Connection as _;
-        let text = |text: &str| sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()));
         match &self.database {
             Some(url) => {
+                use sqlx::Connection as _;
                 let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
-                text(postgres).execute(&mut connection).await.unwrap();
+                sqlx::raw_sql(sqlx::AssertSqlSafe(postgres.to_owned())).execute(&mut connection).await.unwrap();
             }
             None => {
-                let url = format!("sqlite://{}", self.state.path().join("volumes.db").display());
-                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-                text(sqlite).execute(&mut connection).await.unwrap();
+                let connection = rusqlite::Connection::open(self.state.path().join("volumes.db")).unwrap();
+                connection.execute_batch(sqlite).unwrap();
             }
         }
     }
@@ -200,6 +200,15 @@ impl Service {
         } else {
             format!("{}{path}", self.url)
         };
+        self.send(method, url, headers, body).await
+    }
+
+    /// The same for a path from the root, such as /image/v2/images.
+    pub async fn at_root(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
+        self.send(method, self.url.replace("/v3", path), headers, body).await
+    }
+
+    async fn send(&self, method: Method, url: String, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
         let mut request = self.http.request(method, url);
         for (name, value) in headers {
             request = request.header(*name, *value);

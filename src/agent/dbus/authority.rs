@@ -22,6 +22,8 @@ pub enum Action {
     Cancel,
     /// Give up a stuck operation.
     Abandon,
+    /// Mend what differs from the journal.
+    Repair,
     /// Create, extend and delete volumes.
     ManageVolumes,
     /// Boot guests, and delete what that made.
@@ -37,6 +39,7 @@ impl Action {
             Self::Detach => "org.bowline.agent1.detach",
             Self::Cancel => "org.bowline.agent1.cancel",
             Self::Abandon => "org.bowline.agent1.abandon",
+            Self::Repair => "org.bowline.agent1.repair",
             Self::ManageVolumes => "org.bowline.agent1.manage-volumes",
             Self::Boot => "org.bowline.agent1.boot",
         }

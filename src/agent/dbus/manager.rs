@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     agent::api::{AgentApi, Request},
-    model::{ErrorKind, Finding},
+    model::{Difference, ErrorKind, Finding},
 };
 use std::sync::Arc;
 use zbus::{Connection, OwnedObjectPath, interface, message::Header};
@@ -23,6 +23,9 @@ type WirePlan = (String, String, String, String, Vec<(String, String)>);
 
 /// A finding on the wire: area, check, verdict, message, remedy.
 type WireFinding = (String, String, String, String, String);
+
+/// A difference on the wire: area, volume, guest, what was found, its meaning, remedy, mending.
+type WireDifference = (String, String, String, String, String, String, String);
 
 /// The object.
 pub struct Manager {
@@ -217,6 +220,30 @@ impl Manager {
         self.authority.check(connection, &header, Action::List).await?;
         let wire = |found: Finding| (found.area, found.check, found.verdict.as_str().to_owned(), found.message, found.remedy);
         Ok(self.api.examine().await.into_iter().map(wire).collect())
+    }
+
+    /// Holds the journal against libvirt, this host and the volume service, and tells what differs; with "repair" mends what can be
+    /// mended without harm.
+    ///
+    /// For each difference: the area ("guest", "host", "service", "libvirt" or "operation"); the volume's UUID and the guest's
+    /// name, empty where it is about none; what was found; what that means; what mends it; and what is to become of it: "by-hand",
+    /// "possible" (a repair would mend it), "done", "failed" (the repair; the remedy says why) or "foreign" (somebody else's, never
+    /// touched). polkit action: org.bowline.agent1.list, to repair org.bowline.agent1.repair.
+    #[zbus(out_args("differences"))]
+    async fn check(
+        &self,
+        repair: bool,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<WireDifference>, MethodError> {
+        let action = if repair { Action::Repair } else { Action::List };
+        self.authority.check(connection, &header, action).await?;
+        let wire = |found: Difference| {
+            let volume = found.volume.map(|volume| volume.to_string()).unwrap_or_default();
+            let mending = found.mending.as_str().to_owned();
+            (found.area, volume, found.guest, found.found, found.meaning, found.remedy, mending)
+        };
+        Ok(self.api.check(repair).await?.into_iter().map(wire).collect())
     }
 
     /// Version of the agent.

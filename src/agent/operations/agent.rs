@@ -3,7 +3,7 @@
 use super::{
     Shared, boot, examine,
     executor::{self, RetryPolicy, Run},
-    growth_watch, plan,
+    fsck, growth_watch, plan,
     ports::{BootSourcePort, ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
     reconnect, recovery,
     registry::operation_view,
@@ -13,7 +13,7 @@ use crate::agent::api::{
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
-use crate::model::{BootRequest, ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
+use crate::model::{BootRequest, Difference, ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
 use async_trait::async_trait;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -350,6 +350,10 @@ impl AgentApi for Agent {
 
     async fn examine(&self) -> Vec<Finding> {
         examine::examine(&self.shared).await
+    }
+
+    async fn check(&self, repair: bool) -> Result<Vec<Difference>, ApiError> {
+        Ok(fsck::check(&self.shared, repair).await?)
     }
 }
 

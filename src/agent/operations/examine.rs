@@ -78,8 +78,17 @@ async fn within<T>(asked: impl Future<Output = PortResult<T>>) -> PortResult<T> 
     timeout(LIMIT, asked).await.map_err(late)?
 }
 
-/// A secret belongs to an attachment, or to an operation that is not over yet.
 fn libvirt_facts(shared: &Shared, facts: HypervisorFacts) -> LibvirtFacts {
+    let forgotten = forgotten_secrets(shared, facts.secrets);
+    LibvirtFacts {
+        version: facts.version,
+        hypervisor_version: facts.hypervisor_version,
+        forgotten_secrets: forgotten.iter().map(Uuid::to_string).collect(),
+    }
+}
+
+/// Those of Bowline's secrets that nobody has. One belongs to an attachment, or to an operation that is not over yet.
+pub(super) fn forgotten_secrets(shared: &Shared, secrets: Vec<Uuid>) -> Vec<Uuid> {
     let attached = shared.registry.attachments().into_iter().map(|record| (record.secret, record.encryption));
     let unfinished = |record: &OperationRecord| !record.state.is_final() || record.state == OperationState::Stuck;
     let under_way = shared.registry.records().into_iter().filter(unfinished);
@@ -88,12 +97,7 @@ fn libvirt_facts(shared: &Shared, facts: HypervisorFacts) -> LibvirtFacts {
         secret.into_iter().chain(encryption.map(|encryption| encryption.secret))
     };
     let known: HashSet<_> = attached.chain(under_way).flat_map(both).collect();
-    let forgotten = facts.secrets.into_iter().filter(|secret| !known.contains(secret));
-    LibvirtFacts {
-        version: facts.version,
-        hypervisor_version: facts.hypervisor_version,
-        forgotten_secrets: forgotten.map(|secret| secret.to_string()).collect(),
-    }
+    secrets.into_iter().filter(|secret| !known.contains(secret)).collect()
 }
 
 /// Less room than this, bytes, and the journal may not take the next operation.

@@ -15,6 +15,7 @@ mod examine;
 mod executor;
 mod extend;
 mod faults;
+mod fsck;
 mod growth_watch;
 mod health;
 mod locks;

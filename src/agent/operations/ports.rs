@@ -6,7 +6,7 @@
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
     DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, Image, LocalDisk, LocalDiskPlan, NewVolume,
-    ObservedIdentity, Secret, SecretKind, Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
+    ObservedIdentity, OwnName, Secret, SecretKind, Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -124,6 +124,11 @@ pub trait ConnectorPort: Send + Sync {
     /// How the device's ways to its storage are doing. Changes nothing; the caller bounds it.
     async fn health(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Health>;
 
+    /// All names of Bowline's own on this host.
+    async fn own_names(&self) -> PortResult<Vec<OwnName>>;
+    /// Removes the volume's name where it leads nowhere.
+    async fn forget_own_name(&self, volume: VolumeId) -> PortResult<()>;
+
     /// Whether [`ConnectorPort::repair`] knows anything to do for such a device.
     fn is_repairable(&self, device: &ConnectedDevice) -> bool {
         let _ = device;
@@ -160,6 +165,8 @@ pub enum Presence {
 pub trait HypervisorPort: Send + Sync {
     /// A guest by name or UUID.
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts>;
+    /// All guests of this host, running or not.
+    async fn guests(&self) -> PortResult<Vec<GuestFacts>>;
     /// Gives a disk to a guest, live and in its definition as far as it has them. Returns the target name it has there: the
     /// one asked for, or the one it had already.
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String>;

@@ -2,10 +2,15 @@
 
 use super::NfsError;
 use crate::model::NfsExport;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     ffi::OsString,
-    fs,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    fs::{self, File},
+    io,
+    os::{
+        fd::AsFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -32,6 +37,34 @@ impl Mounted {
 pub(super) fn at(mount_point: &Path) -> Result<Option<Mounted>, NfsError> {
     let text = fs::read(FILE).map_err(NfsError::system(format!("read {FILE}")))?;
     Ok(find(&text, mount_point))
+}
+
+/// Waits until the export is mounted there. Never ends where the table cannot be watched: whoever waits has another source.
+pub(super) async fn mounted(export: &NfsExport, mount_point: &Path) {
+    // The thread ends when the other end of the pipe is closed: at the latest when this is dropped.
+    let Ok((dropped, _alive)) = io::pipe() else { return std::future::pending().await };
+    let (export, mount_point) = (export.clone(), mount_point.to_owned());
+    let watching = tokio::task::spawn_blocking(move || watch(&export, &mount_point, &dropped));
+    if !matches!(watching.await, Ok(Ok(true))) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Whether it is mounted; not before `dropped` is closed.
+fn watch(export: &NfsExport, mount_point: &Path, dropped: &io::PipeReader) -> io::Result<bool> {
+    let table = File::open(FILE)?;
+    loop {
+        if find(&fs::read(FILE)?, mount_point).is_some_and(|found| found.is(export)) {
+            return Ok(true);
+        }
+        // The table tells of a change as an exceptional condition, anew after each poll(2) (proc(5)).
+        let mut waited = [PollFd::new(dropped.as_fd(), PollFlags::POLLIN), PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
+        match poll(&mut waited, PollTimeout::NONE) {
+            Ok(_) if waited[0].any().unwrap_or(true) => return Ok(false),
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 pub(super) fn find(mountinfo: &[u8], mount_point: &Path) -> Option<Mounted> {

@@ -3,13 +3,15 @@
 //! ```text
 //! Subscribe -> StartTransientUnit X.mount -> job --JobRemoved "done"--> mounted
 //!                                             \--JobRemoved "failed"--> what mount(8) said is in the journal
+//!                                              \-- in the mount table --> mounted, wherever the job is
 //! ```
+//! systemd reads the mount table at most some times a second, and ends the job when it has: what the kernel tells is not waited for.
 //! The agent runs in a mount namespace of its own (its unit's sandbox): what it mounted itself, QEMU would never see. What systemd
 //! mounts, both see. The connection to the bus is kept from one request to the next; where the bus was restarted meanwhile, the next
 //! request finds that out before it asks for anything, and connects anew.
 //! The interface is that of org.freedesktop.systemd1(5).
 
-use super::NfsError;
+use super::{NfsError, mountinfo};
 use crate::{connectors::command, model::NfsExport};
 use futures_util::StreamExt;
 use std::{
@@ -129,7 +131,10 @@ impl Systemd {
             // One that failed must not stay, or its name could not be used again.
             ("CollectMode", Variant::from("inactive-or-failed")),
         ];
-        let end = self.start(&unit, properties, limit + RESERVE).await;
+        let end = tokio::select! {
+            end = self.start(&unit, properties, limit + RESERVE) => end,
+            () = mountinfo::mounted(export, mount_point) => Ok(JobEnd::Done),
+        };
         match end {
             Ok(JobEnd::Done) => Ok(()),
             _ if begun.elapsed() >= limit => Err(NfsError::MountTimeout { export: export.clone(), waited_s: limit.as_secs() }),

@@ -133,7 +133,14 @@ impl Volume {
             let disk = only_entry(&folder.join("block"))?;
             let map = only_entry(Path::new(&format!("/sys/block/{disk}/holders")))?;
             let name = fs::read_to_string(format!("/sys/block/{map}/dm/name"))?;
-            run("multipath", &["-f", name.trim()])?;
+            let events = Uevents::listen()?;
+            // udev may still have it open, for a look at it.
+            while let Err(error) = run("multipath", &["-f", name.trim()]) {
+                if !error.to_string().contains("map in use") {
+                    return Err(error);
+                }
+                events.next()?;
+            }
         }
         for (session, lun_folder) in &self.made {
             fs::write(lun_folder.join("delete"), "1")?;
@@ -188,8 +195,15 @@ impl Volume {
     }
 
     fn disconnect_rbd(&mut self) -> Result<()> {
+        let events = Uevents::listen()?;
         for (number, _) in &self.made {
-            fs::write("/sys/bus/rbd/remove_single_major", number)?;
+            // udev or multipathd may still have it open, for a look at it.
+            while let Err(error) = fs::write("/sys/bus/rbd/remove_single_major", number) {
+                if error.kind() != io::ErrorKind::ResourceBusy {
+                    return Err(error.into());
+                }
+                events.next()?;
+            }
         }
         Ok(())
     }

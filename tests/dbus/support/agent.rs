@@ -9,7 +9,10 @@
 use async_trait::async_trait;
 use bowline::{
     agent::api::*,
-    model::{AttachmentId, DeviceIdentity, ErrorKind, Finding, GuestUuid, NewVolume, OperationId, Verdict, Volume, VolumeId},
+    model::{
+        AttachmentId, DeviceIdentity, Difference, ErrorKind, Finding, GuestUuid, Mending, NewVolume, OperationId, Verdict,
+        Volume, VolumeId,
+    },
 };
 use std::{
     sync::{
@@ -288,6 +291,18 @@ impl AgentApi for FakeAgent {
             Finding::ok("agent", "bowlined", "running"),
             Finding::new("cloud", "volume service", Verdict::Failure, "it is away", "start it"),
         ]
+    }
+
+    async fn check(&self, repair: bool) -> Result<Vec<Difference>, ApiError> {
+        Ok(vec![Difference {
+            area: "host".into(),
+            volume: Some(volume_id("one")),
+            guest: "guest-1".into(),
+            found: "the device is gone".into(),
+            meaning: "no I/O".into(),
+            remedy: "bowline fsck --repair".into(),
+            mending: if repair { Mending::Done } else { Mending::Possible },
+        }])
     }
 }
 

@@ -116,6 +116,15 @@ pub(super) fn sessions(node: &Node) -> usize {
     node.ok("ls /sys/class/iscsi_session 2>/dev/null | wc -l").parse().unwrap()
 }
 
+/// Waits until this host's kernel has no session: an attempt to bring a volume back has one, for as long as it takes.
+#[track_caller]
+pub(super) fn expect_no_session(node: &Node) {
+    node.ok("exec 3< <(exec udevadm monitor --kernel --subsystem-match=iscsi_session)
+        trap 'kill $!' EXIT
+        read -r -t 10 -u 3 # it listens
+        while ls /sys/class/iscsi_session/* >/dev/null 2>&1; do read -r -t 30 -u 3 || exit 1; done");
+}
+
 /// What the agent has logged since the boot, an entry a line, with all of its fields: what an entry is about is in those.
 #[track_caller]
 pub(super) fn agent_log(node: &Node) -> String {

@@ -91,6 +91,13 @@ fn a_session_that_somebody_ended_is_made_again_and_its_volume_found_by_identity(
         site.stop_agent();
         site.start_agent("");
         assert_eq!(sessions(node), 1, "not logged in again");
+        node.ok("iscsiadm -m session -u");
+        let found = site.bowline("fsck");
+        assert!(found.status == 1 && found.stdout.contains("has not the device any more"), "{found:?}");
+        assert_eq!(sessions(node), 0, "a check that was to change nothing logged in");
+        let mended = site.bowline("fsck --repair");
+        assert!(mended.status == 0 && mended.stdout.contains("mended"), "{mended:?}");
+        assert_eq!((sessions(node), site.bowline("fsck").ok().as_str()), (1, "nothing differs"));
         let name = format!("/run/bowline/volumes/{id}");
         assert_eq!(node.ok(&format!("dd if={name} bs=1 skip=5000 count=6 status=none")), "before");
         // The running guest still holds the device that is gone, of no size by now: QEMU reads nothing from it but zeros, and stops the

@@ -85,6 +85,7 @@ impl From<LoginError> for IdentityError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Refused => Self::unauthorized(),
+            LoginError::TooMany { .. } => Self(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
             LoginError::Store(error) => error.into(),
             LoginError::Password(error) => error.into(),
         }

@@ -79,5 +79,5 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
         .route("/identity/v3/", get(versions::v3))
         .nest("/identity/v3", v3)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn(request_id::attach))
+        .layer(middleware::from_fn_with_state(state.clone(), request_id::attach))
 }

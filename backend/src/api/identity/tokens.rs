@@ -1,7 +1,7 @@
 //! Logging in, and what a token says.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
@@ -13,6 +13,7 @@ use super::login::{self, Proof, Wanted};
 use super::{fixed, projects};
 use crate::api::AppState;
 use crate::api::body::Body;
+use crate::api::serve::Peer;
 use crate::auth::TokenDigest;
 use crate::domain::{IssuedToken, User};
 use crate::identity::{LoginError, Scope, roles};
@@ -20,12 +21,17 @@ use crate::identity::{LoginError, Scope, roles};
 const SUBJECT: &str = "x-subject-token";
 
 /// `POST /v3/auth/tokens`
-pub(super) async fn issue(State(state): State<AppState>, headers: HeaderMap, body: Body) -> Result<Response, IdentityError> {
+pub(super) async fn issue(
+    State(state): State<AppState>,
+    Extension(Peer(from)): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, IdentityError> {
     let (proof, wanted) = login::read(&Value::Object(body.0))?;
     let people = people(&state)?;
     let (user, until, method) = match proof {
         Proof::Password { id, name, password } => {
-            (people.log_in(id.as_deref(), name.as_deref(), password).await?, None, "password")
+            (people.log_in(from, id.as_deref(), name.as_deref(), password).await?, None, "password")
         }
         Proof::Token(token) => {
             let token = by_token(&state, token.reveal().as_bytes()).await?.ok_or_else(IdentityError::unauthorized)?;

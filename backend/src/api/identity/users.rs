@@ -1,7 +1,7 @@
 //! Users, and what requests say of users and projects.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use super::projects;
 use crate::api::AppState;
 use crate::api::body::Body;
 use crate::api::path::Path;
+use crate::api::serve::Peer;
 use crate::domain::{DEFAULT_DOMAIN, User};
 use crate::secret::Secret;
 
@@ -184,6 +185,7 @@ pub(super) async fn remove(
 /// `POST /v3/users/{id}/password`: by whoever knows the old one.
 pub(super) async fn change_password(
     State(state): State<AppState>,
+    Extension(Peer(from)): Extension<Peer>,
     Path(id): Path<String>,
     body: Body,
 ) -> Result<StatusCode, IdentityError> {
@@ -193,7 +195,7 @@ pub(super) async fn change_password(
         return Err(IdentityError::bad("'original_password' and 'password' are required properties"));
     };
     let people = people(&state)?;
-    let user = people.log_in(Some(&id), None, old).await?;
+    let user = people.log_in(from, Some(&id), None, old).await?;
     let hash = people.passwords.hash(new).await?;
     state.store.change_user(&user.id, |user| user.password_hash = Some(hash)).await?;
     state.tokens.forget();

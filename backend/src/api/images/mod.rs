@@ -22,14 +22,14 @@ mod members;
 mod records;
 mod schemas;
 mod versions;
-mod view;
+pub(super) mod view;
 
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post, put};
 use axum::{Router, middleware};
 
-use super::AppState;
 use super::request_id;
+use super::{AppState, idempotency};
 
 /// The largest body that is no image, in bytes.
 const LARGEST_BODY: usize = 1 << 20;
@@ -54,7 +54,8 @@ pub(super) fn routes(state: AppState) -> Router<AppState> {
         .route("/image/v2/info/import", get(versions::import))
         .route("/image/v2/info/stores", get(versions::stores))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn_with_state(state.clone(), idempotency::guard))
         .layer(middleware::from_fn(errors::in_the_clients_form))
-        .layer(middleware::from_fn_with_state(state, guard::require_token))
-        .layer(middleware::from_fn(request_id::attach))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::require_token))
+        .layer(middleware::from_fn_with_state(state, request_id::attach))
 }

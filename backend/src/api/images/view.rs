@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::{Image, ImageMember};
 
 /// An image as the field shows it. Properties are beside what the service knows itself.
-pub(super) fn image(image: &Image) -> Value {
+pub(in crate::api) fn image(image: &Image) -> Value {
     let mut view: Map<String, Value> =
         image.properties.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect();
     let mut put = |key: &str, value: Value| {

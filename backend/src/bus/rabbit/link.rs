@@ -18,6 +18,9 @@ pub(super) const DEAD_QUEUE: &str = "bowline.dead";
 /// Where ends are announced to everybody.
 pub(super) const ENDED_EXCHANGE: &str = "bowline.ended";
 
+/// Where news of operations under way is told to everybody.
+pub(super) const CHANGED_EXCHANGE: &str = "bowline.changed";
+
 /// How long the broker may take for an answer; then it counts as away.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -80,10 +83,12 @@ impl Links {
             .await
             .map_err(broker("declare the dead-letter queue"))?;
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        publisher
-            .exchange_declare(ENDED_EXCHANGE.into(), ExchangeKind::Fanout, options, FieldTable::default())
-            .await
-            .map_err(broker("declare an exchange"))?;
+        for exchange in [ENDED_EXCHANGE, CHANGED_EXCHANGE] {
+            publisher
+                .exchange_declare(exchange.into(), ExchangeKind::Fanout, options, FieldTable::default())
+                .await
+                .map_err(broker("declare an exchange"))?;
+        }
         Ok(Link { connection: Arc::new(connection), publisher })
     }
 }

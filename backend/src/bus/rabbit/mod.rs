@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Bus, BusError, Delivery, ENDED_REMEMBERED, Receipt, SOME_MISSED};
-use link::{ANSWER_WITHIN, DEAD_QUEUE, ENDED_EXCHANGE, Link, Links, declare};
+use link::{ANSWER_WITHIN, CHANGED_EXCHANGE, DEAD_QUEUE, ENDED_EXCHANGE, Link, Links, declare};
 
 /// AMQP's mark of a message that outlives the broker.
 const PERSISTENT: u8 = 2;
@@ -45,6 +45,7 @@ pub struct RabbitBus {
 struct Inner {
     links: Links,
     ended: broadcast::Sender<Uuid>,
+    changed: broadcast::Sender<Uuid>,
     restored: watch::Sender<u64>,
 }
 
@@ -52,8 +53,8 @@ impl RabbitBus {
     /// Connects to a broker, `amqp://user:password@host:port/vhost`. One that is not there yet is waited for, at most `within`; one
     /// that refuses is not.
     pub async fn connect(url: &str, within: Duration) -> Result<Self, BusError> {
-        let inner =
-            Inner { links: Links::new(url)?, ended: broadcast::channel(ENDED_REMEMBERED).0, restored: watch::channel(0).0 };
+        let [ended, changed] = [(); 2].map(|()| broadcast::channel(ENDED_REMEMBERED).0);
+        let inner = Inner { links: Links::new(url)?, ended, changed, restored: watch::channel(0).0 };
         let bus = Self { inner: Arc::new(inner) };
         let deadline = Instant::now() + within;
         let mut pause = SHORTEST_PAUSE;
@@ -121,21 +122,24 @@ impl RabbitBus {
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         let queue = channel.queue_declare("".into(), own, FieldTable::default()).await.map_err(broker("declare a queue"))?;
         let name = queue.name().clone();
-        channel
-            .queue_bind(name.clone(), ENDED_EXCHANGE.into(), "".into(), QueueBindOptions::default(), FieldTable::default())
-            .await
-            .map_err(broker("bind a queue"))?;
+        for exchange in [ENDED_EXCHANGE, CHANGED_EXCHANGE] {
+            let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
+            channel.queue_bind(name.clone(), exchange.into(), "".into(), bind, none).await.map_err(broker("bind a queue"))?;
+        }
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let mut consumer =
             channel.basic_consume(name, "".into(), options, FieldTable::default()).await.map_err(broker("consume"))?;
         self.inner.restored.send_modify(|times| *times += 1);
         // What ended meanwhile was not heard of: whoever waits looks for itself.
-        let _ = self.inner.ended.send(SOME_MISSED);
+        let _ = (self.inner.ended.send(SOME_MISSED), self.inner.changed.send(SOME_MISSED));
         while let Some(delivery) = consumer.next().await {
             let delivery = delivery.map_err(broker("consume"))?;
             if let Some(id) = id_of(&delivery.data) {
                 // Nobody may be listening.
-                let _ = self.inner.ended.send(id);
+                let _ = self.inner.changed.send(id);
+                if delivery.exchange.as_str() == ENDED_EXCHANGE {
+                    let _ = self.inner.ended.send(id);
+                }
             }
         }
         Ok(())
@@ -203,6 +207,14 @@ impl Bus for RabbitBus {
 
     fn announce(&self, operation_id: Uuid) -> BoxFuture<'_, Result<(), BusError>> {
         Box::pin(self.send(ENDED_EXCHANGE, "", operation_id))
+    }
+
+    fn tell(&self, operation_id: Uuid) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(self.send(CHANGED_EXCHANGE, "", operation_id))
+    }
+
+    fn changed(&self) -> broadcast::Receiver<Uuid> {
+        self.inner.changed.subscribe()
     }
 
     fn ended(&self) -> broadcast::Receiver<Uuid> {

@@ -4,34 +4,25 @@
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::super::StoreError;
+use super::sqlite::{Cell, Cells};
 
 /// A row of either engine.
 pub(in crate::store) enum Row {
-    Sqlite(SqliteRow),
+    Sqlite(Cells),
     Postgres(PgRow),
 }
 
 impl Row {
-    fn get<T>(&self, column: &'static str) -> Result<T, StoreError>
-    where
-        T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-    {
-        let read = match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
-        };
-        read.map_err(|_| self.unreadable(column))
-    }
-
     /// The column's error; names the row by its id, where it has one.
     pub(in crate::store) fn unreadable(&self, column: &'static str) -> StoreError {
-        let id: Option<String> = match self {
-            Self::Sqlite(row) => row.try_get("id").ok(),
+        let id = match self {
+            Self::Sqlite(cells) => match cells.named("id") {
+                Some(Cell::Text(id)) => Some(id.clone()),
+                _ => None,
+            },
             Self::Postgres(row) => row.try_get("id").ok(),
         };
         StoreError::Unreadable { id: id.unwrap_or_else(|| "a row".into()), column }
@@ -39,19 +30,29 @@ impl Row {
 
     /// The number in the column of this place, as sums and counts have no name.
     pub(super) fn number(&self, place: usize) -> Result<i64, StoreError> {
-        let read = match self {
-            Self::Sqlite(row) => row.try_get(place),
-            Self::Postgres(row) => row.try_get(place),
-        };
-        read.map_err(StoreError::query("read a number"))
+        const OPERATION: &str = "read a number";
+        match self {
+            Self::Sqlite(cells) => match cells.at(place) {
+                Some(Cell::Int(number)) => Ok(*number),
+                _ => Err(StoreError::query(OPERATION)("there is none")),
+            },
+            Self::Postgres(row) => row.try_get(place).map_err(StoreError::query(OPERATION)),
+        }
     }
 
     pub(in crate::store) fn int(&self, column: &'static str) -> Result<i64, StoreError> {
-        self.get(column)
+        self.optional_int(column)?.ok_or_else(|| self.unreadable(column))
     }
 
     pub(in crate::store) fn optional_int(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
-        self.get(column)
+        match self {
+            Self::Sqlite(cells) => match cells.named(column) {
+                Some(Cell::Int(number)) => Ok(Some(*number)),
+                Some(Cell::Null) => Ok(None),
+                Some(Cell::Text(_)) | None => Err(self.unreadable(column)),
+            },
+            Self::Postgres(row) => row.try_get(column).map_err(|_| self.unreadable(column)),
+        }
     }
 
     pub(in crate::store) fn flag(&self, column: &'static str) -> Result<bool, StoreError> {
@@ -63,35 +64,49 @@ impl Row {
     }
 
     pub(in crate::store) fn text(&self, column: &'static str) -> Result<String, StoreError> {
-        self.get(column)
+        self.borrowed(column)?.map(str::to_owned).ok_or_else(|| self.unreadable(column))
     }
 
     pub(in crate::store) fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
-        self.get(column)
+        Ok(self.borrowed(column)?.map(str::to_owned))
+    }
+
+    fn borrowed(&self, column: &'static str) -> Result<Option<&str>, StoreError> {
+        match self {
+            Self::Sqlite(cells) => match cells.named(column) {
+                Some(Cell::Text(text)) => Ok(Some(text)),
+                Some(Cell::Null) => Ok(None),
+                Some(Cell::Int(_)) | None => Err(self.unreadable(column)),
+            },
+            Self::Postgres(row) => row.try_get(column).map_err(|_| self.unreadable(column)),
+        }
+    }
+
+    /// What a text says, where it is there and can be read.
+    fn read<T, E>(&self, column: &'static str, read: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, StoreError> {
+        self.borrowed(column)?.map(read).transpose().map_err(|_| self.unreadable(column))
     }
 
     pub(in crate::store) fn uuid(&self, column: &'static str) -> Result<Uuid, StoreError> {
-        Uuid::parse_str(&self.text(column)?).map_err(|_| self.unreadable(column))
+        self.optional_uuid(column)?.ok_or_else(|| self.unreadable(column))
     }
 
     pub(in crate::store) fn optional_uuid(&self, column: &'static str) -> Result<Option<Uuid>, StoreError> {
-        let text = self.optional_text(column)?;
-        text.map(|text| Uuid::parse_str(&text)).transpose().map_err(|_| self.unreadable(column))
+        self.read(column, Uuid::parse_str)
     }
 
     /// A word read by its own parser.
     pub(in crate::store) fn word<T>(&self, column: &'static str, parse: fn(&str) -> Option<T>) -> Result<T, StoreError> {
-        parse(&self.text(column)?).ok_or_else(|| self.unreadable(column))
+        self.borrowed(column)?.and_then(parse).ok_or_else(|| self.unreadable(column))
     }
 
     /// A document.
     pub(in crate::store) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
-        serde_json::from_str(&self.text(column)?).map_err(|_| self.unreadable(column))
+        self.optional_json(column)?.ok_or_else(|| self.unreadable(column))
     }
 
     /// A document, or none.
     pub(in crate::store) fn optional_json<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
-        let text = self.optional_text(column)?;
-        text.map(|text| serde_json::from_str(&text)).transpose().map_err(|_| self.unreadable(column))
+        self.read(column, |text| serde_json::from_str(text))
     }
 }

@@ -44,11 +44,6 @@ impl TgtTarget {
         Self { daemon, portals }
     }
 
-    /// Ends the daemon, where it is our own.
-    pub async fn stop(&self) {
-        self.daemon.stop().await;
-    }
-
     async fn export_all(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
         let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
         let (tid, iqn, serial) = (export.target_id, export.iqn(), export.scsi_serial());
@@ -186,6 +181,10 @@ impl Target for TgtTarget {
             Ok(())
         }
         .boxed()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        self.daemon.stop().boxed()
     }
 }
 

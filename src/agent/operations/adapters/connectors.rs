@@ -10,7 +10,7 @@ use super::chain;
 use crate::connectors::{ConnectorError, Connectors, DeviceState};
 use crate::model::{
     ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties, DeviceIdentity, ErrorKind, Health, ObservedIdentity,
-    Secret, SecretKind, VolumeId,
+    OwnName, Secret, SecretKind, VolumeId,
 };
 use async_trait::async_trait;
 
@@ -153,5 +153,13 @@ impl ConnectorPort for HostConnectors {
         let intent = intent.clone();
         self.change(volume, |connectors| async move { connectors.undo(volume, &intent).await }).await?;
         Ok(())
+    }
+
+    async fn own_names(&self) -> PortResult<Vec<OwnName>> {
+        Ok(self.connectors.own_names()?)
+    }
+
+    async fn forget_own_name(&self, volume: VolumeId) -> PortResult<()> {
+        self.change(volume, |connectors| async move { connectors.forget_own_name(volume) }).await
     }
 }

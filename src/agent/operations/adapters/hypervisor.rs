@@ -42,6 +42,10 @@ impl HypervisorPort for Hypervisor {
         Ok(self.0.guest(name_or_uuid).await?.into())
     }
 
+    async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
+        Ok(self.0.guests().await?.into_iter().map(GuestFacts::from).collect())
+    }
+
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
         Ok(self.0.attach_disk(guest, disk).await?.target)
     }

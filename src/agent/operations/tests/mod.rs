@@ -4,6 +4,8 @@ mod abandon;
 mod afresh;
 mod boot;
 mod extend;
+mod fsck;
+mod histories;
 mod multiattach;
 mod world;
 
@@ -33,6 +35,7 @@ fn detach() -> Request {
 }
 
 fn parts(world: &World, dir: &Path) -> Parts {
+    world.state.lock().unwrap().dead = false;
     // The journal's thread of the life before lets the file go a moment after its runtime is gone.
     let (journal, contents) = (0..400)
         .find_map(|_| match Journal::open(dir) {

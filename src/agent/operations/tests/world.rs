@@ -34,6 +34,7 @@ pub struct State {
     pub connected: BTreeSet<VolumeId>,
     pub guests: BTreeMap<GuestUuid, GuestFacts>,
     pub secrets: BTreeSet<Uuid>,
+    pub own_names: Vec<OwnName>,
     /// What the host has seen of each volume's size, bytes.
     pub host_bytes: BTreeMap<VolumeId, u64>,
     /// What each running guest is given, bytes.
@@ -106,6 +107,11 @@ impl World {
 
     /// A call that changes something: counted, and struck by the fault that was laid for it.
     async fn change<T>(&self, name: &'static str, effect: impl FnOnce(&mut State) -> PortResult<T>) -> PortResult<T> {
+        // Nothing is done by an agent that is dead, whatever else it was at.
+        let is_dead = self.state.lock().unwrap().dead;
+        if is_dead {
+            return std::future::pending().await;
+        }
         let (result, stop) = {
             let mut state = self.state.lock().unwrap();
             let call = state.calls;
@@ -183,7 +189,7 @@ fn not_found(what: &str) -> PortError {
     PortError::new(ErrorKind::NotFound, format!("no {what}"))
 }
 
-fn connection() -> ConnectionInfo {
+fn connection(volume: VolumeId) -> ConnectionInfo {
     ConnectionInfo::Iscsi(IscsiConnection {
         paths: vec![IscsiPath { portal: "127.0.0.1:3260".parse().unwrap(), iqn: "iqn.2010-10.org.openstack:v".into(), lun: 1 }],
         discovery: None,
@@ -191,14 +197,14 @@ fn connection() -> ConnectionInfo {
         read_only: false,
         discard: false,
         encrypted: false,
-        serial: Some("right".into()),
+        serial: Some(volume.to_string()),
     })
 }
 
 impl State {
     fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
         let (volume, guest, status) = *self.attachments.get(&id).ok_or_else(|| not_found("attachment"))?;
-        let connection = (status != AttachmentStatus::Reserved).then(connection);
+        let connection = (status != AttachmentStatus::Reserved).then(|| connection(volume));
         let traits = VolumeTraits { encrypted: self.encrypted, ..VolumeTraits::default() };
         Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection, traits })
     }
@@ -411,8 +417,8 @@ impl ConnectorPort for World {
         _info: &ConnectionInfo,
     ) -> PortResult<ObservedIdentity> {
         self.change("observe", |state| {
-            let serial = if state.wrong_serial { "wrong" } else { "right" };
-            let identity = DeviceIdentity { serial: Some(serial.into()), wwids: vec![] };
+            let serial = if state.wrong_serial { "wrong".to_owned() } else { volume.to_string() };
+            let identity = DeviceIdentity { serial: Some(serial), wwids: vec![] };
             Ok(ObservedIdentity { identity, size_bytes: state.host_bytes[&volume] })
         })
         .await
@@ -465,6 +471,16 @@ impl ConnectorPort for World {
         })
         .await
     }
+    async fn own_names(&self) -> PortResult<Vec<OwnName>> {
+        Ok(self.state.lock().unwrap().own_names.clone())
+    }
+    async fn forget_own_name(&self, volume: VolumeId) -> PortResult<()> {
+        self.change("forget_own_name", |state| {
+            state.own_names.retain(|name| name.volume != volume);
+            Ok(())
+        })
+        .await
+    }
     fn is_repairable(&self, device: &ConnectedDevice) -> bool {
         matches!(device, ConnectedDevice::Block(_))
     }
@@ -503,6 +519,9 @@ impl HypervisorPort for World {
         let found = state.guests.values().find(|guest| guest.name == name_or_uuid || guest.uuid.to_string() == name_or_uuid);
         found.cloned().ok_or_else(|| not_found("guest"))
     }
+    async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
+        Ok(self.state.lock().unwrap().guests.values().cloned().collect())
+    }
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
         self.change("attach_disk", |state| {
             if !state.connected.contains(&disk.volume) || state.wrong_serial {
@@ -535,10 +554,11 @@ impl HypervisorPort for World {
     }
     async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>> {
         self.change("resize_disk", |state| {
-            if state.host_bytes[&volume] != size_bytes {
+            // A guest that is off is told nothing.
+            let Some(bytes) = state.guest_bytes.get_mut(&(guest, volume)) else { return Ok(None) };
+            if state.host_bytes.get(&volume) != Some(&size_bytes) {
                 state.crimes.push("a guest was told of a size that the device has not".into());
             }
-            let Some(bytes) = state.guest_bytes.get_mut(&(guest, volume)) else { return Ok(None) };
             *bytes = size_bytes;
             Ok(Some(size_bytes))
         })

@@ -1,0 +1,112 @@
+//! Volume services that have fallen silent, and what waits for them.
+//!
+//! ```text
+//! heard of for the last time ── a minute ──▶ silent: what waits says so; a volume not begun goes to another place, if any would do
+//!                                              │ an administrator says that it will not come back
+//!                                              ▼
+//!                                            gone: everything that waits ends in a true status
+//! ```
+//!
+//! Either ends when the service is heard of again. Any number of schedulers may look: each change is one transaction that asks again.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::role::choose;
+use crate::bus::Bus;
+use crate::domain::place::{VOLUME_SERVICE, volume_queue};
+use crate::domain::{NewMessage, Operation, OperationKind, ServiceRow, SnapshotStatus, VolumeStatus};
+use crate::store::{Ending, Extension, Store, StoreError, now_us};
+use crate::volume::chain;
+
+/// The field's number for "the volume service that has it cannot be reached".
+const EVENT_HOST_GONE: &str = "VOLUME_VOLUME_001_001";
+
+/// Looks once after what waits for services that are silent or gone.
+pub async fn look_after_silent(store: &Store, bus: &Arc<dyn Bus>) -> Result<(), StoreError> {
+    let now = now_us();
+    let services = store.services().await?;
+    for service in services.iter().filter(|one| one.name == VOLUME_SERVICE && !one.is_up(now)) {
+        for operation in store.unended_in(&volume_queue(&service.host)).await? {
+            if let Err(error) = look_after(store, bus, service, &operation).await {
+                warn!(operation = %operation.id, host = service.host, "what waits for it cannot be ended: {}", chain(&error));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn look_after(store: &Store, bus: &Arc<dyn Bus>, service: &ServiceRow, operation: &Operation) -> Result<(), StoreError> {
+    let gone = service.gone_at_us.is_some();
+    if operation.kind == OperationKind::VolumeCreate
+        && let Some(queue) = store.place_elsewhere(operation, gone, choose).await?
+    {
+        info!(volume = %operation.object_id, host = service.host, queue, "its host fell silent: placed elsewhere");
+        told(bus.publish(&queue, operation.id).await);
+        return Ok(());
+    }
+    if gone {
+        end(store, service, operation).await?;
+        info!(operation = %operation.id, kind = %operation.kind, host = service.host, "ended: its host was declared gone");
+        told(bus.announce(operation.id).await);
+    }
+    Ok(())
+}
+
+fn told(sent: Result<(), crate::bus::BusError>) {
+    if let Err(error) = sent {
+        warn!("{}; it is sent again later", chain(&error));
+    }
+}
+
+/// Ends what a host that is gone was to do. Its storage is as it was left, so what was to be removed is still there, and nothing is
+/// known of what was to be made.
+async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Result<(), StoreError> {
+    let cause = format!("the volume service on {} was declared gone by an administrator", service.host);
+    let ending = Ending::failed(cause.clone()).telling(NewMessage {
+        resource_type: if operation.kind.object_type() == "snapshot" { "VOLUME_SNAPSHOT" } else { "VOLUME" },
+        resource_id: operation.object_id,
+        event_id: EVENT_HOST_GONE.into(),
+        user_message: format!("{}:{cause}.", operation.kind),
+        why_not: None,
+    });
+    let id_in = |key: &str| operation.request.get(key).and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
+    use VolumeStatus::*;
+    match operation.kind {
+        OperationKind::VolumeCreate => {
+            let from = store.volume(operation.object_id).await?.status;
+            store.end_volume_work(operation, from, Error, ending).await
+        }
+        OperationKind::VolumeDelete => store.end_volume_work(operation, Deleting, ErrorDeleting, ending).await,
+        OperationKind::VolumeUpload => {
+            if let Some(image) = id_in("image_id") {
+                store.abort_image_upload(image).await?;
+            }
+            store.end_volume_work(operation, Uploading, Available, ending).await
+        }
+        OperationKind::VolumeExtend => match Extension::of(operation) {
+            Some(extension) => store.end_extend(operation, &extension, extension.old_gib, ending).await,
+            None => store.end_operation(operation, ending).await,
+        },
+        OperationKind::VolumeRevert => store.end_revert(operation, id_in("snapshot_id").unwrap_or_default(), ending).await,
+        OperationKind::SnapshotCreate => store.end_snapshot_work(operation, SnapshotStatus::Error, ending).await,
+        OperationKind::SnapshotDelete => store.end_snapshot_work(operation, SnapshotStatus::ErrorDeleting, ending).await,
+        OperationKind::AttachmentConnect => {
+            if operation.request.get("undo").is_some() {
+                store.finish_detach(operation.object_id).await?;
+            }
+            store.end_operation(operation, Ending::failed(cause)).await
+        }
+        // Nobody is let in by a host that is not there.
+        OperationKind::AttachmentDelete => {
+            store.finish_detach(operation.object_id).await?;
+            store.end_operation(operation, Ending::done()).await
+        }
+        OperationKind::AttachmentRevoke => store.end_revoke(operation).await,
+        #[allow(unreachable_patterns, reason = "what has no status of its own to end in ends like this")]
+        _ => store.end_operation(operation, ending).await,
+    }
+}

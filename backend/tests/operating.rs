@@ -1,0 +1,206 @@
+//! What an operator has: metrics, status, doctor, logs; and what keeps others from guessing passwords.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use common::Service;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// A command beside the service, with its configuration.
+fn command(service: &Service, words: &[&str]) -> Output {
+    service.command(); // It writes the configuration.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bowline-backend"));
+    command.args(words).arg("--config").arg(service.state.path().with_extension("toml"));
+    command.arg("--state-dir").arg(service.state.path()).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test]
+async fn metrics_are_for_administrators_and_name_nothing_of_a_client() {
+    let service = Service::start();
+    let volume = service.volume(json!({ "name": "a-clients-name" })).await;
+    service.attach(&volume, "iqn.2026-01.test:a").await;
+    service.get("/nothing/of/the/kind").await;
+    service.bare(Method::from_bytes(b"BREW").unwrap(), "/volumes", &[], None).await;
+    let metrics = |token: String| {
+        let service = &service;
+        async move { service.at_root(Method::GET, "/metrics", &[("authorization", &format!("Bearer {token}"))], None).await }
+    };
+    assert_eq!(service.at_root(Method::GET, "/metrics", &[], None).await.status, StatusCode::UNAUTHORIZED);
+    let member = common::token(&service.store().await, "0123456789abcdef0123456789abcdef", "member").await;
+    assert_eq!(metrics(member).await.status, StatusCode::FORBIDDEN);
+    let page = metrics(service.token()).await;
+    assert_eq!(page.status, StatusCode::OK, "{page:?}");
+    let page = page.body.as_str().unwrap();
+    for line in [
+        "bowline_backend_requests_total{method=\"POST\",route=\"/v3/volumes\",status=\"202\"} 1",
+        "bowline_backend_requests_total{method=\"GET\",route=\"none\",status=\"404\"} 1",
+        "bowline_backend_requests_total{method=\"other\",route=\"/v3/volumes\",status=\"401\"} 1",
+        "bowline_backend_request_seconds_count{method=\"POST\",route=\"/v3/volumes\"} 1",
+        "bowline_backend_exports 1",
+        "bowline_backend_database_waiting ",
+        "bowline_backend_pool_total_gib{pool=\"",
+        "bowline_backend_service_up{binary=\"cinder-scheduler\",",
+        "# EOF",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    for of_a_client in [volume.as_str(), "a-clients-name", "kind=\"/", "iqn."] {
+        assert!(!page.contains(of_a_client), "{of_a_client} is in\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn status_tells_who_lives_and_what_is_stuck() {
+    let mut service = Service::start();
+    let volume = service.volume(json!({})).await;
+    let output = command(&service, &["status", "--json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let services = status["services"].as_array().unwrap();
+    let up = |binary: &str| services.iter().any(|one| one["binary"] == binary && one["up"] == true);
+    assert!(up("cinder-volume") && up("cinder-scheduler"), "{status}");
+    assert!(status["pools"][0]["free_gib"].as_f64().unwrap() > 0.0, "{status}");
+    assert_eq!((&status["stuck"], &status["queues"]), (&json!([]), &json!([])));
+    service.stop();
+    let hour_ago = "UPDATE services SET heartbeat_at_us = heartbeat_at_us - 3600000000;
+        UPDATE operations SET state = 'running', cause = 'the disk is slow', updated_at_us = updated_at_us - 3600000000";
+    service.execute(hour_ago, hour_ago).await;
+    let text = said(&command(&service, &["status"]));
+    assert!(text.contains("DOWN, last heard of 36"), "{text}");
+    assert!(
+        text.contains(&format!("STUCK             volume:create of {volume}")) && text.contains("the disk is slow"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_in_clear_words() {
+    let mut service = Service::start();
+    service.volume(json!({})).await;
+    service.stop();
+    assert!(said(&command(&service, &["db", "upgrade"])).contains("the database is up to date"));
+    let newer = |checksum: &str| {
+        format!(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES (9999, 'of the future', TRUE, {checksum}, 0)"
+        )
+    };
+    service.execute(&newer("x'00'"), &newer("'\\x00'")).await;
+    for words in [&["serve"][..], &["db", "upgrade"], &["status"]] {
+        let output = command(&service, words);
+        let text = said(&output);
+        assert!(!output.status.success() && text.contains("newer bowline-backend") && text.contains("9999"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn doctor_names_what_is_wrong_and_what_mends_it() {
+    let mut service = Service::start();
+    let output = command(&service, &["doctor", "--json"]);
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    assert!(output.status.success(), "{found:?}");
+    assert!(found.iter().any(|one| one["check"] == "targets.tgt.portal" && one["says"].as_str().unwrap().contains("running")));
+    service.stop();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", service.portal)).unwrap();
+    std::fs::set_permissions(service.state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    service.settings = "[keystone]\nauth_url = \"http://127.0.0.1:1/v3\"\npassword_file = \"/nonexistent\"\n".into();
+    let output = command(&service, &["doctor"]);
+    let text = said(&output);
+    drop(taken);
+    assert!(!output.status.success());
+    let state = service.state.path().display();
+    for part in [
+        format!("FAILED   state_dir: {state} is open to others"),
+        format!("-> chmod 700 {state}"),
+        "FAILED   targets.tgt.portal: ".to_owned(),
+        format!("ss -ltnp 'sport = :{}'", service.portal),
+        "FAILED   Keystone: /nonexistent".to_owned(),
+    ] {
+        assert!(text.contains(&part), "{part} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_json_has_each_requests_id() {
+    let mut service = Service::start();
+    service.stop();
+    let mut process = service.command().args(["--log-format", "json"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut line = |part: &str| -> Value {
+        let found = lines.by_ref().map(Result::unwrap).find(|line| line.contains(part)).unwrap();
+        serde_json::from_str(&found).unwrap()
+    };
+    let ready = line("ready: volumes at");
+    let url = ready["message"].as_str().unwrap().split_once("volumes at ").unwrap().1.split(',').next().unwrap().to_owned();
+    let id = "req-11111111-2222-4333-8444-555555555555";
+    let asked =
+        Command::new("curl").args(["-sS", "-o", "/dev/null", "-H", &format!("X-OpenStack-Request-ID: {id}"), &url]).status();
+    assert!(asked.unwrap().success());
+    let answered = line("answered");
+    Command::new("kill").arg(process.id().to_string()).status().unwrap();
+    process.wait().unwrap();
+    assert_eq!((&answered["level"], &answered["span"]["id"]), (&json!("DEBUG"), &json!(id)), "{answered}");
+}
+
+#[tokio::test]
+async fn a_password_is_not_guessed_for_long() {
+    let service = Service::start();
+    let log_in = |name: &'static str, password: &'static str| {
+        let service = &service;
+        async move {
+            let user = json!({ "name": name, "domain": { "id": "default" }, "password": password });
+            let body = json!({ "auth": { "identity": { "methods": ["password"], "password": { "user": user } } } });
+            let path = "/identity/v3/auth/tokens";
+            service.at_root(Method::POST, path, &[], Some(&body.to_string())).await.status
+        }
+    };
+    for _ in 0..5 {
+        assert_eq!(log_in("bowline", "wrong").await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(log_in("bowline", "wrong").await, StatusCode::TOO_MANY_REQUESTS);
+    // Who is not there is told the same as who is.
+    for _ in 0..5 {
+        assert_eq!(log_in("nobody", "wrong").await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(log_in("nobody", "wrong").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(log_in("another", "wrong").await, StatusCode::UNAUTHORIZED);
+    // Tokens go on working.
+    assert_eq!(service.get("/volumes").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn sixteen_clients_and_a_command_never_hear_that_the_database_is_locked() {
+    let service = Service::start();
+    let client = |n: usize| {
+        let service = &service;
+        async move {
+            let id = service.volume(json!({ "name": format!("v{n}") })).await;
+            for round in 0..10 {
+                let body = json!({ "volume": { "name": format!("v{n}-{round}") } });
+                let changed = service.ask(Method::PUT, &format!("/volumes/{id}"), "3.54", Some(body)).await;
+                assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+                assert_eq!(service.get("/volumes/detail").await.status, StatusCode::OK);
+            }
+            assert_eq!(service.delete(&format!("/volumes/{id}")).await.status, StatusCode::ACCEPTED);
+            service.wait_status(&id, "gone").await;
+        }
+    };
+    // Another process writes to the same file meanwhile.
+    let mut beside = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_bowline-backend");
+    let script = "for n in 1 2 3 4 5 6; do \"$0\" token issue --config \"$1\" --state-dir \"$2\" || exit 1; done";
+    beside.args(["-c", script, program]).arg(service.state.path().with_extension("toml")).arg(service.state.path());
+    let beside = beside.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    futures_util::future::join_all((0..16).map(client)).await;
+    let beside = beside.wait_with_output().unwrap();
+    assert!(beside.status.success(), "{}", said(&beside));
+    assert!(!service.log().contains("locked"));
+    assert_eq!(service.store().await.usage_drift().await.unwrap(), []);
+}

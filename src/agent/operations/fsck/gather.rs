@@ -1,0 +1,60 @@
+//! Asks everybody, side by side and each for a bounded time. Changes nothing.
+
+use super::{Judged, judge};
+use crate::agent::api::OperationState;
+use crate::agent::journal::{AttachmentRecord, OperationRecord};
+use crate::agent::operations::{
+    Shared, examine,
+    locks::Key,
+    ports::{PortError, PortResult},
+};
+use crate::model::{ErrorKind, VolumeId};
+use futures_util::{StreamExt, stream};
+use std::{collections::HashSet, time::Duration};
+use tokio::time::timeout;
+
+/// Attachments looked at side by side.
+const WIDTH: usize = 8;
+
+/// For each of those who are asked of one attachment: somebody waits for the answer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) async fn differences(shared: &Shared) -> PortResult<Vec<Judged>> {
+    let guests = within(shared.hypervisor.guests()).await?;
+    let secrets = within(shared.hypervisor.examine()).await?.secrets;
+    let names = within(shared.connectors.own_names()).await?;
+    let operations = shared.registry.records();
+    let attachments = shared.registry.attachments();
+    let mut known: HashSet<VolumeId> = attachments.iter().map(|record| record.volume).collect();
+    known.extend(operations.iter().filter(|record| is_under_way(record)).map(|record| record.task.volume()));
+
+    let mut found: Vec<Judged> =
+        stream::iter(attachments).map(|record| of_attachment(shared, record)).buffered(WIDTH).concat().await;
+    found.extend(names.iter().filter_map(|name| judge::name(name, &known)));
+    found.extend(guests.iter().flat_map(|guest| judge::foreign_disks(guest, &known)));
+    found.extend(examine::forgotten_secrets(shared, secrets).into_iter().map(judge::secret));
+    found.extend(operations.iter().filter_map(judge::operation));
+    Ok(found)
+}
+
+async fn of_attachment(shared: &Shared, seen: AttachmentRecord) -> Vec<Judged> {
+    // An operation on it is about to change all this.
+    let Some(_turn) = shared.locks.try_lock(Key::Volume(seen.volume)) else { return vec![] };
+    let Some(record) = shared.registry.still_attached(&seen) else { return vec![] };
+    let guest = record.guest.to_string();
+    let (guest, presence, service) = tokio::join!(
+        within(shared.hypervisor.guest(&guest)),
+        within(shared.connectors.presence(record.volume, &record.device, &record.observed.identity)),
+        within(shared.volumes.attachments(record.volume)),
+    );
+    judge::attachment(&record, &judge::Sayings { guest, presence, service })
+}
+
+fn is_under_way(record: &OperationRecord) -> bool {
+    !record.state.is_final() || record.state == OperationState::Stuck
+}
+
+async fn within<T>(asked: impl Future<Output = PortResult<T>>) -> PortResult<T> {
+    let late = |_| PortError::new(ErrorKind::Timeout, format!("no answer within {} s", LIMIT.as_secs()));
+    timeout(LIMIT, asked).await.map_err(late)?
+}

@@ -1,0 +1,217 @@
+//! From what everybody said to what differs. Pure.
+
+use super::{Cure, Judged};
+use crate::agent::api::OperationState;
+use crate::agent::journal::{AttachmentRecord, OperationRecord};
+use crate::agent::operations::ports::{GuestFacts, PortError, Presence};
+use crate::model::{AttachmentStatus, AttachmentSummary, Difference, ErrorKind, Mending, OwnName, VolumeId};
+use std::collections::HashSet;
+use uuid::Uuid;
+
+/// What was said of one attachment.
+pub(super) struct Sayings {
+    /// By libvirt.
+    pub(super) guest: Result<GuestFacts, PortError>,
+    /// By this host.
+    pub(super) presence: Result<Presence, PortError>,
+    /// By the volume service: all attachments of the volume.
+    pub(super) service: Result<Vec<AttachmentSummary>, PortError>,
+}
+
+/// Where an attachment is not what the journal says.
+pub(super) fn attachment(record: &AttachmentRecord, said: &Sayings) -> Vec<Judged> {
+    let about = |area: &str, found: String, meaning: &str, remedy: String, cure: Cure| Judged {
+        difference: Difference {
+            area: area.to_owned(),
+            volume: Some(record.volume),
+            guest: record.guest_name.clone(),
+            found,
+            meaning: meaning.to_owned(),
+            remedy,
+            mending: Mending::ByHand,
+        },
+        cure,
+    };
+    let unknown = |area: &str, error: &PortError| {
+        about(
+            area,
+            format!("not known: {error}"),
+            "it could not be looked at",
+            "look again once it answers".to_owned(),
+            Cure::None,
+        )
+    };
+    let detach = || format!("bowline detach {} {}", record.volume, record.guest);
+    let mut found = vec![];
+    match &said.guest {
+        Err(error) if error.kind == ErrorKind::NotFound => found.push(about(
+            "guest",
+            "the guest is not defined any more".to_owned(),
+            "the volume stays attached for nobody",
+            detach(),
+            Cure::None,
+        )),
+        Err(error) => found.push(unknown("guest", error)),
+        Ok(guest) => match guest.disk(record.volume) {
+            None => found.push(about(
+                "guest",
+                "the guest has no disk of the volume".to_owned(),
+                "somebody took the disk away by other means; device and attachment are still held",
+                detach(),
+                Cure::None,
+            )),
+            Some(disk) if guest.active && !disk.live => found.push(about(
+                "guest",
+                "the running guest has not the disk, only its definition has".to_owned(),
+                "the guest does not see the volume before it is started anew",
+                "shut the guest down and start it, or detach the volume".to_owned(),
+                Cure::None,
+            )),
+            Some(disk) if guest.persistent && !disk.defined => found.push(about(
+                "guest",
+                "the running guest has the disk, but its definition has not".to_owned(),
+                "the guest loses the disk when it is started anew",
+                "detach the volume and attach it again".to_owned(),
+                Cure::None,
+            )),
+            Some(_) => {}
+        },
+    }
+    match &said.presence {
+        Ok(Presence::Present) => {}
+        Ok(Presence::Absent) => found.push(about(
+            "host",
+            "this host has not the device any more".to_owned(),
+            "the guest's I/O fails, or it cannot be started",
+            "bowline fsck --repair connects it again".to_owned(),
+            Cure::Reconnect(Box::new(record.clone())),
+        )),
+        Ok(Presence::Foreign) => found.push(about(
+            "host",
+            "another device is in the place of the volume's".to_owned(),
+            "the guest may be reading and writing what is not its volume",
+            "stop the guest, then find out who reused the LUN, the file or the image's name: bowline show tells the identity"
+                .to_owned(),
+            Cure::None,
+        )),
+        Err(error) => found.push(unknown("host", error)),
+    }
+    let summaries = match &said.service {
+        Ok(summaries) => summaries.as_slice(),
+        Err(error) => {
+            found.push(unknown("service", error));
+            return found;
+        }
+    };
+    match summaries.iter().find(|summary| summary.id == record.id) {
+        None => found.push(about(
+            "service",
+            format!("the service has no attachment {} any more", record.id),
+            "the service may give the volume to somebody else while the guest writes to it",
+            detach(),
+            Cure::None,
+        )),
+        Some(summary) if summary.status != AttachmentStatus::Attached => found.push(about(
+            "service",
+            format!("attachment {} is {:?} in the service", record.id, summary.status).to_lowercase(),
+            "the service does not show the volume as in use",
+            "bowline fsck --repair completes it".to_owned(),
+            Cure::Complete(record.id),
+        )),
+        Some(_) => {}
+    }
+    for other in summaries.iter().filter(|summary| summary.id != record.id && summary.guest == Some(record.guest)) {
+        found.push(about(
+            "service",
+            format!("the service has a second attachment of the volume for the guest, {}", other.id),
+            "it is a left-over: the volume stays in use after a detach",
+            format!("openstack --os-volume-api-version 3.27 volume attachment delete {}", other.id),
+            Cure::None,
+        ));
+    }
+    found
+}
+
+/// Names of Bowline's own that belong to nothing.
+pub(super) fn name(name: &OwnName, known: &HashSet<VolumeId>) -> Option<Judged> {
+    if known.contains(&name.volume) {
+        return None;
+    }
+    let (meaning, remedy, cure) = if name.leads_nowhere {
+        ("it holds nothing", "bowline fsck --repair removes it".to_owned(), Cure::ForgetName(name.volume))
+    } else {
+        (
+            "this host may still have the volume's device or mount, which nobody looks after",
+            format!(
+                "see that nothing has it open (lsblk, findmnt, iscsiadm -m session), take it away, then remove {}",
+                name.path.display()
+            ),
+            Cure::None,
+        )
+    };
+    let found = format!("{} is there, though the volume is attached to no guest: {}", name.path.display(), name.what);
+    Some(Judged {
+        difference: Difference {
+            area: "host".to_owned(),
+            volume: Some(name.volume),
+            guest: String::new(),
+            found,
+            meaning: meaning.to_owned(),
+            remedy,
+            mending: Mending::ByHand,
+        },
+        cure,
+    })
+}
+
+/// Disks of volumes that the journal does not know.
+pub(super) fn foreign_disks(guest: &GuestFacts, known: &HashSet<VolumeId>) -> Vec<Judged> {
+    let others = guest.disks.iter().filter_map(|disk| Some((disk, disk.volume?))).filter(|(_, volume)| !known.contains(volume));
+    others
+        .map(|(disk, volume)| Judged {
+            difference: Difference {
+                area: "guest".to_owned(),
+                volume: Some(volume),
+                guest: guest.name.clone(),
+                found: format!("the guest has the volume as {}, and the journal does not know it", disk.target),
+                meaning: "Nova, another tool or a hand attached it".to_owned(),
+                remedy: "whoever attached it takes it away".to_owned(),
+                mending: Mending::Foreign,
+            },
+            cure: Cure::Foreign,
+        })
+        .collect()
+}
+
+/// A secret of Bowline's that no attachment and no operation has.
+pub(super) fn secret(secret: Uuid) -> Judged {
+    Judged {
+        difference: Difference {
+            area: "libvirt".to_owned(),
+            volume: None,
+            guest: String::new(),
+            found: format!("libvirt holds secret {secret} of Bowline's, which nothing uses"),
+            meaning: "a password or key lies in libvirtd's memory for longer than it is needed".to_owned(),
+            remedy: "bowline fsck --repair makes libvirt forget it".to_owned(),
+            mending: Mending::ByHand,
+        },
+        cure: Cure::ForgetSecret(secret),
+    }
+}
+
+/// Operations that wait for a person.
+pub(super) fn operation(record: &OperationRecord) -> Option<Judged> {
+    let failure = record.failure.as_ref();
+    (record.state == OperationState::Stuck).then(|| Judged {
+        difference: Difference {
+            area: "operation".to_owned(),
+            volume: Some(record.task.volume()),
+            guest: record.task.guest_name().to_owned(),
+            found: format!("{} {} is stuck: {}", record.task.kind(), record.id, failure.map_or("", |failure| &failure.message)),
+            meaning: "it is tried on by itself; the volume waits for it".to_owned(),
+            remedy: failure.map(|failure| failure.remedy.clone()).unwrap_or_default(),
+            mending: Mending::ByHand,
+        },
+        cure: Cure::None,
+    })
+}

@@ -1,0 +1,132 @@
+//! What a check finds in a world that somebody has changed behind the agent's back, and what a repair mends of it.
+
+use super::*;
+use crate::agent::operations::ports::GuestDiskFacts;
+use crate::model::{AttachmentStatus, Difference, Mending, OwnName, VolumeId};
+use uuid::Uuid;
+use world::State;
+
+/// Attaches, lets somebody change the world, and checks.
+fn checked(change: impl FnOnce(&mut State), repair: bool) -> (World, Vec<Difference>) {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    live(&world, dir.path(), Some(attach()));
+    // The agent that checks has come before the change, as it mends much of that at its start.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let found = runtime.block_on(async {
+        let agent = start(&world, dir.path()).await;
+        change(&mut world.state.lock().unwrap());
+        agent.check(repair).await.unwrap()
+    });
+    (world, found)
+}
+
+fn one(found: &[Difference], area: &str, words: &str, mending: Mending) {
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].area == area && found[0].found.contains(words) && found[0].mending == mending, "{found:?}");
+    assert!(!found[0].meaning.is_empty() && !found[0].remedy.is_empty(), "{found:?}");
+}
+
+#[test]
+fn nothing_differs_where_nobody_changed_anything() {
+    assert_eq!(checked(|_| {}, false).1, []);
+    assert_eq!(checked(|_| {}, true).1, []);
+}
+
+#[test]
+fn a_device_that_is_gone_is_found_and_connected_again() {
+    let gone = |state: &mut State| {
+        state.connected.clear();
+    };
+    let (world, found) = checked(gone, false);
+    one(&found, "host", "not the device", Mending::Possible);
+    assert!(world.state.lock().unwrap().connected.is_empty(), "a check changed something");
+    let (world, found) = checked(gone, true);
+    one(&found, "host", "not the device", Mending::Done);
+    world.assert_clean(true, "after a repair");
+}
+
+#[test]
+fn a_repair_that_finds_another_device_says_so_and_leaves_nothing() {
+    let swapped = |state: &mut State| {
+        state.connected.clear();
+        state.wrong_serial = true;
+    };
+    let (world, found) = checked(swapped, true);
+    one(&found, "host", "not the device", Mending::Failed);
+    assert!(found[0].remedy.contains("wrong"), "{found:?}");
+    assert!(world.state.lock().unwrap().connected.is_empty());
+}
+
+#[test]
+fn what_the_service_forgot_or_never_completed_is_told_apart() {
+    one(&checked(|state| state.attachments.clear(), true).1, "service", "no attachment", Mending::ByHand);
+    let unfinished = |state: &mut State| {
+        state.attachments.values_mut().for_each(|entry| entry.2 = AttachmentStatus::Attaching);
+    };
+    let (world, found) = checked(unfinished, true);
+    one(&found, "service", "attaching", Mending::Done);
+    world.assert_clean(true, "after a repair");
+}
+
+#[test]
+fn a_guest_that_lost_its_disk_or_itself_is_left_to_a_person() {
+    let no_disk = |state: &mut State| state.guests.values_mut().for_each(|guest| guest.disks.clear());
+    let (world, found) = checked(no_disk, true);
+    one(&found, "guest", "no disk", Mending::ByHand);
+    assert!(world.state.lock().unwrap().connected.contains(&volume_id()), "it was taken away unasked");
+    one(&checked(|state| state.guests.clear(), true).1, "guest", "not defined", Mending::ByHand);
+    let only_live = |state: &mut State| {
+        let disks = state.guests.values_mut().flat_map(|guest| &mut guest.disks);
+        disks.for_each(|disk| disk.defined = false);
+    };
+    one(&checked(only_live, false).1, "guest", "its definition has not", Mending::ByHand);
+}
+
+#[test]
+fn a_secret_and_a_name_that_nobody_has_are_removed_and_those_in_use_stay() {
+    let other = VolumeId(Uuid::from_u128(0xdd));
+    let left = |state: &mut State| {
+        state.secrets.insert(Uuid::from_u128(0xee));
+        let name = |volume, leads_nowhere| OwnName { volume, path: "/run/x".into(), what: "a link".into(), leads_nowhere };
+        state.own_names = vec![name(volume_id(), true), name(other, true), name(VolumeId(Uuid::from_u128(0xdf)), false)];
+    };
+    let (world, found) = checked(left, true);
+    let told: Vec<_> = found.iter().map(|difference| (difference.area.as_str(), difference.mending)).collect();
+    assert_eq!(told, [("host", Mending::Done), ("host", Mending::ByHand), ("libvirt", Mending::Done)], "{found:?}");
+    let state = world.state.lock().unwrap();
+    assert!(!state.secrets.contains(&Uuid::from_u128(0xee)) && state.secrets.len() == 1, "{:?}", state.secrets);
+    assert!(state.own_names.iter().all(|name| name.volume != other) && state.own_names.len() == 2);
+}
+
+#[test]
+fn what_somebody_else_attached_is_told_and_left_alone() {
+    let theirs = |state: &mut State| {
+        let guest = state.guests.values_mut().last().unwrap();
+        let volume = Some(VolumeId(Uuid::from_u128(0xaa)));
+        guest.disks.push(GuestDiskFacts { target: "vdx".into(), volume, live: true, defined: true });
+    };
+    let (world, found) = checked(theirs, true);
+    one(&found, "guest", "vdx", Mending::Foreign);
+    assert_eq!(world.state.lock().unwrap().guests.values().last().unwrap().disks.len(), 1);
+}
+
+#[test]
+fn a_stuck_operation_is_shown_with_what_is_in_its_way() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    live(&world, dir.path(), Some(attach()));
+    world.state.lock().unwrap().refused.insert("disconnect");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let agent = start(&world, dir.path()).await;
+        let mut events = agent.events();
+        let id = agent.submit(detach()).await.unwrap();
+        while agent.operation(id).unwrap().state != OperationState::Stuck {
+            let _ = events.recv().await;
+        }
+        let found = agent.check(true).await.unwrap();
+        let stuck: Vec<_> = found.iter().filter(|difference| difference.area == "operation").collect();
+        assert!(stuck.len() == 1 && stuck[0].found.contains("disconnect refused"), "{found:?}");
+        world.state.lock().unwrap().refused.clear();
+        end_of(&agent, id).await;
+    });
+}
