@@ -1,8 +1,8 @@
 //! What the agent can be asked, free of any bus: the D-Bus objects are a thin coat over this trait.
 
 use crate::model::{
-    AttachmentId, DeviceIdentity, Difference, DiskBus, DiskWishes, ErrorKind, Finding, GuestUuid, Health, NewVolume,
-    OperationId, Volume, VolumeId,
+    AttachmentId, BootRequest, DeviceIdentity, Difference, DiskBus, DiskWishes, ErrorKind, Finding, GuestUuid, Health,
+    NewVolume, OperationId, Volume, VolumeId,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -68,15 +68,21 @@ pub enum Request {
     Detach(DetachRequest),
     /// Extend a volume, and what guests of this host have of it.
     Extend(ExtendRequest),
+    /// Boot a guest.
+    Boot(BootRequest),
+    /// Delete what a boot made of a guest.
+    Delete(DeleteRequest),
 }
 
 impl Request {
-    /// `attach`, `detach` or `extend`.
+    /// `attach`, `detach`, `extend`, `boot` or `delete`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
             Self::Detach(_) => "detach",
             Self::Extend(_) => "extend",
+            Self::Boot(_) => "boot",
+            Self::Delete(_) => "delete",
         }
     }
 }
@@ -117,12 +123,19 @@ pub struct ExtendRequest {
     pub size_gib: u64,
 }
 
+/// Delete what a boot made of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteRequest {
+    /// Guest name or UUID.
+    pub guest: String,
+}
+
 /// What an operation would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `attach`, `detach` or `extend`.
+    /// `attach`, `detach`, `extend`, `boot` or `delete`.
     pub kind: String,
-    /// The volume.
+    /// The volume; nil for a boot and a delete.
     pub volume: VolumeId,
     /// The guest. Of an extend the first of those that have the volume, nil where none has it.
     pub guest: GuestUuid,
@@ -253,9 +266,9 @@ pub struct Failure {
 pub struct OperationView {
     /// Id.
     pub id: OperationId,
-    /// `attach`, `detach` or `extend`.
+    /// `attach`, `detach`, `extend`, `boot` or `delete`.
     pub kind: String,
-    /// The volume.
+    /// The volume; nil for a boot and a delete.
     pub volume: VolumeId,
     /// The guest. Of an extend the first of those that have the volume, nil where none has it.
     pub guest: GuestUuid,

@@ -12,15 +12,16 @@ use bowline::{
         metrics::{self, Metrics, Readings},
         operations::{
             Agent, Parts,
-            adapters::{CloudVolumes, HostConnectors, Hypervisor},
+            adapters::{CloudVolumes, HostBootSources, HostConnectors, Hypervisor},
         },
     },
+    bootsource::{DiskForm, DiskMaker},
     connectors::{
         self, Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig,
     },
     libvirt::{GuestEvent, Libvirt, LibvirtConfig},
-    model::{self, GuestUuid},
-    openstack::{CloudConfig, HttpOptions, KeyManager, VolumeService},
+    model::{self, DiskFormat, GIB, GuestUuid},
+    openstack::{CloudConfig, HttpOptions, ImageService, KeyManager, VolumeService},
 };
 use clap::Parser;
 use sd_notify::NotifyState;
@@ -132,16 +133,17 @@ fn clients(
     user: CloudConfig,
     service: Option<CloudConfig>,
     keys: CloudConfig,
-) -> anyhow::Result<(VolumeService, KeyManager, Connectors)> {
+) -> anyhow::Result<(VolumeService, KeyManager, ImageService, Connectors)> {
     let http = HttpOptions {
         connect_timeout_s: settings.cloud.connect_timeout_s,
         request_timeout_s: settings.cloud.request_timeout_s,
         ..HttpOptions::default()
     };
     let keys = KeyManager::new(keys, settings.key_manager.endpoint.as_deref(), http.clone())?;
+    let images = ImageService::new(user.clone(), http.clone())?;
     let volumes = VolumeService::new(user, service, http)?;
     libvirt_config(settings).check()?;
-    Ok((volumes, keys, Connectors::new(connectors_config(settings))?))
+    Ok((volumes, keys, images, Connectors::new(connectors_config(settings))?))
 }
 
 async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig>, keys: CloudConfig) -> anyhow::Result<()> {
@@ -151,7 +153,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     status("opening the journal");
     let (journal, contents) = Journal::open(&settings.paths.state_dir)?;
     let journal_file = journal.path().to_owned();
-    let (volumes, keys, connectors) = clients(settings, user, service, keys)?;
+    let (volumes, keys, images, connectors) = clients(settings, user, service, keys)?;
     let kernels_name = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
     match settings.host_name.clone().map_or_else(kernels_name, Ok) {
         Ok(name) => volumes.lease_for(&name),
@@ -166,6 +168,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         volumes: Arc::new(CloudVolumes(volumes, keys)),
         connectors: Arc::new(HostConnectors::new(connectors)),
         hypervisor: Arc::new(Hypervisor(libvirt)),
+        boot_sources: Arc::new(HostBootSources::new(images, disk_maker(settings))),
         journal,
         contents,
     };
@@ -363,6 +366,16 @@ fn connectors_config(settings: &Settings) -> ConnectorsConfig {
         run_dir: settings.paths.run_dir.clone(),
         ..ConnectorsConfig::default()
     }
+}
+
+fn disk_maker(settings: &Settings) -> DiskMaker {
+    let images = &settings.images;
+    let form = match images.disk_format {
+        DiskFormat::Qcow2 => DiskForm::Overlay,
+        DiskFormat::Raw => DiskForm::Flat,
+    };
+    let copy_limit = Duration::from_secs(images.download_timeout_s);
+    DiskMaker::new(&images.dir, form, images.limit_gib.saturating_mul(GIB), copy_limit)
 }
 
 fn rbd_config(settings: &Settings) -> RbdConfig {

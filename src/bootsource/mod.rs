@@ -1,2 +1,37 @@
-//! Boot sources: from a block device mapping to a plan for booting. The room is kept by the design; nothing is built here
-//! yet, and nothing depends on it.
+//! Where a guest boots from: block device mappings made into a plan, images kept on this host, and ephemeral disks made of them.
+//!
+//! ```text
+//! mapping (JSON, clauses, the image's own) --> resolve --> BootPlan           pure
+//! image service --bytes--> cache --looked into by inspect--> disks            files of this host
+//! ```
+//! | file | what it knows |
+//! | --- | --- |
+//! | `mapping/` | block device mapping v2 as Nova's API spells it, its rules, and what an image brings along |
+//! | `resolve` | what each entry comes to, with images, volumes and snapshots at hand |
+//! | `inspect/` | what bytes really are, before any other program opens them |
+//! | `cache` | images of this host: downloaded once, verified, bounded |
+//! | `disks` | ephemeral disks: made, and removed |
+//!
+//! The cache and the disks are in one folder, so that a disk holds its base by a hard link:
+//!
+//! ```text
+//! DIR/cache/IMAGE.DIGEST           a verified image; .part while it comes
+//! DIR/disks/GUEST/TARGET           an ephemeral disk
+//! DIR/disks/GUEST/TARGET.base      the cached image below it: one file with that of the cache
+//! ```
+
+mod cache;
+mod disks;
+mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod inspect;
+mod mapping;
+mod resolve;
+
+pub use cache::{ImageCache, ImageSource, Piece, SourceError};
+pub use disks::{DiskForm, DiskMaker};
+pub use error::BootSourceError;
+pub use mapping::{Mapping, MappingError, Reference, Source};
+pub use resolve::Facts;

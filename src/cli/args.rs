@@ -51,6 +51,10 @@ pub enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Boot a guest, defined and off, from disks that are made or taken for it
+    Boot(BootArgs),
+    /// Stop a booted guest and delete its disks; volumes stay, but for those with delete_on_termination
+    Delete(DeleteArgs),
     /// Extend a volume; guests of this host that have it see the new size
     Extend(ExtendArgs),
     /// Cancel an operation: it is undone
@@ -177,6 +181,50 @@ pub struct ExtendArgs {
     /// Size it is to have, in GiB; it can never be shrunk again
     #[arg(value_name = "SIZE_GIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub size_gib: u64,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline boot`.
+#[derive(Debug, Args)]
+pub struct BootArgs {
+    /// Name or UUID of the guest
+    pub guest: String,
+    /// Id or unique name of the image to boot
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["volume", "snapshot"])]
+    pub image: Option<String>,
+    /// Where the image goes: a disk of this host that goes with the guest, or a new volume
+    #[arg(long, requires = "image", default_value = "ephemeral", value_parser = PossibleValuesParser::new(["ephemeral", "volume"]))]
+    pub to: String,
+    /// Size of the image's disk or of the new volume, in GiB [default: the image's or the snapshot's own]
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub size: Option<u64>,
+    /// Id or unique name of the volume to boot
+    #[arg(long, value_name = "VOLUME", conflicts_with_all = ["snapshot", "size"])]
+    pub volume: Option<String>,
+    /// Id or unique name of the volume snapshot to boot a new volume of
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub snapshot: Option<String>,
+    /// Delete the new volume with the guest
+    #[arg(long)]
+    pub delete_on_termination: bool,
+    /// A further disk, as openstack server create has it: source_type=blank,destination_type=volume,volume_size=1
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    pub block_device: Vec<String>,
+    /// File with a JSON list of disks, as Nova's block_device_mapping_v2
+    #[arg(long, value_name = "FILE")]
+    pub mapping: Option<PathBuf>,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Name or UUID of the guest
+    pub guest: String,
     /// How to wait.
     #[command(flatten)]
     pub wait: WaitArgs,

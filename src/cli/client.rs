@@ -66,11 +66,21 @@ impl Client {
         proxy.call_with_flags(method, flags, body).await.map_err(fault)?.ok_or(CliError::Vanished)
     }
 
-    /// Attaches, detaches or extends: the operation's path.
+    /// Submits an operation: its path.
     pub async fn submit(&self, request: &Request) -> Result<OwnedObjectPath, CliError> {
         let (volume, options) = (&request.volume, &request.options);
         if request.kind == "extend" {
             return self.call(ROOT, MANAGER, request.method(), &(volume, request.size_gib, options)).await;
+        }
+        if request.kind == "delete" {
+            return self.call(ROOT, MANAGER, request.method(), &(&request.guest, options)).await;
+        }
+        if request.kind == "boot" {
+            // A plan has it among the options.
+            let mut options: HashMap<_, _> = options.iter().collect();
+            let mapping = options.remove(&"mapping").and_then(|mapping| mapping.try_clone().ok());
+            let mapping: String = mapping.and_then(|mapping| mapping.try_into().ok()).unwrap_or_default();
+            return self.call(ROOT, MANAGER, request.method(), &(&request.guest, mapping, options)).await;
         }
         self.call(ROOT, MANAGER, request.method(), &(volume, &request.guest, options)).await
     }
@@ -186,12 +196,12 @@ impl Client {
     }
 }
 
-/// An attach, a detach or an extend.
+/// An operation that is asked for.
 #[derive(Debug)]
 pub struct Request {
-    /// `attach`, `detach` or `extend`.
+    /// `attach`, `detach`, `extend`, `boot` or `delete`.
     pub kind: &'static str,
-    /// Id or name.
+    /// Id or name; empty for a boot and a delete.
     pub volume: String,
     /// Name or UUID; empty for the only one.
     pub guest: String,
@@ -206,6 +216,8 @@ impl Request {
         match self.kind {
             "detach" => "Detach",
             "extend" => "Extend",
+            "boot" => "Boot",
+            "delete" => "Delete",
             _ => "Attach",
         }
     }

@@ -1,7 +1,8 @@
 //! The commands that talk to the agent.
 
 use super::{
-    args::{AttachArgs, Command, DetachArgs, ExtendArgs, VolumeCommand, WaitArgs},
+    args::{AttachArgs, Command, DeleteArgs, DetachArgs, ExtendArgs, VolumeCommand, WaitArgs},
+    boot::boot_request,
     client::{Client, Request, operation_path},
     error::CliError,
     follow::follow,
@@ -20,6 +21,8 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
         Command::Attach(args) => operate(client, output, &attach_request(&args), &args.wait).await,
         Command::Detach(args) => operate(client, output, &detach_request(&args), &args.wait).await,
         Command::Extend(args) => operate(client, output, &extend_request(&args), &args.wait).await,
+        Command::Boot(args) => operate(client, output, &boot_request(&args)?, &args.wait).await,
+        Command::Delete(args) => operate(client, output, &delete_request(&args), &args.wait).await,
         Command::List => {
             let (_, attachments) = client.all().await?;
             print(output, || show::attachments(&attachments), &json!({ "attachments": attachments }))
@@ -59,6 +62,10 @@ fn detach_request(args: &DetachArgs) -> Request {
 fn extend_request(args: &ExtendArgs) -> Request {
     let (volume, size_gib) = (args.volume.clone(), args.size_gib);
     Request { kind: "extend", volume, guest: String::new(), size_gib, options: HashMap::new() }
+}
+
+fn delete_request(args: &DeleteArgs) -> Request {
+    Request { kind: "delete", volume: String::new(), guest: args.guest.clone(), size_gib: 0, options: HashMap::new() }
 }
 
 async fn operate(client: &Client, output: Output, request: &Request, wait: &WaitArgs) -> Result<(), CliError> {

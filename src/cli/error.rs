@@ -60,6 +60,14 @@ pub enum CliError {
         /// Its id.
         id: String,
     },
+    /// A file with a block device mapping that cannot be used.
+    #[error("the mapping in {} cannot be used: {reason}", file.display())]
+    Mapping {
+        /// The file.
+        file: std::path::PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// An operation ended otherwise than it should.
     #[error("{} of {} {}: {}", .0.kind, .0.object(), .0.ending(), .0.error_message())]
     Operation(Box<Operation>),
@@ -144,6 +152,7 @@ impl CliError {
             Self::Refused { kind, .. } => *kind,
             Self::NotConfirmed { .. } => ErrorKind::InvalidInput,
             Self::NoSuchObject { .. } => ErrorKind::NotFound,
+            Self::Mapping { .. } => ErrorKind::InvalidInput,
             Self::Operation(operation) => operation.error_kind(),
             Self::WaitTimeout { .. } => ErrorKind::Timeout,
             Self::Protocol { .. } => ErrorKind::Internal,

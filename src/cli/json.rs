@@ -10,7 +10,8 @@ pub const SHAPES: &str = "\
 JSON:
   attach              {\"operation\": OPERATION,
                        \"attachment\": ATTACHMENT or null}
-  detach, extend      {\"operation\": OPERATION}
+  detach, extend,
+  boot, delete        {\"operation\": OPERATION}
   --dry-run           {\"plan\": PLAN}
   list                {\"attachments\": [ATTACHMENT]}
   show                {\"attachment\": ATTACHMENT},
@@ -33,7 +34,8 @@ JSON:
                \"state\", \"steps\": [STEP], \"created_at\",
                \"duration_us\", \"error\": null or
                {\"kind\", \"message\", \"remedy\"}}
-    kind      attach, detach or extend
+    kind      attach, detach, extend, boot or delete
+    volume    empty for a boot and a delete
     guest     empty for an extend of what no guest has
     state     queued, running, unwinding, succeeded, failed,
               cancelled, stuck or abandoned

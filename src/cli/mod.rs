@@ -1,6 +1,7 @@
 //! `bowline`, the command. It is a D-Bus client of the agent and nothing else: what it can do, any client can.
 
 mod args;
+mod boot;
 mod client;
 mod commands;
 mod doctor;

@@ -141,6 +141,12 @@ pub fn success(operation: &Operation, attachment: Option<&Attachment>) -> String
         let seen = if guest_name.is_empty() { String::new() } else { format!(", seen by guest {guest_name}") };
         return format!("extended volume {volume} in {took}{seen}");
     }
+    if operation.kind == "boot" {
+        return format!("booted guest {guest_name} in {took}");
+    }
+    if operation.kind == "delete" {
+        return format!("deleted guest {guest_name}'s disks in {took}");
+    }
     let Some(attachment) = attachment else { return format!("attached volume {volume} to guest {guest_name} in {took}") };
     let mut about = vec![size(attachment.size_bytes), format!("{}/{}", attachment.protocol, attachment.initiator)];
     about.extend(Some(attachment.device.clone()).filter(|device| !device.is_empty()));

@@ -15,9 +15,9 @@ pub type Dict = HashMap<String, OwnedVariant>;
 pub struct Operation {
     /// UUID.
     pub id: String,
-    /// `attach`, `detach` or `extend`.
+    /// `attach`, `detach`, `extend`, `boot` or `delete`.
     pub kind: String,
-    /// UUID of the volume.
+    /// UUID of the volume; empty for a boot and a delete.
     pub volume: String,
     /// UUID of the guest.
     pub guest: String,
@@ -290,9 +290,9 @@ impl Volume {
 /// A plan.
 #[derive(Debug, Serialize)]
 pub struct Plan {
-    /// `attach`, `detach` or `extend`.
+    /// `attach`, `detach`, `extend`, `boot` or `delete`.
     pub kind: String,
-    /// UUID of the volume.
+    /// UUID of the volume; empty for a boot and a delete.
     pub volume: String,
     /// UUID of the guest.
     pub guest: String,
@@ -316,6 +316,7 @@ pub fn object(kind: &str, volume: &str, guest_name: &str) -> String {
     match kind {
         "detach" => format!("volume {volume} from guest {guest_name}"),
         "extend" => format!("volume {volume}"),
+        "boot" | "delete" => format!("guest {guest_name}"),
         _ => format!("volume {volume} to guest {guest_name}"),
     }
 }

@@ -9,7 +9,6 @@
 //! Nothing is remembered here between calls: each looks at what the host is now, so each can be run again after a crash. The
 //! connectors know nothing of the journal, of guests or of D-Bus.
 
-mod command;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -33,7 +32,8 @@ use crate::model::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-pub use command::{CommandError, commands_started};
+pub(crate) use crate::command;
+pub use crate::command::{CommandError, commands_started};
 pub use error::ConnectorError;
 pub use iscsi::{InitiatorChoice, IscsiConfig, MultipathChoice, MultipathError, ProbeError};
 pub use nfs::{NfsConfig, NfsError};

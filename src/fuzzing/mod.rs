@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | `service` | the volume service: connection info, answers, errors; and clouds.yaml |
 //! | `storage` | targets, clusters, files on filers: probe answers, SCSI pages, `rbd info`, qcow2 headers, mount options |
+//! | `boot` | whoever boots a guest, and whoever uploads images: block device mappings, images |
 //! | `host` | this host: the mount table, sysfs, keyrings, domain XML, the journal |
 //!
 //! More than "no panic" is demanded: what becomes an argument cannot be an option, what becomes a path stays below its folder, and
 //! what becomes a line or an element brings no second one. `fuzz/` runs them under libFuzzer; `runner` by itself, in the ordinary
 //! tests. In no normal build.
 
+mod boot;
 mod host;
 #[cfg(test)]
 mod runner;
@@ -22,7 +24,7 @@ use std::{fs, path::PathBuf};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus, `fuzz/corpus/NAME`.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("connection_info", service::connection_info),
     ("service_answer", service::answer),
     ("clouds_yaml", service::clouds_yaml),
@@ -35,6 +37,8 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("sessions", host::sessions),
     ("domain_xml", host::domain_xml),
     ("journal", host::journal),
+    ("block_device_mapping", boot::mapping),
+    ("image", boot::image),
 ];
 
 /// Runs the target of that name; none of that name is a panic as well.

@@ -110,7 +110,7 @@ pub(super) fn rbd_info(data: &[u8]) {
 
 /// A file's first bytes: a header with a way out of the file is never taken.
 pub(super) fn qcow2(data: &[u8]) {
-    if nfs::virtual_size(data).is_ok() {
+    if crate::model::qcow2::virtual_size(data).is_ok() {
         let word =
             |at: usize| data.get(at..at + 8).map(|bytes| bytes.iter().fold(0_u64, |all, byte| (all << 8) | u64::from(*byte)));
         assert_eq!(data.get(..4), Some(b"QFI\xfb".as_slice()));

@@ -2,8 +2,8 @@
 
 use super::{attach_plan::Place, domain_xml::network_source, error::LibvirtError, guest::DriveAddress};
 use crate::model::{
-    DiskAuth, DiskBus, DiskCache, DiskEncryption, DiskFormat, DiskIo, DiskSource, DiskSpec, DiskTuning, LuksVersion, Portal,
-    disk_alias,
+    DiskAuth, DiskBus, DiskCache, DiskEncryption, DiskFormat, DiskIo, DiskSource, DiskSpec, DiskTuning, LocalDisk, LuksVersion,
+    Portal, disk_alias,
 };
 use quick_xml::{Writer, events::BytesText};
 use std::io;
@@ -43,6 +43,38 @@ pub(super) fn disk(spec: &DiskSpec, target: &str, place: Place) -> Result<String
                     .with_attributes([("target", "0"), ("unit", unit.as_str())])
                     .write_empty()?;
             }
+            Ok(())
+        })?;
+        Ok(())
+    })
+}
+
+/// An ephemeral disk: a file, and the file below it, each with its format. A chain that is told to its end is never looked into.
+/// Through the host's cache: only this host ever has the file, and the guest's flushes reach it.
+pub(super) fn local_disk(disk: &LocalDisk) -> Result<String, LibvirtError> {
+    let text = |path: &std::path::Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| LibvirtError::DiskXml { problem: format!("{} is no UTF-8 path", path.display()) })
+    };
+    let path = text(&disk.path)?;
+    let base = disk.base.as_ref().map(|(path, format)| Ok((text(path)?, format))).transpose()?;
+    build(|xml| {
+        xml.create_element("disk").with_attributes([("type", "file"), ("device", "disk")]).write_inner_content(|xml| {
+            let driver = [("name", "qemu"), ("type", disk.format.as_str()), ("cache", "writeback"), ("discard", "unmap")];
+            xml.create_element("driver").with_attributes(driver).write_empty()?;
+            xml.create_element("source").with_attribute(("file", path.as_str())).write_empty()?;
+            if let Some((path, format)) = &base {
+                xml.create_element("backingStore").with_attribute(("type", "file")).write_inner_content(|xml| {
+                    xml.create_element("format").with_attribute(("type", format.as_str())).write_empty()?;
+                    xml.create_element("source").with_attribute(("file", path.as_str())).write_empty()?;
+                    xml.create_element("backingStore").write_empty()?;
+                    Ok(())
+                })?;
+            }
+            xml.create_element("target")
+                .with_attributes([("dev", disk.target.as_str()), ("bus", disk.bus.as_str())])
+                .write_empty()?;
             Ok(())
         })?;
         Ok(())

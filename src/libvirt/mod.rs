@@ -6,6 +6,7 @@
 
 mod attach;
 mod attach_plan;
+mod boot;
 mod config;
 mod connection;
 mod detach;
@@ -35,7 +36,7 @@ pub use guest::{Guest, GuestDisk};
 pub use resize::Resized;
 pub use secret::{SECRET_USAGE_PREFIX, SecretRecord, SecretUsage};
 
-use crate::model::{DiskSpec, GuestUuid, Secret, VolumeId};
+use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, VolumeId};
 use connection::{Call, Connection};
 use error::failed;
 use std::sync::Arc;
@@ -137,6 +138,38 @@ impl Libvirt {
     /// libvirt's and QEMU's refusals, as for a size that the device does not have.
     pub async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> Result<Resized, LibvirtError> {
         resize::resize(&self.connection, guest, volume, size_bytes).await
+    }
+
+    /// Puts an ephemeral disk into the guest's definition. The same one again changes nothing.
+    ///
+    /// # Errors
+    /// [`LibvirtError::GuestNotFound`]; libvirt's refusals, as when the target name is taken.
+    pub async fn define_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> Result<Outcome, LibvirtError> {
+        boot::define_disk(&self.connection, guest, disk).await
+    }
+
+    /// Takes an ephemeral disk out of the guest's definition. One that is not there is fine.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or refuses.
+    pub async fn undefine_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> Result<Outcome, LibvirtError> {
+        boot::undefine_disk(&self.connection, guest, &disk.target, disk.path.clone()).await
+    }
+
+    /// Starts a guest. One that runs is fine.
+    ///
+    /// # Errors
+    /// [`LibvirtError::GuestNotFound`]; libvirt's and QEMU's refusals.
+    pub async fn start_guest(&self, guest: GuestUuid) -> Result<Outcome, LibvirtError> {
+        boot::start(&self.connection, guest).await
+    }
+
+    /// Ends a guest at once. One that is off or gone is fine.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or refuses.
+    pub async fn stop_guest(&self, guest: GuestUuid) -> Result<Outcome, LibvirtError> {
+        boot::stop(&self.connection, guest).await
     }
 
     /// Defines a secret, ephemeral and private, and sets its value; the same UUID again sets the value anew.

@@ -54,6 +54,15 @@ uuid_newtype!(
     OperationId, "operation id"
 );
 
+uuid_newtype!(
+    /// An image of the image service.
+    ImageId, "image id"
+);
+uuid_newtype!(
+    /// A snapshot of a volume.
+    SnapshotId, "snapshot id"
+);
+
 impl OperationId {
     /// A new random id.
     pub fn random() -> Self {

@@ -2,6 +2,7 @@
 //!
 //! This is the leaf of the import graph. Nothing here opens a file, a socket or a bus.
 
+mod boot;
 mod connection_info;
 mod connector_properties;
 mod device;
@@ -14,9 +15,15 @@ mod finding;
 mod health;
 mod host_event;
 mod ids;
+mod image;
+pub mod qcow2;
 mod secret;
 mod volume;
 
+pub use boot::{
+    BootPlan, BootRequest, BootedDisk, Filesystem, LocalContent, LocalDisk, LocalDiskPlan, PlannedDisk, PlannedStorage,
+    VolumeOrigin,
+};
 pub use connection_info::{
     CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiDiscovery, IscsiPath, NfsConnection,
     NfsExport, Portal, PortalError, RbdConnection, RbdImage, SecretKind,
@@ -36,9 +43,10 @@ pub use error_kind::ErrorKind;
 pub use finding::{Finding, Verdict};
 pub use health::{Fault, Health};
 pub use host_event::HostEvent;
-pub use ids::{AttachmentId, GuestUuid, IdError, OperationId, VolumeId};
+pub use ids::{AttachmentId, GuestUuid, IdError, ImageId, OperationId, SnapshotId, VolumeId};
+pub use image::{DigestAlgorithm, Image, ImageDigest, ImageFile};
 pub use secret::Secret;
-pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment};
+pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment, VolumeSnapshot};
 
 /// Bytes in one GiB, the unit in which the volume service counts sizes.
 pub const GIB: u64 = 1 << 30;

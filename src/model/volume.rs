@@ -1,6 +1,6 @@
 //! The volume service's things, as much of them as the agent needs.
 
-use super::{AttachmentId, ConnectionInfo, GuestUuid, VolumeId, VolumeTraits};
+use super::{AttachmentId, ConnectionInfo, GuestUuid, SnapshotId, VolumeId, VolumeOrigin, VolumeTraits};
 
 /// A volume as the service describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,19 @@ pub struct NewVolume {
     pub volume_type: Option<String>,
     /// Several guests may have it at once. Cinder itself takes this from the volume type alone.
     pub multiattach: bool,
+    /// What is in it at first.
+    pub origin: VolumeOrigin,
+}
+
+/// A snapshot of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSnapshot {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The service's word: `available`, `creating`, `error`, …
+    pub status: String,
+    /// Size of the volume it was taken of, GiB.
+    pub size_gib: u64,
 }
 
 /// Where an attachment stands in the service.

@@ -49,7 +49,15 @@ fn options() -> HttpOptions {
 
 fn config(auth: AuthMethod) -> CloudConfig {
     let (region_name, cacert, volume_endpoint) = (None, None, None);
-    CloudConfig { name: "c".into(), auth, region_name, interface: Interface::Public, cacert, volume_endpoint }
+    CloudConfig {
+        name: "c".into(),
+        auth,
+        region_name,
+        interface: Interface::Public,
+        cacert,
+        volume_endpoint,
+        image_endpoint: None,
+    }
 }
 
 fn fixed(server: &Server) -> VolumeService {
@@ -167,7 +175,7 @@ async fn a_service_that_keeps_keys_is_asked_again_with_the_same_one() {
     .await;
     let service = fixed(&server);
     service.volumes().await.unwrap();
-    let new = NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false };
+    let new = NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false, origin: VolumeOrigin::Blank };
     service.create_volume(&new).await.unwrap();
     let sent = server.requests().into_iter().filter(|request| request.line.starts_with("POST"));
     let keys: Vec<_> = sent.map(|request| request.header("idempotency-key").unwrap().to_owned()).collect();
@@ -190,7 +198,8 @@ async fn an_operation_that_the_service_tells_of_is_listened_to() {
         })
         .await;
         let service = fixed(&server);
-        let new = NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false };
+        let new =
+            NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false, origin: VolumeOrigin::Blank };
         let id = service.create_volume(&new).await.unwrap().id;
         let deadline = Instant::now() + Duration::from_secs(5);
         assert_eq!(service.wait_volume_status(id, "available", deadline).await.unwrap().status, "available");
@@ -233,7 +242,13 @@ async fn nobody_listening_is_unavailable_and_certainly_not_done() {
     drop(server);
     tokio::task::yield_now().await;
     let error = service
-        .create_volume(&NewVolume { name: "n".into(), size_gib: 1, volume_type: None, multiattach: false })
+        .create_volume(&NewVolume {
+            name: "n".into(),
+            size_gib: 1,
+            volume_type: None,
+            multiattach: false,
+            origin: VolumeOrigin::Blank,
+        })
         .await
         .unwrap_err();
     assert_eq!((error.kind(), error.outcome_unknown()), (ErrorKind::Unavailable, false));

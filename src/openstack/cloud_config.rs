@@ -148,6 +148,8 @@ pub struct CloudConfig {
     pub cacert: Option<PathBuf>,
     /// Address of the volume service, instead of the catalog's; may hold `%(project_id)s`.
     pub volume_endpoint: Option<String>,
+    /// The image service's address instead of the catalog's.
+    pub image_endpoint: Option<String>,
 }
 
 impl CloudConfig {
@@ -169,6 +171,10 @@ impl CloudConfig {
         if let Some(url) = &volume_endpoint {
             check_url(settings, override_key, url)?;
         }
+        let image_endpoint = settings.text("image_endpoint_override").map(str::to_owned);
+        if let Some(url) = &image_endpoint {
+            check_url(settings, "image_endpoint_override", url)?;
+        }
         let interface = settings.first(&["interface", "endpoint_type"]);
         let interface = match interface.map(|(_, word)| word.trim_end_matches("URL")) {
             None | Some("public") => Interface::Public,
@@ -183,6 +189,7 @@ impl CloudConfig {
             interface,
             cacert: settings.text("cacert").map(PathBuf::from),
             volume_endpoint,
+            image_endpoint,
         })
     }
 }

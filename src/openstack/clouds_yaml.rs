@@ -194,7 +194,7 @@ struct File {
 struct Cloud(BTreeMap<String, Spanned<Scalar>>);
 
 /// Settings that this agent reads beside `auth`.
-const SCALARS: [&str; 14] = [
+const SCALARS: [&str; 15] = [
     "auth_type",
     "region_name",
     "interface",
@@ -209,6 +209,7 @@ const SCALARS: [&str; 14] = [
     "block_storage_endpoint_override",
     "volume_endpoint_override",
     "volumev3_endpoint_override",
+    "image_endpoint_override",
 ];
 
 impl<'de> Deserialize<'de> for Cloud {

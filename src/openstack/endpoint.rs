@@ -10,6 +10,8 @@ const SERVICE_TYPES: [&str; 4] = ["block-storage", "block-store", "volumev3", "v
 
 /// The type of the key manager in a catalog.
 const KEY_MANAGER: &str = "key-manager";
+/// The type of the image service in a catalog.
+const IMAGE: &str = "image";
 
 /// One service of Keystone's catalog.
 #[derive(Debug, Deserialize)]
@@ -72,27 +74,54 @@ pub(super) fn volume_endpoint(
 
 /// The key manager's base address, ending in `/v1`.
 pub(super) fn key_manager_endpoint(config: &CloudConfig, catalog: &[CatalogEntry]) -> Result<Url, OpenstackError> {
-    let endpoints = catalog.iter().filter(|entry| entry.service_type == KEY_MANAGER).flat_map(|entry| &entry.endpoints);
-    let mut usable = endpoints
-        .filter(|endpoint| endpoint.interface.trim_end_matches("URL") == config.interface.as_str())
-        .filter(|endpoint| config.region_name.is_none() || endpoint.region() == config.region_name.as_deref())
-        .filter_map(|endpoint| key_manager_address(&endpoint.url));
-    usable.next().ok_or_else(|| OpenstackError::NoKeyManager {
+    in_catalog(config, catalog, KEY_MANAGER, key_manager_address).ok_or_else(|| OpenstackError::NoKeyManager {
         cloud: config.name.clone(),
         problem: format!("Keystone's catalog has no {} endpoint of type {KEY_MANAGER}", config.interface.as_str()),
     })
 }
 
+/// The image service's base address, ending in `/v2`.
+pub(super) fn image_endpoint(config: &CloudConfig, catalog: &[CatalogEntry]) -> Result<Url, OpenstackError> {
+    let configured = config.image_endpoint.as_deref().and_then(image_address);
+    configured.or_else(|| in_catalog(config, catalog, IMAGE, image_address)).ok_or_else(|| OpenstackError::NoImageService {
+        cloud: config.name.clone(),
+        problem: format!("Keystone's catalog has no {} endpoint of type {IMAGE}", config.interface.as_str()),
+    })
+}
+
+/// The address of a service in the catalog, with its version as `address` makes it.
+fn in_catalog(
+    config: &CloudConfig,
+    catalog: &[CatalogEntry],
+    service_type: &str,
+    address: impl Fn(&str) -> Option<Url>,
+) -> Option<Url> {
+    let endpoints = catalog.iter().filter(|entry| entry.service_type == service_type).flat_map(|entry| &entry.endpoints);
+    endpoints
+        .filter(|endpoint| endpoint.interface.trim_end_matches("URL") == config.interface.as_str())
+        .filter(|endpoint| config.region_name.is_none() || endpoint.region() == config.region_name.as_deref())
+        .find_map(|endpoint| address(&endpoint.url))
+}
+
 /// A key manager's address with `/v1` in its path: catalogs have it with and without.
 pub(super) fn key_manager_address(text: &str) -> Option<Url> {
+    versioned(text, "v1")
+}
+
+/// An image service's address with `/v2` in its path: catalogs have it without.
+pub(super) fn image_address(text: &str) -> Option<Url> {
+    versioned(text, "v2")
+}
+
+fn versioned(text: &str, version: &str) -> Option<Url> {
     let mut url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     url.set_query(None);
     url.set_fragment(None);
-    let has_version = url.path_segments()?.any(|segment| segment == "v1");
+    let has_version = url.path_segments()?.any(|segment| segment == version);
     let mut path = url.path_segments_mut().ok()?;
     path.pop_if_empty();
     if !has_version {
-        path.push("v1");
+        path.push(version);
     }
     drop(path);
     Some(url)
@@ -154,6 +183,7 @@ mod tests {
             interface,
             cacert: None,
             volume_endpoint: volume_endpoint.map(str::to_owned),
+            image_endpoint: None,
         }
     }
 

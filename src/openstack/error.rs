@@ -4,7 +4,7 @@
 //! passwords and tokens); of refusals only the service's own message is.
 
 use super::connection_info::ConnectionInfoError;
-use crate::model::{AttachmentId, ErrorKind, GuestUuid, VolumeId};
+use crate::model::{AttachmentId, ErrorKind, GuestUuid, ImageId, VolumeId};
 use std::{error::Error, fmt, path::PathBuf, sync::Arc};
 use uuid::Uuid;
 
@@ -54,6 +54,12 @@ pub enum Operation {
     ShowEncryption(VolumeId),
     /// `GET /secrets/{id}/payload` of the key manager.
     FetchKey(Uuid),
+    /// `GET /snapshots/{id}`, or a list of those with a name.
+    FindSnapshot(String),
+    /// `GET /images/{id}` of the image service, or a list of those with a name.
+    FindImage(String),
+    /// `GET /images/{id}/file` of the image service.
+    FetchImage(ImageId),
     /// `PUT /hosts/{host}/lease` of a bundled service.
     RenewLeases,
 }
@@ -71,6 +77,9 @@ impl Operation {
                 | Self::ListAttachments(_)
                 | Self::ShowEncryption(_)
                 | Self::FetchKey(_)
+                | Self::FindSnapshot(_)
+                | Self::FindImage(_)
+                | Self::FetchImage(_)
                 | Self::RenewLeases
         )
     }
@@ -95,6 +104,9 @@ impl fmt::Display for Operation {
             Self::DeleteAttachment(id) => write!(f, "delete attachment {id}"),
             Self::ShowEncryption(id) => write!(f, "look up how volume {id} is encrypted"),
             Self::FetchKey(id) => write!(f, "get key {id} from the key manager"),
+            Self::FindSnapshot(name) => write!(f, "look up snapshot {name:?}"),
+            Self::FindImage(name) => write!(f, "look up image {name:?}"),
+            Self::FetchImage(id) => write!(f, "download image {id}"),
             Self::RenewLeases => f.write_str("renew the leases of this host's attachments"),
         }
     }
@@ -155,6 +167,24 @@ pub enum OpenstackError {
         cloud: String,
         /// What is missing.
         problem: String,
+    },
+    /// There is no image service to ask.
+    #[error("cloud {cloud:?} has no usable image service: {problem}; set image_endpoint_override in clouds.yaml")]
+    NoImageService {
+        /// Entry of clouds.yaml.
+        cloud: String,
+        /// What is missing.
+        problem: String,
+    },
+    /// No image or snapshot has this id or name, or several have the name.
+    #[error("{count} {what} have the id or name {name:?}{}", if *count > 1 { ": use the id" } else { "" })]
+    NotOne {
+        /// `images` or `snapshots`.
+        what: &'static str,
+        /// What was looked for.
+        name: String,
+        /// How many there are.
+        count: usize,
     },
     /// A volume is encrypted in a way that cannot be carried out here.
     #[error("volume {volume} cannot be decrypted: {problem}")]
@@ -268,13 +298,15 @@ impl OpenstackError {
             Self::NoCloudsFile { .. } | Self::UnreadableFile { .. } | Self::CloudsFile { .. } | Self::Tls { .. } => {
                 ErrorKind::InvalidInput
             }
-            Self::NoEndpoint { .. } | Self::NoKeyManager { .. } | Self::Encryption { .. } => ErrorKind::Unsupported,
+            Self::NoEndpoint { .. } | Self::NoKeyManager { .. } | Self::NoImageService { .. } | Self::Encryption { .. } => {
+                ErrorKind::Unsupported
+            }
             Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::NoAnswer { .. } | Self::WaitedTooLong { .. } => ErrorKind::Timeout,
             Self::Refused { operation, status, message, .. } => refusal_kind(operation, *status, message),
             Self::Unintelligible { .. } | Self::ConnectionInfo { .. } | Self::VolumeFailed { .. } => ErrorKind::Internal,
-            Self::NoSuchVolume { .. } => ErrorKind::NotFound,
-            Self::AmbiguousName { .. } => ErrorKind::Conflict,
+            Self::NoSuchVolume { .. } | Self::NotOne { count: 0, .. } => ErrorKind::NotFound,
+            Self::AmbiguousName { .. } | Self::NotOne { .. } => ErrorKind::Conflict,
         }
     }
 

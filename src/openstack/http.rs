@@ -1,11 +1,11 @@
-//! One HTTP exchange: bounded in time and size, with every way it can fail named.
+//! One HTTP exchange: bounded in time and size, with every way it can fail named; a stream is bounded from piece to piece.
 //!
 //! Redirects are not followed: they would carry the token to another host. Web proxies from the environment are not used:
 //! control traffic of a storage network, tokens in its headers, has no business there. TLS certificates are always
 //! checked; the system's roots (about 2 MB once parsed) are loaded only when an `https://` address is first used.
 
 use super::{OpenstackError, Operation, fault};
-use reqwest::{Certificate, Client, ClientBuilder, Method, Url, header::HeaderMap, redirect::Policy};
+use reqwest::{Certificate, Client, ClientBuilder, Method, Response, Url, header::HeaderMap, redirect::Policy};
 use std::{
     error::Error,
     fs,
@@ -24,6 +24,9 @@ const ANSWER_START_BYTES: usize = 4 << 10;
 const POOL_IDLE_S: u64 = 4;
 /// Idle connections kept per host; each costs about 20 KiB.
 const POOL_MAX_IDLE: usize = 2;
+
+/// The most that a stream may take, in all: a day.
+const STREAM_MAX: Duration = Duration::from_secs(86_400);
 
 /// Limits of every HTTP request.
 #[derive(Debug, Clone)]
@@ -65,6 +68,14 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    fn take(&mut self, operation: &Operation, bytes: &[u8]) -> Result<(), OpenstackError> {
+        if self.body.len() + bytes.len() > ANSWER_MAX_BYTES {
+            return Err(self.unintelligible(operation, "more than 8 MiB"));
+        }
+        self.body.extend_from_slice(bytes);
+        Ok(())
+    }
+
     /// The service's name for the request, under either of the names in use.
     pub(super) fn request_id(&self) -> Option<String> {
         let value = ["x-openstack-request-id", "x-compute-request-id"].iter().find_map(|name| self.headers.get(*name));
@@ -156,16 +167,7 @@ impl Http {
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body);
         }
-        let failed = |error: reqwest::Error| {
-            let sent = !error.is_connect() && !error.is_builder();
-            if error.is_timeout() {
-                let timeout_s = if sent { self.options.request_timeout_s } else { self.options.connect_timeout_s };
-                OpenstackError::NoAnswer { operation: operation.clone(), peer: peer.clone(), sent, timeout_s }
-            } else {
-                let source = Arc::new(error.without_url());
-                OpenstackError::Unreachable { operation: operation.clone(), peer: peer.clone(), sent, source }
-            }
-        };
+        let failed = |error| self.failure(operation, &peer, error);
         let mut response = request.send().await.map_err(&failed)?;
         let mut answer = Answer {
             status: response.status().as_u16(),
@@ -173,10 +175,67 @@ impl Http {
             body: Zeroizing::new(Vec::with_capacity(ANSWER_START_BYTES)),
         };
         while let Some(chunk) = response.chunk().await.map_err(&failed)? {
-            if answer.body.len() + chunk.len() > ANSWER_MAX_BYTES {
-                return Err(answer.unintelligible(operation, "more than 8 MiB"));
+            answer.take(operation, &chunk)?;
+        }
+        Ok(answer)
+    }
+
+    /// Sends a read whose answer comes piece by piece and may take as long as it likes, if only it goes on.
+    pub(super) async fn stream(&self, operation: &Operation, url: Url, headers: HeaderMap) -> Result<Stream, OpenstackError> {
+        let peer = url.origin().ascii_serialization();
+        let request = self.client_for(&url)?.get(url).headers(headers).timeout(STREAM_MAX);
+        let response = self.in_time(operation, &peer, request.send()).await?;
+        Ok(Stream { status: response.status().as_u16(), response, http: self.clone(), peer })
+    }
+
+    /// Waits for one sign of life of a stream.
+    async fn in_time<T>(
+        &self,
+        operation: &Operation,
+        peer: &str,
+        waiting: impl Future<Output = Result<T, reqwest::Error>>,
+    ) -> Result<T, OpenstackError> {
+        let timeout_s = self.options.request_timeout_s;
+        match tokio::time::timeout(Duration::from_secs(timeout_s), waiting).await {
+            Ok(result) => result.map_err(|error| self.failure(operation, peer, error)),
+            Err(_) => {
+                Err(OpenstackError::NoAnswer { operation: operation.clone(), peer: peer.to_owned(), sent: true, timeout_s })
             }
-            answer.body.extend_from_slice(&chunk);
+        }
+    }
+
+    fn failure(&self, operation: &Operation, peer: &str, error: reqwest::Error) -> OpenstackError {
+        let sent = !error.is_connect() && !error.is_builder();
+        if error.is_timeout() {
+            let timeout_s = if sent { self.options.request_timeout_s } else { self.options.connect_timeout_s };
+            return OpenstackError::NoAnswer { operation: operation.clone(), peer: peer.to_owned(), sent, timeout_s };
+        }
+        let source = Arc::new(error.without_url());
+        OpenstackError::Unreachable { operation: operation.clone(), peer: peer.to_owned(), sent, source }
+    }
+}
+
+/// An answer whose body is still coming.
+pub(super) struct Stream {
+    pub(super) status: u16,
+    response: Response,
+    http: Http,
+    peer: String,
+}
+
+impl Stream {
+    /// The next piece; `None` at the end.
+    pub(super) async fn next(&mut self, operation: &Operation) -> Result<Option<Vec<u8>>, OpenstackError> {
+        let chunk = self.http.in_time(operation, &self.peer, self.response.chunk()).await?;
+        Ok(chunk.map(|bytes| bytes.to_vec()))
+    }
+
+    /// All of it, for an answer that is an error's.
+    pub(super) async fn answer(mut self, operation: &Operation) -> Result<Answer, OpenstackError> {
+        let mut answer =
+            Answer { status: self.status, headers: self.response.headers().clone(), body: Zeroizing::new(Vec::new()) };
+        while let Some(chunk) = self.next(operation).await? {
+            answer.take(operation, &chunk)?;
         }
         Ok(answer)
     }

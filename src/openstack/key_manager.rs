@@ -121,6 +121,7 @@ mod tests {
             interface: Interface::Public,
             cacert: None,
             volume_endpoint: None,
+            image_endpoint: None,
         };
         KeyManager::new(config, Some(&server.url()), HttpOptions::default()).unwrap()
     }

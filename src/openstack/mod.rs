@@ -1,4 +1,4 @@
-//! HTTP clients for OpenStack: credentials from `clouds.yaml`, a Keystone session, Cinder's volumes and attachments.
+//! HTTP clients for OpenStack: credentials from `clouds.yaml`, a Keystone session, Cinder's volumes and attachments, Glance's images.
 //!
 //! ```text
 //! clouds_yaml -> cloud_config -> session (keystone, endpoint) --token, endpoint--> volume_service -> volumes, attachments
@@ -18,11 +18,13 @@ mod error;
 mod examine;
 mod fault;
 mod http;
+mod images;
 mod key_manager;
 mod keystone;
 mod leases;
 mod qos;
 mod session;
+mod snapshots;
 mod volume_service;
 mod volumes;
 mod wire;
@@ -41,5 +43,6 @@ pub use connection_info::ConnectionInfoError;
 pub use error::{OpenstackError, Operation};
 pub use examine::Examined;
 pub use http::HttpOptions;
+pub use images::{Chunk, ImageService};
 pub use key_manager::KeyManager;
 pub use volume_service::{Outcome, VolumeService};

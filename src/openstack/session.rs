@@ -44,13 +44,15 @@ pub(super) struct Session {
     http: Http,
     config: CloudConfig,
     role: &'static str,
-    /// Where the key manager is, if that was configured.
-    keys_at: Option<Url>,
+    /// Where the key manager or the image service is, if that was configured.
+    configured: Option<Url>,
     state: Mutex<State>,
 }
 
 /// The role of a session with the key manager.
 const KEYS_ROLE: &str = "key manager's user";
+/// The role of a session with the image service.
+const IMAGES_ROLE: &str = "image service's user";
 
 #[derive(Default)]
 struct State {
@@ -61,17 +63,22 @@ struct State {
 impl Session {
     /// A session for the requests themselves.
     pub(super) fn user(http: Http, config: CloudConfig) -> Self {
-        Self { http, config, role: "user", keys_at: None, state: Mutex::default() }
+        Self { http, config, role: "user", configured: None, state: Mutex::default() }
     }
 
     /// A session whose token vouches that a service is asking (`X-Service-Token`).
     pub(super) fn service_user(http: Http, config: CloudConfig) -> Self {
-        Self { http, config, role: "service user", keys_at: None, state: Mutex::default() }
+        Self { http, config, role: "service user", configured: None, state: Mutex::default() }
     }
 
     /// A session for the key manager, at this address or where Keystone's catalog says.
     pub(super) fn key_manager(http: Http, config: CloudConfig, endpoint: Option<Url>) -> Self {
-        Self { http, config, role: KEYS_ROLE, keys_at: endpoint, state: Mutex::default() }
+        Self { http, config, role: KEYS_ROLE, configured: endpoint, state: Mutex::default() }
+    }
+
+    /// A session for the image service, at this address or where Keystone's catalog says.
+    pub(super) fn image_service(http: Http, config: CloudConfig, endpoint: Option<Url>) -> Self {
+        Self { http, config, role: IMAGES_ROLE, configured: endpoint, state: Mutex::default() }
     }
 
     /// Whether a fresh token can be had after a 401.
@@ -124,10 +131,7 @@ impl Session {
 
     fn granted(&self, operation: &Operation, grant: Grant) -> Result<Access, OpenstackError> {
         let endpoint = match self.role {
-            KEYS_ROLE => Some(match &self.keys_at {
-                Some(address) => address.clone(),
-                None => endpoint::key_manager_endpoint(&self.config, &grant.catalog)?,
-            }),
+            KEYS_ROLE | IMAGES_ROLE => Some(self.further_endpoint(&grant.catalog)?),
             "user" => Some(endpoint::volume_endpoint(&self.config, &grant.catalog, grant.project_id.as_deref())?),
             _ => None,
         };
@@ -143,9 +147,8 @@ impl Session {
     }
 
     fn fixed(&self, token: Option<&Secret>, address: &str) -> Result<Access, OpenstackError> {
-        let endpoint = match (self.role, &self.keys_at) {
-            (KEYS_ROLE, Some(address)) => address.clone(),
-            (KEYS_ROLE, None) => endpoint::key_manager_endpoint(&self.config, &[])?,
+        let endpoint = match self.role {
+            KEYS_ROLE | IMAGES_ROLE => self.further_endpoint(&[])?,
             _ => {
                 let mut config = self.config.clone();
                 config.volume_endpoint.get_or_insert_with(|| address.to_owned());
@@ -156,6 +159,15 @@ impl Session {
         let operation = Operation::Authenticate { role: self.role };
         let token = token.map(|token| header(&operation, token)).transpose()?;
         Ok(Access { token, endpoint: Some(endpoint), roles: None, renew_at: None })
+    }
+
+    /// The address of the key manager or the image service.
+    fn further_endpoint(&self, catalog: &[endpoint::CatalogEntry]) -> Result<Url, OpenstackError> {
+        match &self.configured {
+            Some(address) => Ok(address.clone()),
+            None if self.role == KEYS_ROLE => endpoint::key_manager_endpoint(&self.config, catalog),
+            None => endpoint::image_endpoint(&self.config, catalog),
+        }
     }
 
     fn warn_if_exposed(&self, url: Option<&Url>) {

@@ -5,7 +5,7 @@ use super::{
     volume_service::{Call, Repeat},
     wire::{VolumeEnvelope, VolumePage, next_marker, with},
 };
-use crate::model::{ErrorKind, NewVolume, Volume, VolumeId};
+use crate::model::{ErrorKind, NewVolume, Volume, VolumeId, VolumeOrigin};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use reqwest::Method;
 use serde_json::json;
@@ -94,6 +94,11 @@ impl VolumeService {
         }
         if new.multiattach {
             volume = with(volume, "multiattach", true);
+        }
+        match new.origin {
+            VolumeOrigin::Blank => {}
+            VolumeOrigin::Image(image) => volume = with(volume, "imageRef", image.to_string()),
+            VolumeOrigin::Snapshot(snapshot) => volume = with(volume, "snapshot_id", snapshot.to_string()),
         }
         let call = Call {
             method: Method::POST,

@@ -80,6 +80,21 @@ pub trait Machine {
         Guest::start(self, name, "--defined")
     }
 
+    /// Defines a guest without kernel and disks, which is off and boots from the disks it is given. Returns its UUID.
+    #[track_caller]
+    fn diskless_guest(&self, name: &str) -> String {
+        self.ok(&format!("guest-up {name} --diskless"))
+    }
+
+    /// A guest that somebody else has started, once it listens.
+    #[track_caller]
+    fn booted_guest(&self, name: &str) -> Guest<'_>
+    where
+        Self: Sized,
+    {
+        Guest::start(self, name, "--booted")
+    }
+
     /// Boots a guest that libvirt also keeps when it is off.
     #[track_caller]
     fn persistent_guest(&self, name: &str) -> Guest<'_>

@@ -31,6 +31,8 @@ async fn without_polkit_only_root_gets_through() {
         vec!["volume", "create", "x", "--size", "1"],
         vec!["volume", "delete", "one"],
         vec!["extend", "one", "2"],
+        vec!["boot", "guest", "--volume", "one"],
+        vec!["delete", "guest"],
     ] {
         let arguments = [arguments, vec!["--json"]].concat();
         assert_denied(&run(bowline_as_nobody(&bus, &arguments)).await, "polkit is not running");
@@ -92,6 +94,9 @@ async fn each_method_has_its_action() {
         (vec!["volume", "delete", "one"], "manage-volumes"),
         (vec!["extend", "one", "2"], "manage-volumes"),
         (vec!["extend", "one", "2", "--dry-run"], "list"),
+        (vec!["boot", "guest", "--volume", "one"], "boot"),
+        (vec!["boot", "guest", "--image", "one", "--dry-run"], "list"),
+        (vec!["delete", "guest"], "boot"),
         (vec!["abandon", &stuck, "--yes"], "abandon"),
         (vec!["fsck"], "list"),
         (vec!["fsck", "--repair"], "repair"),

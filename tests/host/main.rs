@@ -5,6 +5,7 @@
 
 mod attach;
 mod backend_rbd;
+mod boot;
 #[path = "../common/mod.rs"]
 mod common;
 mod extend;

@@ -11,9 +11,9 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, actions, attachments, auth, availability_zones, backups, discovery, errors, health, idempotency, identity, images,
-    leases, limits, messages, metadata, metrics, microversion, operations, project, qos_specs, quota_sets, request_id, services,
-    snapshots, transfers, types, versions, volumes,
+    AppState, actions, attachments, auth, availability_zones, backups, discovery, errors, health, idempotency, identity,
+    images, leases, limits, messages, metadata, metrics, microversion, operations, project, qos_specs, quota_sets, request_id,
+    services, snapshots, transfers, types, versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.

@@ -1,6 +1,6 @@
 //! A fragment as it is written: every key optional, unknown keys refused.
 
-use crate::model::{DiskBus, DiskCache, DiskIo, IoThreads};
+use crate::model::{DiskBus, DiskCache, DiskFormat, DiskIo, IoThreads};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -87,6 +87,10 @@ section!(
     Volumes { create_timeout_s: u64, delete_timeout_s: u64, extend_timeout_s: u64, watch_interval_s: u64 }
 );
 section!(
+    /// `[images]`: images and ephemeral disks of this host.
+    Images { dir: PathBuf, limit_gib: u64, disk_format: DiskFormat, download_timeout_s: u64 }
+);
+section!(
     /// `[paths]`
     Paths { state_dir: PathBuf, run_dir: PathBuf }
 );
@@ -162,6 +166,7 @@ pub(super) struct Inputs {
     pub(super) key_manager: KeyManager,
     pub(super) operations: Operations,
     pub(super) volumes: Volumes,
+    pub(super) images: Images,
     pub(super) paths: Paths,
     pub(super) bus: Bus,
     pub(super) health: Health,
@@ -181,6 +186,7 @@ impl Inputs {
         self.key_manager.merge(later.key_manager);
         self.operations.merge(later.operations);
         self.volumes.merge(later.volumes);
+        self.images.merge(later.images);
         self.paths.merge(later.paths);
         self.bus.merge(later.bus);
         self.health.merge(later.health);

@@ -11,8 +11,8 @@ mod settings;
 pub use guest::{GuestSettings, KeyManagerSettings};
 pub use inputs::{Initiator, Multipath, RbdClient};
 pub use settings::{
-    CloudSettings, HealthSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings, OperationSettings, PathSettings,
-    RbdSettings, Settings, VolumeSettings,
+    CloudSettings, HealthSettings, ImageSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings,
+    OperationSettings, PathSettings, RbdSettings, Settings, VolumeSettings,
 };
 
 use std::{

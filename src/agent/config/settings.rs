@@ -4,10 +4,14 @@ use super::{
     guest::{self, GuestSettings, KeyManagerSettings},
     inputs::{Initiator, Inputs, Multipath, RbdClient},
 };
+use crate::model::DiskFormat;
 use std::path::PathBuf;
 
 /// No deadline may be longer: a day already means that nobody waits any more.
 const MAX_TIMEOUT_S: u64 = 86_400;
+
+/// A PiB: more than any host has.
+const IMAGES_MAX_GIB: u64 = 1 << 20;
 
 /// Checked settings.
 #[derive(Debug, Clone)]
@@ -34,6 +38,8 @@ pub struct Settings {
     pub operations: OperationSettings,
     /// Volumes.
     pub volumes: VolumeSettings,
+    /// Images and ephemeral disks.
+    pub images: ImageSettings,
     /// Folders.
     pub paths: PathSettings,
     /// `bus.address`: a D-Bus address; `None` takes the system bus.
@@ -180,6 +186,19 @@ pub struct VolumeSettings {
     pub watch_interval_s: u64,
 }
 
+/// `[images]`
+#[derive(Debug, Clone)]
+pub struct ImageSettings {
+    /// Where images and ephemeral disks are. QEMU's user must be able to pass through it.
+    pub dir: PathBuf,
+    /// The most that images which no disk uses may take, GiB.
+    pub limit_gib: u64,
+    /// What a disk over an image is: `qcow2` is copy-on-write over it, `raw` a copy.
+    pub disk_format: DiskFormat,
+    /// Seconds for a boot's images to come, and to be copied.
+    pub download_timeout_s: u64,
+}
+
 /// `[paths]`
 #[derive(Debug, Clone)]
 pub struct PathSettings {
@@ -254,6 +273,7 @@ impl Settings {
             key_manager,
             operations,
             volumes,
+            images,
             paths,
             bus,
             health,
@@ -332,6 +352,15 @@ impl Settings {
                     Some(0) => 0,
                     given => seconds("volumes.watch_interval_s", given, 60)?,
                 },
+            },
+            images: ImageSettings {
+                dir: absolute("images.dir", images.dir, "/var/lib/bowline-images")?,
+                limit_gib: match images.limit_gib.unwrap_or(50) {
+                    limit @ 1..=IMAGES_MAX_GIB => limit,
+                    limit => return Err(("images.limit_gib", format!("{limit} is not from 1 to {IMAGES_MAX_GIB}"))),
+                },
+                disk_format: images.disk_format.unwrap_or(DiskFormat::Qcow2),
+                download_timeout_s: seconds("images.download_timeout_s", images.download_timeout_s, 3600)?,
             },
             paths: PathSettings {
                 state_dir: absolute("paths.state_dir", paths.state_dir, "/var/lib/bowline")?,

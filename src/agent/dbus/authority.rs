@@ -26,6 +26,8 @@ pub enum Action {
     Repair,
     /// Create, extend and delete volumes.
     ManageVolumes,
+    /// Boot guests, and delete what that made.
+    Boot,
 }
 
 impl Action {
@@ -39,6 +41,7 @@ impl Action {
             Self::Abandon => "org.bowline.agent1.abandon",
             Self::Repair => "org.bowline.agent1.repair",
             Self::ManageVolumes => "org.bowline.agent1.manage-volumes",
+            Self::Boot => "org.bowline.agent1.boot",
         }
     }
 }

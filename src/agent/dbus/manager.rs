@@ -5,8 +5,11 @@ use super::{
     error::MethodError,
     names::{attachment_path, operation_path},
     objects::Objects,
-    operation::guest_text,
-    options::{Options, attach_request, detach_request, extend_plan_request, extend_request},
+    operation::{guest_text, volume_text},
+    options::{
+        Options, attach_request, boot_plan_request, boot_request, delete_request, detach_request, extend_plan_request,
+        extend_request,
+    },
 };
 use crate::{
     agent::api::{AgentApi, Request},
@@ -46,7 +49,7 @@ impl Manager {
     }
 }
 
-/// Attaches volumes to the guests of this host, and detaches them.
+/// Attaches volumes to the guests of this host, and detaches them; boots guests from disks made for them.
 #[interface(name = "org.bowline.Manager1")]
 impl Manager {
     /// Takes up an attach and returns its Operation1 object at once.
@@ -107,10 +110,47 @@ impl Manager {
         self.submit(connection, Request::Extend(extend_request(volume, size_gib, options)?)).await
     }
 
-    /// What an Attach, Detach or Extend (kind "attach", "detach" or "extend") with these arguments would do now; touches
-    /// nothing.
+    /// Takes up the boot of a guest, defined and off, from disks that are made or taken for it, and returns its Operation1 object at
+    /// once.
     ///
-    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
+    /// The mapping is a JSON list in the form of Nova's block_device_mapping_v2, where "uuid" may also be a unique name; it may be
+    /// empty. Options: "image" (s), the image to boot by id or unique name: its disks are those of its own mapping, or one ephemeral
+    /// disk made of it, of "image-size-gib" (t); "block-devices" (as), further entries as the option block-device of openstack server
+    /// create has them. What fails midway leaves nothing that it made. polkit action: org.bowline.agent1.boot.
+    #[zbus(out_args("operation"))]
+    async fn boot(
+        &self,
+        guest: String,
+        mapping: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Boot).await?;
+        self.submit(connection, Request::Boot(boot_request(guest, mapping, options)?)).await
+    }
+
+    /// Takes up the deletion of what a boot made of a guest and returns its Operation1 object at once.
+    ///
+    /// The guest is stopped at once and stays defined. Its ephemeral disks go, its volumes are detached, and those that were booted
+    /// with delete_on_termination are deleted. There are no options yet. polkit action: org.bowline.agent1.boot.
+    #[zbus(out_args("operation"))]
+    async fn delete(
+        &self,
+        guest: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Boot).await?;
+        self.submit(connection, Request::Delete(delete_request(guest, options)?)).await
+    }
+
+    /// What an Attach, Detach, Extend, Boot or Delete (kind "attach", "detach", "extend", "boot" or "delete") with these arguments
+    /// would do now; touches nothing.
+    ///
+    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a boot and a delete the volume is empty,
+    /// and the option "mapping" (s) tells a boot's mapping. Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
     /// polkit action: org.bowline.agent1.list.
     #[zbus(out_args("plan"))]
     async fn plan(
@@ -127,11 +167,19 @@ impl Manager {
             "attach" => Request::Attach(attach_request(volume, guest, options)?),
             "detach" => Request::Detach(detach_request(volume, guest, options)?),
             "extend" => Request::Extend(extend_plan_request(volume, &guest, options)?),
-            _ => return Err(MethodError::invalid("the kind of a plan must be \"attach\", \"detach\" or \"extend\"")),
+            "boot" | "delete" if !volume.is_empty() => {
+                return Err(MethodError::invalid("a boot and a delete are for a guest: leave the volume empty"));
+            }
+            "boot" => Request::Boot(boot_plan_request(guest, options)?),
+            "delete" => Request::Delete(delete_request(guest, options)?),
+            _ => {
+                let kinds = "the kind of a plan must be \"attach\", \"detach\", \"extend\", \"boot\" or \"delete\"";
+                return Err(MethodError::invalid(kinds));
+            }
         };
         let plan = self.api.dry_run(request).await?;
         let steps = plan.steps.into_iter().map(|step| (step.name, step.description)).collect();
-        Ok(((plan.kind, plan.volume.to_string(), guest_text(plan.guest), plan.guest_name, steps),))
+        Ok(((plan.kind, volume_text(plan.volume), guest_text(plan.guest), plan.guest_name, steps),))
     }
 
     /// The operations that have not ended, and the latest that have, oldest first.

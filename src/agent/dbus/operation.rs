@@ -5,7 +5,7 @@ use super::{
     error::MethodError,
 };
 use crate::agent::api::{AgentApi, OperationView, StepState};
-use crate::model::GuestUuid;
+use crate::model::{GuestUuid, VolumeId};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -32,7 +32,7 @@ impl Operation {
     }
 }
 
-/// One operation of the agent: an attach, a detach or an extend, from its request to its end.
+/// One operation of the agent: an attach, a detach, an extend, a boot or a delete, from its request to its end.
 #[interface(name = "org.bowline.Operation1")]
 impl Operation {
     /// Asks the operation to stop.
@@ -75,16 +75,16 @@ impl Operation {
         self.read(|view| view.id.to_string())
     }
 
-    /// "attach", "detach" or "extend".
+    /// "attach", "detach", "extend", "boot" or "delete".
     #[zbus(property(emits_changed_signal = "const"))]
     fn kind(&self) -> String {
         self.read(|view| view.kind.clone())
     }
 
-    /// UUID of the volume.
+    /// UUID of the volume; empty for a boot and a delete.
     #[zbus(property(emits_changed_signal = "const"))]
     fn volume(&self) -> String {
-        self.read(|view| view.volume.to_string())
+        self.read(|view| volume_text(view.volume))
     }
 
     /// UUID of the guest; of an extend the first of the guests that have the volume, empty where none has it.
@@ -173,6 +173,11 @@ pub fn changes(old: &OperationView, new: &OperationView) -> HashMap<&'static str
 /// Emits `Finished` for an operation that ended as `view` says.
 pub async fn emit_finished(emitter: &SignalEmitter<'_>, view: &OperationView) -> zbus::Result<()> {
     Operation::finished(emitter, view.state.as_str(), &error_kind(view), &error_message(view)).await
+}
+
+/// A volume's UUID; empty for none.
+pub fn volume_text(volume: VolumeId) -> String {
+    if volume.0.is_nil() { String::new() } else { volume.to_string() }
 }
 
 /// A guest's UUID; empty for none.

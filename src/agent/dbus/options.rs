@@ -2,8 +2,8 @@
 //! disk writable.
 
 use super::error::MethodError;
-use crate::agent::api::{AttachRequest, DetachRequest, ExtendRequest};
-use crate::model::DiskWishes;
+use crate::agent::api::{AttachRequest, DeleteRequest, DetachRequest, ExtendRequest};
+use crate::model::{BootRequest, DiskWishes};
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
 
@@ -12,6 +12,8 @@ pub type Options = HashMap<String, OwnedVariant>;
 
 /// Longest volume or guest designation: the volume service's names end at 255 characters.
 const DESIGNATION_CHARS: usize = 255;
+/// Longest mapping: a hundred times what any guest has.
+const MAPPING_BYTES: usize = 256 * 1024;
 
 /// Options that are taken one by one; what is left over at the end is an error.
 struct Taker {
@@ -97,6 +99,49 @@ pub fn extend_plan_request(volume: String, guest: &str, options: Options) -> Res
     taker.finish()?;
     let size_gib = size_gib.ok_or_else(|| MethodError::invalid("option \"size-gib\" is missing: the size to extend to"))?;
     extend_request(volume, size_gib, Options::new())
+}
+
+/// Arguments of `Boot`.
+pub fn boot_request(guest: String, mapping: String, options: Options) -> Result<BootRequest, MethodError> {
+    let guest = designation("guest", guest)?;
+    if mapping.len() > MAPPING_BYTES {
+        return Err(MethodError::invalid(format!("the mapping is longer than {MAPPING_BYTES} bytes")));
+    }
+    let mut taker = Taker::new(options);
+    let image: Option<String> = taker.take("image", "a string (s)")?;
+    let image_size_gib: Option<u64> = taker.take("image-size-gib", "a number (t)")?;
+    let clauses: Option<Vec<String>> = taker.take("block-devices", "an array of strings (as)")?;
+    taker.finish()?;
+    let image = image.map(|image| designation("image", image)).transpose()?;
+    if image_size_gib == Some(0) {
+        return Err(MethodError::invalid("option \"image-size-gib\" is 0: a disk has at least 1 GiB"));
+    }
+    let clauses = clauses.unwrap_or_default();
+    if clauses.iter().map(String::len).sum::<usize>() > MAPPING_BYTES {
+        return Err(MethodError::invalid(format!("option \"block-devices\" is longer than {MAPPING_BYTES} bytes")));
+    }
+    if image_size_gib.is_some() && image.is_none() {
+        return Err(MethodError::invalid("option \"image-size-gib\" is the size of an image's disk: give the image, too"));
+    }
+    Ok(BootRequest { guest, image, image_size_gib, mapping, clauses })
+}
+
+/// Arguments of `Plan` for a boot: its mapping is an option there.
+pub fn boot_plan_request(guest: String, mut options: Options) -> Result<BootRequest, MethodError> {
+    let mapping = match options.remove("mapping") {
+        None => String::new(),
+        Some(mapping) => {
+            mapping.try_into().map_err(|_| MethodError::invalid("option \"mapping\" must be a string (s) with a JSON list"))?
+        }
+    };
+    boot_request(guest, mapping, options)
+}
+
+/// Arguments of `Delete`.
+pub fn delete_request(guest: String, options: Options) -> Result<DeleteRequest, MethodError> {
+    let guest = designation("guest", guest)?;
+    Taker::new(options).finish()?;
+    Ok(DeleteRequest { guest })
 }
 
 /// Options of `Create`: the volume type, and whether several guests may have the volume.

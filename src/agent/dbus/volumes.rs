@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     agent::api::AgentApi,
-    model::{ErrorKind, NewVolume, Volume},
+    model::{ErrorKind, NewVolume, Volume, VolumeOrigin},
 };
 use std::{collections::HashMap, sync::Arc};
 use zbus::{Connection, OwnedVariant, Variant, interface, message::Header};
@@ -50,7 +50,8 @@ impl Volumes {
         }
         let name = if name.is_empty() { name } else { designation("name", name)? };
         let (volume_type, multiattach) = volume_options(options)?;
-        let volume = self.api.create_volume(NewVolume { name, size_gib, volume_type, multiattach }).await?;
+        let volume =
+            self.api.create_volume(NewVolume { name, size_gib, volume_type, multiattach, origin: VolumeOrigin::Blank }).await?;
         wire(&volume)
     }
 

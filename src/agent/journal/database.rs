@@ -1,6 +1,6 @@
 //! The journal's file: a redb database, one table for each kind of record, values in JSON.
 
-use super::{AttachmentRecord, Change, Contents, FORMAT, JournalError, OperationRecord};
+use super::{AttachmentRecord, BootRecord, Change, Contents, FORMAT, JournalError, OperationRecord};
 use crate::model::{GuestUuid, VolumeId};
 use redb::{
     Builder, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
@@ -18,6 +18,8 @@ const META: TableDefinition<&str, u32> = TableDefinition::new("meta");
 const OPERATIONS: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("operations");
 /// Key: volume id, then guest UUID, 16 bytes each.
 const ATTACHMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("attachments");
+/// Since format 3.
+const GUESTS: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("guests");
 
 /// Bytes of redb's page cache. Records are small and read once, at start.
 const CACHE_BYTES: usize = 512 * 1024;
@@ -111,6 +113,18 @@ impl Database {
                 serde_json::from_slice(value.value()).map_err(|error| self.damaged("an attachment", &error))?;
             contents.attachments.push(record);
         }
+        match transaction.open_table(GUESTS) {
+            Err(TableError::TableDoesNotExist(_)) => {}
+            table => {
+                let guests = table.map_err(|error| self.damaged("guests", &error))?;
+                for entry in guests.iter().map_err(|error| self.damaged("guests", &error))? {
+                    let (_, value) = entry.map_err(|error| self.damaged("guests", &error))?;
+                    let record: BootRecord =
+                        serde_json::from_slice(value.value()).map_err(|error| self.damaged("a guest", &error))?;
+                    contents.guests.push(record);
+                }
+            }
+        }
         contents.operations.sort_by_key(|operation| operation.created_at_us);
         Ok(contents)
     }
@@ -128,6 +142,7 @@ impl Database {
             meta.insert("format", FORMAT)?;
             let mut operations = transaction.open_table(OPERATIONS)?;
             let mut attachments = transaction.open_table(ATTACHMENTS)?;
+            let mut guests = transaction.open_table(GUESTS)?;
             for change in changes {
                 match change {
                     Change::PutOperation(record) => {
@@ -142,6 +157,12 @@ impl Database {
                     }
                     Change::DropAttachment(volume, guest) => {
                         attachments.remove(&attachment_key(*volume, *guest))?;
+                    }
+                    Change::PutGuest(record) => {
+                        guests.insert(record.guest.0.as_bytes(), serde_json::to_vec(record)?.as_slice())?;
+                    }
+                    Change::DropGuest(guest) => {
+                        guests.remove(guest.0.as_bytes())?;
                     }
                 }
             }

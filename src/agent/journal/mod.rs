@@ -9,7 +9,10 @@ mod database;
 pub mod fuzzing;
 mod records;
 
-pub use records::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Facts, OperationRecord, Step, StepRecord, Task};
+pub use records::{
+    AttachTask, AttachmentRecord, BootRecord, BootTask, DeleteTask, DetachTask, ExtendTask, Facts, OperationRecord, Step,
+    StepRecord, Task,
+};
 
 use crate::model::{ErrorKind, GuestUuid, OperationId, VolumeId};
 use database::Database;
@@ -20,8 +23,9 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 /// Version of what is written. An agent that finds a higher one refuses to start and leaves the file alone; a lower one is read,
-/// and marked as this one by the first write. 2 has extends and abandoned operations.
-pub const FORMAT: u32 = 2;
+/// and marked as this one by the first write. 2 has extends and abandoned operations, 3 guests that
+/// were booted.
+pub const FORMAT: u32 = 3;
 
 /// The journal cannot be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -96,6 +100,10 @@ pub enum Change {
     PutAttachment(Box<AttachmentRecord>),
     /// Forgets an attachment.
     DropAttachment(VolumeId, GuestUuid),
+    /// Writes a guest that was booted.
+    PutGuest(Box<BootRecord>),
+    /// Forgets a guest.
+    DropGuest(GuestUuid),
 }
 
 /// Everything the journal holds.
@@ -105,6 +113,8 @@ pub struct Contents {
     pub operations: Vec<OperationRecord>,
     /// Attachments.
     pub attachments: Vec<AttachmentRecord>,
+    /// Guests that were booted.
+    pub guests: Vec<BootRecord>,
 }
 
 struct Commit {

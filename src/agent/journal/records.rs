@@ -5,8 +5,8 @@
 
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::model::{
-    AttachmentId, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes, GuestUuid, ObservedIdentity,
-    OperationId, VolumeId,
+    AttachmentId, BootPlan, BootRequest, BootedDisk, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes,
+    GuestUuid, LocalDisk, ObservedIdentity, OperationId, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -45,24 +45,31 @@ pub enum Task {
     Detach(DetachTask),
     /// Extend.
     Extend(ExtendTask),
+    /// Boot.
+    Boot(BootTask),
+    /// Delete.
+    Delete(DeleteTask),
 }
 
 impl Task {
-    /// `attach`, `detach` or `extend`.
+    /// `attach`, `detach`, `extend`, `boot` or `delete`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
             Self::Detach(_) => "detach",
             Self::Extend(_) => "extend",
+            Self::Boot(_) => "boot",
+            Self::Delete(_) => "delete",
         }
     }
 
-    /// The volume.
+    /// The volume; the nil UUID where it is a guest's as a whole.
     pub const fn volume(&self) -> VolumeId {
         match self {
             Self::Attach(task) => task.volume,
             Self::Detach(task) => task.volume,
             Self::Extend(task) => task.volume,
+            Self::Boot(_) | Self::Delete(_) => VolumeId(Uuid::nil()),
         }
     }
 
@@ -72,6 +79,8 @@ impl Task {
             Self::Attach(task) => task.guest,
             Self::Detach(task) => task.guest,
             Self::Extend(task) => task.guests.first().copied().unwrap_or(GuestUuid(Uuid::nil())),
+            Self::Boot(task) => task.guest,
+            Self::Delete(task) => task.guest,
         }
     }
 
@@ -81,6 +90,8 @@ impl Task {
             Self::Attach(task) => &task.guest_name,
             Self::Detach(task) => &task.guest_name,
             Self::Extend(task) => &task.guest_names,
+            Self::Boot(task) => &task.guest_name,
+            Self::Delete(task) => &task.guest_name,
         }
     }
 }
@@ -142,6 +153,43 @@ pub struct ExtendTask {
     pub guest_names: String,
 }
 
+/// Boot a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// What was asked for, to know it again.
+    pub request: BootRequest,
+    /// What was made of that.
+    pub plan: BootPlan,
+}
+
+/// Delete what a boot made of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// Its ephemeral disks.
+    pub disks: Vec<LocalDisk>,
+    /// Its volumes that it still has, and whether each is deleted.
+    pub volumes: Vec<(VolumeId, bool)>,
+}
+
+/// A guest that was booted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootRecord {
+    /// The guest.
+    pub guest: GuestUuid,
+    /// Its name when it was booted.
+    pub guest_name: String,
+    /// Its disks.
+    pub disks: Vec<BootedDisk>,
+}
+
 /// The steps there are. The names are stable: they are in the journal, on the bus and in benchmarks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Step {
@@ -169,6 +217,24 @@ pub enum Step {
     GrowDevice,
     /// Have the guests see it.
     ResizeDisk,
+    /// Make the ephemeral disks.
+    MakeDisks,
+    /// Have the service make the volumes.
+    CreateVolumes,
+    /// Give the guest its disks: ephemeral ones into its definition, each volume by an operation of its own.
+    GiveDisks,
+    /// Start the guest.
+    StartGuest,
+    /// Stop the guest.
+    StopGuest,
+    /// Detach the volumes, each by an operation of its own.
+    DetachVolumes,
+    /// Take the ephemeral disks out of the guest's definition.
+    UndefineDisks,
+    /// Have the service delete the volumes that go with the guest.
+    DeleteVolumes,
+    /// Remove the ephemeral disks.
+    RemoveDisks,
 }
 
 impl Step {
@@ -187,6 +253,15 @@ impl Step {
             Self::ExtendVolume => "ExtendVolume",
             Self::GrowDevice => "GrowDevice",
             Self::ResizeDisk => "ResizeDisk",
+            Self::MakeDisks => "MakeDisks",
+            Self::CreateVolumes => "CreateVolumes",
+            Self::GiveDisks => "GiveDisks",
+            Self::StartGuest => "StartGuest",
+            Self::StopGuest => "StopGuest",
+            Self::DetachVolumes => "DetachVolumes",
+            Self::UndefineDisks => "UndefineDisks",
+            Self::DeleteVolumes => "DeleteVolumes",
+            Self::RemoveDisks => "RemoveDisks",
         }
     }
 }
@@ -228,6 +303,12 @@ pub struct Facts {
     /// Size of an extended device, bytes; every layer of this host agreed on it.
     #[serde(default)]
     pub size_bytes: Option<u64>,
+    /// Of a boot: the ephemeral disks that were made.
+    #[serde(default)]
+    pub disks: Vec<LocalDisk>,
+    /// Of a boot: its volumes by target name, those that were there and those that were made.
+    #[serde(default)]
+    pub volumes: Vec<(String, VolumeId)>,
 }
 
 /// A volume that a guest of this host has.

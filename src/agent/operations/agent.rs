@@ -1,19 +1,19 @@
 //! The agent as the bus sees it.
 
 use super::{
-    Shared, examine,
+    Shared, boot, examine,
     executor::{self, RetryPolicy, Run},
     fsck, growth_watch, plan,
-    ports::{ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
+    ports::{BootSourcePort, ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
     reconnect, recovery,
     registry::operation_view,
 };
 use crate::agent::api::{
-    AgentApi, AgentEvent, ApiError, AttachmentView, DetachRequest, OperationState, OperationView, Plan, Request,
+    AgentApi, AgentEvent, ApiError, AttachmentView, DeleteRequest, DetachRequest, OperationState, OperationView, Plan, Request,
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
-use crate::model::{Difference, ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
+use crate::model::{BootRequest, Difference, ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
 use async_trait::async_trait;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -30,6 +30,8 @@ pub struct Parts {
     pub connectors: Arc<dyn ConnectorPort>,
     /// The hypervisor.
     pub hypervisor: Arc<dyn HypervisorPort>,
+    /// Images, and ephemeral disks.
+    pub boot_sources: Arc<dyn BootSourcePort>,
     /// The journal.
     pub journal: Journal,
     /// What was in it.
@@ -87,7 +89,10 @@ impl Agent {
     /// Journals a new operation and lets it go. To be called while submitting.
     async fn take_up(&self, task: Task) -> Result<OperationId, ApiError> {
         if let Some(same) = self.unfinished_like(&task) {
-            return Ok(same.id);
+            return match (&same.task, &task) {
+                (Task::Boot(one), Task::Boot(other)) if one.request != other.request => Err(being_booted(&same)),
+                _ => Ok(same.id),
+            };
         }
         if self.running.is_closed() {
             return Err(ApiError::new(ErrorKind::Unavailable, "the agent is stopping; ask again when it is back"));
@@ -146,6 +151,8 @@ impl Agent {
                 let volume = shared.volumes.find_volume(&request.volume).await?;
                 plan::plan_extend(request.size_gib, &volume, &shared.registry.attachments_of(volume.id))
             }
+            Request::Boot(request) => boot::plan_boot(shared, request).await,
+            Request::Delete(request) => boot::plan_delete(shared, request).await,
         }
     }
 
@@ -213,6 +220,11 @@ impl Agent {
     }
 }
 
+fn being_booted(record: &OperationRecord) -> ApiError {
+    let message = format!("guest {} is being booted from other disks by operation {}", record.task.guest_name(), record.id);
+    ApiError::new(ErrorKind::Conflict, message)
+}
+
 /// An equal request joins it. What is stuck counts: it is still being tried.
 fn is_unfinished(record: &OperationRecord) -> bool {
     !record.state.is_final() || record.state == OperationState::Stuck
@@ -242,7 +254,7 @@ impl AgentApi for Agent {
             return refuse(ErrorKind::NotFound, format!("there is no operation {operation}"));
         };
         match (&record.task, record.state) {
-            (Task::Attach(_), OperationState::Unwinding) => return Ok(()),
+            (Task::Attach(_) | Task::Boot(_), OperationState::Unwinding) => return Ok(()),
             (_, state) if state.is_final() => {
                 let message = match state {
                     OperationState::Stuck => {
@@ -263,6 +275,8 @@ impl AgentApi for Agent {
                 format!("operation {operation} has asked the guest to let the disk go, which cannot be taken back")
             }
             Task::Extend(_) => format!("operation {operation} has begun to extend the volume, which cannot be taken back"),
+            Task::Boot(_) => format!("operation {operation} is starting the guest: delete it instead"),
+            Task::Delete(_) => format!("operation {operation} has stopped the guest, which cannot be taken back"),
         };
         refuse(ErrorKind::Conflict, message)
     }
@@ -347,10 +361,31 @@ impl Agent {
     /// The unfinished operation that this very request started, where planning now refuses it because that operation has
     /// changed the world already: the volume is reserved, by us.
     async fn under_way(&self, request: &Request) -> Option<OperationId> {
+        if let Request::Boot(BootRequest { guest, .. }) | Request::Delete(DeleteRequest { guest }) = request {
+            let same = |record: &OperationRecord| match (&record.task, request) {
+                (Task::Boot(task), Request::Boot(request)) => {
+                    let (mut one, mut other) = (task.request.clone(), request.clone());
+                    // The same guest by its name and by its UUID.
+                    one.guest.clear();
+                    other.guest.clear();
+                    one == other
+                }
+                (Task::Delete(_), Request::Delete(_)) => true,
+                _ => false,
+            };
+            let of_guest =
+                |record: &OperationRecord| record.task.guest_name() == guest || record.task.guest().to_string() == *guest;
+            let records = self.shared.registry.records();
+            return records
+                .into_iter()
+                .find(|record| is_unfinished(record) && same(record) && of_guest(record))
+                .map(|record| record.id);
+        }
         let (kind, volume, guest) = match request {
             Request::Attach(request) => ("attach", &request.volume, Some(&request.guest)),
             Request::Detach(request) => ("detach", &request.volume, request.guest.as_ref()),
             Request::Extend(request) => ("extend", &request.volume, None),
+            Request::Boot(_) | Request::Delete(_) => return None,
         };
         let volume = match volume.parse::<VolumeId>() {
             Ok(id) => id,

@@ -1,6 +1,6 @@
 //! How an operation ends: done, not done, or given up. What it makes of the attachments is journalled in the same breath.
 
-use super::{abandon, executor::Run, extend, now_us, steps};
+use super::{abandon, boot, executor::Run, extend, now_us, steps};
 use crate::agent::api::{Failure, OperationState};
 use crate::agent::journal::{AttachmentRecord, Change, OperationRecord, Task};
 use crate::model::ErrorKind;
@@ -25,6 +25,10 @@ impl Run {
                 let grown = extend::grown_attachments(&self.shared, &self.record);
                 grown.into_iter().map(|attachment| Change::PutAttachment(Box::new(attachment))).collect()
             }
+            Task::Boot(_) => {
+                boot::boot_record(&self.record).map(|guest| Change::PutGuest(Box::new(guest))).into_iter().collect()
+            }
+            Task::Delete(task) => vec![Change::DropGuest(task.guest)],
         };
         self.record.state = OperationState::Succeeded;
         self.record.failure = None;
@@ -45,6 +49,8 @@ impl Run {
             match change {
                 Change::PutAttachment(attachment) => self.shared.registry.put_attachment(*attachment),
                 Change::DropAttachment(volume, guest) => self.shared.registry.forget_attachment(volume, guest),
+                Change::PutGuest(guest) => self.shared.registry.put_guest(*guest),
+                Change::DropGuest(guest) => self.shared.registry.forget_guest(guest),
                 Change::PutOperation(_) | Change::DropOperation(_) => {}
             }
         }

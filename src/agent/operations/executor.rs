@@ -15,11 +15,13 @@
 //!   extend:  ExtendVolume fails ---------------------------> Failed (nothing was extended)
 //!            a later step fails: as for a detach, but the volume is let go between two tries
 //!
+//!   boot:    as an attach; delete: as a detach, with StopGuest for DetachDisk
+//!
 //!   Stuck, and given up by an operator --------------------> Abandoned
 //! ```
 
 use super::{
-    Shared, extend, faults,
+    Shared, boot, extend, faults,
     locks::Key,
     now_us, plan,
     ports::{PortError, PortResult},
@@ -60,7 +62,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// Jitter keeps many operations from knocking at the same moment.
-    fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
+    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
         ExponentialBuilder::default()
             .with_min_delay(self.first_delay)
             .with_max_delay(self.longest_delay)
@@ -99,7 +101,7 @@ pub(super) struct Run {
 }
 
 /// An operator has given the operation up.
-struct Abandoned;
+pub(super) struct Abandoned;
 
 impl Run {
     /// Takes an operation in hand that is in the journal already.
@@ -124,19 +126,23 @@ impl Run {
         self.shared.registry.commit_to(self.record.id);
         self.take_volume().await;
         match (&self.record.task, self.record.cause.clone()) {
-            (Task::Detach(_) | Task::Extend(_), _) => {
+            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_), _) => {
                 self.record.state = OperationState::Running;
                 self.fill_detach_facts();
                 self.forward().await;
             }
-            (Task::Attach(_), Some(cause)) => self.unwind(cause).await,
+            (Task::Attach(_) | Task::Boot(_), Some(cause)) => self.unwind(cause).await,
             (Task::Attach(_), None) => self.resume_attach().await,
+            (Task::Boot(_), None) => self.resume_boot().await,
         }
     }
 
     /// Waits for the volume; while it waits the operation is not at work. Tells whether it had to.
     async fn take_volume(&mut self) -> bool {
-        let key = Key::Volume(self.record.task.volume());
+        let key = match &self.record.task {
+            Task::Boot(_) | Task::Delete(_) => Key::Instance(self.record.task.guest()),
+            task => Key::Volume(task.volume()),
+        };
         self.volume = self.shared.locks.try_lock(key);
         if self.volume.is_some() {
             return false;
@@ -170,9 +176,9 @@ impl Run {
         }
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {
-            Task::Attach(_) => !self.cancel.is_cancelled(),
-            // Nor can an extension be taken back.
-            Task::Detach(_) | Task::Extend(_) => shared.registry.commit_to(self.record.id),
+            Task::Attach(_) | Task::Boot(_) => !self.cancel.is_cancelled(),
+            // Nor can an extension be taken back, nor a guest that was stopped.
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => shared.registry.commit_to(self.record.id),
         };
         if !may_begin {
             return self.end(OperationState::Cancelled, Some(cancelled())).await;
@@ -240,7 +246,7 @@ impl Run {
         }
     }
 
-    async fn forward(&mut self) {
+    pub(super) async fn forward(&mut self) {
         for index in 0..self.record.steps.len() {
             let Some(step) = self.record.steps.get(index).cloned() else { break };
             if step.state == StepState::Succeeded {
@@ -249,9 +255,9 @@ impl Run {
             // The last step of an attach ends it: from there on it is a detach that takes it back.
             let is_last = index + 1 == self.record.steps.len();
             let cancelled_now = match self.record.task {
-                Task::Attach(_) if is_last => !self.shared.registry.commit_to(self.record.id),
-                Task::Attach(_) => self.cancel.is_cancelled(),
-                Task::Detach(_) | Task::Extend(_) => false,
+                Task::Attach(_) | Task::Boot(_) if is_last => !self.shared.registry.commit_to(self.record.id),
+                Task::Attach(_) | Task::Boot(_) => self.cancel.is_cancelled(),
+                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => false,
             };
             if cancelled_now {
                 return self.unwind(cancelled()).await;
@@ -272,8 +278,9 @@ impl Run {
     /// Up to here nothing was done that cannot be taken back.
     fn may_fail_at(&self, step: Step) -> bool {
         match self.record.task {
-            Task::Attach(_) => true,
+            Task::Attach(_) | Task::Boot(_) => true,
             Task::Detach(_) => step == Step::DetachDisk,
+            Task::Delete(_) => step == Step::StopGuest,
             Task::Extend(_) => step == Step::ExtendVolume,
         }
     }
@@ -284,6 +291,13 @@ impl Run {
         let service = match step {
             Step::ExtendVolume => self.shared.extend_timeout * 2,
             Step::GrowDevice => self.shared.extend_timeout,
+            Step::MakeDisks => self.shared.download_timeout,
+            Step::CreateVolumes => self.shared.create_timeout,
+            Step::DeleteVolumes => self.shared.delete_timeout,
+            // Each of their operations' steps has the same bound.
+            Step::GiveDisks | Step::DetachVolumes => {
+                Duration::from_secs(self.shared.step_timeout_s).saturating_mul(boot::steps_within(&self.record.task))
+            }
             _ => Duration::ZERO,
         };
         Duration::from_secs(self.shared.step_timeout_s) + service
@@ -333,7 +347,8 @@ impl Run {
                 }
                 self.unwind(failure).await;
             }
-            Task::Detach(_) | Task::Extend(_) => self.end(OperationState::Failed, Some(failure)).await,
+            Task::Boot(_) => self.unwind(failure).await,
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => self.end(OperationState::Failed, Some(failure)).await,
         }
     }
 
@@ -382,7 +397,7 @@ impl Run {
 
     /// Something must be done and does not work: told in the log at once, shown as `Stuck` when it will not pass or has lasted
     /// too long, and waited out until the next try.
-    async fn trouble(
+    pub(super) async fn trouble(
         &mut self,
         error: &PortError,
         step: Step,
@@ -432,7 +447,7 @@ impl Run {
         outcome
     }
 
-    fn set_step(&mut self, index: usize, state: StepState, took: Option<Duration>) {
+    pub(super) fn set_step(&mut self, index: usize, state: StepState, took: Option<Duration>) {
         if let Some(step) = self.record.steps.get_mut(index) {
             step.state = state;
             if let Some(took) = took {
@@ -466,7 +481,7 @@ fn cancelled() -> Failure {
     Failure { kind: ErrorKind::Cancelled, message: "cancelled by request".to_owned(), remedy: String::new() }
 }
 
-fn interrupted() -> Failure {
+pub(super) fn interrupted() -> Failure {
     Failure {
         kind: ErrorKind::Unavailable,
         message: "the agent was stopped in the middle of it".to_owned(),

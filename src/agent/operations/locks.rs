@@ -12,6 +12,8 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 pub(super) enum Key {
     /// A volume, for a whole operation.
     Volume(VolumeId),
+    /// A guest, for a whole boot or delete.
+    Instance(GuestUuid),
     /// A guest, while a target name is chosen and its disk is plugged in.
     Guest(GuestUuid),
 }

@@ -8,6 +8,7 @@
 mod abandon;
 pub mod adapters;
 mod agent;
+mod boot;
 mod disk;
 mod ending;
 mod examine;
@@ -35,7 +36,7 @@ use crate::agent::config::{Multipath, Settings};
 use crate::agent::journal::{Change, Journal, Task};
 use crate::model::{DiskBus, DiskTuning, ErrorKind};
 use locks::Locks;
-use ports::{ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
+use ports::{BootSourcePort, ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
 use registry::Registry;
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     volumes: Arc<dyn VolumeServicePort>,
     connectors: Arc<dyn ConnectorPort>,
     hypervisor: Arc<dyn HypervisorPort>,
+    boot_sources: Arc<dyn BootSourcePort>,
     journal: Journal,
     registry: Registry,
     locks: Locks,
@@ -62,6 +64,8 @@ pub(super) struct Shared {
     create_timeout: Duration,
     delete_timeout: Duration,
     extend_timeout: Duration,
+    /// For all images of a boot to come, and to be copied.
+    download_timeout: Duration,
     /// Between looks at the sizes that the service has; `None` looks never.
     watch_interval: Option<Duration>,
     setup: examine::Setup,
@@ -77,8 +81,9 @@ impl Shared {
             volumes: parts.volumes,
             connectors: parts.connectors,
             hypervisor: parts.hypervisor,
+            boot_sources: parts.boot_sources,
             journal: parts.journal,
-            registry: Registry::new(parts.contents.attachments),
+            registry: Registry::new(parts.contents.attachments, parts.contents.guests),
             locks: Locks::default(),
             busy: watch::Sender::new(0),
             default_bus: settings.guest.disk_bus,
@@ -90,6 +95,7 @@ impl Shared {
             create_timeout: Duration::from_secs(settings.volumes.create_timeout_s),
             delete_timeout: Duration::from_secs(settings.volumes.delete_timeout_s),
             extend_timeout: Duration::from_secs(settings.volumes.extend_timeout_s),
+            download_timeout: Duration::from_secs(settings.images.download_timeout_s),
             watch_interval: Some(settings.volumes.watch_interval_s).filter(|s| *s > 0).map(Duration::from_secs),
             setup: examine::Setup {
                 initiator: settings.iscsi.initiator.as_str(),
@@ -151,7 +157,15 @@ impl Shared {
                 let volume = self.volumes.volume(task.volume).await?;
                 plan::plan_extend(task.size_gib, &volume, &self.registry.attachments_of(task.volume))?;
             }
-            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => {}
+            Task::Boot(task) => {
+                let guest = self.hypervisor.guest(&task.guest.to_string()).await?;
+                boot::check_free(self, task.guest, &guest)?;
+            }
+            Task::Delete(task) if self.registry.booted(task.guest).is_none() => {
+                let message = format!("guest {} is deleted already", task.guest_name);
+                return Err(ApiError::new(ErrorKind::NotFound, message));
+            }
+            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => {}
         }
         Ok(None)
     }

@@ -1,7 +1,7 @@
 //! Planning: a pure function of what was asked and of what is now. It decides what the steps are and refuses what cannot
 //! end well; it touches nothing.
 
-use super::ports::GuestFacts;
+use super::{boot, ports::GuestFacts};
 use crate::agent::api::{ApiError, AttachRequest, Plan, PlannedStep};
 use crate::agent::journal::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Step, Task};
 use crate::model::{DiskBus, ErrorKind, GIB, Volume, VolumeId};
@@ -33,6 +33,8 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
             .into_iter()
             .filter(|step| if *step == Step::ExtendVolume { task.ask_service } else { !task.guests.is_empty() })
             .collect(),
+        Task::Boot(task) => boot::boot_steps(task),
+        Task::Delete(task) => boot::delete_steps(task),
     }
 }
 
@@ -182,14 +184,14 @@ fn describe_step(step: Step, task: &Task) -> String {
             Task::Attach(task) => {
                 format!("prove by its identity and size ({} GiB) that the device is the volume", task.size_gib)
             }
-            Task::Detach(_) | Task::Extend(_) => "prove that the device is the volume".to_owned(),
+            _ => "prove that the device is the volume".to_owned(),
         },
         Step::AttachDisk => match task {
             Task::Attach(AttachTask { bus, target: Some(target), .. }) => {
                 format!("hot-plug it into guest {guest} as {target} on bus {bus}")
             }
             Task::Attach(AttachTask { bus, .. }) => format!("hot-plug it into guest {guest} on bus {bus}, first free target"),
-            Task::Detach(_) | Task::Extend(_) => format!("hot-plug it into guest {guest}"),
+            _ => format!("hot-plug it into guest {guest}"),
         },
         Step::CompleteAttachment => "tell the volume service that the volume is in use".to_owned(),
         Step::DetachDisk => format!("ask guest {guest} to let the disk go, and wait until it has"),
@@ -202,10 +204,19 @@ fn describe_step(step: Step, task: &Task) -> String {
                 "ask the volume service to extend volume {volume} to {} GiB, which can never be taken back, and wait for it",
                 task.size_gib
             ),
-            Task::Attach(_) | Task::Detach(_) => format!("ask the volume service to extend volume {volume}"),
+            _ => format!("ask the volume service to extend volume {volume}"),
         },
         Step::GrowDevice => "have each layer of this host see the new size, and check that all agree".to_owned(),
         Step::ResizeDisk => format!("tell what runs of guest {guest} of the new size, and read it back"),
+        Step::MakeDisks
+        | Step::CreateVolumes
+        | Step::GiveDisks
+        | Step::StartGuest
+        | Step::StopGuest
+        | Step::DetachVolumes
+        | Step::UndefineDisks
+        | Step::DeleteVolumes
+        | Step::RemoveDisks => boot::describe(step, task),
     }
 }
 

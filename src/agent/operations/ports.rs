@@ -1,12 +1,12 @@
-//! What operations need of the world, as three small traits.
+//! What operations need of the world, as four small traits.
 //!
 //! The real parts are put behind them in [`super::adapters`]; tests put simulated ones there, which can fail, hang and
 //! forget at any call.
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind,
-    Volume, VolumeEncryption, VolumeId,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, Image, LocalDisk, LocalDiskPlan, NewVolume,
+    ObservedIdentity, OwnName, Secret, SecretKind, Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub trait VolumeServicePort: Send + Sync {
     async fn volume(&self, id: VolumeId) -> PortResult<Volume>;
     /// A volume by id or unique name.
     async fn find_volume(&self, name_or_id: &str) -> PortResult<Volume>;
+    /// A snapshot by id or unique name.
+    async fn find_snapshot(&self, name_or_id: &str) -> PortResult<VolumeSnapshot>;
     /// All volumes.
     async fn volumes(&self) -> PortResult<Vec<Volume>>;
     /// Asks for a new volume; it may not be available yet.
@@ -178,8 +180,28 @@ pub trait HypervisorPort: Send + Sync {
     /// Forgets it. One that is gone is fine.
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()>;
 
+    /// Puts an ephemeral disk into a guest's definition.
+    async fn define_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
+    /// Takes it out again. One that is not there is fine.
+    async fn undefine_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
+    /// Starts a guest. One that runs is fine.
+    async fn start_guest(&self, guest: GuestUuid) -> PortResult<()>;
+    /// Ends a guest at once. One that is off or gone is fine.
+    async fn stop_guest(&self, guest: GuestUuid) -> PortResult<()>;
+
     /// Whether the hypervisor can be asked at all, for whoever examines the host.
     async fn examine(&self) -> PortResult<HypervisorFacts>;
+}
+
+/// Images, and ephemeral disks of this host. Every call can be made twice.
+#[async_trait]
+pub trait BootSourcePort: Send + Sync {
+    /// An image by id or unique name.
+    async fn find_image(&self, name_or_id: &str) -> PortResult<Image>;
+    /// Makes an ephemeral disk; what an earlier try left of it is replaced.
+    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
+    /// Removes it. One that is not there is fine.
+    async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()>;
 }
 
 /// The volume service, as it answered.

@@ -9,8 +9,11 @@ use tokio_util::task::TaskTracker;
 /// Takes all operations of the journal in, resumes the unfinished ones side by side, and waits for them as long as the
 /// start of the service may be held back; not for those that failed and will be tried again later.
 pub(super) async fn recover(shared: &Arc<Shared>, running: &TaskTracker, operations: Vec<OperationRecord>) {
+    // All are known before any goes on: a boot waits for the attaches that were begun for it.
+    for record in &operations {
+        shared.registry.put_operation(record);
+    }
     for record in operations {
-        shared.registry.put_operation(&record);
         let unfinished = !record.state.is_final() || record.state == OperationState::Stuck;
         if unfinished {
             tracing::info!(operation = %record.id, kind = record.task.kind(), volume = %record.task.volume(), state = %record.state, "going on with it");

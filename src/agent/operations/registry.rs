@@ -1,7 +1,7 @@
 //! What the agent knows now: operations and attachments as last journalled, and who is told of changes.
 
 use crate::agent::api::{AgentEvent, AttachmentView, HealthView, OperationState, OperationView, StepState, StepView};
-use crate::agent::journal::{AttachmentRecord, OperationRecord, Step, Task};
+use crate::agent::journal::{AttachmentRecord, BootRecord, OperationRecord, Step, Task};
 use crate::model::{AttachmentId, GuestUuid, OperationId, VolumeId};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,6 +27,7 @@ struct Entry {
 struct State {
     operations: HashMap<OperationId, Entry>,
     attachments: BTreeMap<(VolumeId, GuestUuid), AttachmentRecord>,
+    guests: BTreeMap<GuestUuid, BootRecord>,
     /// Known by looking, so never journalled.
     health: HashMap<AttachmentId, HealthView>,
 }
@@ -38,9 +39,11 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(attachments: Vec<AttachmentRecord>) -> Self {
+    pub(super) fn new(attachments: Vec<AttachmentRecord>, guests: Vec<BootRecord>) -> Self {
         let attachments = attachments.into_iter().map(|record| ((record.volume, record.guest), record)).collect();
-        Self { state: Mutex::new(State { attachments, ..State::default() }), events: broadcast::channel(EVENT_BACKLOG).0 }
+        let guests = guests.into_iter().map(|record| (record.guest, record)).collect();
+        let state = Mutex::new(State { attachments, guests, ..State::default() });
+        Self { state, events: broadcast::channel(EVENT_BACKLOG).0 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,6 +94,24 @@ impl Registry {
             self.state().health.remove(&record.id);
             self.tell(AgentEvent::AttachmentGone(record.id));
         }
+    }
+
+    pub(super) fn put_guest(&self, record: BootRecord) {
+        self.state().guests.insert(record.guest, record);
+    }
+
+    pub(super) fn forget_guest(&self, guest: GuestUuid) {
+        self.state().guests.remove(&guest);
+    }
+
+    /// What a boot made of the guest, if one did.
+    pub(super) fn booted(&self, guest: GuestUuid) -> Option<BootRecord> {
+        self.state().guests.get(&guest).cloned()
+    }
+
+    /// All guests that were booted.
+    pub(super) fn booted_guests(&self) -> Vec<BootRecord> {
+        self.state().guests.values().cloned().collect()
     }
 
     pub(super) fn record(&self, id: OperationId) -> Option<OperationRecord> {

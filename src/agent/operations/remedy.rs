@@ -78,9 +78,24 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
         (ErrorKind::IdentityMismatch, Step::DisconnectVolume | Step::AttachDisk) => {
             "the device is not the one that was attached and was left alone: find out who replaced it before you remove it"
         }
+        (ErrorKind::IdentityMismatch, Step::MakeDisks) => {
+            "the image service or the way to it changed the bytes: check the image (openstack image show), and upload it again"
+        }
         (ErrorKind::IdentityMismatch, _) => {
             "the storage exports something else under this volume's address: check the backend before you try again"
         }
+        (ErrorKind::InvalidInput, Step::MakeDisks) => "look into the image before you use it anywhere; it may be out for harm",
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::MakeDisks) => {
+            "check that the image service is up and reachable from this host; what came of the image is kept for the next try"
+        }
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::CreateVolumes | Step::DeleteVolumes) => {
+            "check that the volume service is up and reachable from this host"
+        }
+        (ErrorKind::Internal, Step::CreateVolumes) => "the volume service's log tells why it could not make the volume",
+        (_, Step::GiveDisks | Step::DetachVolumes) => {
+            "the volume's own operation has the whole story: bowline operations --all"
+        }
+        (ErrorKind::Internal, Step::StartGuest) => "the guest's log has QEMU's own words: /var/log/libvirt/qemu",
         _ => "",
     };
     text.to_owned()
@@ -99,6 +114,12 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
         Step::ExtendVolume => format!("the volume service may still be extending volume {volume}"),
         Step::GrowDevice => format!("the volume service has extended volume {volume}, and this host does not see it yet"),
         Step::ResizeDisk => format!("this host sees the new size of volume {volume}, and guest {guest} does not yet"),
+        Step::MakeDisks | Step::RemoveDisks => format!("this host still has ephemeral disks of guest {guest}"),
+        Step::CreateVolumes | Step::DeleteVolumes => format!("the volume service still has volumes of guest {guest}"),
+        Step::DetachVolumes => format!("guest {guest} may still have volumes attached"),
+        Step::GiveDisks => format!("guest {guest} may still have disks of the boot, and volumes attached"),
+        Step::UndefineDisks => format!("the definition of guest {guest} may still have ephemeral disks"),
+        Step::StartGuest | Step::StopGuest => format!("guest {guest} may still run"),
         Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             format!("volume {volume} is in an unclear state")
         }
@@ -143,6 +164,17 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
         Step::GrowDevice | Step::ResizeDisk => {
             Some("detach the volume and attach it again: the guest then sees the new size".to_owned())
         }
+        Step::MakeDisks | Step::RemoveDisks => {
+            Some(format!("remove the folder of guest {} below disks in the folder of images.dir", record.task.guest()))
+        }
+        Step::CreateVolumes | Step::DeleteVolumes => {
+            Some(format!("openstack volume list shows them: their names begin with {guest}-"))
+        }
+        Step::GiveDisks | Step::DetachVolumes => Some("bowline list shows them, bowline detach takes each away".to_owned()),
+        Step::UndefineDisks => {
+            Some(format!("virsh detach-disk {guest} TARGET --config takes each disk out, virsh domblklist {guest} shows them"))
+        }
+        Step::StartGuest | Step::StopGuest => Some(format!("virsh destroy {guest} stops it")),
         Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => None,
     }
 }

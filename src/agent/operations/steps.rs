@@ -1,7 +1,7 @@
 //! Each step: what it does, and how it is undone. Every one can be run twice, and undone from wherever it got to.
 
 use super::{
-    Shared, disk, extend,
+    Shared, boot, disk, extend,
     locks::Key,
     ports::{PortError, PortResult},
 };
@@ -10,6 +10,7 @@ use crate::model::{
     Attachment, AttachmentStatus, ConnectedDevice, ConnectionInfo, DeviceIdentity, DiskSpec, ErrorKind, ExpectedIdentity,
     GuestUuid, Secret, VerifiedDevice, VolumeId, VolumeTraits,
 };
+use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
@@ -92,7 +93,7 @@ pub(super) async fn prepare(
 
 /// Does a step.
 pub(super) async fn perform(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     record: &mut OperationRecord,
     context: &mut Context,
     step: Step,
@@ -102,6 +103,8 @@ pub(super) async fn perform(
         Task::Attach(task) => attach_step(shared, task, facts, context, step).await,
         Task::Detach(task) => detach_step(shared, task, facts, step).await,
         Task::Extend(task) => extend::extend_step(shared, task, facts, step).await,
+        Task::Boot(task) => boot::boot_step(shared, task, facts, step).await,
+        Task::Delete(task) => boot::delete_step(shared, task, step).await,
     }
 }
 
@@ -193,7 +196,12 @@ async fn take_disk(shared: &Shared, volume: VolumeId, guest: GuestUuid) -> PortR
     match shared.hypervisor.detach_disk(guest, volume).await {
         // A guest that is gone holds nothing.
         Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-        other => other,
+        // Lost sight of, not refused: what the guest has says what became of it.
+        Err(error) => match shared.hypervisor.guest(&guest.to_string()).await {
+            Ok(facts) if facts.disk(volume).is_none() => Ok(()),
+            _ => Err(error),
+        },
+        Ok(()) => Ok(()),
     }
 }
 
@@ -218,10 +226,10 @@ async fn disconnect(shared: &Shared, volume: VolumeId, guest: GuestUuid, facts: 
     }
 }
 
-/// Undoes a step of an attach, from wherever it got to. Where the id of an attachment was lost with an answer, what the
+/// Undoes a step of an attach or a boot, from wherever it got to. Where the id of an attachment was lost with an answer, what the
 /// service has is searched for it.
-pub(super) async fn undo(shared: &Shared, record: &OperationRecord, step: Step) -> PortResult<()> {
-    let Task::Attach(task) = &record.task else { return Ok(()) };
+pub(super) async fn undo(shared: &Arc<Shared>, record: &OperationRecord, step: Step) -> PortResult<()> {
+    let Task::Attach(task) = &record.task else { return boot::undo_boot_step(shared, record, step).await };
     let facts = &record.facts;
     match step {
         Step::AttachDisk => {

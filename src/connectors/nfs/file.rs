@@ -7,11 +7,10 @@
 use super::{
     NfsError,
     looks::{self, Looks},
-    qcow2,
 };
 use crate::{
     connectors::command::{self, CommandError, Finished},
-    model::{DeviceIdentity, DiskFormat, NfsExport, ObservedIdentity},
+    model::{DeviceIdentity, DiskFormat, NfsExport, ObservedIdentity, qcow2},
 };
 use std::{
     ffi::OsStr,

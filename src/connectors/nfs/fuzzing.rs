@@ -1,6 +1,6 @@
-//! Ways in for the fuzz targets: mount options, the mount table, and headers of files.
+//! Ways in for the fuzz targets: mount options and the mount table.
 
-use super::{NfsError, mountinfo, options, qcow2};
+use super::{NfsError, mountinfo, options};
 use std::path::Path;
 
 /// The options of a mount, of what the configuration and the service ask for.
@@ -14,12 +14,4 @@ pub fn mount_options(configured: Option<&str>, asked: Option<&str>) -> Result<St
 /// File system and source of what a mount table says is mounted there.
 pub fn mounted(table: &[u8], mount_point: &Path) -> Option<(String, String)> {
     mountinfo::find(table, mount_point).map(|found| (found.kind, found.source))
-}
-
-/// The virtual size in a qcow2 header.
-///
-/// # Errors
-/// Why the file is not taken.
-pub fn virtual_size(head: &[u8]) -> Result<u64, &'static str> {
-    qcow2::virtual_size(head)
 }

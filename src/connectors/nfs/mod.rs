@@ -12,7 +12,7 @@
 //! | `mountinfo` | what is mounted, without touching it |
 //! | `server` | whether a server is there |
 //! | `mounter`, `systemd` | how to mount and unmount where QEMU sees it |
-//! | `file`, `looks`, `qcow2` | what a volume's file is, asked by a process that can be killed |
+//! | `file`, `looks` | what a volume's file is, asked by a process that can be killed |
 //!
 //! An export is mounted once, at a place that only its name decides, so that a guest's definition finds its file there after a reboot
 //! too. Which version is spoken mount.nfs settles with the server, from the highest down to 3, unless one is asked for. The options of
@@ -28,7 +28,6 @@ mod looks;
 mod mounter;
 mod mountinfo;
 mod options;
-mod qcow2;
 mod server;
 mod systemd;
 mod users;

@@ -311,6 +311,9 @@ fn volume_of(request: &Request) -> Result<String, ApiError> {
         Request::Attach(request) => request.volume.clone(),
         Request::Detach(request) => request.volume.clone(),
         Request::Extend(request) => request.volume.clone(),
+        // Refused by its guest's name, as the others by their volume's.
+        Request::Boot(request) => request.guest.clone(),
+        Request::Delete(request) => request.guest.clone(),
     };
     match volume.strip_prefix("refuse-") {
         Some(kind) => Err(ApiError::new(ErrorKind::from_word(kind), format!("refused as {kind}"))),

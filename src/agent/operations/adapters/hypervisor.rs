@@ -3,7 +3,7 @@
 use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult};
 use super::chain;
 use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, Resized, SecretUsage};
-use crate::model::{DiskSpec, GuestUuid, Secret, SecretKind, VolumeId};
+use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, SecretKind, VolumeId};
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -80,6 +80,26 @@ impl HypervisorPort for Hypervisor {
 
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()> {
         self.0.undefine_secret(secret).await?;
+        Ok(())
+    }
+
+    async fn define_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        self.0.define_disk(guest, disk).await?;
+        Ok(())
+    }
+
+    async fn undefine_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        self.0.undefine_disk(guest, disk).await?;
+        Ok(())
+    }
+
+    async fn start_guest(&self, guest: GuestUuid) -> PortResult<()> {
+        self.0.start_guest(guest).await?;
+        Ok(())
+    }
+
+    async fn stop_guest(&self, guest: GuestUuid) -> PortResult<()> {
+        self.0.stop_guest(guest).await?;
         Ok(())
     }
 

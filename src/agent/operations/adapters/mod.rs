@@ -1,9 +1,11 @@
 //! The real parts behind the ports. Each turns its subsystem's errors into one line with the whole chain of causes.
 
+mod boot_sources;
 mod connectors;
 mod hypervisor;
 mod volume_service;
 
+pub use boot_sources::HostBootSources;
 pub use connectors::HostConnectors;
 pub use hypervisor::Hypervisor;
 pub use volume_service::CloudVolumes;

@@ -4,7 +4,7 @@ use super::super::ports::{PortError, PortResult, ServiceFacts, VolumeServicePort
 use super::chain;
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Secret, Volume, VolumeEncryption,
-    VolumeId,
+    VolumeId, VolumeSnapshot,
 };
 use crate::openstack::{KeyManager, OpenstackError, VolumeService};
 use async_trait::async_trait;
@@ -29,6 +29,10 @@ impl VolumeServicePort for CloudVolumes {
 
     async fn find_volume(&self, name_or_id: &str) -> PortResult<Volume> {
         Ok(self.0.find_volume(name_or_id).await?)
+    }
+
+    async fn find_snapshot(&self, name_or_id: &str) -> PortResult<VolumeSnapshot> {
+        Ok(self.0.find_snapshot(name_or_id).await?)
     }
 
     async fn volumes(&self) -> PortResult<Vec<Volume>> {

@@ -2,6 +2,7 @@
 
 mod abandon;
 mod afresh;
+mod boot;
 mod extend;
 mod fsck;
 mod histories;
@@ -47,7 +48,14 @@ fn parts(world: &World, dir: &Path) -> Parts {
         })
         .expect("the journal of the life before is never let go");
     let world = Arc::new(world.clone());
-    Parts { volumes: world.clone(), connectors: world.clone(), hypervisor: world, journal, contents }
+    Parts {
+        volumes: world.clone(),
+        connectors: world.clone(),
+        hypervisor: world.clone(),
+        boot_sources: world,
+        journal,
+        contents,
+    }
 }
 
 async fn start(world: &World, dir: &Path) -> Agent {

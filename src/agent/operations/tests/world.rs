@@ -2,8 +2,8 @@
 //! any call, and which watch that nothing forbidden ever happens.
 
 use super::super::ports::{
-    ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Presence, ServiceFacts,
-    VolumeServicePort,
+    BootSourcePort, ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult,
+    Presence, ServiceFacts, VolumeServicePort,
 };
 use crate::model::*;
 use async_trait::async_trait;
@@ -52,6 +52,10 @@ pub struct State {
     pub encrypted: bool,
     /// libvirtd does not answer.
     pub hypervisor_away: bool,
+    /// Ephemeral disks of this host, by their target names.
+    pub files: BTreeSet<String>,
+    /// Ephemeral disks of the guest's definition.
+    pub defined: BTreeSet<String>,
     /// What must never happen and did.
     pub crimes: Vec<String>,
 }
@@ -64,6 +68,10 @@ pub struct World {
 
 pub fn volume_id() -> VolumeId {
     VolumeId(Uuid::from_u128(0xa1))
+}
+
+pub fn image_id() -> ImageId {
+    ImageId(Uuid::from_u128(0xd4))
 }
 
 pub fn guest_uuid() -> GuestUuid {
@@ -152,6 +160,16 @@ impl World {
         }
     }
 
+    /// Nothing forbidden happened, and no connection, attachment or secret is there that no guest's disk needs.
+    pub fn assert_clean_of(&self, attached: bool, context: &str) {
+        let state = self.state.lock().unwrap();
+        assert!(state.crimes.is_empty(), "{context}: {:?}", state.crimes);
+        let count = if attached { 2 } else { 0 };
+        assert_eq!(state.attachments.len(), count, "{context}: attachments in the service");
+        assert_eq!(state.connected.len(), count, "{context}: connections");
+        assert_eq!(state.secrets.len(), count, "{context}: secrets");
+    }
+
     /// What must hold when nothing is under way.
     pub fn assert_clean(&self, attached: bool, context: &str) {
         let state = self.state.lock().unwrap();
@@ -225,8 +243,25 @@ impl VolumeServicePort for World {
     async fn volumes(&self) -> PortResult<Vec<Volume>> {
         Ok(self.state.lock().unwrap().volumes.values().cloned().collect())
     }
-    async fn create_volume(&self, _volume: &NewVolume) -> PortResult<Volume> {
-        Err(not_found("room"))
+    async fn find_snapshot(&self, _name_or_id: &str) -> PortResult<VolumeSnapshot> {
+        Err(not_found("snapshot"))
+    }
+    async fn create_volume(&self, new: &NewVolume) -> PortResult<Volume> {
+        self.change("create_volume", |state| {
+            let volume = Volume {
+                id: VolumeId(Uuid::new_v4()),
+                name: new.name.clone(),
+                size_gib: new.size_gib,
+                bootable: new.origin != VolumeOrigin::Blank,
+                ..state.volumes[&volume_id()].clone()
+            };
+            if state.volumes.values().any(|other| other.name == volume.name) {
+                state.crimes.push("a volume was made twice".into());
+            }
+            state.volumes.insert(volume.id, Volume { status: "available".into(), ..volume.clone() });
+            Ok(volume)
+        })
+        .await
     }
     async fn wait_available(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
         VolumeServicePort::volume(self, id).await
@@ -245,8 +280,14 @@ impl VolumeServicePort for World {
     async fn wait_extended(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
         VolumeServicePort::volume(self, id).await
     }
-    async fn delete_volume(&self, _id: VolumeId) -> PortResult<()> {
-        Ok(())
+    async fn delete_volume(&self, id: VolumeId) -> PortResult<()> {
+        self.change("delete_volume", |state| {
+            if state.volumes.get(&id).is_some_and(|volume| volume.status != "available") {
+                state.crimes.push("a volume was deleted in use".into());
+            }
+            state.volumes.remove(&id).map(drop).ok_or_else(|| not_found("volume"))
+        })
+        .await
     }
     async fn wait_gone(&self, _id: VolumeId, _deadline: Duration) -> PortResult<()> {
         Ok(())
@@ -513,10 +554,11 @@ impl HypervisorPort for World {
     }
     async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>> {
         self.change("resize_disk", |state| {
-            if state.host_bytes[&volume] != size_bytes {
+            // A guest that is off is told nothing.
+            let Some(bytes) = state.guest_bytes.get_mut(&(guest, volume)) else { return Ok(None) };
+            if state.host_bytes.get(&volume) != Some(&size_bytes) {
                 state.crimes.push("a guest was told of a size that the device has not".into());
             }
-            let Some(bytes) = state.guest_bytes.get_mut(&(guest, volume)) else { return Ok(None) };
             *bytes = size_bytes;
             Ok(Some(size_bytes))
         })
@@ -532,6 +574,79 @@ impl HypervisorPort for World {
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()> {
         self.change("undefine_secret", |state| {
             state.secrets.remove(&secret);
+            Ok(())
+        })
+        .await
+    }
+    async fn define_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        self.change("define_disk", |state| {
+            if !state.files.contains(&disk.target) {
+                state.crimes.push("a guest was given a file that is not there".into());
+            }
+            state.defined.insert(disk.target.clone());
+            Ok(())
+        })
+        .await
+    }
+    async fn undefine_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        self.change("undefine_disk", |state| {
+            state.defined.remove(&disk.target);
+            Ok(())
+        })
+        .await
+    }
+    async fn start_guest(&self, guest: GuestUuid) -> PortResult<()> {
+        self.change("start_guest", |state| {
+            state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?.active = true;
+            Ok(())
+        })
+        .await
+    }
+    async fn stop_guest(&self, guest: GuestUuid) -> PortResult<()> {
+        self.change("stop_guest", |state| {
+            state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?.active = false;
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl BootSourcePort for World {
+    async fn find_image(&self, name_or_id: &str) -> PortResult<Image> {
+        let digest = ImageDigest { algorithm: DigestAlgorithm::Sha512, hex: "0".repeat(128) };
+        if name_or_id != "tiny" && name_or_id != image_id().to_string() {
+            return Err(not_found("image"));
+        }
+        Ok(Image {
+            id: image_id(),
+            name: "tiny".into(),
+            status: "active".into(),
+            disk_format: "qcow2".into(),
+            container_format: "bare".into(),
+            size_bytes: 4096,
+            min_disk_gib: 0,
+            digest: Some(digest),
+            mapping: None,
+            is_mapping_v2: false,
+            root_device_name: None,
+            disk_bus: None,
+        })
+    }
+    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
+        self.change("make_disk", |state| {
+            state.files.insert(plan.target.clone());
+            let path = std::path::PathBuf::from("/disks").join(&plan.target);
+            Ok(LocalDisk { target: plan.target.clone(), bus, path, format: DiskFormat::Qcow2, base: None })
+        })
+        .await
+    }
+    async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()> {
+        self.change("remove_disk", |state| {
+            if state.guests.get(&guest).is_some_and(|guest| guest.active) || state.defined.contains(target) {
+                state.crimes.push("a disk was removed under a guest".into());
+            }
+            state.files.remove(target);
             Ok(())
         })
         .await

@@ -4,23 +4,26 @@
 //! whatever is named (CVE-2024-32498). The layout is QEMU's `docs/interop/qcow2.txt`; all numbers are big-endian.
 
 /// What is read of a file: the fixed header of version 3.
-pub(super) const HEADER_BYTES: usize = 104;
+pub const HEADER_BYTES: usize = 104;
 
 const MAGIC: &[u8] = b"QFI\xfb";
 /// `incompatible_features`: the guest's data is in another file.
 const EXTERNAL_DATA_FILE: u64 = 1 << 2;
 
-/// The size that a guest sees, bytes; or why the file is not given to one.
-pub(super) fn virtual_size(head: &[u8]) -> Result<u64, &'static str> {
+/// The size that a guest sees, bytes.
+///
+/// # Errors
+/// Why the file is not given to one.
+pub fn virtual_size(head: &[u8]) -> Result<u64, &'static str> {
     if head.get(..4) != Some(MAGIC) {
-        return Err("it does not begin as one, although the volume service says it is");
+        return Err("it does not begin as one, although it is said to be");
     }
     let version = u32_at(head, 4)?;
     if !matches!(version, 2 | 3) {
         return Err("its version is neither 2 nor 3");
     }
     if u64_at(head, 8)? != 0 {
-        return Err("it has a backing file, and volumes with a chain of files are not supported");
+        return Err("it has a backing file, and chains of files are not supported");
     }
     if u32_at(head, 32)? != 0 {
         return Err("it is encrypted by itself, which is not supported");

@@ -1,0 +1,109 @@
+//! Operations that a boot or a delete has done for it: each is journalled and shown as any other, and survives whoever waits for it.
+
+use super::super::{
+    Shared,
+    executor::{self, Run},
+    plan,
+    ports::{PortError, PortResult},
+};
+use crate::agent::api::{AttachRequest, OperationState};
+use crate::agent::journal::{Change, OperationRecord, Task};
+use crate::model::{DiskBus, DiskWishes, ErrorKind, GuestUuid, OperationId, VolumeId};
+use std::{pin::Pin, sync::Arc};
+use tokio::sync::broadcast::error::RecvError;
+
+/// A volume that a boot attaches.
+pub(super) struct Wanted {
+    pub(super) volume: VolumeId,
+    pub(super) guest: GuestUuid,
+    pub(super) bus: DiskBus,
+    pub(super) target: String,
+    pub(super) tag: Option<String>,
+}
+
+/// Sees to it that the guest has the volume.
+pub(super) async fn attach(shared: &Arc<Shared>, wanted: Wanted) -> PortResult<()> {
+    let Wanted { volume, guest, .. } = wanted;
+    if shared.registry.attachment(volume, guest).is_some() {
+        return Ok(());
+    }
+    let facts = shared.hypervisor.guest(&guest.to_string()).await?;
+    let request = AttachRequest {
+        volume: volume.to_string(),
+        guest: guest.to_string(),
+        bus: Some(wanted.bus),
+        target: Some(wanted.target),
+        read_only: false,
+        wishes: DiskWishes { tag: wanted.tag, boot_order: None },
+    };
+    let volume = shared.volumes.volume(volume).await?;
+    let task = plan::plan_attach(&request, &volume, &facts, None, wanted.bus);
+    run(shared, task.map_err(|error| PortError::new(error.kind, error.message))?).await
+}
+
+/// Sees to it that the guest has not got the volume, whatever is under way.
+pub(super) async fn detach(shared: &Arc<Shared>, volume: VolumeId, guest: GuestUuid) -> PortResult<()> {
+    if let Some(under_way) = under_way(shared, volume, guest) {
+        end_of(shared, under_way.id).await?;
+    }
+    let Some(attached) = shared.registry.attachment(volume, guest) else { return Ok(()) };
+    let task = Task::Detach(crate::agent::journal::DetachTask { volume, guest, guest_name: attached.guest_name });
+    run(shared, task).await
+}
+
+/// The unfinished operation that this guest has with the volume.
+fn under_way(shared: &Shared, volume: VolumeId, guest: GuestUuid) -> Option<OperationRecord> {
+    let of_both = |record: &OperationRecord| {
+        matches!(record.task, Task::Attach(_) | Task::Detach(_))
+            && record.task.volume() == volume
+            && record.task.guest() == guest
+    };
+    shared
+        .registry
+        .records()
+        .into_iter()
+        .find(|record| of_both(record) && (!record.state.is_final() || record.state == OperationState::Stuck))
+}
+
+async fn run(shared: &Arc<Shared>, task: Task) -> PortResult<()> {
+    let record = executor::new_record(task);
+    let id = record.id;
+    let change = Change::PutOperation(Box::new(record.clone()));
+    shared.journal.commit(vec![change]).await.map_err(|error| PortError::new(error.kind(), error.to_string()))?;
+    // On its own: a wait that is given up cuts nothing.
+    tokio::spawn(launch(shared.clone(), record));
+    let ended = end_of(shared, id).await?;
+    if ended.state == OperationState::Succeeded {
+        return Ok(());
+    }
+    let (kind, message) = match ended.failure {
+        Some(failure) => (failure.kind, failure.message),
+        None => (ErrorKind::Internal, ended.state.to_string()),
+    };
+    Err(PortError::new(kind, format!("the {} of volume {}: {message}", ended.task.kind(), ended.task.volume())))
+}
+
+/// A type of its own, since an operation that waits for another would contain itself.
+fn launch(shared: Arc<Shared>, record: OperationRecord) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(Run::new(shared, record).run())
+}
+
+/// Waits for an operation's end. One that is stuck is an error: it goes on by itself, and whoever needs its end asks again.
+async fn end_of(shared: &Shared, id: OperationId) -> PortResult<OperationRecord> {
+    let mut events = shared.registry.events();
+    // It may not have begun: until then it is not known.
+    loop {
+        match shared.registry.record(id) {
+            Some(record) if record.state == OperationState::Stuck => {
+                let why = record.failure.map(|failure| failure.message).unwrap_or_default();
+                let message = format!("the {} of volume {} is stuck: {why}", record.task.kind(), record.task.volume());
+                return Err(PortError::new(ErrorKind::Conflict, message));
+            }
+            Some(record) if record.state.is_final() => return Ok(record),
+            _ => {}
+        }
+        if let Err(RecvError::Closed) = events.recv().await {
+            return Err(PortError::new(ErrorKind::Unavailable, "the agent is stopping"));
+        }
+    }
+}

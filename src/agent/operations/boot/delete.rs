@@ -1,0 +1,69 @@
+//! Deleting a guest's disks: what a boot made goes, and what was there before stays.
+
+use super::{
+    super::{Shared, ports::PortResult, steps::missing},
+    children,
+    make::delete_volume,
+};
+use crate::agent::api::{ApiError, DeleteRequest};
+use crate::agent::journal::{DeleteTask, Step, Task};
+use crate::model::{BootedDisk, ErrorKind};
+use futures_util::future::join_all;
+use std::sync::Arc;
+
+/// Plans a delete. A volume that was detached meanwhile is the guest's no more, whatever was asked at its boot; one that was attached
+/// later is detached, and stays.
+pub(in super::super) async fn plan_delete(shared: &Shared, request: &DeleteRequest) -> Result<Task, ApiError> {
+    let booted = match shared.hypervisor.guest(&request.guest).await {
+        Ok(guest) => shared.registry.booted(guest.uuid),
+        // It was undefined by hand: its disks are still there to be deleted.
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            let all = shared.registry.booted_guests();
+            all.into_iter().find(|guest| guest.guest_name == request.guest || guest.guest.to_string() == request.guest)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let Some(booted) = booted else {
+        let message = format!("guest {} was not booted by this host's Bowline: it has nothing to delete of it", request.guest);
+        return Err(ApiError::new(ErrorKind::NotFound, message));
+    };
+    let goes = |volume| {
+        booted
+            .disks
+            .iter()
+            .any(|disk| matches!(disk, BootedDisk::Volume { volume: booted, delete_on_termination: true } if *booted == volume))
+    };
+    let attached = shared.registry.attachments().into_iter().filter(|attached| attached.guest == booted.guest);
+    let volumes = attached.map(|attached| (attached.volume, goes(attached.volume))).collect();
+    let disks = booted.disks.into_iter().filter_map(|disk| match disk {
+        BootedDisk::Local(disk) => Some(disk),
+        BootedDisk::Volume { .. } => None,
+    });
+    Ok(Task::Delete(DeleteTask { guest: booted.guest, guest_name: booted.guest_name, disks: disks.collect(), volumes }))
+}
+
+/// Does a step of a delete. The guest is ours.
+pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTask, step: Step) -> PortResult<()> {
+    match step {
+        Step::StopGuest => shared.hypervisor.stop_guest(task.guest).await,
+        Step::DetachVolumes => {
+            let detached = task.volumes.iter().map(|(volume, _)| children::detach(shared, *volume, task.guest));
+            join_all(detached).await.into_iter().collect()
+        }
+        Step::UndefineDisks => {
+            for disk in &task.disks {
+                shared.hypervisor.undefine_disk(task.guest, disk).await?;
+            }
+            Ok(())
+        }
+        Step::DeleteVolumes => {
+            let gone = task.volumes.iter().filter(|(_, delete)| *delete).map(|(volume, _)| delete_volume(shared, *volume));
+            join_all(gone).await.into_iter().collect()
+        }
+        Step::RemoveDisks => {
+            let removed = task.disks.iter().map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target));
+            join_all(removed).await.into_iter().collect()
+        }
+        other => Err(missing(other.name())),
+    }
+}

@@ -1,0 +1,163 @@
+//! The steps of a boot, and their undoing.
+
+use super::{
+    super::{
+        Shared,
+        ports::{PortError, PortResult},
+        steps::missing,
+    },
+    children::{self, Wanted},
+    volumes,
+};
+use crate::agent::journal::{BootTask, Facts, OperationRecord, Step, Task};
+use crate::model::{ErrorKind, LocalDisk, LocalDiskPlan, NewVolume, PlannedDisk, PlannedStorage, Volume, VolumeId};
+use futures_util::future::join_all;
+use std::sync::Arc;
+
+/// Does a step of a boot. The guest is ours.
+pub(in super::super) async fn boot_step(
+    shared: &Arc<Shared>,
+    task: &BootTask,
+    facts: &mut Facts,
+    step: Step,
+) -> PortResult<()> {
+    match step {
+        Step::MakeDisks => {
+            let made = join_all(task.plan.disks.iter().map(|disk| make_disk(shared, task, disk))).await;
+            let mut disks = vec![];
+            for made in made {
+                disks.extend(made?);
+            }
+            facts.disks = disks;
+        }
+        Step::CreateVolumes => create_volumes(shared, task, facts).await?,
+        Step::GiveDisks => give_disks(shared, task, facts).await?,
+        Step::StartGuest => shared.hypervisor.start_guest(task.guest).await?,
+        other => return Err(missing(other.name())),
+    }
+    Ok(())
+}
+
+/// Undoes a step of a boot, from wherever it got to.
+pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &OperationRecord, step: Step) -> PortResult<()> {
+    let Task::Boot(task) = &record.task else { return Ok(()) };
+    match step {
+        Step::StartGuest => shared.hypervisor.stop_guest(task.guest).await,
+        Step::GiveDisks => {
+            for disk in &record.facts.disks {
+                match shared.hypervisor.undefine_disk(task.guest, disk).await {
+                    Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            let volumes = volumes(task, &record.facts);
+            all(join_all(volumes.iter().map(|(_, volume)| children::detach(shared, *volume, task.guest))).await)
+        }
+        Step::CreateVolumes => delete_volumes(shared, task, &record.facts).await,
+        Step::MakeDisks => {
+            let local = task.plan.disks.iter().filter(|disk| matches!(disk.storage, PlannedStorage::Local(_)));
+            all(join_all(local.map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target))).await)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first failure, once all have ended: what goes on beside a failure would be undone under its hands.
+fn all(results: Vec<PortResult<()>>) -> PortResult<()> {
+    results.into_iter().collect()
+}
+
+/// One after another, as the plan has them: a guest names its disks by their places on the bus, which libvirt gives out in turn.
+async fn give_disks(shared: &Arc<Shared>, task: &BootTask, facts: &Facts) -> PortResult<()> {
+    let volumes = volumes(task, facts);
+    for disk in &task.plan.disks {
+        if let Some(local) = facts.disks.iter().find(|made| made.target == disk.target) {
+            shared.hypervisor.define_disk(task.guest, local).await?;
+        } else if let Some((target, volume)) = volumes.iter().find(|(target, _)| *target == disk.target) {
+            let (target, tag) = (target.clone(), disk.tag.clone());
+            children::attach(shared, Wanted { volume: *volume, guest: task.guest, bus: disk.bus, target, tag }).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn make_disk(shared: &Shared, task: &BootTask, disk: &PlannedDisk) -> PortResult<Option<LocalDisk>> {
+    let PlannedStorage::Local(content) = &disk.storage else { return Ok(None) };
+    let plan = LocalDiskPlan { guest: task.guest, target: disk.target.clone(), content: content.clone() };
+    shared.boot_sources.make_disk(&plan, disk.bus).await.map(Some)
+}
+
+/// Has the service make the new volumes, side by side. One that an earlier try made is known by its name.
+async fn create_volumes(shared: &Shared, task: &BootTask, facts: &mut Facts) -> PortResult<()> {
+    let there = shared.volumes.volumes().await?;
+    let created = join_all(task.plan.disks.iter().map(|disk| create_volume(shared, disk, &there))).await;
+    let mut failure = None;
+    for (disk, created) in task.plan.disks.iter().zip(created) {
+        match created {
+            Ok(Some(volume)) => {
+                facts.volumes.retain(|(target, _)| *target != disk.target);
+                facts.volumes.push((disk.target.clone(), volume));
+            }
+            Ok(None) => {}
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+async fn create_volume(shared: &Shared, disk: &PlannedDisk, there: &[Volume]) -> PortResult<Option<VolumeId>> {
+    let PlannedStorage::NewVolume { name, size_gib, volume_type, origin } = &disk.storage else { return Ok(None) };
+    let id = match there.iter().find(|volume| volume.name == *name) {
+        Some(volume) => volume.id,
+        None => {
+            let new = NewVolume {
+                name: name.clone(),
+                size_gib: *size_gib,
+                volume_type: volume_type.clone(),
+                multiattach: false,
+                origin: *origin,
+            };
+            shared.volumes.create_volume(&new).await?.id
+        }
+    };
+    let named =
+        |error: PortError| PortError { message: format!("volume {id} for {}: {}", disk.target, error.message), ..error };
+    shared.volumes.wait_available(id, shared.create_timeout).await.map_err(named)?;
+    Ok(Some(id))
+}
+
+/// Deletes what the service made for this boot. The service may still be at a request whose answer was lost, so what is not there is
+/// looked for a few times before it is believed that there is none.
+async fn delete_volumes(shared: &Shared, task: &BootTask, facts: &Facts) -> PortResult<()> {
+    let names: Vec<_> = task
+        .plan
+        .disks
+        .iter()
+        .filter_map(|disk| match &disk.storage {
+            PlannedStorage::NewVolume { name, .. } => Some((name, &disk.target)),
+            _ => None,
+        })
+        .collect();
+    let mut looked_for = names.iter().filter(|(_, target)| facts.volumes.iter().all(|(made, _)| made != *target)).count();
+    for pause in [0, 1, 4, 8].map(|times| shared.retry.first_delay * times) {
+        tokio::time::sleep(pause).await;
+        let volumes = shared.volumes.volumes().await?;
+        let ours: Vec<_> = volumes.into_iter().filter(|volume| names.iter().any(|(name, _)| **name == volume.name)).collect();
+        let known = |volume: &Volume| facts.volumes.iter().any(|(_, made)| *made == volume.id);
+        looked_for = looked_for.saturating_sub(ours.iter().filter(|volume| !known(volume)).count());
+        all(join_all(ours.iter().map(|volume| delete_volume(shared, volume.id))).await)?;
+        if looked_for == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a volume and waits until it is gone. One that is gone is fine.
+pub(super) async fn delete_volume(shared: &Shared, volume: VolumeId) -> PortResult<()> {
+    match shared.volumes.delete_volume(volume).await {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    shared.volumes.wait_gone(volume, shared.delete_timeout).await
+}

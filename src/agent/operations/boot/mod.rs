@@ -1,0 +1,79 @@
+//! Booting a guest from disks that are made for it, and deleting them with it.
+//!
+//! ```text
+//! boot:    MakeDisks -> CreateVolumes -> GiveDisks -> StartGuest                        undone in reverse
+//! delete:  StopGuest -> DetachVolumes -> UndefineDisks -> DeleteVolumes -> RemoveDisks  tried until it is done
+//! ```
+//! Steps that have nothing to do are left out. A volume is attached and detached by an operation of its own, as if an operator had asked
+//! for it: the boot waits for those, and never reaches into them. What a boot made is known by names that the plan gave (of files, of
+//! new volumes), so a step that was cut is done or undone by what is there, whatever was journalled.
+
+mod children;
+mod delete;
+mod make;
+mod plan;
+mod resume;
+
+pub(super) use delete::{delete_step, plan_delete};
+pub(super) use make::{boot_step, undo_boot_step};
+pub(super) use plan::{check_free, describe, plan_boot};
+
+use crate::agent::journal::{BootRecord, BootTask, DeleteTask, Facts, OperationRecord, Step, Task};
+use crate::model::{BootedDisk, PlannedStorage, VolumeId};
+
+/// The steps of a boot.
+pub(super) fn boot_steps(task: &BootTask) -> Vec<Step> {
+    let has = |wanted: fn(&PlannedStorage) -> bool| task.plan.disks.iter().any(|disk| wanted(&disk.storage));
+    let has_local = has(|storage| matches!(storage, PlannedStorage::Local(_)));
+    let has_new = has(|storage| matches!(storage, PlannedStorage::NewVolume { .. }));
+    let steps =
+        [(Step::MakeDisks, has_local), (Step::CreateVolumes, has_new), (Step::GiveDisks, true), (Step::StartGuest, true)];
+    steps.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| step).collect()
+}
+
+/// The steps of a delete.
+pub(super) fn delete_steps(task: &DeleteTask) -> Vec<Step> {
+    let (has_local, has_volume) = (!task.disks.is_empty(), !task.volumes.is_empty());
+    let steps = [
+        (Step::StopGuest, true),
+        (Step::DetachVolumes, has_volume),
+        (Step::UndefineDisks, has_local),
+        (Step::DeleteVolumes, task.volumes.iter().any(|(_, delete)| *delete)),
+        (Step::RemoveDisks, has_local),
+    ];
+    steps.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| step).collect()
+}
+
+/// How many steps the operations have, one after another, that a step of this task waits for.
+pub(super) fn steps_within(task: &Task) -> u32 {
+    let steps = match task {
+        Task::Boot(task) => task.plan.disks.len() * super::plan::ATTACH.len(),
+        _ => super::plan::DETACH.len(),
+    };
+    u32::try_from(steps).unwrap_or(u32::MAX)
+}
+
+/// The volumes of a boot with their target names: those that were there, and those that it made so far.
+fn volumes(task: &BootTask, facts: &Facts) -> Vec<(String, VolumeId)> {
+    let there = task.plan.disks.iter().filter_map(|disk| match disk.storage {
+        PlannedStorage::Volume(volume) => Some((disk.target.clone(), volume)),
+        _ => None,
+    });
+    there.chain(facts.volumes.iter().cloned()).collect()
+}
+
+/// What a boot makes of its guest.
+pub(super) fn boot_record(record: &OperationRecord) -> Option<BootRecord> {
+    let Task::Boot(task) = &record.task else { return None };
+    let volumes = volumes(task, &record.facts);
+    let disks = task.plan.disks.iter().filter_map(|disk| match disk.storage {
+        PlannedStorage::Local(_) => {
+            record.facts.disks.iter().find(|made| made.target == disk.target).cloned().map(BootedDisk::Local)
+        }
+        _ => volumes
+            .iter()
+            .find(|(target, _)| *target == disk.target)
+            .map(|(_, volume)| BootedDisk::Volume { volume: *volume, delete_on_termination: disk.delete_on_termination }),
+    });
+    Some(BootRecord { guest: task.guest, guest_name: task.guest_name.clone(), disks: disks.collect() })
+}

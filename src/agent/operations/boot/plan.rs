@@ -1,0 +1,155 @@
+//! Planning a boot: everything that the mapping names is looked up, and then it is resolved. Nothing is touched.
+
+use super::super::{Shared, ports::GuestFacts};
+use crate::agent::api::ApiError;
+use crate::agent::journal::{BootTask, DeleteTask, Step, Task};
+use crate::bootsource::{Facts, Mapping, MappingError, Source};
+use crate::model::{
+    BootRequest, ErrorKind, GIB, GuestUuid, LocalContent, OperationId, PlannedDisk, PlannedStorage, VolumeOrigin,
+};
+
+impl From<MappingError> for ApiError {
+    fn from(error: MappingError) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}
+
+/// Plans a boot.
+pub(in super::super) async fn plan_boot(shared: &Shared, request: &BootRequest) -> Result<Task, ApiError> {
+    let guest = shared.hypervisor.guest(&request.guest).await?;
+    check_free(shared, guest.uuid, &guest)?;
+    let image = match &request.image {
+        Some(name) => Some(shared.boot_sources.find_image(name).await?),
+        None => None,
+    };
+    let mapping = Mapping::of(request, image.as_ref())?;
+    let mut facts = Facts {
+        root_device_name: image.as_ref().and_then(|image| image.root_device_name.clone()),
+        guest_name: guest.name.clone(),
+        taken: guest.disks.iter().map(|disk| disk.target.clone()).collect(),
+        default_bus: shared.default_bus,
+        suffix: OperationId::random().to_string().chars().take(8).collect(),
+        ..Facts::default()
+    };
+    facts.images.extend(image.map(|image| (image.id.to_string(), image)));
+    for reference in mapping.references() {
+        let name = reference.name;
+        match reference.source {
+            Source::Image if facts.images.contains_key(&name) => {}
+            Source::Image => {
+                let image = shared.boot_sources.find_image(&name).await?;
+                facts.images.insert(name, image);
+            }
+            Source::Volume => {
+                let volume = shared.volumes.find_volume(&name).await?;
+                facts.volumes.insert(name, volume);
+            }
+            Source::Snapshot => {
+                let snapshot = shared.volumes.find_snapshot(&name).await?;
+                facts.snapshots.insert(name, snapshot);
+            }
+            Source::Blank => {}
+        }
+    }
+    let plan = mapping.resolve(&facts)?;
+    // By its UUID it is the same request, whatever the guest was called in it.
+    let request = BootRequest { guest: guest.uuid.to_string(), ..request.clone() };
+    Ok(Task::Boot(BootTask { guest: guest.uuid, guest_name: guest.name, request, plan }))
+}
+
+/// A guest is booted once, and only when it is off: what runs has its disks already.
+pub(in super::super) fn check_free(shared: &Shared, uuid: GuestUuid, guest: &GuestFacts) -> Result<(), ApiError> {
+    let name = &guest.name;
+    let problem = if shared.registry.booted(uuid).is_some() {
+        format!(
+            "guest {name} was booted already: start it as it is (virsh start {name}), or delete its disks (bowline delete {name})"
+        )
+    } else if guest.active {
+        format!("guest {name} runs: it can be booted when it is off")
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::new(ErrorKind::Conflict, problem))
+}
+
+/// A step of a boot in words.
+pub(in super::super) fn describe(step: Step, task: &Task) -> String {
+    match task {
+        Task::Boot(task) => of_boot(step, task),
+        Task::Delete(task) => of_delete(step, task),
+        Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => step.name().to_owned(),
+    }
+}
+
+fn of_boot(step: Step, task: &BootTask) -> String {
+    let guest = &task.guest_name;
+    let each = |describe: fn(&PlannedDisk) -> Option<String>| -> String {
+        task.plan.disks.iter().filter_map(describe).collect::<Vec<_>>().join("; ")
+    };
+    match step {
+        Step::MakeDisks => format!("make ephemeral disks: {}", each(local)),
+        Step::CreateVolumes => format!("have the volume service make volumes, side by side: {}", each(new_volume)),
+        Step::GiveDisks => {
+            format!("give guest {guest} its disks in this order, each volume by an attach of its own: {}", each(given))
+        }
+        Step::StartGuest => format!("start guest {guest}"),
+        other => other.name().to_owned(),
+    }
+}
+
+fn of_delete(step: Step, task: &DeleteTask) -> String {
+    let guest = &task.guest_name;
+    let volumes = |deleted: Option<bool>| -> String {
+        let wanted = task.volumes.iter().filter(|(_, delete)| deleted.is_none_or(|deleted| deleted == *delete));
+        wanted.map(|(volume, _)| volume.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    match step {
+        Step::StopGuest => format!("stop guest {guest} at once"),
+        Step::DetachVolumes => format!("detach volumes, each by an operation of its own: {}", volumes(None)),
+        Step::UndefineDisks => format!("take the ephemeral disks out of the definition of guest {guest}"),
+        Step::DeleteVolumes => format!("have the volume service delete volumes: {}", volumes(Some(true))),
+        Step::RemoveDisks => {
+            let targets: Vec<_> = task.disks.iter().map(|disk| disk.target.as_str()).collect();
+            format!("remove ephemeral disks: {}", targets.join(", "))
+        }
+        other => other.name().to_owned(),
+    }
+}
+
+fn local(disk: &PlannedDisk) -> Option<String> {
+    let PlannedStorage::Local(content) = &disk.storage else { return None };
+    let gib = |bytes: u64| format!("{} GiB", bytes / GIB);
+    Some(match content {
+        LocalContent::Image { image, size_bytes } => {
+            let size = size_bytes.map_or_else(|| "as large as it is".to_owned(), gib);
+            format!("{} of image {} ({}), {size}", disk.target, image.id, image.format.as_str())
+        }
+        LocalContent::Blank { size_bytes, filesystem } => {
+            let content = filesystem.map_or("blank", |filesystem| filesystem.as_str());
+            format!("{} {content}, {}", disk.target, gib(*size_bytes))
+        }
+    })
+}
+
+fn kept(disk: &PlannedDisk) -> &'static str {
+    if disk.delete_on_termination { "deleted with the guest" } else { "kept when the guest is deleted" }
+}
+
+fn new_volume(disk: &PlannedDisk) -> Option<String> {
+    let PlannedStorage::NewVolume { name, size_gib, origin, .. } = &disk.storage else { return None };
+    let origin = match origin {
+        VolumeOrigin::Blank => "blank".to_owned(),
+        VolumeOrigin::Image(image) => format!("from image {image}"),
+        VolumeOrigin::Snapshot(snapshot) => format!("from snapshot {snapshot}"),
+    };
+    Some(format!("{name}, {size_gib} GiB, {origin}, {}", kept(disk)))
+}
+
+fn given(disk: &PlannedDisk) -> Option<String> {
+    let (target, bus) = (&disk.target, disk.bus);
+    Some(match &disk.storage {
+        PlannedStorage::Local(_) => format!("{target} on bus {bus}"),
+        PlannedStorage::Volume(volume) => format!("volume {volume} as {target} on bus {bus}, {}", kept(disk)),
+        PlannedStorage::NewVolume { name, .. } => format!("volume {name} as {target} on bus {bus}"),
+    })
+}

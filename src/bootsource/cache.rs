@@ -1,0 +1,356 @@
+//! Images of this host: each downloaded once, verified, looked into, and kept for the next guest.
+//!
+//! ```text
+//! absent --bytes--> IMAGE.DIGEST.part --all there, digest right, looked into, synced--> IMAGE.DIGEST --room needed--> absent
+//!                     |  the agent dies, the service goes away: the next one goes on from there
+//!                     \--digest wrong, or hostile--> absent
+//! ```
+//! A disk over an image holds it by a hard link, so an image in use is known by its links, without a count that a crash could
+//! falsify; and taking an image out of the cache takes nothing from any disk.
+
+use super::{BootSourceError, inspect};
+use crate::model::{DigestAlgorithm, ErrorKind, ImageFile, ImageId};
+use async_trait::async_trait;
+use md5::Md5;
+use sha2::{Digest, Sha256, Sha512};
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc},
+    task::spawn_blocking,
+};
+
+/// What has been used by nobody for so long is taken out, room or not.
+const UNUSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Pieces that may wait for the disk: with reqwest's pieces of at most 16 KiB about half a MiB.
+const PIECES: usize = 32;
+/// How often a download that broke off is taken up again, where it got further each time or not.
+const TRIES: u32 = 5;
+/// Bytes that are read at a time of what is there already.
+const READ_BYTES: usize = 256 * 1024;
+
+/// The image service did not give the bytes.
+#[derive(Debug, Clone)]
+pub struct SourceError {
+    /// Kind.
+    pub kind: ErrorKind,
+    /// The whole chain of causes, in one line.
+    pub message: String,
+}
+
+/// What comes of an image.
+#[derive(Debug)]
+pub enum Piece {
+    /// The bytes that follow begin at this offset: the one asked for, or 0 where the service cannot begin elsewhere.
+    From(u64),
+    /// Some bytes.
+    Bytes(Vec<u8>),
+}
+
+/// Where images come from.
+#[async_trait]
+pub trait ImageSource: Send + Sync {
+    /// Sends the image's bytes from an offset on. A receiver that is gone ends it.
+    async fn fetch(&self, image: ImageId, from: u64, into: mpsc::Sender<Piece>) -> Result<(), SourceError>;
+}
+
+/// The cache.
+pub struct ImageCache {
+    folder: PathBuf,
+    limit_bytes: u64,
+    turns: Mutex<HashMap<ImageId, Arc<AsyncMutex<()>>>>,
+}
+
+impl ImageCache {
+    /// A cache in this folder, of at most so many bytes. Touches nothing yet.
+    pub fn new(folder: PathBuf, limit_bytes: u64) -> Self {
+        Self { folder, limit_bytes, turns: Mutex::default() }
+    }
+
+    /// Makes `link` one file with the image, which is downloaded if it is not here. Whoever asks for the same image meanwhile waits
+    /// for the one download. Returns the size that a guest sees, bytes.
+    ///
+    /// # Errors
+    /// The image does not come, is not what it should be, or there is no room.
+    pub(super) async fn take(&self, image: &ImageFile, source: &dyn ImageSource, link: &Path) -> Result<u64, BootSourceError> {
+        let turn = self.turn(image.id);
+        let _turn = turn.lock().await;
+        let path = self.folder.join(name(image));
+        if !path.exists() {
+            self.prepare(image).await?;
+            self.download(image, source, &path).await?;
+        }
+        let (image, link) = (image.clone(), link.to_owned());
+        blocking(&path.clone(), move || {
+            let file = File::open(&path).map_err(BootSourceError::file("open", &path))?;
+            // Nobody writes to it, but a host's disk may lie: it costs one read.
+            let bytes =
+                inspect::inspect(&file, image.format).map_err(|source| BootSourceError::Unfit { image: image.id, source })?;
+            // libvirt may have made it QEMU's own, and then only its age tells.
+            let _ = file.set_modified(SystemTime::now());
+            remove(&link)?;
+            fs::hard_link(&path, &link).map_err(BootSourceError::file("link to the cached image", &link))?;
+            Ok(bytes)
+        })
+        .await
+    }
+
+    fn turn(&self, image: ImageId) -> Arc<AsyncMutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(image).or_default().clone()
+    }
+
+    /// The folder, and room in it.
+    async fn prepare(&self, image: &ImageFile) -> Result<(), BootSourceError> {
+        let (folder, limit, wanted) = (self.folder.clone(), self.limit_bytes, image.clone());
+        // What somebody is about to link to stays; the turn of the one that needs room is not asked for.
+        let busy: Vec<ImageId> = self.turns.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        blocking(&folder.clone(), move || {
+            make_folder(&folder)?;
+            make_room(&folder, limit, &wanted, &busy)
+        })
+        .await
+    }
+
+    async fn download(&self, image: &ImageFile, source: &dyn ImageSource, path: &Path) -> Result<(), BootSourceError> {
+        let part = part_of(path);
+        let mut tries = 0;
+        let digest = loop {
+            tries += 1;
+            let (pieces, waiting) = mpsc::channel(PIECES);
+            let (file, size_bytes, algorithm) = (part.clone(), image.size_bytes, image.digest.algorithm);
+            let (begun, begins) = tokio::sync::oneshot::channel();
+            let writing = spawn_blocking(move || write(&file, size_bytes, algorithm, waiting, begun));
+            let fetched = match begins.await {
+                Ok(from) if from == size_bytes => {
+                    drop(pieces);
+                    Ok(())
+                }
+                Ok(from) => source.fetch(image.id, from, pieces).await,
+                // The file could not be opened: the writer says why.
+                Err(_) => Ok(()),
+            };
+            let written = writing.await.map_err(|_| BootSourceError::Lost { path: part.clone() })?;
+            let written = written.map_err(BootSourceError::file("write", &part))?;
+            match fetched {
+                Ok(()) if written.length >= size_bytes => break written,
+                Ok(()) if tries >= TRIES => break written,
+                Err(error) if tries >= TRIES || matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+                    return Err(BootSourceError::Download { image: image.id, problem: error.message, kind: error.kind });
+                }
+                Err(error) => {
+                    tracing::warn!(image = %image.id, error = error.message, "the download broke off: going on with it")
+                }
+                Ok(()) => tracing::warn!(image = %image.id, "the download ended early: going on with it"),
+            }
+        };
+        let (image, path) = (image.clone(), path.to_owned());
+        blocking(&part.clone(), move || {
+            let checked = check(&image, &part, &digest);
+            if checked.is_err() {
+                remove(&part)?;
+            }
+            checked?;
+            fs::set_permissions(&part, Permissions::from_mode(0o444)).map_err(BootSourceError::file("open to QEMU", &part))?;
+            fs::rename(&part, &path).map_err(BootSourceError::file("rename", &part))?;
+            sync_folder(&path)
+        })
+        .await
+    }
+}
+
+/// What a download came to.
+struct Written {
+    length: u64,
+    digest: String,
+}
+
+/// A running digest.
+enum Hasher {
+    Sha512(Sha512),
+    Sha256(Sha256),
+    Md5(Md5),
+}
+
+impl Hasher {
+    fn new(algorithm: DigestAlgorithm) -> Self {
+        match algorithm {
+            DigestAlgorithm::Sha512 => Self::Sha512(Sha512::new()),
+            DigestAlgorithm::Sha256 => Self::Sha256(Sha256::new()),
+            DigestAlgorithm::Md5 => Self::Md5(Md5::new()),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha512(hasher) => hasher.update(bytes),
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Md5(hasher) => hasher.update(bytes),
+        }
+    }
+
+    fn finish(self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self {
+            Self::Sha512(hasher) => hex(&hasher.finalize()),
+            Self::Sha256(hasher) => hex(&hasher.finalize()),
+            Self::Md5(hasher) => hex(&hasher.finalize()),
+        }
+    }
+}
+
+/// Takes pieces into a file that may have the first of them already; tells through `begun` from where on they are wanted.
+fn write(
+    file: &Path,
+    size_bytes: u64,
+    algorithm: DigestAlgorithm,
+    mut pieces: mpsc::Receiver<Piece>,
+    begun: tokio::sync::oneshot::Sender<u64>,
+) -> io::Result<Written> {
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(file)?;
+    let mut length = file.metadata()?.len();
+    if length > size_bytes {
+        file.set_len(0)?;
+        length = 0;
+    }
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; READ_BYTES];
+    let mut left = length;
+    while left > 0 {
+        let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let Some(bytes) = buffer.get_mut(..count) else { break };
+        file.read_exact(bytes)?;
+        hasher.update(bytes);
+        left -= count as u64;
+    }
+    drop(buffer);
+    let _ = begun.send(length);
+    while let Some(piece) = pieces.blocking_recv() {
+        match piece {
+            Piece::From(from) if from == length => {}
+            // Only its beginning can be had: what is here is thrown away.
+            Piece::From(_) => {
+                file.set_len(0)?;
+                file.rewind()?;
+                length = 0;
+                hasher = Hasher::new(algorithm);
+            }
+            // More than there should be is never kept: one piece tells that it is too much.
+            Piece::Bytes(bytes) => {
+                length += bytes.len() as u64;
+                if length > size_bytes {
+                    break;
+                }
+                file.write_all(&bytes)?;
+                hasher.update(&bytes);
+            }
+        }
+    }
+    file.sync_all()?;
+    Ok(Written { length, digest: hasher.finish() })
+}
+
+/// It is what the service says, and nothing that harms.
+fn check(image: &ImageFile, part: &Path, written: &Written) -> Result<(), BootSourceError> {
+    let mismatch =
+        |what, found: String, wanted: String| Err(BootSourceError::Mismatch { image: image.id, what, found, wanted });
+    if written.length != image.size_bytes {
+        return mismatch("length", written.length.to_string(), image.size_bytes.to_string());
+    }
+    if !written.digest.eq_ignore_ascii_case(&image.digest.hex) {
+        let what = match image.digest.algorithm {
+            DigestAlgorithm::Sha512 => "sha512",
+            DigestAlgorithm::Sha256 => "sha256",
+            DigestAlgorithm::Md5 => "md5",
+        };
+        return mismatch(what, written.digest.clone(), image.digest.hex.clone());
+    }
+    let file = File::open(part).map_err(BootSourceError::file("open", part))?;
+    inspect::inspect(&file, image.format).map_err(|source| BootSourceError::Unfit { image: image.id, source })?;
+    Ok(())
+}
+
+/// An image with other bytes is another file.
+fn name(image: &ImageFile) -> String {
+    let digest: String = image.digest.hex.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    format!("{}.{digest}.{}", image.id, image.format.as_str())
+}
+
+fn part_of(path: &Path) -> PathBuf {
+    path.with_added_extension("part")
+}
+
+/// The image that a file of the cache is of.
+fn image_of(path: &Path) -> Option<ImageId> {
+    path.file_name()?.to_str()?.split('.').next()?.parse().ok()
+}
+
+/// Takes out what nobody has used for long, and then, for as long as it is too full, what nobody has used for longest.
+fn make_room(folder: &Path, limit_bytes: u64, wanted: &ImageFile, busy: &[ImageId]) -> Result<(), BootSourceError> {
+    let unreadable = BootSourceError::file("list", folder);
+    let mut cached = vec![];
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let Ok(entry) = entry else { continue };
+        // One that is gone meanwhile needs no room.
+        let Ok(about) = entry.metadata() else { continue };
+        cached.push((about.modified().unwrap_or(SystemTime::UNIX_EPOCH), about.blocks() * 512, about.nlink(), entry.path()));
+    }
+    cached.sort();
+    let mut held: u64 = cached.iter().map(|(_, bytes, _, _)| bytes).sum();
+    for (used, bytes, links, path) in cached {
+        let in_use = links > 1 || image_of(&path).is_some_and(|image| busy.contains(&image));
+        let is_old = SystemTime::now().duration_since(used).is_ok_and(|age| age > UNUSED_MAX);
+        if !in_use && (is_old || held.saturating_add(wanted.size_bytes) > limit_bytes) {
+            tracing::info!(image = %path.display(), "taken out of the image cache");
+            remove(&path)?;
+            held = held.saturating_sub(bytes);
+        }
+    }
+    if held.saturating_add(wanted.size_bytes) > limit_bytes {
+        return Err(BootSourceError::NoRoom { image: wanted.id, size_bytes: wanted.size_bytes, limit_bytes });
+    }
+    Ok(())
+}
+
+/// Removes a file; one that is not there is fine.
+pub(super) fn remove(path: &Path) -> Result<(), BootSourceError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BootSourceError::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder that QEMU, which is another user, may pass through and nobody may list.
+pub(super) fn make_folder(folder: &Path) -> Result<(), BootSourceError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(folder)
+        .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o711)))
+        .map_err(BootSourceError::file("make the folder", folder))
+}
+
+pub(super) fn sync_folder(path: &Path) -> Result<(), BootSourceError> {
+    let folder = path.parent().unwrap_or(path);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(BootSourceError::file("sync the folder of", path))
+}
+
+/// Does what waits for a disk on a thread that may wait.
+pub(super) async fn blocking<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, BootSourceError> + Send + 'static,
+) -> Result<T, BootSourceError> {
+    spawn_blocking(work).await.unwrap_or_else(|_| Err(BootSourceError::Lost { path: path.to_owned() }))
+}
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -1,0 +1,254 @@
+//! Ephemeral disks: files of this host that come and go with a guest.
+//!
+//! A disk is made under another name and renamed, so one that is there is whole. Its format is decided here and told to QEMU from
+//! then on; nobody ever asks the bytes, which are the guest's (CVE-2026-24708).
+
+use super::{
+    BootSourceError, ImageCache, ImageSource,
+    cache::{blocking, make_folder, remove, sync_folder},
+};
+use crate::{
+    command,
+    model::{DiskBus, DiskFormat, Filesystem, GuestUuid, ImageFile, LocalContent, LocalDisk, LocalDiskPlan},
+};
+use std::{
+    ffi::OsString,
+    fs::{self, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long making a file system, or an empty copy-on-write file, may take.
+const TOOL_LIMIT: Duration = Duration::from_secs(120);
+/// Address space of a qemu-img that reads an image, bytes: hostile tables cannot fill the host's memory.
+const QEMU_IMG_MEMORY: &str = "--as=1073741824";
+
+/// What a disk over an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskForm {
+    /// A copy-on-write file over the cached image: there at once, and small.
+    Overlay,
+    /// A file with all its bytes: as fast as the host's disk.
+    Flat,
+}
+
+/// Makes and removes ephemeral disks.
+pub struct DiskMaker {
+    folder: PathBuf,
+    form: DiskForm,
+    copy_limit: Duration,
+    cache: ImageCache,
+}
+
+impl DiskMaker {
+    /// A maker with its disks, and the images below them, in this folder. `cache_bytes`: the most that images may take.
+    /// `copy_limit`: for a flat disk to be filled.
+    pub fn new(folder: &Path, form: DiskForm, cache_bytes: u64, copy_limit: Duration) -> Self {
+        let cache = ImageCache::new(folder.join("cache"), cache_bytes);
+        Self { folder: folder.join("disks"), form, copy_limit, cache }
+    }
+
+    /// Makes a disk; what an earlier try left of it is replaced.
+    ///
+    /// # Errors
+    /// The image, its size, a tool or a file.
+    pub async fn make(
+        &self,
+        plan: &LocalDiskPlan,
+        bus: DiskBus,
+        source: &dyn ImageSource,
+    ) -> Result<LocalDisk, BootSourceError> {
+        let paths = self.paths(plan.guest, &plan.target);
+        let (folder, leftovers) = (paths.folder.clone(), paths.clone());
+        let outer = self.folder.clone();
+        blocking(&paths.folder.clone(), move || {
+            make_folder(&outer)?;
+            make_folder(&folder)?;
+            leftovers.remove()
+        })
+        .await?;
+        let (format, base) = match &plan.content {
+            LocalContent::Image { image, size_bytes } => {
+                let virtual_bytes = self.cache.take(image, source, &paths.base).await?;
+                let size_bytes = size_bytes.unwrap_or(virtual_bytes);
+                if size_bytes < virtual_bytes {
+                    return Err(BootSourceError::TooSmall {
+                        target: plan.target.clone(),
+                        image: image.id,
+                        asked_bytes: size_bytes,
+                        virtual_bytes,
+                    });
+                }
+                match self.form {
+                    DiskForm::Overlay => {
+                        self.overlay(plan, &paths, image, size_bytes).await?;
+                        (DiskFormat::Qcow2, Some((paths.base.clone(), image.format)))
+                    }
+                    DiskForm::Flat => {
+                        self.flat(plan, &paths, image, size_bytes).await?;
+                        (DiskFormat::Raw, None)
+                    }
+                }
+            }
+            LocalContent::Blank { size_bytes, filesystem } => {
+                blank(plan, &paths, *size_bytes, *filesystem).await?;
+                (DiskFormat::Raw, None)
+            }
+        };
+        let (made, has_base) = (paths.clone(), base.is_some());
+        blocking(&paths.disk, move || made.finish(has_base)).await?;
+        Ok(LocalDisk { target: plan.target.clone(), bus, path: paths.disk, format, base })
+    }
+
+    /// Removes a disk, and the guest's folder with the last of them. One that is not there is fine.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub async fn remove(&self, guest: GuestUuid, target: &str) -> Result<(), BootSourceError> {
+        let paths = self.paths(guest, target);
+        blocking(&paths.disk.clone(), move || {
+            paths.remove()?;
+            match fs::remove_dir(&paths.folder) {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                    Err(BootSourceError::file("remove the folder", &paths.folder)(error))
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    fn paths(&self, guest: GuestUuid, target: &str) -> Paths {
+        let folder = self.folder.join(guest.to_string());
+        let file = |suffix: &str| folder.join(format!("{target}{suffix}"));
+        Paths { disk: file(""), unfinished: file(".new"), base: file(".base"), folder }
+    }
+
+    /// qemu-img is told the base's format and not to open it.
+    async fn overlay(
+        &self,
+        plan: &LocalDiskPlan,
+        paths: &Paths,
+        image: &ImageFile,
+        size_bytes: u64,
+    ) -> Result<(), BootSourceError> {
+        let size = size_bytes.to_string();
+        let arguments: [OsString; 11] = [
+            "create".into(),
+            "-q".into(),
+            "-u".into(),
+            "-f".into(),
+            DiskFormat::Qcow2.as_str().into(),
+            "-b".into(),
+            paths.base.clone().into(),
+            "-F".into(),
+            image.format.as_str().into(),
+            "--".into(),
+            paths.unfinished.clone().into(),
+        ];
+        let arguments: Vec<OsString> = arguments.into_iter().chain([size.into()]).collect();
+        run(plan, "qemu-img", &arguments, TOOL_LIMIT).await
+    }
+
+    async fn flat(
+        &self,
+        plan: &LocalDiskPlan,
+        paths: &Paths,
+        image: &ImageFile,
+        size_bytes: u64,
+    ) -> Result<(), BootSourceError> {
+        let arguments: [OsString; 11] = [
+            QEMU_IMG_MEMORY.into(),
+            "--".into(),
+            "qemu-img".into(),
+            "convert".into(),
+            "-f".into(),
+            image.format.as_str().into(),
+            "-O".into(),
+            DiskFormat::Raw.as_str().into(),
+            "--".into(),
+            paths.base.clone().into(),
+            paths.unfinished.clone().into(),
+        ];
+        run(plan, "prlimit", &arguments, self.copy_limit).await?;
+        let unfinished = paths.unfinished.clone();
+        blocking(&paths.unfinished, move || {
+            let file = OpenOptions::new().write(true).open(&unfinished);
+            file.and_then(|file| file.set_len(size_bytes)).map_err(BootSourceError::file("resize", &unfinished))
+        })
+        .await
+    }
+}
+
+/// A blank disk. Its file takes no room but what is written.
+async fn blank(
+    plan: &LocalDiskPlan,
+    paths: &Paths,
+    size_bytes: u64,
+    filesystem: Option<Filesystem>,
+) -> Result<(), BootSourceError> {
+    let unfinished = paths.unfinished.clone();
+    blocking(&paths.unfinished, move || {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
+        file.and_then(|file| file.set_len(size_bytes)).map_err(BootSourceError::file("make", &unfinished))
+    })
+    .await?;
+    let (program, options): (_, &[&str]) = match filesystem {
+        None => return Ok(()),
+        Some(Filesystem::Ext4) => ("mkfs.ext4", &["-q", "-F"]),
+        Some(Filesystem::Xfs) => ("mkfs.xfs", &["-q", "-f"]),
+        Some(Filesystem::Vfat) => ("mkfs.vfat", &[]),
+        Some(Filesystem::Swap) => ("mkswap", &[]),
+    };
+    let arguments: Vec<OsString> =
+        options.iter().map(OsString::from).chain(["--".into(), paths.unfinished.clone().into()]).collect();
+    run(plan, program, &arguments, TOOL_LIMIT).await
+}
+
+async fn run(
+    plan: &LocalDiskPlan,
+    program: &'static str,
+    arguments: &[OsString],
+    limit: Duration,
+) -> Result<(), BootSourceError> {
+    let target = || plan.target.clone();
+    let ended = command::run(program, arguments, limit).await;
+    let ended = ended.map_err(|source| BootSourceError::Tool { target: target(), source })?;
+    if ended.code == Some(0) {
+        return Ok(());
+    }
+    Err(BootSourceError::ToolFailed { target: target(), program, said: ended.stderr })
+}
+
+/// The files of a disk.
+#[derive(Clone)]
+struct Paths {
+    folder: PathBuf,
+    disk: PathBuf,
+    unfinished: PathBuf,
+    base: PathBuf,
+}
+
+impl Paths {
+    fn remove(&self) -> Result<(), BootSourceError> {
+        [&self.unfinished, &self.disk, &self.base].into_iter().try_for_each(|path| remove(path))
+    }
+
+    /// From here on it is a disk.
+    fn finish(&self, has_base: bool) -> Result<(), BootSourceError> {
+        let failed = |operation| BootSourceError::file(operation, &self.unfinished);
+        fs::set_permissions(&self.unfinished, Permissions::from_mode(0o600)).map_err(failed("close to others"))?;
+        fs::File::open(&self.unfinished).and_then(|file| file.sync_all()).map_err(failed("sync"))?;
+        fs::rename(&self.unfinished, &self.disk).map_err(failed("rename"))?;
+        if !has_base {
+            remove(&self.base)?;
+        }
+        sync_folder(&self.disk)
+    }
+}
+
+#[cfg(test)]
+#[path = "disks_tests.rs"]
+mod tests;

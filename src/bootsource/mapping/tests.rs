@@ -1,0 +1,302 @@
+//! Each rule of a mapping, by what breaks it: the entry and the field are named. And what a mapping that breaks none comes to.
+
+use super::super::resolve::Facts;
+use super::*;
+use crate::model::*;
+use proptest::prelude::*;
+use serde_json::json;
+
+const IMAGE: &str = "94333fbd-2aab-4a5a-befd-e30c2f7377fd";
+const SNAPSHOT: &str = "0d1f2e3c-4b5a-4678-9abc-def012345678";
+
+fn image() -> Image {
+    Image {
+        id: IMAGE.parse().unwrap(),
+        name: "debian".into(),
+        status: "active".into(),
+        disk_format: "qcow2".into(),
+        container_format: "bare".into(),
+        size_bytes: 100,
+        min_disk_gib: 2,
+        digest: Some(ImageDigest { algorithm: DigestAlgorithm::Sha512, hex: "0".repeat(128) }),
+        mapping: None,
+        is_mapping_v2: false,
+        root_device_name: None,
+        disk_bus: None,
+    }
+}
+
+fn volume(bootable: bool, status: &str) -> Volume {
+    Volume {
+        id: VolumeId(uuid::Uuid::from_u128(7)),
+        name: "v".into(),
+        size_gib: 3,
+        status: status.into(),
+        multiattach: false,
+        bootable,
+        encrypted: false,
+        volume_type: None,
+        created_at: String::new(),
+        attachments: vec![],
+    }
+}
+
+fn request(mapping: Value, clauses: &[&str]) -> BootRequest {
+    BootRequest {
+        guest: "g".into(),
+        image: None,
+        image_size_gib: None,
+        mapping: mapping.to_string(),
+        clauses: clauses.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn facts() -> Facts {
+    let snapshot = VolumeSnapshot { id: SNAPSHOT.parse().unwrap(), status: "available".into(), size_gib: 4 };
+    Facts {
+        images: [(IMAGE.to_owned(), image()), ("debian".to_owned(), image())].into(),
+        volumes: [
+            ("v".to_owned(), volume(true, "available")),
+            ("plain".to_owned(), Volume { id: VolumeId(uuid::Uuid::from_u128(8)), ..volume(false, "available") }),
+            ("busy".to_owned(), Volume { id: VolumeId(uuid::Uuid::from_u128(9)), ..volume(true, "in-use") }),
+        ]
+        .into(),
+        snapshots: [(SNAPSHOT.to_owned(), snapshot)].into(),
+        guest_name: "g".into(),
+        suffix: "abcd".into(),
+        ..Facts::default()
+    }
+}
+
+fn plan(request: &BootRequest, image: Option<&Image>) -> Result<Vec<PlannedDisk>, MappingError> {
+    Mapping::of(request, image)?.resolve(&facts()).map(|plan| plan.disks)
+}
+
+/// The second of two entries, whose first is a good root disk.
+fn second(fields: Value) -> Value {
+    json!([{"source_type": "volume", "uuid": "v", "boot_index": 0}, fields])
+}
+
+#[test]
+fn every_rule_names_the_entry_and_the_field() {
+    for (fields, field) in [
+        (json!({"source_type": "floppy"}), "source_type"),
+        (json!({"uuid": "v"}), "source_type"),
+        (json!({"source_type": "blank", "destination_type": "cloud", "volume_size": 1}), "destination_type"),
+        (json!({"source_type": "volume", "destination_type": "local", "uuid": "v"}), "destination_type"),
+        (json!({"source_type": "snapshot", "destination_type": "local", "uuid": SNAPSHOT}), "destination_type"),
+        (json!({"source_type": "volume"}), "uuid"),
+        (json!({"source_type": "blank", "uuid": "v", "volume_size": 1}), "uuid"),
+        (json!({"source_type": "volume", "uuid": "v"}), "uuid"),
+        (json!({"source_type": "volume", "uuid": "nobody"}), "uuid"),
+        (json!({"source_type": "volume", "uuid": "busy"}), "uuid"),
+        (json!({"source_type": "image", "destination_type": "local", "uuid": IMAGE}), "boot_index"),
+        (json!({"source_type": "volume", "uuid": "plain", "boot_index": 0}), "boot_index"),
+        (json!({"source_type": "volume", "uuid": "plain", "boot_index": 2}), "boot_index"),
+        (json!({"source_type": "volume", "uuid": "plain", "boot_index": "first"}), "boot_index"),
+        (json!({"source_type": "blank", "volume_size": 1, "guest_format": "swap", "boot_index": 1}), "boot_index"),
+        (json!({"source_type": "blank", "destination_type": "volume"}), "volume_size"),
+        (json!({"source_type": "blank"}), "volume_size"),
+        (json!({"source_type": "image", "uuid": IMAGE}), "volume_size"),
+        (json!({"source_type": "image", "uuid": IMAGE, "volume_size": 1}), "volume_size"),
+        (json!({"source_type": "image", "uuid": IMAGE, "volume_size": 0}), "volume_size"),
+        (json!({"source_type": "image", "uuid": IMAGE, "volume_size": 9_000_000_000_000_000_000_u64}), "volume_size"),
+        (json!({"source_type": "volume", "uuid": "plain", "volume_size": 9}), "volume_size"),
+        (json!({"source_type": "snapshot", "uuid": SNAPSHOT, "volume_size": 3}), "volume_size"),
+        (json!({"source_type": "volume", "uuid": "plain", "volume_type": "fast"}), "volume_type"),
+        (json!({"source_type": "blank", "volume_size": 1, "volume_type": "fast"}), "volume_type"),
+        (
+            json!({"source_type": "blank", "destination_type": "volume", "volume_size": 1, "guest_format": "ext4"}),
+            "guest_format",
+        ),
+        (json!({"source_type": "blank", "volume_size": 1, "delete_on_termination": false}), "delete_on_termination"),
+        (json!({"source_type": "blank", "volume_size": 1, "delete_on_termination": "perhaps"}), "delete_on_termination"),
+        (json!({"source_type": "blank", "volume_size": 1, "device_name": "/dev/../x"}), "device_name"),
+        (json!({"source_type": "blank", "volume_size": 1, "device_name": "sdb", "disk_bus": "virtio"}), "device_name"),
+        (json!({"no_device": true}), "device_name"),
+        (json!({"source_type": "blank", "volume_size": 1, "tag": "a,b"}), "tag"),
+        (json!({"source_type": "blank", "volume_size": 1, "size": 1}), "size"),
+    ] {
+        let error = plan(&request(second(fields.clone()), &[]), None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{fields}: {error}");
+        let MappingError::Field { entry, field: named, .. } = &error else { panic!("{fields}: {error}") };
+        // Of two that contradict each other either may be the one that is named.
+        assert!(entry == "entry 2" || named == "boot_index" || named == "uuid", "{fields}: {error}");
+        assert_eq!(named, field, "{fields}: {error}");
+    }
+}
+
+#[test]
+fn what_this_version_cannot_do_is_told_as_that() {
+    for (fields, word) in [
+        (json!({"source_type": "blank", "volume_size": 1, "device_type": "cdrom"}), "device_type"),
+        (json!({"source_type": "blank", "volume_size": 1, "disk_bus": "ide"}), "disk_bus"),
+        (json!({"source_type": "blank", "volume_size": 1, "guest_format": "ntfs"}), "guest_format"),
+    ] {
+        let error = plan(&request(second(fields), &[]), None).unwrap_err();
+        assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn rules_among_entries() {
+    let blank = |more: Value| {
+        let mut entry = json!({"source_type": "blank", "volume_size": 1});
+        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        entry
+    };
+    let root = json!({"source_type": "volume", "uuid": "v", "boot_index": 0});
+    for (entries, word) in [
+        (json!([]), "boot_index 0"),
+        (json!([blank(json!({}))]), "boot_index 0"),
+        (json!([root, blank(json!({"tag": "x"})), blank(json!({"tag": "x"}))]), "tag"),
+        (json!([root, blank(json!({"device_name": "vdb"})), blank(json!({"device_name": "/dev/vdb"}))]), "device_name"),
+        (json!([root, blank(json!({"guest_format": "swap"})), blank(json!({"guest_format": "swap"}))]), "guest_format"),
+        (json!([{"source_type": "volume", "uuid": "plain", "boot_index": 0}]), "bootable"),
+        (Value::Array(vec![blank(json!({})); 65]), "65 entries"),
+        (json!({"source_type": "blank"}), "JSON list"),
+        (json!([3]), "JSON list"),
+    ] {
+        let error = plan(&request(entries, &[]), None).unwrap_err();
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    let taken = Facts { taken: vec!["vdb".into()], ..facts() };
+    let mapping = Mapping::of(&request(json!([root, blank(json!({"device_name": "vdb"}))]), &[]), None).unwrap();
+    assert!(mapping.resolve(&taken).unwrap_err().to_string().contains("has a disk vdb already"));
+}
+
+#[test]
+fn every_pair_of_source_and_destination_comes_to_its_disk() {
+    let mapping = json!([
+        {"source_type": "snapshot", "uuid": SNAPSHOT, "boot_index": "0"},
+        {"source_type": "image", "uuid": "debian", "volume_size": 5, "volume_type": "fast", "delete_on_termination": true},
+        {"source_type": "blank", "destination_type": "volume", "volume_size": 6, "disk_bus": "scsi"},
+        {"source_type": "blank", "volume_size": 1, "guest_format": "swap", "boot_index": -1},
+        {"source_type": "volume", "uuid": "v", "device_name": "/dev/vdh", "boot_index": 1, "tag": "data", "no_device": null},
+    ]);
+    let disks = plan(&request(mapping, &["source=blank,size=2,format=ext4,device=vdc"]), None).unwrap();
+    let targets: Vec<_> = disks.iter().map(|disk| disk.target.as_str()).collect();
+    assert_eq!(targets, ["vda", "vdh", "vdb", "sda", "vdd", "vdc"], "the root first, then by boot index, then as given");
+    let kept: Vec<_> = disks.iter().map(|disk| disk.delete_on_termination).collect();
+    assert_eq!(kept, [false, false, true, false, true, true]);
+    let new = |target: &str, size_gib, volume_type: Option<&str>, origin| PlannedStorage::NewVolume {
+        name: format!("g-{target}-abcd"),
+        size_gib,
+        volume_type: volume_type.map(str::to_owned),
+        origin,
+    };
+    assert_eq!(disks[0].storage, new("vda", 4, None, VolumeOrigin::Snapshot(SNAPSHOT.parse().unwrap())));
+    assert_eq!(disks[1].storage, PlannedStorage::Volume(VolumeId(uuid::Uuid::from_u128(7))));
+    assert_eq!(disks[1].tag.as_deref(), Some("data"));
+    assert_eq!(disks[2].storage, new("vdb", 5, Some("fast"), VolumeOrigin::Image(IMAGE.parse().unwrap())));
+    assert_eq!(disks[3].storage, new("sda", 6, None, VolumeOrigin::Blank));
+    let blank = |size_gib: u64, filesystem| {
+        PlannedStorage::Local(LocalContent::Blank { size_bytes: size_gib * GIB, filesystem: Some(filesystem) })
+    };
+    assert_eq!(disks[4].storage, blank(1, Filesystem::Swap));
+    assert_eq!(disks[5].storage, blank(2, Filesystem::Ext4));
+}
+
+#[test]
+fn an_image_is_the_root_disk_where_nothing_else_is() {
+    let asked = |size| BootRequest { image: Some("debian".into()), image_size_gib: size, ..request(json!([]), &[]) };
+    let named = Image { root_device_name: Some("/dev/sda".into()), disk_bus: Some(DiskBus::Scsi), ..image() };
+    let facts = Facts {
+        images: [(IMAGE.to_owned(), named.clone())].into(),
+        root_device_name: named.root_device_name.clone(),
+        ..facts()
+    };
+    let disks = Mapping::of(&asked(None), Some(&named)).unwrap().resolve(&facts).unwrap().disks;
+    assert_eq!((disks[0].target.as_str(), disks[0].bus), ("sda", DiskBus::Scsi));
+    let PlannedStorage::Local(LocalContent::Image { image: file, size_bytes }) = &disks[0].storage else { panic!("{disks:?}") };
+    assert_eq!((file.format, *size_bytes), (DiskFormat::Qcow2, Some(2 * GIB)), "as large as it asks for");
+    assert!(disks[0].delete_on_termination);
+
+    let too_small = plan(&asked(Some(1)), Some(&image())).unwrap_err();
+    assert!(too_small.to_string().contains("volume_size"), "{too_small}");
+    let with_root =
+        BootRequest { image: Some("debian".into()), ..request(second(json!({"source_type": "blank", "volume_size": 1})), &[]) };
+    let disks = plan(&with_root, Some(&image())).unwrap();
+    assert!(disks.iter().all(|disk| !matches!(&disk.storage, PlannedStorage::Local(LocalContent::Image { .. }))), "{disks:?}");
+    assert!(plan(&BootRequest { image_size_gib: Some(5), ..with_root }, Some(&image())).is_err());
+}
+
+#[test]
+fn images_that_cannot_be_an_ephemeral_disk_are_refused() {
+    let asked = BootRequest { image: Some("debian".into()), ..request(json!([]), &[]) };
+    for (spoil, kind, word) in [
+        (Image { status: "queued".into(), ..image() }, ErrorKind::InvalidInput, "queued"),
+        (Image { disk_format: "vmdk".into(), ..image() }, ErrorKind::Unsupported, "vmdk"),
+        (Image { container_format: "ova".into(), ..image() }, ErrorKind::Unsupported, "ova"),
+        (Image { digest: None, ..image() }, ErrorKind::InvalidInput, "digest"),
+        (Image { size_bytes: 0, ..image() }, ErrorKind::InvalidInput, "no data"),
+    ] {
+        let facts = Facts { images: [(IMAGE.to_owned(), spoil.clone())].into(), ..facts() };
+        let error = Mapping::of(&asked, Some(&spoil)).unwrap().resolve(&facts).unwrap_err();
+        assert!(error.kind() == kind && error.to_string().contains(word), "{error}");
+    }
+}
+
+/// What Nova writes for an instance with two volumes.
+fn snapshot_of_an_instance() -> Image {
+    let row = |device: &str, index: Value| {
+        json!({
+            "source_type": "snapshot", "destination_type": "volume", "snapshot_id": SNAPSHOT, "volume_id": null,
+            "image_id": IMAGE, "boot_index": index, "device_name": device, "volume_size": 4, "delete_on_termination": false,
+            "disk_bus": "virtio", "device_type": "disk", "guest_format": null, "no_device": null, "tag": null, "volume_type": null,
+            "encrypted": null, "attachment_id": null, "uuid": null,
+        })
+    };
+    Image {
+        size_bytes: 0,
+        mapping: Some(json!([row("/dev/vda", json!(0)), row("/dev/vdb", Value::Null)]).to_string()),
+        is_mapping_v2: true,
+        root_device_name: Some("/dev/vda".into()),
+        ..image()
+    }
+}
+
+#[test]
+fn an_instances_snapshot_brings_all_its_disks_and_the_request_wins() {
+    let asked = |mapping| BootRequest { image: Some("debian".into()), ..request(mapping, &[]) };
+    let image = snapshot_of_an_instance();
+    let disks = plan(&asked(json!([])), Some(&image)).unwrap();
+    let targets: Vec<_> = disks.iter().map(|disk| disk.target.as_str()).collect();
+    assert_eq!(targets, ["vda", "vdb"]);
+    assert!(disks.iter().all(|disk| matches!(disk.storage, PlannedStorage::NewVolume { size_gib: 4, .. })), "{disks:?}");
+
+    let mine = json!([{"source_type": "blank", "volume_size": 1, "device_name": "vdb"}]);
+    let disks = plan(&asked(mine), Some(&image)).unwrap();
+    assert!(matches!(disks[1].storage, PlannedStorage::Local(_)) && disks.len() == 2, "{disks:?}");
+    let disks = plan(&asked(json!([{"no_device": true, "device_name": "/dev/vdb"}])), Some(&image)).unwrap();
+    assert_eq!(disks.len(), 1, "{disks:?}");
+
+    let older = Image { is_mapping_v2: false, ..image.clone() };
+    assert_eq!(plan(&asked(json!([])), Some(&older)).unwrap_err().kind(), ErrorKind::Unsupported);
+    let broken = Image { mapping: Some("{".into()), ..image };
+    assert!(plan(&asked(json!([])), Some(&broken)).unwrap_err().to_string().contains(IMAGE));
+}
+
+#[test]
+fn clauses_say_what_they_lack() {
+    for (clause, word) in [
+        ("source_type", "has no value"),
+        ("source_type=blank,source=image", "twice"),
+        ("source=blank,size=1,shutdown=maybe", "remove or preserve"),
+        ("source=blank,size=big", "volume_size"),
+        ("uuid=v,colour=red,source_type=volume", "colour"),
+    ] {
+        let error = plan(&request(json!([]), &[clause]), None).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("--block-device 1"), "{error}");
+    }
+    let disks = plan(&request(json!([]), &["uuid=v,source_type=volume,boot_index=0,shutdown=remove"]), None).unwrap();
+    assert!(disks[0].delete_on_termination);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(mapping in any::<String>(), clause in any::<String>(), field in "[a-z_]{1,20}", value in any::<String>()) {
+        let _ = Mapping::of(&BootRequest { mapping, ..request(json!([]), &[&clause]) }, None);
+        let _ = plan(&request(json!([{"source_type": "blank", field: value}]), &[]), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! A guest's ephemeral disks in its definition, and starting and stopping it.
+
+use super::{
+    Outcome,
+    connection::{Call, Connection},
+    disk_xml,
+    domain_xml::DomainXml,
+    error::{LibvirtError, failed},
+    guest,
+};
+use crate::model::{GuestUuid, LocalDisk};
+use std::{path::PathBuf, sync::Arc};
+use virt::{domain::Domain, error::ErrorNumber, sys};
+
+/// Puts an ephemeral disk into the guest's definition; the same one again changes nothing.
+pub(super) async fn define_disk(
+    connection: &Arc<Connection>,
+    uuid: GuestUuid,
+    disk: &LocalDisk,
+) -> Result<Outcome, LibvirtError> {
+    let operation = format!("put disk {} into the definition of guest {uuid}", disk.target);
+    let call = Call::new(operation.clone(), Some(uuid), connection.config.attach_timeout_s);
+    let disk = disk.clone();
+    let work = move |connect: &virt::connect::Connect| {
+        let domain = guest::by_uuid(connect, uuid)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: uuid.to_string() })?;
+        if has(&domain, &disk.target, &disk.path)? {
+            return Ok(Outcome::Unchanged);
+        }
+        let xml = disk_xml::local_disk(&disk)?;
+        domain.attach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_CONFIG).map_err(failed(operation.clone()))?;
+        Ok(Outcome::Changed)
+    };
+    connection.read(call, work).await
+}
+
+/// Takes it out again. A guest that is gone, or that has another disk there, has not got it.
+pub(super) async fn undefine_disk(
+    connection: &Arc<Connection>,
+    uuid: GuestUuid,
+    target: &str,
+    path: PathBuf,
+) -> Result<Outcome, LibvirtError> {
+    let operation = format!("take disk {target} out of the definition of guest {uuid}");
+    let call = Call::new(operation.clone(), Some(uuid), connection.config.attach_timeout_s);
+    let target = target.to_owned();
+    let work = move |connect: &virt::connect::Connect| {
+        let Some(domain) = guest::by_uuid(connect, uuid)? else { return Ok(Outcome::Unchanged) };
+        let Some(bus) = bus_of(&domain, &target, &path)? else { return Ok(Outcome::Unchanged) };
+        let xml = disk_xml::disk_by_target(&target, &bus)?;
+        domain.detach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_CONFIG).map_err(failed(operation.clone()))?;
+        Ok(Outcome::Changed)
+    };
+    connection.read(call, work).await
+}
+
+/// Starts the guest; one that runs is left as it is.
+pub(super) async fn start(connection: &Arc<Connection>, uuid: GuestUuid) -> Result<Outcome, LibvirtError> {
+    let operation = format!("start guest {uuid}");
+    let call = Call::new(operation.clone(), Some(uuid), connection.config.attach_timeout_s);
+    let work = move |connect: &virt::connect::Connect| {
+        let domain = guest::by_uuid(connect, uuid)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: uuid.to_string() })?;
+        if domain.is_active().map_err(failed(operation.clone()))? {
+            return Ok(Outcome::Unchanged);
+        }
+        domain.create().map_err(failed(operation.clone()))?;
+        Ok(Outcome::Changed)
+    };
+    connection.read(call, work).await
+}
+
+/// Ends the guest at once, as a power cut would. One that is off, or gone, is fine.
+pub(super) async fn stop(connection: &Arc<Connection>, uuid: GuestUuid) -> Result<Outcome, LibvirtError> {
+    let operation = format!("stop guest {uuid}");
+    let call = Call::new(operation.clone(), Some(uuid), connection.config.attach_timeout_s);
+    let work = move |connect: &virt::connect::Connect| {
+        let Some(domain) = guest::by_uuid(connect, uuid)? else { return Ok(Outcome::Unchanged) };
+        if !domain.is_active().map_err(failed(operation.clone()))? {
+            return Ok(Outcome::Unchanged);
+        }
+        match domain.destroy() {
+            Ok(()) => Ok(Outcome::Changed),
+            // It ended by itself meanwhile.
+            Err(error) if error.code().is(ErrorNumber::OperationInvalid) => Ok(Outcome::Unchanged),
+            Err(error) => Err(failed(operation.clone())(error)),
+        }
+    };
+    connection.read(call, work).await
+}
+
+fn has(domain: &Domain, target: &str, path: &std::path::Path) -> Result<bool, LibvirtError> {
+    Ok(bus_of(domain, target, path)?.is_some())
+}
+
+/// The bus of the disk at `target` in the definition, if its file is `path`.
+fn bus_of(domain: &Domain, target: &str, path: &std::path::Path) -> Result<Option<String>, LibvirtError> {
+    let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE).map_err(failed("read the guest's definition"))?;
+    let disks = DomainXml::parse(&xml)?.disks;
+    let ours = disks.into_iter().find(|disk| disk.target == target && disk.source.as_deref() == path.to_str());
+    Ok(ours.map(|disk| disk.bus))
+}

@@ -1,0 +1,166 @@
+//! What a guest boots from: the request, and the plan that is made of it.
+
+use super::{DiskBus, DiskFormat, GuestUuid, ImageFile, ImageId, SnapshotId, VolumeId};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Boot a guest with disks that are made, or taken, for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootRequest {
+    /// Guest name or UUID. It is defined and off.
+    pub guest: String,
+    /// Image to boot, by id or unique name: its disks are those of its own mapping, or one ephemeral disk made of it.
+    pub image: Option<String>,
+    /// Size of that one disk, GiB; `None` takes the image's own.
+    pub image_size_gib: Option<u64>,
+    /// Block device mapping, a JSON list in the form of Nova's `block_device_mapping_v2`; empty for none.
+    pub mapping: String,
+    /// More of it, each as an `openstack server create --block-device` has it.
+    pub clauses: Vec<String>,
+}
+
+/// The disks a guest is to have, in the order of the mapping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootPlan {
+    /// Each with a target name of its own.
+    pub disks: Vec<PlannedDisk>,
+}
+
+/// One disk of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedDisk {
+    /// Target name, such as `vda`.
+    pub target: String,
+    /// Bus.
+    pub bus: DiskBus,
+    /// It is deleted with the guest.
+    pub delete_on_termination: bool,
+    /// What it is for.
+    pub tag: Option<String>,
+    /// Where its bytes are.
+    pub storage: PlannedStorage,
+}
+
+/// Where the bytes of a planned disk are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlannedStorage {
+    /// A volume that is there.
+    Volume(VolumeId),
+    /// A volume that is made for this boot.
+    NewVolume {
+        /// Its name, which no other volume has: by it a volume is found again whose creation's answer was lost.
+        name: String,
+        /// Size, GiB.
+        size_gib: u64,
+        /// Volume type; `None` takes the service's default.
+        volume_type: Option<String>,
+        /// What is in it at first.
+        origin: VolumeOrigin,
+    },
+    /// An ephemeral disk in a file of this host.
+    Local(LocalContent),
+}
+
+/// What a new volume is made from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeOrigin {
+    /// Nothing.
+    #[default]
+    Blank,
+    /// An image.
+    Image(ImageId),
+    /// A snapshot of a volume.
+    Snapshot(SnapshotId),
+}
+
+/// What is in an ephemeral disk at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocalContent {
+    /// An image.
+    Image {
+        /// Which.
+        image: ImageFile,
+        /// Size, bytes; `None` takes the image's own.
+        size_bytes: Option<u64>,
+    },
+    /// Nothing but a file system.
+    Blank {
+        /// Size, bytes.
+        size_bytes: u64,
+        /// Which file system; `None` leaves it all zero.
+        filesystem: Option<Filesystem>,
+    },
+}
+
+/// What a blank disk is formatted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filesystem {
+    /// ext4.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// FAT.
+    Vfat,
+    /// Swap space.
+    Swap,
+}
+
+impl Filesystem {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ext4, Self::Xfs, Self::Vfat, Self::Swap];
+
+    /// Its word in a mapping's `guest_format`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Vfat => "vfat",
+            Self::Swap => "swap",
+        }
+    }
+}
+
+/// An ephemeral disk that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalDiskPlan {
+    /// Whose.
+    pub guest: GuestUuid,
+    /// Its target name there.
+    pub target: String,
+    /// What is in it.
+    pub content: LocalContent,
+}
+
+/// An ephemeral disk that was made. What it is was decided then; its bytes, which the guest writes, are never asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalDisk {
+    /// Target name.
+    pub target: String,
+    /// Bus.
+    pub bus: DiskBus,
+    /// The file.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: DiskFormat,
+    /// The file below a copy-on-write one, and its format.
+    pub base: Option<(PathBuf, DiskFormat)>,
+}
+
+/// A disk that a booted guest has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootedDisk {
+    /// An ephemeral one.
+    Local(LocalDisk),
+    /// A volume.
+    Volume {
+        /// Which.
+        volume: VolumeId,
+        /// It is deleted with the guest.
+        delete_on_termination: bool,
+    },
+}
