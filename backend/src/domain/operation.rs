@@ -13,7 +13,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::place::{ServiceRow, VOLUME_QUEUE_PREFIX, VOLUME_SERVICE};
+use super::place::{ServiceRow, VOLUME_SERVICE, host_of_queue};
 use super::statuses::words;
 
 /// What an operation does.
@@ -159,7 +159,7 @@ pub struct Operation {
 impl Operation {
     /// The volume service that has to go on with it and has fallen silent, where that is so.
     pub fn waits_for<'a>(&self, services: &'a [ServiceRow], now_us: i64) -> Option<&'a ServiceRow> {
-        let host = self.queue.strip_prefix(VOLUME_QUEUE_PREFIX).filter(|_| !self.state.is_end())?;
+        let host = host_of_queue(&self.queue).filter(|_| !self.state.is_end())?;
         let service = services.iter().find(|service| service.name == VOLUME_SERVICE && service.host == host)?;
         (!service.is_up(now_us)).then_some(service)
     }

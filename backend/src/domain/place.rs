@@ -9,10 +9,13 @@ use serde_json::Value;
 pub const SCHEDULER_QUEUE: &str = "scheduler";
 
 /// What the queues of volume services begin with.
-pub const VOLUME_QUEUE_PREFIX: &str = "volume.";
+const VOLUME_QUEUE_PREFIX: &str = "volume.";
 
 /// The field's name of the volume service.
 pub const VOLUME_SERVICE: &str = "cinder-volume";
+
+/// What the queues of what volume services do for backups begin with.
+const BACKUP_QUEUE_PREFIX: &str = "backup.";
 
 /// The queue of the backup services.
 pub const BACKUP_QUEUE: &str = "backup";
@@ -20,7 +23,12 @@ pub const BACKUP_QUEUE: &str = "backup";
 /// The queue of what a place reads and writes for backups, which takes long and must not hold up its other work:
 /// `backup.<host@backend>`.
 pub fn backup_queue(host: &str) -> String {
-    format!("backup.{}", backend_of(host))
+    format!("{BACKUP_QUEUE_PREFIX}{}", backend_of(host))
+}
+
+/// The `host@backend` whose volume service works on a queue, where one does.
+pub fn host_of_queue(queue: &str) -> Option<&str> {
+    [VOLUME_QUEUE_PREFIX, BACKUP_QUEUE_PREFIX].into_iter().find_map(|prefix| queue.strip_prefix(prefix))
 }
 
 /// The queue of a place's volume service: `volume.<host@backend>`.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::role::choose;
 use crate::bus::Bus;
-use crate::domain::place::{VOLUME_SERVICE, volume_queue};
+use crate::domain::place::{VOLUME_SERVICE, backup_queue, volume_queue};
 use crate::domain::{NewMessage, Operation, OperationKind, ServiceRow, SnapshotStatus, VolumeStatus};
 use crate::store::{Ending, Extension, Store, StoreError, now_us};
 use crate::volume::chain;
@@ -30,7 +30,9 @@ pub async fn look_after_silent(store: &Store, bus: &Arc<dyn Bus>) -> Result<(), 
     let now = now_us();
     let services = store.services().await?;
     for service in services.iter().filter(|one| one.name == VOLUME_SERVICE && !one.is_up(now)) {
-        for operation in store.unended_in(&volume_queue(&service.host)).await? {
+        let mut waiting = store.unended_in(&volume_queue(&service.host)).await?;
+        waiting.extend(store.unended_in(&backup_queue(&service.host)).await?);
+        for operation in waiting {
             if let Err(error) = look_after(store, bus, service, &operation).await {
                 warn!(operation = %operation.id, host = service.host, "what waits for it cannot be ended: {}", chain(&error));
             }
@@ -67,7 +69,11 @@ fn told(sent: Result<(), crate::bus::BusError>) {
 async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Result<(), StoreError> {
     let cause = format!("the volume service on {} was declared gone by an administrator", service.host);
     let ending = Ending::failed(cause.clone()).telling(NewMessage {
-        resource_type: if operation.kind.object_type() == "snapshot" { "VOLUME_SNAPSHOT" } else { "VOLUME" },
+        resource_type: match operation.kind.object_type() {
+            "snapshot" => "VOLUME_SNAPSHOT",
+            "backup" => "VOLUME_BACKUP",
+            _ => "VOLUME",
+        },
         resource_id: operation.object_id,
         event_id: EVENT_HOST_GONE.into(),
         user_message: format!("{}:{cause}.", operation.kind),
@@ -106,7 +112,9 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
             store.end_operation(operation, Ending::done()).await
         }
         OperationKind::AttachmentRevoke => store.end_revoke(operation).await,
-        #[allow(unreachable_patterns, reason = "what has no status of its own to end in ends like this")]
-        _ => store.end_operation(operation, ending).await,
+        OperationKind::BackupCreate => store.end_backup(operation, None, ending).await.map(drop),
+        OperationKind::BackupRestore => store.end_restore(operation, ending).await,
+        // The backup service's own, which need no volume host.
+        OperationKind::BackupDelete | OperationKind::BackupImport => Ok(()),
     }
 }

@@ -31,7 +31,8 @@ use crate::store::BackupChange;
 
 pub(super) use records::{export, import};
 pub(super) use restore::restore;
-use view::{detail, summary};
+use view::detail;
+pub(super) use view::summary;
 
 /// `POST /v3/backups`
 pub(super) async fn create(

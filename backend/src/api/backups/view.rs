@@ -9,7 +9,7 @@ use super::super::views::{links, time};
 use crate::domain::Backup;
 
 /// A backup in a short list, and in answer to a change.
-pub(super) fn summary(backup: &Backup, headers: &HeaderMap) -> Value {
+pub(in crate::api) fn summary(backup: &Backup, headers: &HeaderMap) -> Value {
     json!({ "id": backup.id, "name": backup.name, "links": links(&origin(headers), "backups", backup.id) })
 }
 

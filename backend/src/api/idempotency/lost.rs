@@ -10,7 +10,7 @@ use crate::api::errors::ApiError;
 use crate::api::images::view::image;
 use crate::api::microversion::Microversion;
 use crate::api::views::Views;
-use crate::api::{AppState, policy};
+use crate::api::{AppState, backups, policy};
 use crate::auth::Context;
 use crate::store::{KeptAnswer, Made};
 
@@ -42,6 +42,10 @@ pub(super) async fn answer(
                     finish(state, made).await?;
                     let attachment = policy::attachment(state, &context, &id.to_string(), policy::ATTACHMENT_GET).await?;
                     (StatusCode::OK, json!({ "attachment": views.attachment(&attachment) }))
+                }
+                "backup" => {
+                    let backup = policy::backup(state, &context, &id.to_string(), policy::BACKUP_GET).await?;
+                    (StatusCode::ACCEPTED, json!({ "backup": backups::summary(&backup, headers) }))
                 }
                 "image" => (StatusCode::CREATED, image(&state.store.image(*id).await?)),
                 _ => return Err(untold(made)),
