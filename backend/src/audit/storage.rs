@@ -17,18 +17,21 @@ pub(super) async fn compare(config: &Config, store: &Store, repair: Repair, repo
     for (name, backend) in config.all_backends() {
         let place = format!("{}@{name}", config.host_name());
         let driver = drivers::open(&backend, config.state_dir.join("volumes"), &config.state_dir.join("mnt"));
-        let before = store.kept_by(&place).await?;
-        let found = match driver.list().await {
-            Ok(found) => found,
+        let earlier: BTreeSet<String> = match driver.list().await {
+            Ok(found) => found.into_iter().map(|one| one.name).collect(),
             Err(error @ DriverError::Unsupported { .. }) => {
                 report.not_looked_at.push(format!("{place}: {}", chain(&error)));
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
+        let before = store.kept_by(&place).await?;
+        let found = driver.list().await?;
         let after = store.kept_by(&place).await?;
         let backend = Backend { place: &place, store, driver: driver.as_ref(), repair };
-        backend.unknown(&before, &after, &found, report).await?;
+        // What has come since is somebody's work, of which the first reading could not know.
+        let stayed: Vec<&Found> = found.iter().filter(|one| earlier.contains(&one.name)).collect();
+        backend.unknown(&before, &after, &stayed, report).await?;
         absent_and_wrong(&place, &before, &after, &found, report);
     }
     Ok(())
@@ -42,8 +45,8 @@ struct Backend<'a> {
 }
 
 impl Backend<'_> {
-    /// What there is and neither reading of the database knows.
-    async fn unknown(&self, before: &[Kept], after: &[Kept], found: &[Found], report: &mut Report) -> Result<(), AuditError> {
+    /// What there was before the first reading of the database and after it, and neither reading knows.
+    async fn unknown(&self, before: &[Kept], after: &[Kept], found: &[&Found], report: &mut Report) -> Result<(), AuditError> {
         let all = || before.iter().chain(after);
         let known: BTreeSet<(&str, Uuid)> = all().map(|kept| (kept.kind, kept.storage_id)).collect();
         let busy: BTreeSet<Uuid> = all().filter(|kept| kept.is_busy).map(|kept| kept.storage_id).collect();
