@@ -49,7 +49,7 @@ fn a_lun_number_that_was_given_to_another_volume_is_noticed_behind_its_stale_dev
         assert!(log.contains("another device is in the place"), "{log}");
         node.ok(&format!(
             "setsid journalctl -b -u bowlined -f -n 0 -a -o json >/run/agent.log 2>&1 </dev/null & echo $! >/run/follower
-             setsid bowline detach {id} >/run/detach.log 2>&1 </dev/null & echo $! >/run/detach.pid"
+             setsid bowline detach {id} >/run/detach.log 2>&1 </dev/null &"
         ));
         guest.expect_gone(&disk, SOON);
         node.ok("wait-for-line /run/agent.log 1a02; kill $(cat /run/follower)");
@@ -58,9 +58,11 @@ fn a_lun_number_that_was_given_to_another_volume_is_noticed_behind_its_stale_dev
         assert_eq!(behind(node, "array", 1, 5000, 4), "____");
         assert_eq!(node.ok("ls /sys/class/scsi_disk | wc -l"), "1", "it is left for the operator to judge");
 
-        // With the right volume back at its place the detach ends by itself.
+        // With the right volume back at its place the detach ends by itself. The command may be gone by then: it ends when it is stuck.
+        node.ok("setsid timeout 120 busctl monitor --match \"type='signal',member='InterfacesRemoved'\" >/run/bus.log 2>&1 </dev/null &
+            wait-for-line /run/bus.log Monitoring");
         swap_back(node, "array", "1a01");
-        node.exec_for("timeout 90 tail --pid=$(cat /run/detach.pid) -f /dev/null", Duration::from_secs(100)).ok();
+        node.exec_for("wait-for-line /run/bus.log Member=InterfacesRemoved 90", Duration::from_secs(100)).ok();
         assert_eq!(behind(node, "array", 1, 5000, 19), "of the first volume");
         site.assert_nothing_attached("g1", &id, "after the right volume came back");
     });
