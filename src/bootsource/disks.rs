@@ -22,8 +22,10 @@ use std::{
 
 /// How long making a file system, or an empty copy-on-write file, may take.
 const TOOL_LIMIT: Duration = Duration::from_secs(120);
-/// Address space of a qemu-img that reads an image, bytes: hostile tables cannot fill the host's memory.
-const QEMU_IMG_MEMORY: &str = "--as=1073741824";
+/// Address space of a qemu-img that reads an image, bytes: hostile tables cannot fill the host's memory. Its up to 64 threads have a
+/// stack of 8 MiB each, and one arena for all, where malloc would give each 64 MiB.
+const QEMU_IMG_MEMORY: &str = "--as=2147483648";
+const ONE_ARENA: &str = "MALLOC_ARENA_MAX=1";
 
 /// What a disk over an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,9 +161,11 @@ impl DiskMaker {
         image: &ImageFile,
         size_bytes: u64,
     ) -> Result<(), BootSourceError> {
-        let arguments: [OsString; 11] = [
+        let arguments: [OsString; 13] = [
             QEMU_IMG_MEMORY.into(),
             "--".into(),
+            "env".into(),
+            ONE_ARENA.into(),
             "qemu-img".into(),
             "convert".into(),
             "-f".into(),

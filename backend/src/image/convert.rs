@@ -9,8 +9,10 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{ChildStdout, Command};
 
-/// As much address space as the field's services give it, in bytes.
-const MEMORY_BYTES: u64 = 1 << 30;
+/// Address space, in bytes. The field's services give it 1 GiB, which is too little where its up to 64 threads all come to work at once:
+/// each has a stack of 8 MiB, and an arena of malloc's, 64 MiB, unless it is told to have one for all.
+const MEMORY_BYTES: u64 = 2 << 30;
+const ONE_ARENA: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
 
 /// Processor time, in seconds, and time by the clock: a disk of some TiB on slow storage.
 const CPU_S: u64 = 3600;
@@ -47,7 +49,7 @@ pub(super) async fn convert(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     // A cage within the cage: nothing of the service's environment is its business but where programs are.
     let path = std::env::var_os("PATH").unwrap_or_default();
-    command.env_clear().env("PATH", path).env("LC_ALL", "C");
+    command.env_clear().env("PATH", path).env("LC_ALL", "C").env(ONE_ARENA.0, ONE_ARENA.1);
     let mut child = command.spawn().map_err(ConvertError::Start)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let complaint = async {
