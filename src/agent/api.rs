@@ -198,6 +198,11 @@ impl OperationState {
         }
     }
 
+    /// Nothing of it is tried any more. What is stuck is not over: the agent goes on with it.
+    pub const fn is_over(self) -> bool {
+        self.is_final() && !matches!(self, Self::Stuck)
+    }
+
     /// What whoever waits for the operation can take as its end.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Stuck | Self::Abandoned)

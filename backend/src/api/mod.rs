@@ -18,6 +18,7 @@
 //! images/          images, in the words of the field's Image API v2
 //! identity/        users, projects, roles and tokens, in the words of its Identity API v3
 //! path.rs, query.rs, body.rs   what clients send, checked
+//! paging.rs        what a page of a list looks like
 //! volume_images.rs volumes made from images and images made from volumes
 //! metrics.rs       figures for Prometheus
 //! idempotency/     requests that may come twice and do what they ask for once
@@ -45,6 +46,7 @@ mod metadata;
 mod metrics;
 mod microversion;
 mod operations;
+mod paging;
 mod path;
 mod policy;
 mod project;

@@ -3,17 +3,17 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::AppState;
 use super::actions::named;
 use super::body::{Body, invalid};
 use super::errors::ApiError;
 use super::microversion::Microversion;
+use super::paging::Asked;
 use super::path::Path;
 use super::policy::{self, Context, allow};
 use super::query::Pairs;
-use super::versions::origin;
 use super::views::Views;
 use crate::domain::{NewSnapshot, Snapshot, SnapshotStatus};
 use crate::store::SnapshotChange;
@@ -89,16 +89,9 @@ async fn page(
 ) -> Result<Json<Value>, ApiError> {
     let (filter, with_count) = pairs.snapshots(version, context)?;
     let snapshots = state.store.snapshots(&filter).await?;
-    let mut answer = Map::from_iter([("snapshots".to_owned(), snapshots.iter().map(view).collect())]);
-    let full = filter.limit > 0 && snapshots.len() as u64 == u64::from(filter.limit);
-    if let Some(last) = snapshots.last().filter(|_| full) {
-        let next = format!("{}{path}?{}", origin(headers), pairs.next(last.id));
-        answer.insert("snapshots_links".into(), json!([{ "rel": "next", "href": next }]));
-    }
-    if with_count {
-        answer.insert("count".into(), json!(state.store.count_snapshots(&filter).await?));
-    }
-    Ok(Json(Value::Object(answer)))
+    let count = if with_count { Some(state.store.count_snapshots(&filter).await?) } else { None };
+    let asked = Asked { headers, path, pairs, limit: filter.limit };
+    Ok(asked.answer("snapshots", snapshots.iter().map(view).collect(), snapshots.last().map(|last| last.id), count))
 }
 
 /// `PUT /v3/snapshots/{id}`

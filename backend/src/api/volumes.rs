@@ -11,15 +11,15 @@ use super::availability_zones::zones;
 use super::body::{Body, Fields};
 use super::errors::ApiError;
 use super::microversion::Microversion;
+use super::paging::Asked;
 use super::path::Path;
 use super::policy::{self, Context, allow};
 use super::query::Pairs;
 use super::types::{default_type, seen_by};
-use super::versions::origin;
 use super::views::Views;
 use super::volume_images;
-use crate::domain::{NewVolume, Source, Volume};
-use crate::store::{VolumeChange, VolumePage};
+use crate::domain::{NewVolume, Source};
+use crate::store::VolumeChange;
 
 /// What the field's service could make a volume from, or put it in, and this one cannot.
 const UNSUPPORTED: [&str; 4] = ["source_replica", "backup_id", "consistencygroup_id", "group_id"];
@@ -134,8 +134,9 @@ pub(super) async fn list(
     let volumes = state.store.volumes(&page).await?;
     let views = Views::new(&state, version, &headers);
     let list = volumes.iter().map(|volume| views.volume_summary(volume)).collect();
-    let next = next_page(&headers, "/v3/volumes", &pairs, &page, &volumes);
-    answer(&state, &page, with_count, next, list).await
+    let count = if with_count { Some(state.store.count_volumes(&page).await?) } else { None };
+    let asked = Asked { headers: &headers, path: "/v3/volumes", pairs: &pairs, limit: page.limit };
+    Ok(asked.answer("volumes", list, volumes.last().map(|last| last.id), count))
 }
 
 /// `GET /v3/volumes/detail`
@@ -153,32 +154,9 @@ pub(super) async fn list_detail(
     let attachments = state.store.attachments_of(&ids).await?;
     let views = Views::new(&state, version, &headers);
     let list = volumes.iter().map(|volume| views.volume_detail(volume, &attachments, context.is_admin())).collect();
-    let next = next_page(&headers, "/v3/volumes/detail", &pairs, &page, &volumes);
-    answer(&state, &page, with_count, next, list).await
-}
-
-/// The link to the next page, where this one is full.
-fn next_page(headers: &HeaderMap, path: &str, pairs: &Pairs, page: &VolumePage, volumes: &[Volume]) -> Option<String> {
-    let full = page.limit > 0 && volumes.len() as u64 == u64::from(page.limit);
-    let last = volumes.last().filter(|_| full)?;
-    Some(format!("{}{path}?{}", origin(headers), pairs.next(last.id)))
-}
-
-async fn answer(
-    state: &AppState,
-    page: &VolumePage,
-    with_count: bool,
-    next: Option<String>,
-    list: Vec<Value>,
-) -> Result<Json<Value>, ApiError> {
-    let mut answer = Map::from_iter([("volumes".to_owned(), Value::Array(list))]);
-    if let Some(next) = next {
-        answer.insert("volumes_links".into(), json!([{ "rel": "next", "href": next }]));
-    }
-    if with_count {
-        answer.insert("count".into(), json!(state.store.count_volumes(page).await?));
-    }
-    Ok(Json(Value::Object(answer)))
+    let count = if with_count { Some(state.store.count_volumes(&page).await?) } else { None };
+    let asked = Asked { headers: &headers, path: "/v3/volumes/detail", pairs: &pairs, limit: page.limit };
+    Ok(asked.answer("volumes", list, volumes.last().map(|last| last.id), count))
 }
 
 /// `GET /v3/volumes/summary`

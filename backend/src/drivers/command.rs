@@ -9,9 +9,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+use super::tool::read;
 
 /// What is kept of stdout and of stderr, each.
 const LONGEST_WORDS_BYTES: u64 = 1 << 20;
@@ -70,7 +71,10 @@ pub(super) async fn run(program: &'static str, arguments: Vec<String>, limit: Du
 async fn watch(mut child: Child, program: &'static str, limit: Duration) -> Result<Finished, CommandError> {
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let ended = timeout(limit, async { tokio::join!(child.wait(), words(stdout), words(stderr)) }).await;
+    let ended = timeout(limit, async {
+        tokio::join!(child.wait(), read(stdout, LONGEST_WORDS_BYTES), read(stderr, LONGEST_WORDS_BYTES))
+    })
+    .await;
     if let Ok((status, stdout, stderr)) = ended {
         let status = status.map_err(|source| CommandError::Start { program, source })?;
         return Ok(Finished { success: status.success(), stdout, stderr: one_line(&stderr) });
@@ -85,16 +89,6 @@ async fn watch(mut child: Child, program: &'static str, limit: Duration) -> Resu
         }
     }
     Err(CommandError::Timeout { program, limit_s: limit.as_secs() })
-}
-
-/// Reads to the end and keeps the beginning.
-async fn words(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let Some(mut stream) = stream else { return Vec::new() };
-    let mut kept = Vec::new();
-    // Where reading fails, the exit status tells how the command fared.
-    let _ = (&mut stream).take(LONGEST_WORDS_BYTES).read_to_end(&mut kept).await;
-    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-    kept
 }
 
 fn one_line(bytes: &[u8]) -> String {

@@ -157,7 +157,7 @@ impl Counted {
         }
         known.steps = operation.steps.iter().map(|step| (step.state, step.duration_us)).collect();
         // What is stuck has ended for whoever waited, but it goes on and ends once more.
-        let ended = operation.state.is_final() && operation.state != crate::agent::api::OperationState::Stuck;
+        let ended = operation.state.is_over();
         if ended && !known.ended {
             let (kind, outcome) = (operation.kind.clone(), operation.state.as_str());
             let error_kind = operation.failure.as_ref().map_or("", |failure| failure.kind.as_str());

@@ -227,7 +227,7 @@ fn being_booted(record: &OperationRecord) -> ApiError {
 
 /// An equal request joins it. What is stuck counts: it is still being tried.
 fn is_unfinished(record: &OperationRecord) -> bool {
-    !record.state.is_final() || record.state == OperationState::Stuck
+    !record.state.is_over()
 }
 
 #[async_trait]
@@ -296,7 +296,7 @@ impl AgentApi for Agent {
                     self.shared.registry.abandonment(operation).cancel();
                     asked = true;
                 }
-                state if state.is_final() && state != OperationState::Stuck => {
+                state if state.is_over() => {
                     let when = if asked { "has become" } else { "is" };
                     let message = format!("operation {operation} {when} {state}: there is nothing to give up");
                     return refuse(ErrorKind::Conflict, message);

@@ -4,8 +4,6 @@ use super::{
     Shared,
     ports::{HypervisorFacts, PortError, PortResult},
 };
-use crate::agent::api::OperationState;
-use crate::agent::journal::OperationRecord;
 use crate::doctor::{
     self,
     facts::{AgentFacts, CloudFacts, Facts, LibvirtFacts},
@@ -45,8 +43,8 @@ pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
     let name_file = shared.setup.initiator_name_file.clone();
     let (host, libvirt, cloud) = tokio::join!(
         spawn_blocking(move || doctor::gather(&name_file)),
-        within(shared.hypervisor.examine()),
-        within(shared.volumes.examine()),
+        within(LIMIT, shared.hypervisor.examine()),
+        within(LIMIT, shared.volumes.examine()),
     );
     let mut attached = BTreeMap::new();
     for record in shared.registry.attachments() {
@@ -73,9 +71,10 @@ pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
     doctor::examine(&Facts { host: host.unwrap_or_default(), agent: Some(agent) })
 }
 
-async fn within<T>(asked: impl Future<Output = PortResult<T>>) -> PortResult<T> {
-    let late = |_| PortError::new(ErrorKind::Timeout, format!("no answer within {} s", LIMIT.as_secs()));
-    timeout(LIMIT, asked).await.map_err(late)?
+/// What was asked for, where it comes within the limit.
+pub(super) async fn within<T>(limit: Duration, asked: impl Future<Output = PortResult<T>>) -> PortResult<T> {
+    let late = |_| PortError::new(ErrorKind::Timeout, format!("no answer within {} s", limit.as_secs()));
+    timeout(limit, asked).await.map_err(late)?
 }
 
 fn libvirt_facts(shared: &Shared, facts: HypervisorFacts) -> LibvirtFacts {
@@ -90,8 +89,7 @@ fn libvirt_facts(shared: &Shared, facts: HypervisorFacts) -> LibvirtFacts {
 /// Those of Bowline's secrets that nobody has. One belongs to an attachment, or to an operation that is not over yet.
 pub(super) fn forgotten_secrets(shared: &Shared, secrets: Vec<Uuid>) -> Vec<Uuid> {
     let attached = shared.registry.attachments().into_iter().map(|record| (record.secret, record.encryption));
-    let unfinished = |record: &OperationRecord| !record.state.is_final() || record.state == OperationState::Stuck;
-    let under_way = shared.registry.records().into_iter().filter(unfinished);
+    let under_way = shared.registry.records().into_iter().filter(|record| !record.state.is_over());
     let under_way = under_way.map(|record| (record.facts.secret, record.facts.encryption));
     let both = |(secret, encryption): (Option<Uuid>, Option<DiskEncryption>)| {
         secret.into_iter().chain(encryption.map(|encryption| encryption.secret))

@@ -5,7 +5,6 @@
 //! request for all volumes, none where nothing is attached. Jitter keeps the hosts of a cloud from asking in step.
 
 use super::{Shared, plan};
-use crate::agent::api::OperationState;
 use crate::agent::journal::{AttachmentRecord, OperationRecord, Task};
 use crate::model::{GIB, Volume, VolumeId};
 use backon::{BackoffBuilder as _, ConstantBuilder};
@@ -67,7 +66,7 @@ async fn volumes(shared: &Shared, mut wanted: BTreeSet<VolumeId>) -> Vec<Volume>
 /// Somebody is at it.
 fn is_settled(shared: &Shared, volume: &Volume) -> bool {
     let settles = |record: &OperationRecord| match &record.task {
-        Task::Extend(task) if task.volume == volume.id => record.state == OperationState::Stuck || !record.state.is_final(),
+        Task::Extend(task) if task.volume == volume.id => !record.state.is_over(),
         _ => false,
     };
     shared.registry.records().iter().any(settles)

@@ -172,13 +172,8 @@ impl Shared {
 
     /// Lets go of finished operations beyond the number that is kept.
     async fn forget_old_operations(&self) {
-        let finished: Vec<_> = self
-            .registry
-            .records()
-            .into_iter()
-            .filter(|record| record.state.is_final() && record.state != crate::agent::api::OperationState::Stuck)
-            .map(|record| record.id)
-            .collect();
+        let finished: Vec<_> =
+            self.registry.records().into_iter().filter(|record| record.state.is_over()).map(|record| record.id).collect();
         let surplus = finished.len().saturating_sub(self.keep_finished);
         let old: Vec<_> = finished.into_iter().take(surplus).collect();
         if old.is_empty() {

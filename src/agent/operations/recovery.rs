@@ -1,7 +1,6 @@
 //! After a start: every unfinished operation is compared with what is real, and finished or undone.
 
 use super::{Shared, executor::Run};
-use crate::agent::api::OperationState;
 use crate::agent::journal::OperationRecord;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -14,8 +13,7 @@ pub(super) async fn recover(shared: &Arc<Shared>, running: &TaskTracker, operati
         shared.registry.put_operation(record);
     }
     for record in operations {
-        let unfinished = !record.state.is_final() || record.state == OperationState::Stuck;
-        if unfinished {
+        if !record.state.is_over() {
             tracing::info!(operation = %record.id, kind = record.task.kind(), volume = %record.task.volume(), state = %record.state, "going on with it");
             running.spawn(Run::new(shared.clone(), record).resume());
         }

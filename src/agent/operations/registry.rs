@@ -1,6 +1,6 @@
 //! What the agent knows now: operations and attachments as last journalled, and who is told of changes.
 
-use crate::agent::api::{AgentEvent, AttachmentView, HealthView, OperationState, OperationView, StepState, StepView};
+use crate::agent::api::{AgentEvent, AttachmentView, HealthView, OperationView, StepState, StepView};
 use crate::agent::journal::{AttachmentRecord, BootRecord, OperationRecord, Step, Task};
 use crate::model::{AttachmentId, GuestUuid, OperationId, VolumeId};
 use std::{
@@ -200,8 +200,7 @@ impl Registry {
 }
 
 fn may_have_connected(record: &OperationRecord, volume: VolumeId, but: GuestUuid) -> bool {
-    let under_way = !record.state.is_final() || record.state == OperationState::Stuck;
-    under_way
+    !record.state.is_over()
         && matches!(&record.task, Task::Attach(task) if task.volume == volume && task.guest != but)
         && record
             .steps

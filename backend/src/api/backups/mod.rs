@@ -14,17 +14,17 @@ mod view;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::AppState;
 use super::actions::named;
 use super::body::{Body, Fields, invalid, missing};
 use super::errors::ApiError;
 use super::microversion::Microversion;
+use super::paging::Asked;
 use super::path::Path;
 use super::policy::{self, Context, allow};
 use super::query::Pairs;
-use super::versions::origin;
 use crate::backup::Place;
 use crate::domain::{Backup, BackupStatus, NewBackup};
 use crate::store::BackupChange;
@@ -120,16 +120,9 @@ async fn page(
     allow(context, policy::BACKUP_LIST)?;
     let (filter, with_count) = pairs.backups(version, context)?;
     let backups = state.store.backups(&filter).await?;
-    let mut answer = Map::from_iter([("backups".to_owned(), backups.iter().map(view).collect())]);
-    let full = filter.limit > 0 && backups.len() as u64 == u64::from(filter.limit);
-    if let Some(last) = backups.last().filter(|_| full) {
-        let next = format!("{}{path}?{}", origin(headers), pairs.next(last.id));
-        answer.insert("backups_links".into(), json!([{ "rel": "next", "href": next }]));
-    }
-    if with_count {
-        answer.insert("count".into(), json!(state.store.count_backups(&filter).await?));
-    }
-    Ok(Json(Value::Object(answer)))
+    let count = if with_count { Some(state.store.count_backups(&filter).await?) } else { None };
+    let asked = Asked { headers, path, pairs, limit: filter.limit };
+    Ok(asked.answer("backups", backups.iter().map(view).collect(), backups.last().map(|last| last.id), count))
 }
 
 /// `GET /v3/backups/{id}`

@@ -58,11 +58,7 @@ fn under_way(shared: &Shared, volume: VolumeId, guest: GuestUuid) -> Option<Oper
             && record.task.volume() == volume
             && record.task.guest() == guest
     };
-    shared
-        .registry
-        .records()
-        .into_iter()
-        .find(|record| of_both(record) && (!record.state.is_final() || record.state == OperationState::Stuck))
+    shared.registry.records().into_iter().find(|record| of_both(record) && !record.state.is_over())
 }
 
 async fn run(shared: &Arc<Shared>, task: Task) -> PortResult<()> {

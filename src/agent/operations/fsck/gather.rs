@@ -1,17 +1,16 @@
 //! Asks everybody, side by side and each for a bounded time. Changes nothing.
 
 use super::{Judged, judge};
-use crate::agent::api::OperationState;
-use crate::agent::journal::{AttachmentRecord, OperationRecord};
+use crate::agent::journal::AttachmentRecord;
 use crate::agent::operations::{
-    Shared, examine,
+    Shared,
+    examine::{self, within},
     locks::Key,
-    ports::{PortError, PortResult},
+    ports::PortResult,
 };
-use crate::model::{ErrorKind, VolumeId};
+use crate::model::VolumeId;
 use futures_util::{StreamExt, stream};
 use std::{collections::HashSet, time::Duration};
-use tokio::time::timeout;
 
 /// Attachments looked at side by side.
 const WIDTH: usize = 8;
@@ -20,13 +19,13 @@ const WIDTH: usize = 8;
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) async fn differences(shared: &Shared) -> PortResult<Vec<Judged>> {
-    let guests = within(shared.hypervisor.guests()).await?;
-    let secrets = within(shared.hypervisor.examine()).await?.secrets;
-    let names = within(shared.connectors.own_names()).await?;
+    let guests = within(LIMIT, shared.hypervisor.guests()).await?;
+    let secrets = within(LIMIT, shared.hypervisor.examine()).await?.secrets;
+    let names = within(LIMIT, shared.connectors.own_names()).await?;
     let operations = shared.registry.records();
     let attachments = shared.registry.attachments();
     let mut known: HashSet<VolumeId> = attachments.iter().map(|record| record.volume).collect();
-    known.extend(operations.iter().filter(|record| is_under_way(record)).map(|record| record.task.volume()));
+    known.extend(operations.iter().filter(|record| !record.state.is_over()).map(|record| record.task.volume()));
 
     let mut found: Vec<Judged> =
         stream::iter(attachments).map(|record| of_attachment(shared, record)).buffered(WIDTH).concat().await;
@@ -43,18 +42,9 @@ async fn of_attachment(shared: &Shared, seen: AttachmentRecord) -> Vec<Judged> {
     let Some(record) = shared.registry.still_attached(&seen) else { return vec![] };
     let guest = record.guest.to_string();
     let (guest, presence, service) = tokio::join!(
-        within(shared.hypervisor.guest(&guest)),
-        within(shared.connectors.presence(record.volume, &record.device, &record.observed.identity)),
-        within(shared.volumes.attachments(record.volume)),
+        within(LIMIT, shared.hypervisor.guest(&guest)),
+        within(LIMIT, shared.connectors.presence(record.volume, &record.device, &record.observed.identity)),
+        within(LIMIT, shared.volumes.attachments(record.volume)),
     );
     judge::attachment(&record, &judge::Sayings { guest, presence, service })
-}
-
-fn is_under_way(record: &OperationRecord) -> bool {
-    !record.state.is_final() || record.state == OperationState::Stuck
-}
-
-async fn within<T>(asked: impl Future<Output = PortResult<T>>) -> PortResult<T> {
-    let late = |_| PortError::new(ErrorKind::Timeout, format!("no answer within {} s", LIMIT.as_secs()));
-    timeout(LIMIT, asked).await.map_err(late)?
 }

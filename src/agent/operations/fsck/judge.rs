@@ -8,6 +8,18 @@ use crate::model::{AttachmentStatus, AttachmentSummary, Difference, ErrorKind, M
 use std::collections::HashSet;
 use uuid::Uuid;
 
+/// About whom a difference is: the volume, where there is one, and the guest's name.
+type About<'a> = (Option<VolumeId>, &'a str);
+
+impl Judged {
+    fn new(area: &str, (volume, guest): About<'_>, found: String, meaning: &str, remedy: String, cure: Cure) -> Self {
+        let (area, guest, meaning) = (area.to_owned(), guest.to_owned(), meaning.to_owned());
+        // What becomes of it is known once the cure was tried.
+        let mending = Mending::ByHand;
+        Self { difference: Difference { area, volume, guest, found, meaning, remedy, mending }, cure }
+    }
+}
+
 /// What was said of one attachment.
 pub(super) struct Sayings {
     /// By libvirt.
@@ -20,17 +32,8 @@ pub(super) struct Sayings {
 
 /// Where an attachment is not what the journal says.
 pub(super) fn attachment(record: &AttachmentRecord, said: &Sayings) -> Vec<Judged> {
-    let about = |area: &str, found: String, meaning: &str, remedy: String, cure: Cure| Judged {
-        difference: Difference {
-            area: area.to_owned(),
-            volume: Some(record.volume),
-            guest: record.guest_name.clone(),
-            found,
-            meaning: meaning.to_owned(),
-            remedy,
-            mending: Mending::ByHand,
-        },
-        cure,
+    let about = |area: &str, found: String, meaning: &str, remedy: String, cure: Cure| {
+        Judged::new(area, (Some(record.volume), &record.guest_name), found, meaning, remedy, cure)
     };
     let unknown = |area: &str, error: &PortError| {
         about(
@@ -150,68 +153,41 @@ pub(super) fn name(name: &OwnName, known: &HashSet<VolumeId>) -> Option<Judged> 
         )
     };
     let found = format!("{} is there, though the volume is attached to no guest: {}", name.path.display(), name.what);
-    Some(Judged {
-        difference: Difference {
-            area: "host".to_owned(),
-            volume: Some(name.volume),
-            guest: String::new(),
-            found,
-            meaning: meaning.to_owned(),
-            remedy,
-            mending: Mending::ByHand,
-        },
-        cure,
-    })
+    Some(Judged::new("host", (Some(name.volume), ""), found, meaning, remedy, cure))
 }
 
 /// Disks of volumes that the journal does not know.
 pub(super) fn foreign_disks(guest: &GuestFacts, known: &HashSet<VolumeId>) -> Vec<Judged> {
     let others = guest.disks.iter().filter_map(|disk| Some((disk, disk.volume?))).filter(|(_, volume)| !known.contains(volume));
     others
-        .map(|(disk, volume)| Judged {
-            difference: Difference {
-                area: "guest".to_owned(),
-                volume: Some(volume),
-                guest: guest.name.clone(),
-                found: format!("the guest has the volume as {}, and the journal does not know it", disk.target),
-                meaning: "Nova, another tool or a hand attached it".to_owned(),
-                remedy: "whoever attached it takes it away".to_owned(),
-                mending: Mending::Foreign,
-            },
-            cure: Cure::Foreign,
+        .map(|(disk, volume)| {
+            let found = format!("the guest has the volume as {}, and the journal does not know it", disk.target);
+            let meaning = "Nova, another tool or a hand attached it";
+            let remedy = "whoever attached it takes it away".to_owned();
+            Judged::new("guest", (Some(volume), &guest.name), found, meaning, remedy, Cure::Foreign)
         })
         .collect()
 }
 
 /// A secret of Bowline's that no attachment and no operation has.
 pub(super) fn secret(secret: Uuid) -> Judged {
-    Judged {
-        difference: Difference {
-            area: "libvirt".to_owned(),
-            volume: None,
-            guest: String::new(),
-            found: format!("libvirt holds secret {secret} of Bowline's, which nothing uses"),
-            meaning: "a password or key lies in libvirtd's memory for longer than it is needed".to_owned(),
-            remedy: "bowline fsck --repair makes libvirt forget it".to_owned(),
-            mending: Mending::ByHand,
-        },
-        cure: Cure::ForgetSecret(secret),
-    }
+    let found = format!("libvirt holds secret {secret} of Bowline's, which nothing uses");
+    let meaning = "a password or key lies in libvirtd's memory for longer than it is needed";
+    let remedy = "bowline fsck --repair makes libvirt forget it".to_owned();
+    Judged::new("libvirt", (None, ""), found, meaning, remedy, Cure::ForgetSecret(secret))
 }
 
 /// Operations that wait for a person.
 pub(super) fn operation(record: &OperationRecord) -> Option<Judged> {
-    let failure = record.failure.as_ref();
-    (record.state == OperationState::Stuck).then(|| Judged {
-        difference: Difference {
-            area: "operation".to_owned(),
-            volume: Some(record.task.volume()),
-            guest: record.task.guest_name().to_owned(),
-            found: format!("{} {} is stuck: {}", record.task.kind(), record.id, failure.map_or("", |failure| &failure.message)),
-            meaning: "it is tried on by itself; the volume waits for it".to_owned(),
-            remedy: failure.map(|failure| failure.remedy.clone()).unwrap_or_default(),
-            mending: Mending::ByHand,
-        },
-        cure: Cure::None,
-    })
+    if record.state != OperationState::Stuck {
+        return None;
+    }
+    let (cause, remedy) = match &record.failure {
+        Some(failure) => (failure.message.as_str(), failure.remedy.clone()),
+        None => ("", String::new()),
+    };
+    let about = (Some(record.task.volume()), record.task.guest_name());
+    let found = format!("{} {} is stuck: {cause}", record.task.kind(), record.id);
+    let meaning = "it is tried on by itself; the volume waits for it";
+    Some(Judged::new("operation", about, found, meaning, remedy, Cure::None))
 }
