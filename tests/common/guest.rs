@@ -26,6 +26,15 @@ impl<'machine> Guest<'machine> {
         Self { machine, name: name.to_owned(), uuid, seen_lines: Cell::new(1) }
     }
 
+    /// A guest that is up, without what it has said so far.
+    #[track_caller]
+    pub(super) fn again(machine: &'machine dyn Machine, name: &str) -> Self {
+        let uuid = machine.ok(&format!("virsh -q domuuid {name} | head -n 1"));
+        let seen = machine.ok(&format!("wc -l </run/guest-{name}.log"));
+        let seen_lines = Cell::new(seen.parse().unwrap_or_else(|_| panic!("wc said {seen:?}")));
+        Self { machine, name: name.to_owned(), uuid, seen_lines }
+    }
+
     /// Its name in libvirt.
     pub fn name(&self) -> &str {
         &self.name

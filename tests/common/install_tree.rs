@@ -17,6 +17,9 @@ pub fn install_tree() -> &'static Path {
         command.args(["--no-print-directory", "install"]).current_dir(repository());
         command.arg(format!("DESTDIR={}", tree.display())).arg(format!("BOWLINE_BIN={}", binaries().display()));
         Output::of(&mut command).ok();
+        // Each node copies them, and in a debug build nine parts of ten are for a debugger.
+        let programs = ["usr/sbin/bowlined", "usr/bin/bowline", "usr/bin/bowline-backend"].map(|path| tree.join(path));
+        Output::of(Command::new("strip").args(programs)).ok();
         tree
     })
 }

@@ -14,6 +14,7 @@ mod host_rig;
 mod install_tree;
 mod machine;
 mod node;
+mod pool;
 pub mod service;
 pub mod sharing;
 mod site;
@@ -23,6 +24,7 @@ pub use host_rig::HostRig;
 pub use install_tree::install_tree;
 pub use machine::{Machine, Output};
 pub use node::Node;
+pub use pool::in_any_node;
 pub use site::{Services, Site};
 
 use std::path::{Path, PathBuf};

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use crate::common::{Guest, Machine, Node, Services, Site, cases};
+use crate::common::{Guest, Machine, Node, Services, Site, cases, in_any_node};
 
 /// Deadlines that a test can wait for. `kernel`, not `auto`: a node that fell back to QEMU must not pass.
 const FRAGMENT: &str =
     "[iscsi]\ninitiator = \"kernel\"\ndevice_timeout_s = 5\nlogin_timeout_s = 10\n[libvirt]\ndetach_timeout_s = 90";
 
 fn in_node(name: &str, test: impl FnOnce(&Site<'_, Node>, &Guest<'_>)) {
-    let node = Node::with_bowline(name);
-    let site = Site::start(&node, Services::Systemd, FRAGMENT);
-    let guest = node.persistent_guest("g1");
-    test(&site, &guest);
+    in_any_node(name, |node, guest| test(&Site::start(node, Services::Systemd, FRAGMENT), guest));
 }
 
 #[test]

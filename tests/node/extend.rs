@@ -1,16 +1,13 @@
 //! Extending and sharing in a compute node: the kernel is the initiator, with one session for all guests.
 
-use crate::common::{Guest, Machine, Node, Services, Site, growth, sharing};
+use crate::common::{Guest, Machine, Node, Services, Site, growth, in_any_node, sharing};
 
 /// A look at the service every second, as no production site would have it.
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"kernel\"\ndevice_timeout_s = 5\nlogin_timeout_s = 5\n[libvirt]\n\
                         detach_timeout_s = 90\n[volumes]\nwatch_interval_s = 1";
 
 fn in_node(name: &str, test: impl FnOnce(&Site<'_, Node>, &Guest<'_>)) {
-    let node = Node::with_bowline(name);
-    let site = Site::start(&node, Services::Systemd, FRAGMENT);
-    let guest = node.persistent_guest("g1");
-    test(&site, &guest);
+    in_any_node(name, |node, guest| test(&Site::start(node, Services::Systemd, FRAGMENT), guest));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Guest, Machine, Node, Services, Site, cases};
+use crate::common::{Guest, Machine, Node, Services, Site, cases, in_any_node};
 
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"kernel\"\nmultipath = \"preferred\"\ndevice_timeout_s = 10\nlogin_timeout_s = 20\n\
      [libvirt]\ndetach_timeout_s = 90";
@@ -15,23 +15,29 @@ const PORTALS: [&str; 2] = ["10.99.0.1", "10.99.0.2"];
 
 /// A node whose volume service has two portals. `multipath_conf`: the administrator's settings, if any.
 fn in_node(name: &str, multipath_conf: &str, test: impl FnOnce(&Site<'_, Node>, &Guest<'_>)) {
-    let node = Node::with_bowline(name);
-    // The initiator notices a dead portal within two seconds instead of ten.
-    node.ok("ip address add 10.99.0.1/32 dev lo; ip address add 10.99.0.2/32 dev lo
-         printf 'node.conn[0].timeo.noop_out_interval = 1\\nnode.conn[0].timeo.noop_out_timeout = 1\\n' >>/etc/iscsi/iscsid.conf
-         systemctl -q unmask multipathd.service multipathd.socket
-         mkdir -p /run/systemd/system/bowline-backend.service.d
-         printf '[Service]\\nExecStart=\\nExecStart=/usr/bin/bowline-backend serve --config /etc/bowline/backend.toml\\n' \
-           >/run/systemd/system/bowline-backend.service.d/test.conf
-         systemctl daemon-reload; modprobe dm-multipath; mkdir -p /etc/bowline");
-    node.write("/etc/bowline/backend.toml", "[targets.tgt]\nportal = \"10.99.0.1:3260\"\nextra_portals = [\"10.99.0.2:3260\"]");
-    if !multipath_conf.is_empty() {
-        node.write("/etc/multipath.conf", multipath_conf);
-    }
-    node.ok("systemctl start multipathd");
-    let site = Site::start(&node, Services::Systemd, FRAGMENT);
-    let guest = node.persistent_guest("g1");
-    test(&site, &guest);
+    in_any_node(name, |node, guest| {
+        // The initiator notices a dead portal within two seconds instead of ten.
+        node.ok("ip address add 10.99.0.1/32 dev lo; ip address add 10.99.0.2/32 dev lo
+             cp -a /etc/iscsi/iscsid.conf /run/iscsid.conf
+             printf 'node.conn[0].timeo.noop_out_interval = 1\\nnode.conn[0].timeo.noop_out_timeout = 1\\n' >>/etc/iscsi/iscsid.conf
+             systemctl -q unmask multipathd.service multipathd.socket
+             mkdir -p /run/systemd/system/bowline-backend.service.d
+             printf '[Service]\\nExecStart=\\nExecStart=/usr/bin/bowline-backend serve --config /etc/bowline/backend.toml\\n' \
+               >/run/systemd/system/bowline-backend.service.d/test.conf
+             systemctl daemon-reload; modprobe dm-multipath; mkdir -p /etc/bowline");
+        node.write(
+            "/etc/bowline/backend.toml",
+            "[targets.tgt]\nportal = \"10.99.0.1:3260\"\nextra_portals = [\"10.99.0.2:3260\"]",
+        );
+        if !multipath_conf.is_empty() {
+            node.write("/etc/multipath.conf", multipath_conf);
+        }
+        node.ok("systemctl start multipathd");
+        test(&Site::start(node, Services::Systemd, FRAGMENT), guest);
+        node.ok("systemctl stop multipathd.service multipathd.socket; systemctl -q mask multipathd.service multipathd.socket
+             ip address del 10.99.0.1/32 dev lo; ip address del 10.99.0.2/32 dev lo
+             rm -f /etc/multipath.conf; cp -a /run/iscsid.conf /etc/iscsi/");
+    });
 }
 
 fn cut(node: &Node, portal: &str) {

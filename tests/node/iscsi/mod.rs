@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::{Guest, Machine, Node, Services, Site};
+use crate::common::{Guest, Machine, Node, Services, Site, in_any_node};
 
 pub(super) const SOON: Duration = Duration::from_secs(30);
 
@@ -36,16 +36,16 @@ pub(super) fn told(target: &str, portal: &str, lun: u64) -> Value {
 
 /// A node with the stand-in, the agent with `fragment`, and a guest.
 pub(super) fn in_node(name: &str, fragment: &str, test: impl FnOnce(&Site<'_, Node>, &Guest<'_>)) {
-    let node = Node::with_bowline(name);
-    node.ok("mkdir -p /srv/iscsi /etc/bowline/bowlined.d
-        setsid iscsi-service /srv/iscsi >/run/iscsi-service.log 2>&1 </dev/null &
-        wait-for-line /run/iscsi-service.log ready:");
-    node.write("/etc/bowline/bowlined.d/10-cloud.toml", "[cloud]\nfile = \"/var/lib/bowline-backend/clouds.yaml\"");
-    node.write("/etc/bowline/bowlined.d/20-test.toml", fragment);
-    let site = Site::at(&node, Services::Systemd);
-    site.start_agent("");
-    let guest = node.persistent_guest("g1");
-    test(&site, &guest);
+    in_any_node(name, |node, guest| {
+        node.ok("mkdir -p /srv/iscsi /etc/bowline/bowlined.d
+            setsid iscsi-service /srv/iscsi >/run/iscsi-service.log 2>&1 </dev/null &
+            wait-for-line /run/iscsi-service.log ready:");
+        node.write("/etc/bowline/bowlined.d/10-cloud.toml", "[cloud]\nfile = \"/var/lib/bowline-backend/clouds.yaml\"");
+        node.write("/etc/bowline/bowlined.d/20-test.toml", fragment);
+        let site = Site::at(node, Services::Systemd);
+        site.start_agent("");
+        test(&site, guest);
+    });
 }
 
 /// The agent begins anew with these settings.
