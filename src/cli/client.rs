@@ -72,7 +72,7 @@ impl Client {
         if request.kind == "extend" {
             return self.call(ROOT, MANAGER, request.method(), &(volume, request.size_gib, options)).await;
         }
-        if request.kind == "delete" {
+        if matches!(request.kind, "delete" | "start" | "stop") {
             return self.call(ROOT, MANAGER, request.method(), &(&request.guest, options)).await;
         }
         if request.kind == "boot" {
@@ -199,9 +199,9 @@ impl Client {
 /// An operation that is asked for.
 #[derive(Debug)]
 pub struct Request {
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `start` or `stop`.
     pub kind: &'static str,
-    /// Id or name; empty for a boot and a delete.
+    /// Id or name; empty where it is for a guest as a whole.
     pub volume: String,
     /// Name or UUID; empty for the only one.
     pub guest: String,
@@ -218,6 +218,8 @@ impl Request {
             "extend" => "Extend",
             "boot" => "Boot",
             "delete" => "Delete",
+            "start" => "Start",
+            "stop" => "Stop",
             _ => "Attach",
         }
     }

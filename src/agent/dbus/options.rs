@@ -2,7 +2,7 @@
 //! disk writable.
 
 use super::error::MethodError;
-use crate::agent::api::{AttachRequest, DeleteRequest, DetachRequest, ExtendRequest};
+use crate::agent::api::{AttachRequest, DeleteRequest, DetachRequest, ExtendRequest, StartRequest, StopRequest};
 use crate::model::{BootRequest, DiskWishes};
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
@@ -142,6 +142,22 @@ pub fn delete_request(guest: String, options: Options) -> Result<DeleteRequest, 
     let guest = designation("guest", guest)?;
     Taker::new(options).finish()?;
     Ok(DeleteRequest { guest })
+}
+
+/// Arguments of `Start`.
+pub fn start_request(guest: String, options: Options) -> Result<StartRequest, MethodError> {
+    let guest = designation("guest", guest)?;
+    Taker::new(options).finish()?;
+    Ok(StartRequest { guest })
+}
+
+/// Arguments of `Stop`.
+pub fn stop_request(guest: String, options: Options) -> Result<StopRequest, MethodError> {
+    let guest = designation("guest", guest)?;
+    let mut taker = Taker::new(options);
+    let force: Option<bool> = taker.take("force", "a boolean (b)")?;
+    taker.finish()?;
+    Ok(StopRequest { guest, force: force.unwrap_or(false) })
 }
 
 /// Options of `Create`: the volume type, and whether several guests may have the volume.

@@ -49,10 +49,14 @@ pub enum Task {
     Boot(BootTask),
     /// Delete.
     Delete(DeleteTask),
+    /// Start.
+    Start(StartTask),
+    /// Stop.
+    Stop(StopTask),
 }
 
 impl Task {
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `start` or `stop`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -60,6 +64,8 @@ impl Task {
             Self::Extend(_) => "extend",
             Self::Boot(_) => "boot",
             Self::Delete(_) => "delete",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
         }
     }
 
@@ -69,7 +75,7 @@ impl Task {
             Self::Attach(task) => task.volume,
             Self::Detach(task) => task.volume,
             Self::Extend(task) => task.volume,
-            Self::Boot(_) | Self::Delete(_) => VolumeId(Uuid::nil()),
+            Self::Boot(_) | Self::Delete(_) | Self::Start(_) | Self::Stop(_) => VolumeId(Uuid::nil()),
         }
     }
 
@@ -81,6 +87,8 @@ impl Task {
             Self::Extend(task) => task.guests.first().copied().unwrap_or(GuestUuid(Uuid::nil())),
             Self::Boot(task) => task.guest,
             Self::Delete(task) => task.guest,
+            Self::Start(task) => task.guest,
+            Self::Stop(task) => task.guest,
         }
     }
 
@@ -92,6 +100,8 @@ impl Task {
             Self::Extend(task) => &task.guest_names,
             Self::Boot(task) => &task.guest_name,
             Self::Delete(task) => &task.guest_name,
+            Self::Start(task) => &task.guest_name,
+            Self::Stop(task) => &task.guest_name,
         }
     }
 }
@@ -179,6 +189,26 @@ pub struct DeleteTask {
     pub volumes: Vec<(VolumeId, bool)>,
 }
 
+/// Start a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+}
+
+/// Stop a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// Its power is cut; else it is asked to shut down.
+    pub force: bool,
+}
+
 /// A guest that was booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootRecord {
@@ -235,6 +265,10 @@ pub enum Step {
     DeleteVolumes,
     /// Remove the ephemeral disks.
     RemoveDisks,
+    /// Connect again what of the guest's volumes is not connected, and prove that it is the volumes.
+    ConnectVolumes,
+    /// Ask the guest to shut down, and wait until it has.
+    ShutDownGuest,
 }
 
 impl Step {
@@ -262,6 +296,8 @@ impl Step {
             Self::UndefineDisks => "UndefineDisks",
             Self::DeleteVolumes => "DeleteVolumes",
             Self::RemoveDisks => "RemoveDisks",
+            Self::ConnectVolumes => "ConnectVolumes",
+            Self::ShutDownGuest => "ShutDownGuest",
         }
     }
 }
@@ -309,6 +345,9 @@ pub struct Facts {
     /// Of a boot: its volumes by target name, those that were there and those that were made.
     #[serde(default)]
     pub volumes: Vec<(String, VolumeId)>,
+    /// Of a boot: volumes of it that the guest had from somebody else by the time it was to be given its disks.
+    #[serde(default)]
+    pub foreign: Vec<VolumeId>,
 }
 
 /// A volume that a guest of this host has.

@@ -17,6 +17,8 @@
 //!
 //!   boot:    as an attach; delete: as a detach, with StopGuest for DetachDisk
 //!
+//!   start, stop: a step fails ----------------------------> Failed (what was connected stays so, as it belongs to the guest)
+//!
 //!   Stuck, and given up by an operator --------------------> Abandoned
 //! ```
 
@@ -126,7 +128,7 @@ impl Run {
         self.shared.registry.commit_to(self.record.id);
         self.take_volume().await;
         match (&self.record.task, self.record.cause.clone()) {
-            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_), _) => {
+            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_), _) => {
                 self.record.state = OperationState::Running;
                 self.fill_detach_facts();
                 self.forward().await;
@@ -140,7 +142,9 @@ impl Run {
     /// Waits for the volume; while it waits the operation is not at work. Tells whether it had to.
     async fn take_volume(&mut self) -> bool {
         let key = match &self.record.task {
-            Task::Boot(_) | Task::Delete(_) => Key::Instance(self.record.task.guest()),
+            // A guest that takes its time to shut down, or never does, is what it is for.
+            Task::Stop(task) if task.force => Key::Power(task.guest),
+            Task::Boot(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => Key::Instance(self.record.task.guest()),
             task => Key::Volume(task.volume()),
         };
         self.volume = self.shared.locks.try_lock(key);
@@ -177,8 +181,10 @@ impl Run {
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {
             Task::Attach(_) | Task::Boot(_) => !self.cancel.is_cancelled(),
-            // Nor can an extension be taken back, nor a guest that was stopped.
-            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => shared.registry.commit_to(self.record.id),
+            // Nor can an extension be taken back, nor a guest that was started or stopped.
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
+                shared.registry.commit_to(self.record.id)
+            }
         };
         if !may_begin {
             return self.end(OperationState::Cancelled, Some(cancelled())).await;
@@ -257,7 +263,7 @@ impl Run {
             let cancelled_now = match self.record.task {
                 Task::Attach(_) | Task::Boot(_) if is_last => !self.shared.registry.commit_to(self.record.id),
                 Task::Attach(_) | Task::Boot(_) => self.cancel.is_cancelled(),
-                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => false,
+                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => false,
             };
             if cancelled_now {
                 return self.unwind(cancelled()).await;
@@ -278,7 +284,7 @@ impl Run {
     /// Up to here nothing was done that cannot be taken back.
     fn may_fail_at(&self, step: Step) -> bool {
         match self.record.task {
-            Task::Attach(_) | Task::Boot(_) => true,
+            Task::Attach(_) | Task::Boot(_) | Task::Start(_) | Task::Stop(_) => true,
             Task::Detach(_) => step == Step::DetachDisk,
             Task::Delete(_) => step == Step::StopGuest,
             Task::Extend(_) => step == Step::ExtendVolume,
@@ -348,7 +354,9 @@ impl Run {
                 self.unwind(failure).await;
             }
             Task::Boot(_) => self.unwind(failure).await,
-            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => self.end(OperationState::Failed, Some(failure)).await,
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
+                self.end(OperationState::Failed, Some(failure)).await;
+            }
         }
     }
 

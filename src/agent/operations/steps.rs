@@ -50,7 +50,14 @@ pub(super) async fn prepare(
     context: &mut Context,
     step: Step,
 ) -> PortResult<()> {
-    let Task::Attach(task) = &record.task else { return Ok(()) };
+    let task = match &record.task {
+        Task::Attach(task) => task,
+        Task::Boot(task) if step == Step::GiveDisks => {
+            record.facts.foreign = boot::foreign(shared, task);
+            return boot::must_be_off(shared, task).await;
+        }
+        _ => return Ok(()),
+    };
     match step {
         Step::ConnectVolume => {
             connection(shared, &record.facts, context).await?;
@@ -105,6 +112,8 @@ pub(super) async fn perform(
         Task::Extend(task) => extend::extend_step(shared, task, facts, step).await,
         Task::Boot(task) => boot::boot_step(shared, task, facts, step).await,
         Task::Delete(task) => boot::delete_step(shared, task, step).await,
+        Task::Start(task) => boot::start_step(shared, task, step).await,
+        Task::Stop(task) => boot::stop(shared, task, step).await,
     }
 }
 

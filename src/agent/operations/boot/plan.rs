@@ -62,7 +62,7 @@ pub(in super::super) fn check_free(shared: &Shared, uuid: GuestUuid, guest: &Gue
     let name = &guest.name;
     let problem = if shared.registry.booted(uuid).is_some() {
         format!(
-            "guest {name} was booted already: start it as it is (virsh start {name}), or delete its disks (bowline delete {name})"
+            "guest {name} was booted already: start it as it is (bowline start {name}), or delete its disks (bowline delete {name})"
         )
     } else if guest.active {
         format!("guest {name} runs: it can be booted when it is off")
@@ -77,6 +77,7 @@ pub(in super::super) fn describe(step: Step, task: &Task) -> String {
     match task {
         Task::Boot(task) => of_boot(step, task),
         Task::Delete(task) => of_delete(step, task),
+        Task::Start(_) | Task::Stop(_) => of_power(step, task.guest_name()),
         Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => step.name().to_owned(),
     }
 }
@@ -112,6 +113,16 @@ fn of_delete(step: Step, task: &DeleteTask) -> String {
             let targets: Vec<_> = task.disks.iter().map(|disk| disk.target.as_str()).collect();
             format!("remove ephemeral disks: {}", targets.join(", "))
         }
+        other => other.name().to_owned(),
+    }
+}
+
+fn of_power(step: Step, guest: &str) -> String {
+    match step {
+        Step::ConnectVolumes => format!("connect what of guest {guest}'s volumes is not connected, and prove that it is them"),
+        Step::StartGuest => format!("start guest {guest}, if it is off"),
+        Step::ShutDownGuest => format!("ask guest {guest} to shut down, and wait until it has; one that does not is left running"),
+        Step::StopGuest => format!("cut the power of guest {guest}"),
         other => other.name().to_owned(),
     }
 }
