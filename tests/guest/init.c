@@ -13,6 +13,7 @@
  *   q NAME                           "q NAME LOGICAL PHYSICAL RO QUEUES": block sizes in bytes, 1 if read-only, virtqueues in use
  *   w NAME OFFSET TEXT               "w NAME ok" (written and flushed) or "w NAME error REASON"
  *   off                              powers off
+ * Its power button powers it off, too.
  * Reads and writes bypass the page cache: they are the disk's word, not a memory of it.
  */
 #define _GNU_SOURCE

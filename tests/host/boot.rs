@@ -88,6 +88,14 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         assert_ne!(booted(site, "g2").read("vda", 600 << 10, 20), "written-by-the-guest");
         site.machine.ok("cd /var/lib/bowline-images; [ $(ls cache | wc -l) = 1 ]; [ $(stat -c %h cache/*) = 3 ]");
 
+        // A guest that somebody undefines keeps its disks until they are deleted by request.
+        site.machine.ok("virsh -q destroy g2; virsh -q undefine g2");
+        let told = site.bowline("fsck");
+        assert!(told.status == 1 && told.stdout.contains("ephemeral disks vda"), "{told:?}");
+        site.machine.diskless_guest("g2");
+        let unlike = site.bowline("delete g2");
+        assert!(unlike.status == 3 && unlike.stderr.contains("a former guest of this name"), "{unlike:?}");
+        site.machine.ok("virsh -q undefine g2");
         site.bowline("delete g2").ok();
         site.bowline("delete g1").ok();
         assert_gone(site, "g1");
