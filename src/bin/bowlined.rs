@@ -19,7 +19,7 @@ use bowline::{
     connectors::{
         self, Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig,
     },
-    libvirt::{GuestEvent, LifecycleChange, Libvirt, LibvirtConfig},
+    libvirt::{GuestEvent, Libvirt, LibvirtConfig, LifecycleChange},
     model::{self, DiskFormat, GIB, GuestUuid},
     openstack::{CloudConfig, HttpOptions, ImageService, KeyManager, VolumeService},
 };

@@ -62,7 +62,8 @@ fn a_guest_stops_and_starts_with_its_volume_and_what_others_do_to_it_is_told() {
     let cut = site.json("stop g1 --force");
     assert_eq!(cut["operation"]["steps"][0]["name"], "StopGuest", "{cut}");
     assert!(!is_on(&site));
-    let ended = host.ok("for i in $(seq 50); do bowline operations | grep -q stop || exit 0; sleep 0.1; done; bowline operations");
+    let ended =
+        host.ok("for i in $(seq 50); do bowline operations | grep -q stop || exit 0; sleep 0.1; done; bowline operations");
     assert_eq!(ended, "", "the first stop has what it asked for");
     expect_told(&site, "stopped");
     site.bowline("start g1").ok();

@@ -40,7 +40,9 @@ const fn difference(before: Option<Seen>, now: Seen) -> Option<GuestChange> {
         (Some(Seen::Off | Seen::Gone), Seen::Running) => Some(GuestChange::Started),
         (Some(Seen::Running), Seen::Off) => Some(GuestChange::Stopped),
         (Some(Seen::Gone), Seen::Off) => Some(GuestChange::Defined),
-        (None, _) | (Some(Seen::Running), Seen::Running) | (Some(Seen::Off), Seen::Off) | (Some(Seen::Gone), Seen::Gone) => None,
+        (None, _) | (Some(Seen::Running), Seen::Running) | (Some(Seen::Off), Seen::Off) | (Some(Seen::Gone), Seen::Gone) => {
+            None
+        }
     }
 }
 
@@ -91,7 +93,8 @@ impl Agent {
         }
         self.tell(guest, change);
         // One without a definition goes with its end.
-        if matches!(change, GuestChange::Stopped | GuestChange::Crashed) && self.look_at_guest(guest).await == Some(Seen::Gone) {
+        if matches!(change, GuestChange::Stopped | GuestChange::Crashed) && self.look_at_guest(guest).await == Some(Seen::Gone)
+        {
             seen.insert(guest, Seen::Gone);
             self.tell(guest, GuestChange::Undefined);
         }
@@ -124,7 +127,8 @@ impl Agent {
     fn guest_name(&self, guest: GuestUuid) -> String {
         let registry = &self.shared.registry;
         let booted = registry.booted(guest).map(|record| record.guest_name);
-        let attached = || registry.attachments().into_iter().find(|record| record.guest == guest).map(|record| record.guest_name);
+        let attached =
+            || registry.attachments().into_iter().find(|record| record.guest == guest).map(|record| record.guest_name);
         booted.or_else(attached).unwrap_or_default()
     }
 }

@@ -180,10 +180,8 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
             Some(format!("virsh detach-disk {guest} TARGET --config takes each disk out, virsh domblklist {guest} shows them"))
         }
         Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => Some(format!("virsh destroy {guest} stops it")),
-        Step::ConnectVolumes
-        | Step::ExtendVolume
-        | Step::UpdateAttachment
-        | Step::VerifyDevice
-        | Step::CompleteAttachment => None,
+        Step::ConnectVolumes | Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
+            None
+        }
     }
 }

@@ -48,7 +48,8 @@ fn nothing_to_delete(shared: &Shared, guest: &str) -> ApiError {
     };
     if let Some(boot) = shared.registry.records().into_iter().find(is_booting) {
         let id = boot.id;
-        let message = format!("guest {guest} is being booted by operation {id}: wait for its end, or undo it (bowline cancel {id})");
+        let message =
+            format!("guest {guest} is being booted by operation {id}: wait for its end, or undo it (bowline cancel {id})");
         return ApiError::new(ErrorKind::Conflict, message);
     }
     let mut message = format!("guest {guest} was not booted by this host's Bowline: it has nothing to delete of it");

@@ -121,7 +121,9 @@ fn of_power(step: Step, guest: &str) -> String {
     match step {
         Step::ConnectVolumes => format!("connect what of guest {guest}'s volumes is not connected, and prove that it is them"),
         Step::StartGuest => format!("start guest {guest}, if it is off"),
-        Step::ShutDownGuest => format!("ask guest {guest} to shut down, and wait until it has; one that does not is left running"),
+        Step::ShutDownGuest => {
+            format!("ask guest {guest} to shut down, and wait until it has; one that does not is left running")
+        }
         Step::StopGuest => format!("cut the power of guest {guest}"),
         other => other.name().to_owned(),
     }

@@ -7,7 +7,10 @@
 //! A stop takes no storage from the guest: its volumes stay attached, and connected.
 
 use super::super::{
-    Shared, ports::{PortError, PortResult}, reconnect, steps::missing,
+    Shared,
+    ports::{PortError, PortResult},
+    reconnect,
+    steps::missing,
 };
 use crate::agent::journal::{StartTask, Step, StopTask};
 use crate::model::{ErrorKind, GuestUuid};
@@ -52,7 +55,8 @@ pub(super) async fn connect_volumes(shared: &Arc<Shared>, guest: GuestUuid) -> P
         // Never cut midway, whoever stops waiting: that would leave what nobody knows of.
         let connecting = tokio::spawn(async move { reconnect::reconnect(&shared, &record).await });
         async move {
-            let connected = connecting.await.unwrap_or_else(|error| Err(PortError::new(ErrorKind::Internal, error.to_string())));
+            let connected =
+                connecting.await.unwrap_or_else(|error| Err(PortError::new(ErrorKind::Internal, error.to_string())));
             connected.map_err(|error| PortError { message: format!("volume {volume}: {}", error.message), ..error })
         }
     });

@@ -205,7 +205,8 @@ pub(super) fn booted(record: &BootRecord, guests: &[GuestFacts]) -> Option<Judge
     if targets.is_empty() || guests.iter().any(|guest| guest.uuid == record.guest) {
         return None;
     }
-    let found = format!("the guest is not defined any more, and this host still has its ephemeral disks {}", targets.join(", "));
+    let found =
+        format!("the guest is not defined any more, and this host still has its ephemeral disks {}", targets.join(", "));
     let meaning = "nobody has said that they are not needed any more, so they stay and take room";
     let remedy = format!("bowline delete {} deletes them, with its volumes that go with it", record.guest);
     Some(Judged::new("host", (None, &record.guest_name), found, meaning, remedy, Cure::None))

@@ -172,7 +172,8 @@ fn what_becomes_of_a_guest_is_told_once_and_its_storage_stays() {
     let changed = |change| GuestNews::Changed(guest_uuid(), change);
     let set = |active| {
         let world = world.clone();
-        Box::new(move || world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = active) as Box<dyn FnOnce()>
+        Box::new(move || world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = active)
+            as Box<dyn FnOnce()>
     };
     let nothing = || Box::new(|| ()) as Box<dyn FnOnce()>;
     let gone = {

@@ -663,7 +663,9 @@ impl BootSourcePort for World {
     }
     async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()> {
         self.change("remove_disk", |state| {
-            if (state.guests.get(&guest).is_some_and(|guest| guest.active) && !state.started_meanwhile) || state.defined.contains(target) {
+            if (state.guests.get(&guest).is_some_and(|guest| guest.active) && !state.started_meanwhile)
+                || state.defined.contains(target)
+            {
                 state.crimes.push("a disk was removed under a guest".into());
             }
             state.files.remove(target);
