@@ -72,6 +72,8 @@ pub enum Request {
     Boot(BootRequest),
     /// Delete what a boot made of a guest.
     Delete(DeleteRequest),
+    /// Make a guest's root disk anew.
+    Rebuild(RebuildRequest),
     /// Start a guest, its volumes connected before.
     Start(StartRequest),
     /// Stop a guest.
@@ -79,7 +81,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `start` or `stop`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -87,6 +89,7 @@ impl Request {
             Self::Extend(_) => "extend",
             Self::Boot(_) => "boot",
             Self::Delete(_) => "delete",
+            Self::Rebuild(_) => "rebuild",
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
         }
@@ -136,6 +139,17 @@ pub struct DeleteRequest {
     pub guest: String,
 }
 
+/// Make a guest's root disk anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildRequest {
+    /// Guest name or UUID. It was booted by Bowline, and is off.
+    pub guest: String,
+    /// Image, by id or unique name.
+    pub image: String,
+    /// Size of the disk, GiB; `None` takes the image's own.
+    pub size_gib: Option<u64>,
+}
+
 /// Start a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartRequest {
@@ -155,7 +169,7 @@ pub struct StopRequest {
 /// What an operation would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `start` or `stop`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
     pub kind: String,
     /// The volume; nil where it is a guest's as a whole.
     pub volume: VolumeId,

@@ -55,6 +55,8 @@ pub enum Command {
     Boot(BootArgs),
     /// Stop a booted guest and delete its disks; volumes stay, but for those with delete_on_termination
     Delete(DeleteArgs),
+    /// Make the root disk of a guest, booted onto an ephemeral one and off, anew; it keeps its other disks
+    Rebuild(RebuildArgs),
     /// Start a guest, its volumes connected before
     Start(StartArgs),
     /// Ask a guest to shut down, and wait until it has; its volumes stay attached
@@ -230,6 +232,22 @@ pub struct BootArgs {
 pub struct DeleteArgs {
     /// Name or UUID of the guest
     pub guest: String,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline rebuild`.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// Name or UUID of the guest
+    pub guest: String,
+    /// Id or unique name of the image
+    #[arg(long, value_name = "IMAGE")]
+    pub image: String,
+    /// Size of the disk, in GiB [default: the image's own]
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub size: Option<u64>,
     /// How to wait.
     #[command(flatten)]
     pub wait: WaitArgs,

@@ -1,7 +1,7 @@
 //! The commands that talk to the agent.
 
 use super::{
-    args::{AttachArgs, Command, DetachArgs, ExtendArgs, StopArgs, VolumeCommand, WaitArgs},
+    args::{AttachArgs, Command, DetachArgs, ExtendArgs, RebuildArgs, StopArgs, VolumeCommand, WaitArgs},
     boot::boot_request,
     client::{Client, Request, operation_path},
     error::CliError,
@@ -23,6 +23,7 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
         Command::Extend(args) => operate(client, output, &extend_request(&args), &args.wait).await,
         Command::Boot(args) => operate(client, output, &boot_request(&args)?, &args.wait).await,
         Command::Delete(args) => operate(client, output, &of_guest("delete", &args.guest), &args.wait).await,
+        Command::Rebuild(args) => operate(client, output, &rebuild_request(&args), &args.wait).await,
         Command::Start(args) => operate(client, output, &of_guest("start", &args.guest), &args.wait).await,
         Command::Stop(args) => operate(client, output, &stop_request(&args), &args.wait).await,
         Command::List => {
@@ -69,6 +70,13 @@ fn extend_request(args: &ExtendArgs) -> Request {
 /// A request for a guest as a whole.
 fn of_guest(kind: &'static str, guest: &str) -> Request {
     Request { kind, volume: String::new(), guest: guest.to_owned(), size_gib: 0, options: HashMap::new() }
+}
+
+fn rebuild_request(args: &RebuildArgs) -> Request {
+    let mut request = of_guest("rebuild", &args.guest);
+    request.options.insert("image", args.image.clone().into());
+    request.options.extend(args.size.map(|size| ("size-gib", size.into())));
+    request
 }
 
 fn stop_request(args: &StopArgs) -> Request {

@@ -148,6 +148,7 @@ pub fn success(operation: &Operation, attachment: Option<&Attachment>) -> String
         return format!("deleted guest {guest_name}'s disks in {took}");
     }
     if let Some(done) = match operation.kind.as_str() {
+        "rebuild" => Some("rebuilt"),
         "start" => Some("started"),
         "stop" => Some("stopped"),
         _ => None,

@@ -99,6 +99,8 @@ async fn each_method_has_its_action() {
         (vec!["boot", "guest", "--volume", "one"], "boot"),
         (vec!["boot", "guest", "--image", "one", "--dry-run"], "list"),
         (vec!["delete", "guest"], "boot"),
+        (vec!["rebuild", "guest", "--image", "one"], "boot"),
+        (vec!["rebuild", "guest", "--image", "one", "--dry-run"], "list"),
         (vec!["start", "guest"], "power"),
         (vec!["stop", "guest"], "power"),
         (vec!["abandon", &stuck, "--yes"], "abandon"),

@@ -32,7 +32,7 @@ impl Operation {
     }
 }
 
-/// One operation of the agent: an attach, a detach, an extend, a boot, a delete, a start or a stop, from its request to its end.
+/// One operation of the agent: an attach, a detach, an extend, a boot, a delete, a rebuild, a start or a stop, from its request to its end.
 #[interface(name = "org.bowline.Operation1")]
 impl Operation {
     /// Asks the operation to stop.
@@ -75,7 +75,7 @@ impl Operation {
         self.read(|view| view.id.to_string())
     }
 
-    /// "attach", "detach", "extend", "boot", "delete", "start" or "stop".
+    /// "attach", "detach", "extend", "boot", "delete", "rebuild", "start" or "stop".
     #[zbus(property(emits_changed_signal = "const"))]
     fn kind(&self) -> String {
         self.read(|view| view.kind.clone())

@@ -170,6 +170,7 @@ impl Shared {
                 let message = format!("guest {} is deleted already", task.guest_name);
                 return Err(ApiError::new(ErrorKind::NotFound, message));
             }
+            Task::Rebuild(task) => boot::check_root(self, task)?,
             Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {}
         }
         Ok(None)

@@ -35,6 +35,7 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
             .collect(),
         Task::Boot(task) => boot::boot_steps(task),
         Task::Delete(task) => boot::delete_steps(task),
+        Task::Rebuild(_) => boot::REBUILD.to_vec(),
         Task::Start(_) => boot::START.to_vec(),
         Task::Stop(task) => vec![boot::stop_step(task)],
     }
@@ -219,6 +220,7 @@ fn describe_step(step: Step, task: &Task) -> String {
         | Step::UndefineDisks
         | Step::DeleteVolumes
         | Step::RemoveDisks
+        | Step::ReplaceRoot
         | Step::ConnectVolumes
         | Step::ShutDownGuest => boot::describe(step, task),
     }

@@ -122,6 +122,7 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
         Step::CreateVolumes | Step::DeleteVolumes => format!("the volume service still has volumes of guest {guest}"),
         Step::DetachVolumes => format!("guest {guest} may still have volumes attached"),
         Step::GiveDisks => format!("guest {guest} may still have disks of the boot, and volumes attached"),
+        Step::ReplaceRoot => format!("the definition of guest {guest} may have no root disk, or the new one"),
         Step::UndefineDisks => format!("the definition of guest {guest} may still have ephemeral disks"),
         Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => format!("guest {guest} may still run"),
         Step::ConnectVolumes => format!("volumes of guest {guest} are not connected"),
@@ -176,7 +177,7 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
             Some(format!("openstack volume list shows them: their names begin with {guest}-"))
         }
         Step::GiveDisks | Step::DetachVolumes => Some("bowline list shows them, bowline detach takes each away".to_owned()),
-        Step::UndefineDisks => {
+        Step::UndefineDisks | Step::ReplaceRoot => {
             Some(format!("virsh detach-disk {guest} TARGET --config takes each disk out, virsh domblklist {guest} shows them"))
         }
         Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => Some(format!("virsh destroy {guest} stops it")),

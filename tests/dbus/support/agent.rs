@@ -314,6 +314,7 @@ fn volume_of(request: &Request) -> Result<String, ApiError> {
         // Refused by its guest's name, as the others by their volume's.
         Request::Boot(request) => request.guest.clone(),
         Request::Delete(request) => request.guest.clone(),
+        Request::Rebuild(request) => request.guest.clone(),
         Request::Start(request) => request.guest.clone(),
         Request::Stop(request) => request.guest.clone(),
     };

@@ -79,7 +79,7 @@ pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTas
             join_all(gone).await.into_iter().collect()
         }
         Step::RemoveDisks => {
-            let removed = task.disks.iter().map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target));
+            let removed = task.disks.iter().map(|disk| shared.boot_sources.remove_disk(task.guest, disk.name()));
             join_all(removed).await.into_iter().collect()
         }
         other => Err(missing(other.name())),

@@ -1,4 +1,5 @@
-//! Booting a guest from disks that are made for it, and deleting them with it; starting and stopping a guest.
+//! Booting a guest from disks that are made for it, and deleting them with it; starting and stopping a guest; making its
+//! root disk anew.
 //!
 //! ```text
 //! boot:    MakeDisks -> CreateVolumes -> GiveDisks -> StartGuest                        undone in reverse
@@ -14,6 +15,7 @@ mod delete;
 mod make;
 mod plan;
 mod power;
+mod rebuild;
 mod resume;
 
 pub(super) use autostart::{Autostarted, has_storage};
@@ -21,6 +23,7 @@ pub(super) use delete::{delete_step, plan_delete};
 pub(super) use make::{boot_step, foreign, must_be_off, undo_boot_step};
 pub(super) use plan::{check_free, describe, plan_boot};
 pub(super) use power::{START, start_step, stop, stop_step};
+pub(super) use rebuild::{REBUILD, check_root, is_replaced, plan_rebuild, rebuild_step, rebuilt_record, undo_rebuild_step};
 
 use crate::agent::journal::{BootRecord, BootTask, DeleteTask, Facts, OperationRecord, Step, Task};
 use crate::model::{BootedDisk, PlannedStorage, VolumeId};

@@ -8,6 +8,7 @@ mod fsck;
 mod histories;
 mod multiattach;
 mod power;
+mod rebuild;
 mod world;
 
 use super::{Agent, Parts, executor::RetryPolicy};

@@ -586,17 +586,17 @@ impl HypervisorPort for World {
     }
     async fn define_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
         self.change("define_disk", |state| {
-            if !state.files.contains(&disk.target) {
+            if !state.files.contains(disk.name()) {
                 state.crimes.push("a guest was given a file that is not there".into());
             }
-            state.defined.insert(disk.target.clone());
+            state.defined.insert(disk.name().to_owned());
             Ok(())
         })
         .await
     }
     async fn undefine_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
         self.change("undefine_disk", |state| {
-            state.defined.remove(&disk.target);
+            state.defined.remove(disk.name());
             Ok(())
         })
         .await
