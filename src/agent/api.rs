@@ -72,10 +72,16 @@ pub enum Request {
     Boot(BootRequest),
     /// Delete what a boot made of a guest.
     Delete(DeleteRequest),
+    /// Make a guest's root disk anew.
+    Rebuild(RebuildRequest),
+    /// Start a guest, its volumes connected before.
+    Start(StartRequest),
+    /// Stop a guest.
+    Stop(StopRequest),
 }
 
 impl Request {
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -83,6 +89,9 @@ impl Request {
             Self::Extend(_) => "extend",
             Self::Boot(_) => "boot",
             Self::Delete(_) => "delete",
+            Self::Rebuild(_) => "rebuild",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
         }
     }
 }
@@ -130,12 +139,39 @@ pub struct DeleteRequest {
     pub guest: String,
 }
 
+/// Make a guest's root disk anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildRequest {
+    /// Guest name or UUID. It was booted by Bowline, and is off.
+    pub guest: String,
+    /// Image, by id or unique name.
+    pub image: String,
+    /// Size of the disk, GiB; `None` takes the image's own.
+    pub size_gib: Option<u64>,
+}
+
+/// Start a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRequest {
+    /// Guest name or UUID.
+    pub guest: String,
+}
+
+/// Stop a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    /// Guest name or UUID.
+    pub guest: String,
+    /// Cut its power at once, instead of asking it to shut down.
+    pub force: bool,
+}
+
 /// What an operation would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
     pub kind: String,
-    /// The volume; nil for a boot and a delete.
+    /// The volume; nil where it is a guest's as a whole.
     pub volume: VolumeId,
     /// The guest. Of an extend the first of those that have the volume, nil where none has it.
     pub guest: GuestUuid,
@@ -406,6 +442,43 @@ pub enum AgentEvent {
     Attachment(AttachmentId),
     /// An attachment is gone.
     AttachmentGone(AttachmentId),
+    /// A guest that has storage of Bowline's came or went, whoever saw to it. Its storage stays as it is.
+    Guest {
+        /// Which guest.
+        guest: GuestUuid,
+        /// Its name.
+        name: String,
+        /// What happened.
+        change: GuestChange,
+    },
+}
+
+/// What happened to a guest as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestChange {
+    /// It runs.
+    Started,
+    /// It was shut down, or its power was cut.
+    Stopped,
+    /// Its QEMU ended by itself or was killed, or its kernel panicked.
+    Crashed,
+    /// It is gone, and libvirt has no definition of it any more.
+    Undefined,
+    /// It is defined again.
+    Defined,
+}
+
+impl GuestChange {
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Crashed => "crashed",
+            Self::Undefined => "undefined",
+            Self::Defined => "defined",
+        }
+    }
 }
 
 /// A request that was refused, or failed before it became an operation.

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use bowline::{
     agent::{
-        api::{AgentApi, OperationState},
+        api::{AgentApi, GuestChange, OperationState},
         config::{self, Initiator, MetricsListen, Multipath, RbdClient, Settings},
         dbus,
         health::{self, Pace},
@@ -11,7 +11,7 @@ use bowline::{
         memory,
         metrics::{self, Metrics, Readings},
         operations::{
-            Agent, Parts,
+            Agent, GuestNews, Parts,
             adapters::{CloudVolumes, HostBootSources, HostConnectors, Hypervisor},
         },
     },
@@ -19,7 +19,7 @@ use bowline::{
     connectors::{
         self, Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig,
     },
-    libvirt::{GuestEvent, Libvirt, LibvirtConfig},
+    libvirt::{GuestEvent, Libvirt, LibvirtConfig, LifecycleChange},
     model::{self, DiskFormat, GIB, GuestUuid},
     openstack::{CloudConfig, HttpOptions, ImageService, KeyManager, VolumeService},
 };
@@ -50,6 +50,9 @@ const LAST_RECONNECT: Duration = Duration::from_secs(60);
 
 /// I/O errors of guests that wait to be looked at.
 const IO_ERRORS_KEPT: usize = 64;
+
+/// News of guests that wait to be told.
+const GUEST_NEWS_KEPT: usize = 64;
 
 /// Threads of the runtime. The agent waits far more than it computes; libvirt's blocking calls have threads of their own.
 const WORKER_THREADS: usize = 2;
@@ -163,6 +166,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let libvirt = Libvirt::start(libvirt_config(settings))?;
     let guest_events = libvirt.events();
     let host_events = HostEvents::start(ConnectorsConfig::default().sysfs).context("cannot listen to this host's events")?;
+    let guest_news = guest_news(libvirt.events());
     let sources = health::Sources { host: host_events.subscribe(), io_errors: io_errors(libvirt.events()) };
     let parts = Parts {
         volumes: Arc::new(CloudVolumes(volumes, keys)),
@@ -213,6 +217,10 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         limit: Duration::from_secs(settings.health.look_timeout_s),
     };
     let watching = tokio::spawn(health::watch(agent.clone(), sources, pace));
+    let watching_guests = {
+        let agent = agent.clone();
+        tokio::spawn(async move { agent.watch_guests(guest_news).await })
+    };
 
     let measuring = measure(&agent, journal_file, settings.metrics.as_ref()).await;
 
@@ -224,6 +232,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     measuring.iter().for_each(tokio::task::JoinHandle::abort);
     watching.abort();
+    watching_guests.abort();
     drop(host_events);
     reconnecting.abort();
     status_line.abort();
@@ -260,7 +269,7 @@ async fn tell_status(agent: Arc<Agent>) {
     }
 }
 
-/// Connects again what is lost: when libvirtd is back, which has lost its ephemeral secrets, and as long as something
+/// Connects again what is lost, and starts what waited for it: when libvirtd is back, which has lost its ephemeral secrets, and as long as something
 /// could not be connected, ever more seldom.
 async fn keep_connected(
     agent: Arc<Agent>,
@@ -268,6 +277,7 @@ async fn keep_connected(
     first: impl Future<Output = usize>,
 ) {
     let mut incomplete = first.await > 0;
+    incomplete |= agent.autostart().await > 0;
     let mut pause = FIRST_RECONNECT;
     loop {
         let back = async {
@@ -288,6 +298,7 @@ async fn keep_connected(
             pause = FIRST_RECONNECT;
         }
         incomplete = reconnect(&agent).await.unwrap_or(usize::MAX) > 0;
+        incomplete |= agent.autostart().await > 0;
     }
 }
 
@@ -331,6 +342,32 @@ fn io_errors(mut events: broadcast::Receiver<GuestEvent>) -> mpsc::Receiver<(Gue
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
+            }
+        }
+    });
+    receiver
+}
+
+/// Of all that libvirt tells, what becomes of guests as a whole. What cannot be told fast enough is found by looking again.
+fn guest_news(mut events: broadcast::Receiver<GuestEvent>) -> mpsc::Receiver<GuestNews> {
+    let (sender, receiver) = mpsc::channel(GUEST_NEWS_KEPT);
+    tokio::spawn(async move {
+        loop {
+            let news = match events.recv().await {
+                Ok(GuestEvent::Lifecycle { guest, change }) => match change {
+                    LifecycleChange::Defined => GuestNews::Changed(guest, GuestChange::Defined),
+                    LifecycleChange::Undefined => GuestNews::Changed(guest, GuestChange::Undefined),
+                    LifecycleChange::Started => GuestNews::Changed(guest, GuestChange::Started),
+                    LifecycleChange::Stopped => GuestNews::Changed(guest, GuestChange::Stopped),
+                    LifecycleChange::Crashed => GuestNews::Changed(guest, GuestChange::Crashed),
+                    LifecycleChange::Other => continue,
+                },
+                Ok(GuestEvent::Connected) | Err(RecvError::Lagged(_)) => GuestNews::LookAgain,
+                Ok(_) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            if sender.send(news).await.is_err() {
+                return;
             }
         }
     });
@@ -405,6 +442,7 @@ fn libvirt_config(settings: &Settings) -> LibvirtConfig {
         attach_timeout_s: libvirt.attach_timeout_s,
         detach_request_interval_s: libvirt.detach_request_interval_s,
         detach_timeout_s: libvirt.detach_timeout_s,
+        shutdown_timeout_s: libvirt.shutdown_timeout_s,
     }
 }
 

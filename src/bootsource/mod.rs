@@ -16,7 +16,7 @@
 //!
 //! ```text
 //! DIR/cache/IMAGE.DIGEST           a verified image; .part while it comes
-//! DIR/disks/GUEST/TARGET           an ephemeral disk
+//! DIR/disks/GUEST/TARGET           an ephemeral disk; TARGET-xxxxxxxx where a rebuild made it
 //! DIR/disks/GUEST/TARGET.base      the cached image below it: one file with that of the cache
 //! ```
 
@@ -34,4 +34,4 @@ pub use cache::{ImageCache, ImageSource, Piece, SourceError};
 pub use disks::{DiskForm, DiskMaker};
 pub use error::BootSourceError;
 pub use mapping::{Mapping, MappingError, Reference, Source};
-pub use resolve::Facts;
+pub use resolve::{Facts, content_of_image};

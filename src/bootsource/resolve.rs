@@ -168,11 +168,29 @@ fn storage(entry: &Entry, facts: &Facts, target: &str, is_root: bool) -> Result<
             if let Some(size_gib) = entry.size_gib {
                 fits(entry, image, size_gib)?;
             }
-            // Without a size it is the image's own, or the least that the image asks for.
-            let size_gib = entry.size_gib.or((image.min_disk_gib > 0).then_some(image.min_disk_gib));
-            PlannedStorage::Local(LocalContent::Image { image: file(image)?, size_bytes: size_gib.map(bytes) })
+            PlannedStorage::Local(local_content(image, entry.size_gib)?)
         }
     })
+}
+
+/// Without a size it is the image's own, or the least that the image asks for.
+fn local_content(image: &Image, size_gib: Option<u64>) -> Result<LocalContent, MappingError> {
+    let size_gib = size_gib.or((image.min_disk_gib > 0).then_some(image.min_disk_gib));
+    Ok(LocalContent::Image { image: file(image)?, size_bytes: size_gib.map(bytes) })
+}
+
+/// What an ephemeral disk of this image has in it, of this size or of the image's own.
+///
+/// # Errors
+/// The image cannot be one, or wants more room.
+pub fn content_of_image(image: &Image, size_gib: Option<u64>) -> Result<LocalContent, MappingError> {
+    let least_gib = image.min_disk_gib.max(image.size_bytes.div_ceil(GIB));
+    match size_gib {
+        Some(size_gib) if size_gib < least_gib => {
+            Err(unfit(image, format!("it needs {least_gib} GiB, and the disk is to have {size_gib}"), false))
+        }
+        _ => local_content(image, size_gib),
+    }
 }
 
 const fn bytes(size_gib: u64) -> u64 {

@@ -55,6 +55,13 @@ pub enum Command {
     Boot(BootArgs),
     /// Stop a booted guest and delete its disks; volumes stay, but for those with delete_on_termination
     Delete(DeleteArgs),
+    /// Make the root disk of a guest, booted onto an ephemeral one and off, anew; it keeps its other disks
+    Rebuild(RebuildArgs),
+    /// Start a guest, its volumes connected before
+    Start(StartArgs),
+    /// Ask a guest to shut down, and wait until it has; its volumes stay attached
+    #[command(after_help = "A guest that runs on for longer than libvirt.shutdown_timeout_s is left running: ends with 11.")]
+    Stop(StopArgs),
     /// Extend a volume; guests of this host that have it see the new size
     Extend(ExtendArgs),
     /// Cancel an operation: it is undone
@@ -225,6 +232,45 @@ pub struct BootArgs {
 pub struct DeleteArgs {
     /// Name or UUID of the guest
     pub guest: String,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline rebuild`.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// Name or UUID of the guest
+    pub guest: String,
+    /// Id or unique name of the image
+    #[arg(long, value_name = "IMAGE")]
+    pub image: String,
+    /// Size of the disk, in GiB [default: the image's own]
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub size: Option<u64>,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Name or UUID of the guest
+    pub guest: String,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Name or UUID of the guest
+    pub guest: String,
+    /// Cut its power at once, as pulling the plug would; what it has not written is lost
+    #[arg(long)]
+    pub force: bool,
     /// How to wait.
     #[command(flatten)]
     pub wait: WaitArgs,

@@ -72,15 +72,16 @@ impl Client {
         if request.kind == "extend" {
             return self.call(ROOT, MANAGER, request.method(), &(volume, request.size_gib, options)).await;
         }
-        if request.kind == "delete" {
+        if matches!(request.kind, "delete" | "start" | "stop") {
             return self.call(ROOT, MANAGER, request.method(), &(&request.guest, options)).await;
         }
-        if request.kind == "boot" {
+        if matches!(request.kind, "boot" | "rebuild") {
             // A plan has it among the options.
+            let key = if request.kind == "boot" { "mapping" } else { "image" };
             let mut options: HashMap<_, _> = options.iter().collect();
-            let mapping = options.remove(&"mapping").and_then(|mapping| mapping.try_clone().ok());
-            let mapping: String = mapping.and_then(|mapping| mapping.try_into().ok()).unwrap_or_default();
-            return self.call(ROOT, MANAGER, request.method(), &(&request.guest, mapping, options)).await;
+            let argument = options.remove(&key).and_then(|argument| argument.try_clone().ok());
+            let argument: String = argument.and_then(|argument| argument.try_into().ok()).unwrap_or_default();
+            return self.call(ROOT, MANAGER, request.method(), &(&request.guest, argument, options)).await;
         }
         self.call(ROOT, MANAGER, request.method(), &(volume, &request.guest, options)).await
     }
@@ -199,9 +200,9 @@ impl Client {
 /// An operation that is asked for.
 #[derive(Debug)]
 pub struct Request {
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
     pub kind: &'static str,
-    /// Id or name; empty for a boot and a delete.
+    /// Id or name; empty where it is for a guest as a whole.
     pub volume: String,
     /// Name or UUID; empty for the only one.
     pub guest: String,
@@ -218,6 +219,9 @@ impl Request {
             "extend" => "Extend",
             "boot" => "Boot",
             "delete" => "Delete",
+            "rebuild" => "Rebuild",
+            "start" => "Start",
+            "stop" => "Stop",
             _ => "Attach",
         }
     }

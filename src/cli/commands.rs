@@ -1,7 +1,7 @@
 //! The commands that talk to the agent.
 
 use super::{
-    args::{AttachArgs, Command, DeleteArgs, DetachArgs, ExtendArgs, VolumeCommand, WaitArgs},
+    args::{AttachArgs, Command, DetachArgs, ExtendArgs, RebuildArgs, StopArgs, VolumeCommand, WaitArgs},
     boot::boot_request,
     client::{Client, Request, operation_path},
     error::CliError,
@@ -22,7 +22,10 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
         Command::Detach(args) => operate(client, output, &detach_request(&args), &args.wait).await,
         Command::Extend(args) => operate(client, output, &extend_request(&args), &args.wait).await,
         Command::Boot(args) => operate(client, output, &boot_request(&args)?, &args.wait).await,
-        Command::Delete(args) => operate(client, output, &delete_request(&args), &args.wait).await,
+        Command::Delete(args) => operate(client, output, &of_guest("delete", &args.guest), &args.wait).await,
+        Command::Rebuild(args) => operate(client, output, &rebuild_request(&args), &args.wait).await,
+        Command::Start(args) => operate(client, output, &of_guest("start", &args.guest), &args.wait).await,
+        Command::Stop(args) => operate(client, output, &stop_request(&args), &args.wait).await,
         Command::List => {
             let (_, attachments) = client.all().await?;
             print(output, || show::attachments(&attachments), &json!({ "attachments": attachments }))
@@ -64,8 +67,24 @@ fn extend_request(args: &ExtendArgs) -> Request {
     Request { kind: "extend", volume, guest: String::new(), size_gib, options: HashMap::new() }
 }
 
-fn delete_request(args: &DeleteArgs) -> Request {
-    Request { kind: "delete", volume: String::new(), guest: args.guest.clone(), size_gib: 0, options: HashMap::new() }
+/// A request for a guest as a whole.
+fn of_guest(kind: &'static str, guest: &str) -> Request {
+    Request { kind, volume: String::new(), guest: guest.to_owned(), size_gib: 0, options: HashMap::new() }
+}
+
+fn rebuild_request(args: &RebuildArgs) -> Request {
+    let mut request = of_guest("rebuild", &args.guest);
+    request.options.insert("image", args.image.clone().into());
+    request.options.extend(args.size.map(|size| ("size-gib", size.into())));
+    request
+}
+
+fn stop_request(args: &StopArgs) -> Request {
+    let mut request = of_guest("stop", &args.guest);
+    if args.force {
+        request.options.insert("force", true.into());
+    }
+    request
 }
 
 async fn operate(client: &Client, output: Output, request: &Request, wait: &WaitArgs) -> Result<(), CliError> {

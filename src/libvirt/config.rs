@@ -18,6 +18,8 @@ pub struct LibvirtConfig {
     pub detach_request_interval_s: u64,
     /// A guest that has not let go of a disk within this time is given up on.
     pub detach_timeout_s: u64,
+    /// A guest that still runs this long after it was first asked to shut down is left running.
+    pub shutdown_timeout_s: u64,
 }
 
 impl Default for LibvirtConfig {
@@ -29,6 +31,7 @@ impl Default for LibvirtConfig {
             attach_timeout_s: 60,
             detach_request_interval_s: 5,
             detach_timeout_s: 160,
+            shutdown_timeout_s: 60,
         }
     }
 }
@@ -46,6 +49,7 @@ impl LibvirtConfig {
             ("attach_timeout_s", self.attach_timeout_s),
             ("detach_request_interval_s", self.detach_request_interval_s),
             ("detach_timeout_s", self.detach_timeout_s),
+            ("shutdown_timeout_s", self.shutdown_timeout_s),
         ];
         match times_s.iter().find(|(_, time_s)| !(1..=MAX_TIME_S).contains(time_s)) {
             Some((setting, _)) => bad(setting, "expected 1 to 86400 seconds"),

@@ -172,7 +172,7 @@ impl Detaching<'_> {
             };
             let input = match input {
                 Ok(input) => input,
-                Err(error) if is_passing(&error) => {
+                Err(error) if error.is_passing() => {
                     lost = Some(error);
                     Input::Unreachable
                 }
@@ -233,7 +233,9 @@ impl Detaching<'_> {
                 GuestEvent::DeviceRemovalFailed { guest, alias } if guest == self.guest && alias == self.alias => {
                     return Input::Refused;
                 }
-                GuestEvent::Lifecycle { guest, change: LifecycleChange::Stopped } if guest == self.guest => {
+                GuestEvent::Lifecycle { guest, change: LifecycleChange::Stopped | LifecycleChange::Crashed }
+                    if guest == self.guest =>
+                {
                     return Input::Stopped;
                 }
                 GuestEvent::Connected => return Input::Reconnected,
@@ -241,15 +243,4 @@ impl Detaching<'_> {
             }
         }
     }
-}
-
-/// Errors that say nothing of the disk and may be over in a moment.
-fn is_passing(error: &LibvirtError) -> bool {
-    matches!(
-        error,
-        LibvirtError::Connect { .. }
-            | LibvirtError::ConnectTimeout { .. }
-            | LibvirtError::ConnectionLost { .. }
-            | LibvirtError::CallTimeout { .. }
-    )
 }

@@ -167,6 +167,19 @@ pub enum LibvirtError {
         /// How often the guest was asked.
         requests: u32,
     },
+    /// The guest goes on running.
+    #[error(
+        "guest {guest} did not shut down within {timeout_s} s (libvirt.shutdown_timeout_s), asked {requests} times; it may ignore the \
+         power button, be hung or still booting: look at its console and stop it again, or cut its power (bowline stop --force)"
+    )]
+    StaysOn {
+        /// Which guest.
+        guest: GuestUuid,
+        /// How long it was waited for.
+        timeout_s: u64,
+        /// How often the guest was asked.
+        requests: u32,
+    },
     /// libvirt could not be asked any more before the guest had let go.
     #[error("libvirt was not reachable to see whether guest {guest} let go of volume {volume} within {timeout_s} s")]
     LostSight {
@@ -201,6 +214,14 @@ pub enum LibvirtError {
 }
 
 impl LibvirtError {
+    /// It says nothing of the guest, and may be over in a moment.
+    pub(super) const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect { .. } | Self::ConnectTimeout { .. } | Self::ConnectionLost { .. } | Self::CallTimeout { .. }
+        )
+    }
+
     /// The stable kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -216,7 +237,7 @@ impl LibvirtError {
             Self::WrongKey { .. } => ErrorKind::AuthenticationFailed,
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
             Self::OtherSource { .. } | Self::BootOrder { .. } | Self::NotLuks { .. } => ErrorKind::Conflict,
-            Self::GuestRefused { .. } | Self::GuestIgnored { .. } => ErrorKind::GuestRefused,
+            Self::GuestRefused { .. } | Self::GuestIgnored { .. } | Self::StaysOn { .. } => ErrorKind::GuestRefused,
             Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
         }
     }

@@ -50,8 +50,10 @@ pub enum LifecycleChange {
     Undefined,
     /// It runs.
     Started,
-    /// It no longer runs, whatever the reason.
+    /// It was shut down, or its power was cut.
     Stopped,
+    /// Its QEMU ended by itself or was killed, or the guest's kernel panicked.
+    Crashed,
     /// Suspended, resumed, shutting down and the like: its devices stay.
     Other,
 }

@@ -174,14 +174,20 @@ unsafe extern "C" fn on_lifecycle(
     _connect: sys::virConnectPtr,
     domain: sys::virDomainPtr,
     event: c_int,
-    _detail: c_int,
+    detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
+    // FAILED: QEMU went without a word.
+    let crashed = matches!(
+        detail as sys::virDomainEventStoppedDetailType,
+        sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED | sys::VIR_DOMAIN_EVENT_STOPPED_FAILED
+    );
     let change = match event as sys::virDomainEventType {
         sys::VIR_DOMAIN_EVENT_DEFINED => LifecycleChange::Defined,
         sys::VIR_DOMAIN_EVENT_UNDEFINED => LifecycleChange::Undefined,
         sys::VIR_DOMAIN_EVENT_STARTED => LifecycleChange::Started,
-        sys::VIR_DOMAIN_EVENT_STOPPED | sys::VIR_DOMAIN_EVENT_CRASHED => LifecycleChange::Stopped,
+        sys::VIR_DOMAIN_EVENT_STOPPED if !crashed => LifecycleChange::Stopped,
+        sys::VIR_DOMAIN_EVENT_STOPPED | sys::VIR_DOMAIN_EVENT_CRASHED => LifecycleChange::Crashed,
         _ => LifecycleChange::Other,
     };
     // SAFETY: domain and Sink are libvirt's and valid for the time of the callback.

@@ -25,6 +25,7 @@ mod resize;
 #[cfg(test)]
 mod samples;
 mod secret;
+mod shutdown;
 mod unplug;
 
 pub use attach::Attached;
@@ -42,7 +43,7 @@ use error::failed;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 use uuid::Uuid;
-use virt::error::ErrorNumber;
+use virt::{error::ErrorNumber, sys};
 
 /// Whether a request had anything to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +94,13 @@ impl Libvirt {
     /// # Errors
     /// libvirt cannot be reached or its answer cannot be read.
     pub async fn guests(&self) -> Result<Vec<Guest>, LibvirtError> {
-        let list = |connect: &virt::connect::Connect| {
+        self.list(0).await
+    }
+
+    async fn list(&self, which: sys::virConnectListAllDomainsFlags) -> Result<Vec<Guest>, LibvirtError> {
+        let list = move |connect: &virt::connect::Connect| {
             let mut guests = Vec::new();
-            for domain in connect.list_all_domains(0).map_err(failed("list guests"))? {
+            for domain in connect.list_all_domains(which).map_err(failed("list guests"))? {
                 match Guest::read(&domain) {
                     // It went away since it was listed.
                     Err(LibvirtError::Call { source, .. }) if source.is(ErrorNumber::NoDomain) => {}
@@ -170,6 +175,23 @@ impl Libvirt {
     /// libvirt cannot be reached or refuses.
     pub async fn stop_guest(&self, guest: GuestUuid) -> Result<Outcome, LibvirtError> {
         boot::stop(&self.connection, guest).await
+    }
+
+    /// Asks a guest to shut down, by its agent or else by its power button, again now and then, and returns once it is off. One that is
+    /// off or gone is fine.
+    ///
+    /// # Errors
+    /// [`LibvirtError::StaysOn`]: it runs on. libvirt cannot be reached or refuses.
+    pub async fn shut_down_guest(&self, guest: GuestUuid) -> Result<Outcome, LibvirtError> {
+        shutdown::shut_down(&self.connection, guest).await
+    }
+
+    /// The guests that are marked to be started with the host, running or not.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or its answer cannot be read.
+    pub async fn autostart_guests(&self) -> Result<Vec<Guest>, LibvirtError> {
+        self.list(sys::VIR_CONNECT_LIST_DOMAINS_AUTOSTART).await
     }
 
     /// Defines a secret, ephemeral and private, and sets its value; the same UUID again sets the value anew.

@@ -150,6 +150,13 @@ pub struct LocalDisk {
     pub base: Option<(PathBuf, DiskFormat)>,
 }
 
+impl LocalDisk {
+    /// By what its maker knows it: its target name, or what a rebuild gave it to be made beside another.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or(&self.target)
+    }
+}
+
 /// A disk that a booted guest has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -33,6 +33,8 @@ async fn without_polkit_only_root_gets_through() {
         vec!["extend", "one", "2"],
         vec!["boot", "guest", "--volume", "one"],
         vec!["delete", "guest"],
+        vec!["start", "guest"],
+        vec!["stop", "guest", "--force"],
     ] {
         let arguments = [arguments, vec!["--json"]].concat();
         assert_denied(&run(bowline_as_nobody(&bus, &arguments)).await, "polkit is not running");
@@ -97,6 +99,10 @@ async fn each_method_has_its_action() {
         (vec!["boot", "guest", "--volume", "one"], "boot"),
         (vec!["boot", "guest", "--image", "one", "--dry-run"], "list"),
         (vec!["delete", "guest"], "boot"),
+        (vec!["rebuild", "guest", "--image", "one"], "boot"),
+        (vec!["rebuild", "guest", "--image", "one", "--dry-run"], "list"),
+        (vec!["start", "guest"], "power"),
+        (vec!["stop", "guest"], "power"),
         (vec!["abandon", &stuck, "--yes"], "abandon"),
         (vec!["fsck"], "list"),
         (vec!["fsck", "--repair"], "repair"),

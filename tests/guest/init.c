@@ -13,12 +13,14 @@
  *   q NAME                           "q NAME LOGICAL PHYSICAL RO QUEUES": block sizes in bytes, 1 if read-only, virtqueues in use
  *   w NAME OFFSET TEXT               "w NAME ok" (written and flushed) or "w NAME error REASON"
  *   off                              powers off
+ * Its power button powers it off, too.
  * Reads and writes bypass the page cache: they are the disk's word, not a memory of it.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/input.h>
 #include <linux/netlink.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -264,6 +266,29 @@ static void hear_uevent(int socket)
     }
 }
 
+/* The power button: off, as a machine that is asked to shut down. */
+static void hear_button(int button)
+{
+    struct input_event event;
+    if (read(button, &event, sizeof event) == sizeof event && event.type == EV_KEY && event.code == KEY_POWER && event.value == 1) {
+        sync();
+        reboot(RB_POWER_OFF);
+    }
+}
+
+static int open_button(void)
+{
+    char path[64], name[64];
+    for (int number = 0; number < 8; number++) {
+        snprintf(path, sizeof path, "/sys/class/input/event%d/device/name", number);
+        if (read_file(path, name, sizeof name) == 0 || strcmp(name, "Power Button"))
+            continue;
+        snprintf(path, sizeof path, "/dev/input/event%d", number);
+        return open(path, O_RDONLY | O_CLOEXEC);
+    }
+    return -1;
+}
+
 static void hear_serial_line(void)
 {
     static char line[LINE_MAX_BYTES];
@@ -329,13 +354,16 @@ int main(void)
     read_file("/proc/uptime", uptime, sizeof uptime);
     say("READY %s\n", uptime);
 
-    struct pollfd sources[2] = {{.fd = uevents, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
+    /* poll passes over one that is not there. */
+    struct pollfd sources[3] = {{.fd = uevents, .events = POLLIN}, {.fd = 0, .events = POLLIN}, {.fd = open_button(), .events = POLLIN}};
     for (;;) {
-        if (poll(sources, 2, -1) < 0)
+        if (poll(sources, 3, -1) < 0)
             continue;
         if (sources[0].revents)
             hear_uevent(uevents);
         if (sources[1].revents)
             hear_serial_line();
+        if (sources[2].revents)
+            hear_button(sources[2].fd);
     }
 }

@@ -88,6 +88,26 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         assert_ne!(booted(site, "g2").read("vda", 600 << 10, 20), "written-by-the-guest");
         site.machine.ok("cd /var/lib/bowline-images; [ $(ls cache | wc -l) = 1 ]; [ $(stat -c %h cache/*) = 3 ]");
 
+        // Its root disk is made anew, and nothing else of it.
+        let refused = site.bowline("rebuild g1 --image tiny --size 1");
+        assert!(refused.status == 4 && refused.stderr.contains("bowline stop g1"), "{refused:?}");
+        site.bowline("stop g1").ok();
+        site.bowline("rebuild g1 --image tiny --size 1").ok();
+        site.machine.ok(": >/run/guest-g1.log; [ $(ls /var/lib/bowline-images/disks/$(virsh domuuid g1) | wc -l) = 3 ]");
+        site.bowline("start g1").ok();
+        let guest = booted(site, "g1");
+        assert_ne!(guest.read("vda", 600 << 10, 20), "written-by-the-guest");
+        assert_eq!(guest.read("vdb", 4086, 10), "SWAPSPACE2");
+        assert_eq!(guest.read("vdc", 0, 15), "on-a-new-volume");
+
+        // A guest that somebody undefines keeps its disks until they are deleted by request.
+        site.machine.ok("virsh -q destroy g2; virsh -q undefine g2");
+        let told = site.bowline("fsck");
+        assert!(told.status == 1 && told.stdout.contains("ephemeral disks vda"), "{told:?}");
+        site.machine.diskless_guest("g2");
+        let unlike = site.bowline("delete g2");
+        assert!(unlike.status == 3 && unlike.stderr.contains("a former guest of this name"), "{unlike:?}");
+        site.machine.ok("virsh -q undefine g2");
         site.bowline("delete g2").ok();
         site.bowline("delete g1").ok();
         assert_gone(site, "g1");

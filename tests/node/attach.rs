@@ -49,15 +49,16 @@ fn services_that_are_away_are_told() {
     });
 }
 
-/// A power cut with a volume attached: after the boot the same volume is connected again under its own name, and the guest,
-/// started from its definition, finds its writes.
+/// A power cut with a volume attached: after the boot the same volume is connected again under its own name, and the guest, which is
+/// marked to start with the host, runs by itself and finds its writes. libvirtd has tried before, and could not.
 #[test]
 fn a_power_cut_brings_the_same_volume_back() {
     let mut node = Node::with_bowline("reboot");
     let volume = {
         let site = Site::start(&node, Services::Systemd, FRAGMENT);
-        node.ok("systemctl -q enable bowlined bowline-backend iscsid");
+        node.ok("systemctl -q enable bowlined bowline-backend iscsid libvirtd");
         let guest = node.persistent_guest("g1");
+        node.ok("virsh -q autostart g1");
         let volume = site.volume("kept", "kept");
         site.bowline(&format!("attach {volume} g1")).ok();
         let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(30));
@@ -72,9 +73,11 @@ fn a_power_cut_brings_the_same_volume_back() {
     let name = format!("/run/bowline/volumes/{volume}");
     assert_eq!(node.exec(&format!("test -b {name}")).status, 0, "{name} is not there once the agent is ready");
     assert_eq!(site.json("list")["attachments"][0]["volume"], volume.as_str());
-    let guest = node.started_guest("g1");
+    let guest = node.booted_guest("g1");
     let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(60));
     assert_eq!(guest.read(&disk, 5000, 20), "before.the.power.cut");
+    assert!(node.ok("journalctl -b -o cat -u libvirtd").contains(&name), "libvirtd was to try before the volume is there");
+    assert!(site.bowline("operations --all").ok().contains("start"), "Bowline was to start it");
     site.bowline(&format!("detach {volume}")).ok();
     site.assert_nothing_left("g1", &volume, "after a power cut, a boot and a detach");
 }

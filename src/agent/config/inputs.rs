@@ -68,6 +68,7 @@ section!(
         attach_timeout_s: u64,
         detach_timeout_s: u64,
         detach_request_interval_s: u64,
+        shutdown_timeout_s: u64,
     }
 );
 section!(

@@ -160,6 +160,8 @@ pub struct LibvirtSettings {
     pub detach_timeout_s: u64,
     /// Seconds after which a guest that ignores a request is asked again.
     pub detach_request_interval_s: u64,
+    /// Seconds a guest has to shut down.
+    pub shutdown_timeout_s: u64,
 }
 
 /// `[operations]`
@@ -248,6 +250,7 @@ impl Settings {
         let waits = [
             ("libvirt.attach_timeout_s", libvirt.attach_timeout_s),
             ("libvirt.detach_timeout_s", libvirt.detach_timeout_s),
+            ("libvirt.shutdown_timeout_s", libvirt.shutdown_timeout_s),
             ("iscsi.login_timeout_s with iscsi.device_timeout_s", iscsi.login_timeout_s + iscsi.device_timeout_s),
             ("iscsi.device_timeout_s with iscsi.logout_timeout_s", iscsi.device_timeout_s + iscsi.logout_timeout_s),
             ("nfs.mount_timeout_s", settings.nfs.mount_timeout_s),
@@ -333,6 +336,8 @@ impl Settings {
                 // What Nova allows in all: 8 attempts of 20 s.
                 detach_timeout_s: seconds("libvirt.detach_timeout_s", libvirt.detach_timeout_s, 160)?,
                 detach_request_interval_s: seconds("libvirt.detach_request_interval_s", libvirt.detach_request_interval_s, 5)?,
+                // What Nova allows (shutdown_timeout).
+                shutdown_timeout_s: seconds("libvirt.shutdown_timeout_s", libvirt.shutdown_timeout_s, 60)?,
             },
             guest: guest::guest(guest)?,
             key_manager: KeyManagerSettings {

@@ -28,6 +28,8 @@ pub enum Action {
     ManageVolumes,
     /// Boot guests, and delete what that made.
     Boot,
+    /// Start and stop guests.
+    Power,
 }
 
 impl Action {
@@ -42,6 +44,7 @@ impl Action {
             Self::Repair => "org.bowline.agent1.repair",
             Self::ManageVolumes => "org.bowline.agent1.manage-volumes",
             Self::Boot => "org.bowline.agent1.boot",
+            Self::Power => "org.bowline.agent1.power",
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     operation::{guest_text, volume_text},
     options::{
         Options, attach_request, boot_plan_request, boot_request, delete_request, detach_request, extend_plan_request,
-        extend_request,
+        extend_request, rebuild_plan_request, rebuild_request, start_request, stop_request,
     },
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     model::{Difference, ErrorKind, Finding},
 };
 use std::sync::Arc;
-use zbus::{Connection, OwnedObjectPath, interface, message::Header};
+use zbus::{Connection, OwnedObjectPath, interface, message::Header, object_server::SignalEmitter};
 
 /// A plan on the wire: kind, volume, guest, guest's name, and each step's name and description.
 type WirePlan = (String, String, String, String, Vec<(String, String)>);
@@ -146,11 +146,69 @@ impl Manager {
         self.submit(connection, Request::Delete(delete_request(guest, options)?)).await
     }
 
-    /// What an Attach, Detach, Extend, Boot or Delete (kind "attach", "detach", "extend", "boot" or "delete") with these arguments
-    /// would do now; touches nothing.
+    /// Takes up making the root disk of a guest anew and returns its Operation1 object at once.
     ///
-    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a boot and a delete the volume is empty,
-    /// and the option "mapping" (s) tells a boot's mapping. Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
+    /// The guest was booted by Bowline onto an ephemeral disk and is off; it stays off, and keeps its other disks. The new disk is made of
+    /// the image, by id or unique name, before the old one goes: what fails midway leaves the guest as it was. Options: "size-gib" (t),
+    /// else the image's own. polkit action: org.bowline.agent1.boot.
+    #[zbus(out_args("operation"))]
+    async fn rebuild(
+        &self,
+        guest: String,
+        image: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Boot).await?;
+        self.submit(connection, Request::Rebuild(rebuild_request(guest, image, options)?)).await
+    }
+
+    /// Takes up the start of a guest and returns its Operation1 object at once.
+    ///
+    /// What of its volumes is not connected, as after a boot of the host, is connected first, and proved to be the volumes. A guest that
+    /// runs is left as it is. There are no options yet. polkit action: org.bowline.agent1.power.
+    #[zbus(out_args("operation"))]
+    async fn start(
+        &self,
+        guest: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Power).await?;
+        self.submit(connection, Request::Start(start_request(guest, options)?)).await
+    }
+
+    /// Takes up the stop of a guest and returns its Operation1 object at once.
+    ///
+    /// The guest is asked to shut down, by its agent or else by its power button, and the operation ends once it has. One that runs
+    /// on for longer than the configuration allows is left running (GuestRefused). Options: "force" (b): its power is cut at once,
+    /// whatever else is under way. Its volumes stay attached. polkit action: org.bowline.agent1.power.
+    #[zbus(out_args("operation"))]
+    async fn stop(
+        &self,
+        guest: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Power).await?;
+        self.submit(connection, Request::Stop(stop_request(guest, options)?)).await
+    }
+
+    /// A guest that has storage of Bowline's came or went, whoever saw to it: its UUID, its name, and "started", "stopped", "crashed",
+    /// "undefined" or "defined" (again).
+    ///
+    /// Its storage stays as it is, whatever happened: volumes are detached and disks deleted by request alone.
+    #[zbus(signal)]
+    pub async fn guest_changed(emitter: &SignalEmitter<'_>, guest: &str, name: &str, change: &str) -> zbus::Result<()>;
+
+    /// What an Attach, Detach, Extend, Boot, Delete, Rebuild, Start or Stop (kind "attach", "detach", "extend", "boot", "delete",
+    /// "rebuild", "start" or "stop") with these arguments would do now; touches nothing.
+    ///
+    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a guest as a whole the volume is empty,
+    /// and the options "mapping" (s) tells a boot's mapping, "image" (s) a rebuild's image. Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
     /// polkit action: org.bowline.agent1.list.
     #[zbus(out_args("plan"))]
     async fn plan(
@@ -167,13 +225,16 @@ impl Manager {
             "attach" => Request::Attach(attach_request(volume, guest, options)?),
             "detach" => Request::Detach(detach_request(volume, guest, options)?),
             "extend" => Request::Extend(extend_plan_request(volume, &guest, options)?),
-            "boot" | "delete" if !volume.is_empty() => {
-                return Err(MethodError::invalid("a boot and a delete are for a guest: leave the volume empty"));
+            "boot" | "delete" | "rebuild" | "start" | "stop" if !volume.is_empty() => {
+                return Err(MethodError::invalid(format!("a {kind} is for a guest: leave the volume empty")));
             }
             "boot" => Request::Boot(boot_plan_request(guest, options)?),
             "delete" => Request::Delete(delete_request(guest, options)?),
+            "rebuild" => Request::Rebuild(rebuild_plan_request(guest, options)?),
+            "start" => Request::Start(start_request(guest, options)?),
+            "stop" => Request::Stop(stop_request(guest, options)?),
             _ => {
-                let kinds = "the kind of a plan must be \"attach\", \"detach\", \"extend\", \"boot\" or \"delete\"";
+                let kinds = "the kind of a plan must be \"attach\", \"detach\", \"extend\", \"boot\", \"delete\", \"rebuild\", \"start\" or \"stop\"";
                 return Err(MethodError::invalid(kinds));
             }
         };

@@ -11,7 +11,8 @@
 use super::{
     attachment::{self, Attachment},
     authority::Authority,
-    names::{attachment_path, operation_path},
+    manager::Manager,
+    names::{ROOT_PATH, attachment_path, operation_path},
     operation::{self, Operation},
 };
 use crate::{
@@ -69,10 +70,14 @@ impl Objects {
 
     /// Brings in line what an event is about.
     pub async fn refresh(&self, connection: &Connection, event: &AgentEvent) -> zbus::Result<()> {
-        match *event {
-            AgentEvent::Operation(id) | AgentEvent::OperationForgotten(id) => self.refresh_operation(connection, id).await,
+        match event {
+            AgentEvent::Operation(id) | AgentEvent::OperationForgotten(id) => self.refresh_operation(connection, *id).await,
             AgentEvent::Attachment(_) | AgentEvent::AttachmentGone(_) => {
                 self.all_attachments(&mut *self.published.lock().await, connection).await
+            }
+            AgentEvent::Guest { guest, name, change } => {
+                let emitter = SignalEmitter::new(connection, ROOT_PATH)?;
+                Manager::guest_changed(&emitter, &guest.to_string(), name, change.as_str()).await
             }
         }
     }

@@ -32,7 +32,7 @@ impl Operation {
     }
 }
 
-/// One operation of the agent: an attach, a detach, an extend, a boot or a delete, from its request to its end.
+/// One operation of the agent: an attach, a detach, an extend, a boot, a delete, a rebuild, a start or a stop, from its request to its end.
 #[interface(name = "org.bowline.Operation1")]
 impl Operation {
     /// Asks the operation to stop.
@@ -75,13 +75,13 @@ impl Operation {
         self.read(|view| view.id.to_string())
     }
 
-    /// "attach", "detach", "extend", "boot" or "delete".
+    /// "attach", "detach", "extend", "boot", "delete", "rebuild", "start" or "stop".
     #[zbus(property(emits_changed_signal = "const"))]
     fn kind(&self) -> String {
         self.read(|view| view.kind.clone())
     }
 
-    /// UUID of the volume; empty for a boot and a delete.
+    /// UUID of the volume; empty where it is a guest's as a whole.
     #[zbus(property(emits_changed_signal = "const"))]
     fn volume(&self) -> String {
         self.read(|view| volume_text(view.volume))

@@ -2,7 +2,9 @@
 //! disk writable.
 
 use super::error::MethodError;
-use crate::agent::api::{AttachRequest, DeleteRequest, DetachRequest, ExtendRequest};
+use crate::agent::api::{
+    AttachRequest, DeleteRequest, DetachRequest, ExtendRequest, RebuildRequest, StartRequest, StopRequest,
+};
 use crate::model::{BootRequest, DiskWishes};
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
@@ -142,6 +144,42 @@ pub fn delete_request(guest: String, options: Options) -> Result<DeleteRequest, 
     let guest = designation("guest", guest)?;
     Taker::new(options).finish()?;
     Ok(DeleteRequest { guest })
+}
+
+/// Arguments of `Rebuild`.
+pub fn rebuild_request(guest: String, image: String, options: Options) -> Result<RebuildRequest, MethodError> {
+    let guest = designation("guest", guest)?;
+    let image = designation("image", image)?;
+    let mut taker = Taker::new(options);
+    let size_gib: Option<u64> = taker.take("size-gib", "a number (t)")?;
+    taker.finish()?;
+    if size_gib == Some(0) {
+        return Err(MethodError::invalid("option \"size-gib\" is 0: a disk has at least 1 GiB"));
+    }
+    Ok(RebuildRequest { guest, image, size_gib })
+}
+
+/// Arguments of `Plan` for a rebuild: its image is an option there.
+pub fn rebuild_plan_request(guest: String, mut options: Options) -> Result<RebuildRequest, MethodError> {
+    let image = options.remove("image").map(String::try_from).transpose();
+    let image = image.map_err(|_| MethodError::invalid("option \"image\" must be a string (s)"))?;
+    rebuild_request(guest, image.unwrap_or_default(), options)
+}
+
+/// Arguments of `Start`.
+pub fn start_request(guest: String, options: Options) -> Result<StartRequest, MethodError> {
+    let guest = designation("guest", guest)?;
+    Taker::new(options).finish()?;
+    Ok(StartRequest { guest })
+}
+
+/// Arguments of `Stop`.
+pub fn stop_request(guest: String, options: Options) -> Result<StopRequest, MethodError> {
+    let guest = designation("guest", guest)?;
+    let mut taker = Taker::new(options);
+    let force: Option<bool> = taker.take("force", "a boolean (b)")?;
+    taker.finish()?;
+    Ok(StopRequest { guest, force: force.unwrap_or(false) })
 }
 
 /// Options of `Create`: the volume type, and whether several guests may have the volume.

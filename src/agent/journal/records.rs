@@ -6,7 +6,7 @@
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::model::{
     AttachmentId, BootPlan, BootRequest, BootedDisk, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes,
-    GuestUuid, LocalDisk, ObservedIdentity, OperationId, VolumeId,
+    GuestUuid, LocalContent, LocalDisk, ObservedIdentity, OperationId, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -49,10 +49,16 @@ pub enum Task {
     Boot(BootTask),
     /// Delete.
     Delete(DeleteTask),
+    /// Rebuild.
+    Rebuild(RebuildTask),
+    /// Start.
+    Start(StartTask),
+    /// Stop.
+    Stop(StopTask),
 }
 
 impl Task {
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -60,6 +66,9 @@ impl Task {
             Self::Extend(_) => "extend",
             Self::Boot(_) => "boot",
             Self::Delete(_) => "delete",
+            Self::Rebuild(_) => "rebuild",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
         }
     }
 
@@ -69,7 +78,7 @@ impl Task {
             Self::Attach(task) => task.volume,
             Self::Detach(task) => task.volume,
             Self::Extend(task) => task.volume,
-            Self::Boot(_) | Self::Delete(_) => VolumeId(Uuid::nil()),
+            Self::Boot(_) | Self::Delete(_) | Self::Rebuild(_) | Self::Start(_) | Self::Stop(_) => VolumeId(Uuid::nil()),
         }
     }
 
@@ -81,6 +90,9 @@ impl Task {
             Self::Extend(task) => task.guests.first().copied().unwrap_or(GuestUuid(Uuid::nil())),
             Self::Boot(task) => task.guest,
             Self::Delete(task) => task.guest,
+            Self::Rebuild(task) => task.guest,
+            Self::Start(task) => task.guest,
+            Self::Stop(task) => task.guest,
         }
     }
 
@@ -92,6 +104,9 @@ impl Task {
             Self::Extend(task) => &task.guest_names,
             Self::Boot(task) => &task.guest_name,
             Self::Delete(task) => &task.guest_name,
+            Self::Rebuild(task) => &task.guest_name,
+            Self::Start(task) => &task.guest_name,
+            Self::Stop(task) => &task.guest_name,
         }
     }
 }
@@ -179,6 +194,41 @@ pub struct DeleteTask {
     pub volumes: Vec<(VolumeId, bool)>,
 }
 
+/// Make a guest's root disk anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// What is to be in the new disk.
+    pub content: LocalContent,
+    /// The root disk that it has.
+    pub root: LocalDisk,
+    /// What the new one's file is called.
+    pub name: String,
+}
+
+/// Start a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+}
+
+/// Stop a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// Its power is cut; else it is asked to shut down.
+    pub force: bool,
+}
+
 /// A guest that was booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootRecord {
@@ -235,6 +285,12 @@ pub enum Step {
     DeleteVolumes,
     /// Remove the ephemeral disks.
     RemoveDisks,
+    /// Put the new root disk into the definition in the place of the old one.
+    ReplaceRoot,
+    /// Connect again what of the guest's volumes is not connected, and prove that it is the volumes.
+    ConnectVolumes,
+    /// Ask the guest to shut down, and wait until it has.
+    ShutDownGuest,
 }
 
 impl Step {
@@ -262,6 +318,9 @@ impl Step {
             Self::UndefineDisks => "UndefineDisks",
             Self::DeleteVolumes => "DeleteVolumes",
             Self::RemoveDisks => "RemoveDisks",
+            Self::ReplaceRoot => "ReplaceRoot",
+            Self::ConnectVolumes => "ConnectVolumes",
+            Self::ShutDownGuest => "ShutDownGuest",
         }
     }
 }
@@ -303,12 +362,15 @@ pub struct Facts {
     /// Size of an extended device, bytes; every layer of this host agreed on it.
     #[serde(default)]
     pub size_bytes: Option<u64>,
-    /// Of a boot: the ephemeral disks that were made.
+    /// Of a boot or a rebuild: the ephemeral disks that were made.
     #[serde(default)]
     pub disks: Vec<LocalDisk>,
     /// Of a boot: its volumes by target name, those that were there and those that were made.
     #[serde(default)]
     pub volumes: Vec<(String, VolumeId)>,
+    /// Of a boot: volumes of it that the guest had from somebody else by the time it was to be given its disks.
+    #[serde(default)]
+    pub foreign: Vec<VolumeId>,
 }
 
 /// A volume that a guest of this host has.

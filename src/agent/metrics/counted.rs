@@ -120,6 +120,7 @@ impl Counted {
                 Ok(AgentEvent::AttachmentGone(id)) => {
                     self.seen().health.remove(&id);
                 }
+                Ok(AgentEvent::Guest { .. }) => {}
                 Err(RecvError::Lagged(_)) => {
                     api.operations().iter().for_each(|operation| self.operation(operation));
                     api.attachments().iter().for_each(|attachment| self.attachment(attachment));

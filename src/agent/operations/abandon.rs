@@ -38,8 +38,8 @@ pub(super) fn told(record: &OperationRecord) -> Failure {
 /// The steps whose traces may be there.
 fn steps_left(record: &OperationRecord) -> Vec<Step> {
     let left = |state: StepState| match record.task {
-        Task::Attach(_) | Task::Boot(_) => !matches!(state, StepState::Pending | StepState::Undone),
-        Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => state != StepState::Succeeded,
+        Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) => !matches!(state, StepState::Pending | StepState::Undone),
+        Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => state != StepState::Succeeded,
     };
     let steps = record.steps.iter().filter(|step| left(step.state)).map(|step| step.step);
     // An attachment is deleted as a whole, and a look leaves nothing.
@@ -53,7 +53,7 @@ pub(super) fn change(record: &OperationRecord) -> Option<Change> {
         Task::Attach(_) => kept(record).map(|attachment| Change::PutAttachment(Box::new(attachment))),
         Task::Detach(task) => has_let_go(record).then_some(Change::DropAttachment(task.volume, task.guest)),
         // What is left of a boot is told; a guest whose delete was given up can be deleted again.
-        Task::Extend(_) | Task::Boot(_) | Task::Delete(_) => None,
+        Task::Extend(_) | Task::Boot(_) | Task::Delete(_) | Task::Rebuild(_) | Task::Start(_) | Task::Stop(_) => None,
     }
 }
 

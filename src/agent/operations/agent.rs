@@ -10,9 +10,10 @@ use super::{
 };
 use crate::agent::api::{
     AgentApi, AgentEvent, ApiError, AttachmentView, DeleteRequest, DetachRequest, OperationState, OperationView, Plan, Request,
+    StartRequest, StopRequest,
 };
 use crate::agent::config::Settings;
-use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
+use crate::agent::journal::{Change, Contents, Journal, OperationRecord, StartTask, StopTask, Task};
 use crate::model::{BootRequest, Difference, ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
 use async_trait::async_trait;
 use std::{
@@ -153,6 +154,15 @@ impl Agent {
             }
             Request::Boot(request) => boot::plan_boot(shared, request).await,
             Request::Delete(request) => boot::plan_delete(shared, request).await,
+            Request::Rebuild(request) => boot::plan_rebuild(shared, request).await,
+            Request::Start(StartRequest { guest }) => {
+                let GuestFacts { uuid: guest, name: guest_name, .. } = shared.hypervisor.guest(guest).await?;
+                Ok(Task::Start(StartTask { guest, guest_name }))
+            }
+            Request::Stop(StopRequest { guest, force }) => {
+                let GuestFacts { uuid: guest, name: guest_name, .. } = shared.hypervisor.guest(guest).await?;
+                Ok(Task::Stop(StopTask { guest, guest_name, force: *force }))
+            }
         }
     }
 
@@ -214,6 +224,8 @@ impl Agent {
                 && record.task.volume() == task.volume()
                 && match (&record.task, task) {
                     (Task::Extend(one), Task::Extend(other)) => one.size_gib == other.size_gib,
+                    (Task::Rebuild(one), Task::Rebuild(other)) => one.guest == other.guest && one.content == other.content,
+                    (Task::Stop(one), Task::Stop(other)) => one.guest == other.guest && one.force == other.force,
                     (one, other) => one.guest() == other.guest(),
                 }
         })
@@ -254,7 +266,7 @@ impl AgentApi for Agent {
             return refuse(ErrorKind::NotFound, format!("there is no operation {operation}"));
         };
         match (&record.task, record.state) {
-            (Task::Attach(_) | Task::Boot(_), OperationState::Unwinding) => return Ok(()),
+            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_), OperationState::Unwinding) => return Ok(()),
             (_, state) if state.is_final() => {
                 let message = match state {
                     OperationState::Stuck => {
@@ -277,6 +289,9 @@ impl AgentApi for Agent {
             Task::Extend(_) => format!("operation {operation} has begun to extend the volume, which cannot be taken back"),
             Task::Boot(_) => format!("operation {operation} is starting the guest: delete it instead"),
             Task::Delete(_) => format!("operation {operation} has stopped the guest, which cannot be taken back"),
+            Task::Rebuild(_) => format!("operation {operation} has replaced the root disk, which cannot be taken back"),
+            Task::Start(_) => format!("operation {operation} is starting the guest: stop it instead"),
+            Task::Stop(_) => format!("operation {operation} has asked the guest to shut down, which cannot be taken back"),
         };
         refuse(ErrorKind::Conflict, message)
     }
@@ -385,7 +400,7 @@ impl Agent {
             Request::Attach(request) => ("attach", &request.volume, Some(&request.guest)),
             Request::Detach(request) => ("detach", &request.volume, request.guest.as_ref()),
             Request::Extend(request) => ("extend", &request.volume, None),
-            Request::Boot(_) | Request::Delete(_) => return None,
+            Request::Boot(_) | Request::Delete(_) | Request::Rebuild(_) | Request::Start(_) | Request::Stop(_) => return None,
         };
         let volume = match volume.parse::<VolumeId>() {
             Ok(id) => id,

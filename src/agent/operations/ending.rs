@@ -29,6 +29,11 @@ impl Run {
                 boot::boot_record(&self.record).map(|guest| Change::PutGuest(Box::new(guest))).into_iter().collect()
             }
             Task::Delete(task) => vec![Change::DropGuest(task.guest)],
+            Task::Rebuild(_) => boot::rebuilt_record(&self.shared, &self.record)
+                .map(|guest| Change::PutGuest(Box::new(guest)))
+                .into_iter()
+                .collect(),
+            Task::Start(_) | Task::Stop(_) => vec![],
         };
         self.record.state = OperationState::Succeeded;
         self.record.failure = None;
@@ -79,6 +84,9 @@ impl Run {
         self.record.state = OperationState::Abandoned;
         self.record.failure = Some(failure);
         let mut changes: Vec<_> = abandon::change(&self.record).into_iter().collect();
+        if boot::is_replaced(&self.record) {
+            changes.extend(boot::rebuilt_record(&self.shared, &self.record).map(|guest| Change::PutGuest(Box::new(guest))));
+        }
         let given_up = extend::given_up_attachments(&self.shared, &self.record);
         changes.extend(given_up.into_iter().map(|attachment| Change::PutAttachment(Box::new(attachment))));
         self.finish(changes).await;

@@ -15,7 +15,9 @@
 //!   extend:  ExtendVolume fails ---------------------------> Failed (nothing was extended)
 //!            a later step fails: as for a detach, but the volume is let go between two tries
 //!
-//!   boot:    as an attach; delete: as a detach, with StopGuest for DetachDisk
+//!   boot:    as an attach, and so is a rebuild until RemoveDisks, which is tried until it works; delete: as a detach, with StopGuest for DetachDisk
+//!
+//!   start, stop: a step fails ----------------------------> Failed (what was connected stays so, as it belongs to the guest)
 //!
 //!   Stuck, and given up by an operator --------------------> Abandoned
 //! ```
@@ -126,12 +128,13 @@ impl Run {
         self.shared.registry.commit_to(self.record.id);
         self.take_volume().await;
         match (&self.record.task, self.record.cause.clone()) {
-            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_), _) => {
+            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_), _) => {
                 self.record.state = OperationState::Running;
                 self.fill_detach_facts();
                 self.forward().await;
             }
-            (Task::Attach(_) | Task::Boot(_), Some(cause)) => self.unwind(cause).await,
+            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_), Some(cause)) => self.unwind(cause).await,
+            (Task::Rebuild(_), None) => self.resume_rebuild().await,
             (Task::Attach(_), None) => self.resume_attach().await,
             (Task::Boot(_), None) => self.resume_boot().await,
         }
@@ -140,7 +143,11 @@ impl Run {
     /// Waits for the volume; while it waits the operation is not at work. Tells whether it had to.
     async fn take_volume(&mut self) -> bool {
         let key = match &self.record.task {
-            Task::Boot(_) | Task::Delete(_) => Key::Instance(self.record.task.guest()),
+            // A guest that takes its time to shut down, or never does, is what it is for.
+            Task::Stop(task) if task.force => Key::Power(task.guest),
+            Task::Boot(_) | Task::Delete(_) | Task::Rebuild(_) | Task::Start(_) | Task::Stop(_) => {
+                Key::Instance(self.record.task.guest())
+            }
             task => Key::Volume(task.volume()),
         };
         self.volume = self.shared.locks.try_lock(key);
@@ -176,9 +183,11 @@ impl Run {
         }
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {
-            Task::Attach(_) | Task::Boot(_) => !self.cancel.is_cancelled(),
-            // Nor can an extension be taken back, nor a guest that was stopped.
-            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => shared.registry.commit_to(self.record.id),
+            Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) => !self.cancel.is_cancelled(),
+            // Nor can an extension be taken back, nor a guest that was started or stopped.
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
+                shared.registry.commit_to(self.record.id)
+            }
         };
         if !may_begin {
             return self.end(OperationState::Cancelled, Some(cancelled())).await;
@@ -256,8 +265,10 @@ impl Run {
             let is_last = index + 1 == self.record.steps.len();
             let cancelled_now = match self.record.task {
                 Task::Attach(_) | Task::Boot(_) if is_last => !self.shared.registry.commit_to(self.record.id),
+                Task::Rebuild(_) if step.step == Step::ReplaceRoot => !self.shared.registry.commit_to(self.record.id),
                 Task::Attach(_) | Task::Boot(_) => self.cancel.is_cancelled(),
-                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => false,
+                Task::Rebuild(_) => step.step == Step::MakeDisks && self.cancel.is_cancelled(),
+                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => false,
             };
             if cancelled_now {
                 return self.unwind(cancelled()).await;
@@ -278,9 +289,10 @@ impl Run {
     /// Up to here nothing was done that cannot be taken back.
     fn may_fail_at(&self, step: Step) -> bool {
         match self.record.task {
-            Task::Attach(_) | Task::Boot(_) => true,
+            Task::Attach(_) | Task::Boot(_) | Task::Start(_) | Task::Stop(_) => true,
             Task::Detach(_) => step == Step::DetachDisk,
             Task::Delete(_) => step == Step::StopGuest,
+            Task::Rebuild(_) => step != Step::RemoveDisks,
             Task::Extend(_) => step == Step::ExtendVolume,
         }
     }
@@ -347,8 +359,10 @@ impl Run {
                 }
                 self.unwind(failure).await;
             }
-            Task::Boot(_) => self.unwind(failure).await,
-            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => self.end(OperationState::Failed, Some(failure)).await,
+            Task::Boot(_) | Task::Rebuild(_) => self.unwind(failure).await,
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
+                self.end(OperationState::Failed, Some(failure)).await;
+            }
         }
     }
 

@@ -12,8 +12,10 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 pub(super) enum Key {
     /// A volume, for a whole operation.
     Volume(VolumeId),
-    /// A guest, for a whole boot or delete.
+    /// A guest, for a whole boot, delete, start or stop.
     Instance(GuestUuid),
+    /// A guest, while its power is cut: that waits for no operation of the guest but another of its kind.
+    Power(GuestUuid),
     /// A guest, while a target name is chosen and its disk is plugged in.
     Guest(GuestUuid),
 }

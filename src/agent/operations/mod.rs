@@ -17,6 +17,7 @@ mod extend;
 mod faults;
 mod fsck;
 mod growth_watch;
+mod guest_watch;
 mod health;
 mod locks;
 mod plan;
@@ -30,6 +31,7 @@ mod steps;
 mod tests;
 
 pub use agent::{Agent, Parts};
+pub use guest_watch::GuestNews;
 
 use crate::agent::api::ApiError;
 use crate::agent::config::{Multipath, Settings};
@@ -69,6 +71,8 @@ pub(super) struct Shared {
     /// Between looks at the sizes that the service has; `None` looks never.
     watch_interval: Option<Duration>,
     setup: examine::Setup,
+    /// Which guests of this boot of the host have had their start.
+    autostarted: boot::Autostarted,
     /// Why the metrics are not served, though they should be.
     metrics_problem: std::sync::OnceLock<String>,
     /// Failures that were left for another try, since the start.
@@ -115,6 +119,7 @@ impl Shared {
                 .filter_map(|(key, path)| Some((key, path?)))
                 .collect(),
             },
+            autostarted: boot::Autostarted::new(&settings.paths.run_dir),
             metrics_problem: std::sync::OnceLock::new(),
             retries: AtomicU64::new(0),
         }
@@ -165,7 +170,8 @@ impl Shared {
                 let message = format!("guest {} is deleted already", task.guest_name);
                 return Err(ApiError::new(ErrorKind::NotFound, message));
             }
-            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => {}
+            Task::Rebuild(task) => boot::check_root(self, task)?,
+            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {}
         }
         Ok(None)
     }

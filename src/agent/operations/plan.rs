@@ -35,6 +35,9 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
             .collect(),
         Task::Boot(task) => boot::boot_steps(task),
         Task::Delete(task) => boot::delete_steps(task),
+        Task::Rebuild(_) => boot::REBUILD.to_vec(),
+        Task::Start(_) => boot::START.to_vec(),
+        Task::Stop(task) => vec![boot::stop_step(task)],
     }
 }
 
@@ -216,7 +219,10 @@ fn describe_step(step: Step, task: &Task) -> String {
         | Step::DetachVolumes
         | Step::UndefineDisks
         | Step::DeleteVolumes
-        | Step::RemoveDisks => boot::describe(step, task),
+        | Step::RemoveDisks
+        | Step::ReplaceRoot
+        | Step::ConnectVolumes
+        | Step::ShutDownGuest => boot::describe(step, task),
     }
 }
 

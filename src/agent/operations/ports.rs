@@ -188,6 +188,10 @@ pub trait HypervisorPort: Send + Sync {
     async fn start_guest(&self, guest: GuestUuid) -> PortResult<()>;
     /// Ends a guest at once. One that is off or gone is fine.
     async fn stop_guest(&self, guest: GuestUuid) -> PortResult<()>;
+    /// Asks a guest to shut down, and returns once it has. One that is off or gone is fine.
+    async fn shut_down_guest(&self, guest: GuestUuid) -> PortResult<()>;
+    /// The guests that are marked to be started with the host, running or not.
+    async fn autostart_guests(&self) -> PortResult<Vec<GuestFacts>>;
 
     /// Whether the hypervisor can be asked at all, for whoever examines the host.
     async fn examine(&self) -> PortResult<HypervisorFacts>;

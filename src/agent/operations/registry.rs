@@ -1,6 +1,6 @@
 //! What the agent knows now: operations and attachments as last journalled, and who is told of changes.
 
-use crate::agent::api::{AgentEvent, AttachmentView, HealthView, OperationView, StepState, StepView};
+use crate::agent::api::{AgentEvent, AttachmentView, GuestChange, HealthView, OperationView, StepState, StepView};
 use crate::agent::journal::{AttachmentRecord, BootRecord, OperationRecord, Step, Task};
 use crate::model::{AttachmentId, GuestUuid, OperationId, VolumeId};
 use std::{
@@ -94,6 +94,11 @@ impl Registry {
             self.state().health.remove(&record.id);
             self.tell(AgentEvent::AttachmentGone(record.id));
         }
+    }
+
+    /// Tells what became of a guest.
+    pub(super) fn tell_guest(&self, guest: GuestUuid, name: String, change: GuestChange) {
+        self.tell(AgentEvent::Guest { guest, name, change });
     }
 
     pub(super) fn put_guest(&self, record: BootRecord) {

@@ -95,6 +95,10 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
         (_, Step::GiveDisks | Step::DetachVolumes) => {
             "the volume's own operation has the whole story: bowline operations --all"
         }
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::ConnectVolumes) => {
+            "check that the volume's storage and the volume service are up and reachable from this host"
+        }
+        (ErrorKind::Conflict, Step::ConnectVolumes) => "wait for the volume's operation: bowline operations shows it",
         (ErrorKind::Internal, Step::StartGuest) => "the guest's log has QEMU's own words: /var/log/libvirt/qemu",
         _ => "",
     };
@@ -118,8 +122,10 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
         Step::CreateVolumes | Step::DeleteVolumes => format!("the volume service still has volumes of guest {guest}"),
         Step::DetachVolumes => format!("guest {guest} may still have volumes attached"),
         Step::GiveDisks => format!("guest {guest} may still have disks of the boot, and volumes attached"),
+        Step::ReplaceRoot => format!("the definition of guest {guest} may have no root disk, or the new one"),
         Step::UndefineDisks => format!("the definition of guest {guest} may still have ephemeral disks"),
-        Step::StartGuest | Step::StopGuest => format!("guest {guest} may still run"),
+        Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => format!("guest {guest} may still run"),
+        Step::ConnectVolumes => format!("volumes of guest {guest} are not connected"),
         Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             format!("volume {volume} is in an unclear state")
         }
@@ -171,10 +177,12 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
             Some(format!("openstack volume list shows them: their names begin with {guest}-"))
         }
         Step::GiveDisks | Step::DetachVolumes => Some("bowline list shows them, bowline detach takes each away".to_owned()),
-        Step::UndefineDisks => {
+        Step::UndefineDisks | Step::ReplaceRoot => {
             Some(format!("virsh detach-disk {guest} TARGET --config takes each disk out, virsh domblklist {guest} shows them"))
         }
-        Step::StartGuest | Step::StopGuest => Some(format!("virsh destroy {guest} stops it")),
-        Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => None,
+        Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => Some(format!("virsh destroy {guest} stops it")),
+        Step::ConnectVolumes | Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
+            None
+        }
     }
 }

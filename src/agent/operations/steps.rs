@@ -50,7 +50,14 @@ pub(super) async fn prepare(
     context: &mut Context,
     step: Step,
 ) -> PortResult<()> {
-    let Task::Attach(task) = &record.task else { return Ok(()) };
+    let task = match &record.task {
+        Task::Attach(task) => task,
+        Task::Boot(task) if step == Step::GiveDisks => {
+            record.facts.foreign = boot::foreign(shared, task);
+            return boot::must_be_off(shared, task).await;
+        }
+        _ => return Ok(()),
+    };
     match step {
         Step::ConnectVolume => {
             connection(shared, &record.facts, context).await?;
@@ -105,6 +112,9 @@ pub(super) async fn perform(
         Task::Extend(task) => extend::extend_step(shared, task, facts, step).await,
         Task::Boot(task) => boot::boot_step(shared, task, facts, step).await,
         Task::Delete(task) => boot::delete_step(shared, task, step).await,
+        Task::Rebuild(task) => boot::rebuild_step(shared, task, facts, step).await,
+        Task::Start(task) => boot::start_step(shared, task, step).await,
+        Task::Stop(task) => boot::stop(shared, task, step).await,
     }
 }
 
@@ -226,11 +236,15 @@ async fn disconnect(shared: &Shared, volume: VolumeId, guest: GuestUuid, facts: 
     }
 }
 
-/// Undoes a step of an attach or a boot, from wherever it got to. Where the id of an attachment was lost with an answer, what the
+/// Undoes a step of an attach, a boot or a rebuild, from wherever it got to. Where the id of an attachment was lost with an answer, what the
 /// service has is searched for it.
 pub(super) async fn undo(shared: &Arc<Shared>, record: &OperationRecord, step: Step) -> PortResult<()> {
-    let Task::Attach(task) = &record.task else { return boot::undo_boot_step(shared, record, step).await };
     let facts = &record.facts;
+    let task = match &record.task {
+        Task::Attach(task) => task,
+        Task::Rebuild(task) => return boot::undo_rebuild_step(shared, task, facts, step).await,
+        _ => return boot::undo_boot_step(shared, record, step).await,
+    };
     match step {
         Step::AttachDisk => {
             take_disk(shared, task.volume, task.guest).await?;

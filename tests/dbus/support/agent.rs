@@ -314,6 +314,9 @@ fn volume_of(request: &Request) -> Result<String, ApiError> {
         // Refused by its guest's name, as the others by their volume's.
         Request::Boot(request) => request.guest.clone(),
         Request::Delete(request) => request.guest.clone(),
+        Request::Rebuild(request) => request.guest.clone(),
+        Request::Start(request) => request.guest.clone(),
+        Request::Stop(request) => request.guest.clone(),
     };
     match volume.strip_prefix("refuse-") {
         Some(kind) => Err(ApiError::new(ErrorKind::from_word(kind), format!("refused as {kind}"))),

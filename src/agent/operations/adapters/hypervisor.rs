@@ -103,6 +103,15 @@ impl HypervisorPort for Hypervisor {
         Ok(())
     }
 
+    async fn shut_down_guest(&self, guest: GuestUuid) -> PortResult<()> {
+        self.0.shut_down_guest(guest).await?;
+        Ok(())
+    }
+
+    async fn autostart_guests(&self) -> PortResult<Vec<GuestFacts>> {
+        Ok(self.0.autostart_guests().await?.into_iter().map(GuestFacts::from).collect())
+    }
+
     async fn examine(&self) -> PortResult<HypervisorFacts> {
         let (version, hypervisor_version) = self.0.versions().await?;
         let secrets = self.0.secrets().await?.into_iter().map(|record| record.uuid).collect();

@@ -21,12 +21,9 @@ pub(super) struct Wanted {
     pub(super) tag: Option<String>,
 }
 
-/// Sees to it that the guest has the volume.
+/// Gives the guest the volume.
 pub(super) async fn attach(shared: &Arc<Shared>, wanted: Wanted) -> PortResult<()> {
     let Wanted { volume, guest, .. } = wanted;
-    if shared.registry.attachment(volume, guest).is_some() {
-        return Ok(());
-    }
     let facts = shared.hypervisor.guest(&guest.to_string()).await?;
     let request = AttachRequest {
         volume: volume.to_string(),
@@ -85,7 +82,7 @@ fn launch(shared: Arc<Shared>, record: OperationRecord) -> Pin<Box<dyn Future<Ou
 }
 
 /// Waits for an operation's end. One that is stuck is an error: it goes on by itself, and whoever needs its end asks again.
-async fn end_of(shared: &Shared, id: OperationId) -> PortResult<OperationRecord> {
+pub(super) async fn end_of(shared: &Shared, id: OperationId) -> PortResult<OperationRecord> {
     let mut events = shared.registry.events();
     // It may not have begun: until then it is not known.
     loop {

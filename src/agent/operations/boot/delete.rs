@@ -6,7 +6,7 @@ use super::{
     make::delete_volume,
 };
 use crate::agent::api::{ApiError, DeleteRequest};
-use crate::agent::journal::{DeleteTask, Step, Task};
+use crate::agent::journal::{DeleteTask, OperationRecord, Step, Task};
 use crate::model::{BootedDisk, ErrorKind};
 use futures_util::future::join_all;
 use std::sync::Arc;
@@ -23,10 +23,7 @@ pub(in super::super) async fn plan_delete(shared: &Shared, request: &DeleteReque
         }
         Err(error) => return Err(error.into()),
     };
-    let Some(booted) = booted else {
-        let message = format!("guest {} was not booted by this host's Bowline: it has nothing to delete of it", request.guest);
-        return Err(ApiError::new(ErrorKind::NotFound, message));
-    };
+    let Some(booted) = booted else { return Err(nothing_to_delete(shared, &request.guest)) };
     let goes = |volume| {
         booted
             .disks
@@ -40,6 +37,27 @@ pub(in super::super) async fn plan_delete(shared: &Shared, request: &DeleteReque
         BootedDisk::Volume { .. } => None,
     });
     Ok(Task::Delete(DeleteTask { guest: booted.guest, guest_name: booted.guest_name, disks: disks.collect(), volumes }))
+}
+
+/// Why there is nothing: it may be too early, or another guest's.
+fn nothing_to_delete(shared: &Shared, guest: &str) -> ApiError {
+    let is_booting = |record: &OperationRecord| {
+        matches!(record.task, Task::Boot(_))
+            && !record.state.is_over()
+            && (record.task.guest_name() == guest || record.task.guest().to_string() == guest)
+    };
+    if let Some(boot) = shared.registry.records().into_iter().find(is_booting) {
+        let id = boot.id;
+        let message =
+            format!("guest {guest} is being booted by operation {id}: wait for its end, or undo it (bowline cancel {id})");
+        return ApiError::new(ErrorKind::Conflict, message);
+    }
+    let mut message = format!("guest {guest} was not booted by this host's Bowline: it has nothing to delete of it");
+    // Its name was given to another, and only its UUID leads to its disks.
+    if let Some(former) = shared.registry.booted_guests().into_iter().find(|former| former.guest_name == guest) {
+        message = format!("{message}; a former guest of this name has disks left: bowline delete {}", former.guest);
+    }
+    ApiError::new(ErrorKind::NotFound, message)
 }
 
 /// Does a step of a delete. The guest is ours.
@@ -61,7 +79,7 @@ pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTas
             join_all(gone).await.into_iter().collect()
         }
         Step::RemoveDisks => {
-            let removed = task.disks.iter().map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target));
+            let removed = task.disks.iter().map(|disk| shared.boot_sources.remove_disk(task.guest, disk.name()));
             join_all(removed).await.into_iter().collect()
         }
         other => Err(missing(other.name())),

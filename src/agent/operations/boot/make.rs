@@ -32,7 +32,10 @@ pub(in super::super) async fn boot_step(
         }
         Step::CreateVolumes => create_volumes(shared, task, facts).await?,
         Step::GiveDisks => give_disks(shared, task, facts).await?,
-        Step::StartGuest => shared.hypervisor.start_guest(task.guest).await?,
+        Step::StartGuest => {
+            must_be_off(shared, task).await?;
+            shared.hypervisor.start_guest(task.guest).await?;
+        }
         other => return Err(missing(other.name())),
     }
     Ok(())
@@ -44,6 +47,7 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
     match step {
         Step::StartGuest => shared.hypervisor.stop_guest(task.guest).await,
         Step::GiveDisks => {
+            stop_if_it_has_them(shared, task, &record.facts).await?;
             for disk in &record.facts.disks {
                 match shared.hypervisor.undefine_disk(task.guest, disk).await {
                     Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
@@ -51,7 +55,8 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
                 }
             }
             let volumes = volumes(task, &record.facts);
-            all(join_all(volumes.iter().map(|(_, volume)| children::detach(shared, *volume, task.guest))).await)
+            let ours = volumes.iter().filter(|(_, volume)| !record.facts.foreign.contains(volume));
+            all(join_all(ours.map(|(_, volume)| children::detach(shared, *volume, task.guest))).await)
         }
         Step::CreateVolumes => delete_volumes(shared, task, &record.facts).await,
         Step::MakeDisks => {
@@ -62,6 +67,36 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
     }
 }
 
+/// The boot's volumes that the guest has already: an attach of somebody else's gave them, and no undoing may take them away.
+pub(in super::super) fn foreign(shared: &Shared, task: &BootTask) -> Vec<VolumeId> {
+    let given = task.plan.disks.iter().filter_map(|disk| match disk.storage {
+        PlannedStorage::Volume(volume) => shared.registry.attachment(volume, task.guest).map(|_| volume),
+        _ => None,
+    });
+    given.collect()
+}
+
+/// What runs has not all of its disks, or somebody else's idea of them.
+pub(in super::super) async fn must_be_off(shared: &Shared, task: &BootTask) -> PortResult<()> {
+    if shared.hypervisor.guest(&task.guest.to_string()).await?.active {
+        let message = format!("guest {} was started by somebody else while it was being booted", task.guest_name);
+        return Err(PortError::new(ErrorKind::Conflict, message));
+    }
+    Ok(())
+}
+
+/// Somebody started the guest while it was being booted: with disks that are about to go it cannot run on.
+async fn stop_if_it_has_them(shared: &Shared, task: &BootTask, facts: &Facts) -> PortResult<()> {
+    let guest = match shared.hypervisor.guest(&task.guest.to_string()).await {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+        guest => guest?,
+    };
+    if guest.disks.iter().any(|disk| disk.live && facts.disks.iter().any(|made| made.target == disk.target)) {
+        shared.hypervisor.stop_guest(task.guest).await?;
+    }
+    Ok(())
+}
+
 /// The first failure, once all have ended: what goes on beside a failure would be undone under its hands.
 fn all(results: Vec<PortResult<()>>) -> PortResult<()> {
     results.into_iter().collect()
@@ -70,6 +105,10 @@ fn all(results: Vec<PortResult<()>>) -> PortResult<()> {
 /// One after another, as the plan has them: a guest names its disks by their places on the bus, which libvirt gives out in turn.
 async fn give_disks(shared: &Arc<Shared>, task: &BootTask, facts: &Facts) -> PortResult<()> {
     let volumes = volumes(task, facts);
+    if let Some(volume) = facts.foreign.first() {
+        let message = format!("volume {volume} was attached to guest {} by somebody else meanwhile", task.guest_name);
+        return Err(PortError::new(ErrorKind::Conflict, message));
+    }
     for disk in &task.plan.disks {
         if let Some(local) = facts.disks.iter().find(|made| made.target == disk.target) {
             shared.hypervisor.define_disk(task.guest, local).await?;

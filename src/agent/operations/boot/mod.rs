@@ -1,4 +1,5 @@
-//! Booting a guest from disks that are made for it, and deleting them with it.
+//! Booting a guest from disks that are made for it, and deleting them with it; starting and stopping a guest; making its
+//! root disk anew.
 //!
 //! ```text
 //! boot:    MakeDisks -> CreateVolumes -> GiveDisks -> StartGuest                        undone in reverse
@@ -8,15 +9,21 @@
 //! for it: the boot waits for those, and never reaches into them. What a boot made is known by names that the plan gave (of files, of
 //! new volumes), so a step that was cut is done or undone by what is there, whatever was journalled.
 
+mod autostart;
 mod children;
 mod delete;
 mod make;
 mod plan;
+mod power;
+mod rebuild;
 mod resume;
 
+pub(super) use autostart::{Autostarted, has_storage};
 pub(super) use delete::{delete_step, plan_delete};
-pub(super) use make::{boot_step, undo_boot_step};
+pub(super) use make::{boot_step, foreign, must_be_off, undo_boot_step};
 pub(super) use plan::{check_free, describe, plan_boot};
+pub(super) use power::{START, start_step, stop, stop_step};
+pub(super) use rebuild::{REBUILD, check_root, is_replaced, plan_rebuild, rebuild_step, rebuilt_record, undo_rebuild_step};
 
 use crate::agent::journal::{BootRecord, BootTask, DeleteTask, Facts, OperationRecord, Step, Task};
 use crate::model::{BootedDisk, PlannedStorage, VolumeId};

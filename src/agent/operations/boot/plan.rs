@@ -2,7 +2,7 @@
 
 use super::super::{Shared, ports::GuestFacts};
 use crate::agent::api::ApiError;
-use crate::agent::journal::{BootTask, DeleteTask, Step, Task};
+use crate::agent::journal::{BootTask, DeleteTask, RebuildTask, Step, Task};
 use crate::bootsource::{Facts, Mapping, MappingError, Source};
 use crate::model::{
     BootRequest, ErrorKind, GIB, GuestUuid, LocalContent, OperationId, PlannedDisk, PlannedStorage, VolumeOrigin,
@@ -62,7 +62,7 @@ pub(in super::super) fn check_free(shared: &Shared, uuid: GuestUuid, guest: &Gue
     let name = &guest.name;
     let problem = if shared.registry.booted(uuid).is_some() {
         format!(
-            "guest {name} was booted already: start it as it is (virsh start {name}), or delete its disks (bowline delete {name})"
+            "guest {name} was booted already: start it as it is (bowline start {name}), or delete its disks (bowline delete {name})"
         )
     } else if guest.active {
         format!("guest {name} runs: it can be booted when it is off")
@@ -77,6 +77,8 @@ pub(in super::super) fn describe(step: Step, task: &Task) -> String {
     match task {
         Task::Boot(task) => of_boot(step, task),
         Task::Delete(task) => of_delete(step, task),
+        Task::Rebuild(task) => of_rebuild(step, task),
+        Task::Start(_) | Task::Stop(_) => of_power(step, task.guest_name()),
         Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => step.name().to_owned(),
     }
 }
@@ -116,19 +118,45 @@ fn of_delete(step: Step, task: &DeleteTask) -> String {
     }
 }
 
+fn of_rebuild(step: Step, task: &RebuildTask) -> String {
+    let (guest, target) = (&task.guest_name, &task.root.target);
+    match step {
+        Step::MakeDisks => format!("make an ephemeral disk beside the one that is: {}", of_content(target, &task.content)),
+        Step::ReplaceRoot => format!("put it into the definition of guest {guest} as {target}, in the place of the root disk"),
+        Step::RemoveDisks => format!("remove the root disk that guest {guest} had, with all that is on it"),
+        other => other.name().to_owned(),
+    }
+}
+
+fn of_power(step: Step, guest: &str) -> String {
+    match step {
+        Step::ConnectVolumes => format!("connect what of guest {guest}'s volumes is not connected, and prove that it is them"),
+        Step::StartGuest => format!("start guest {guest}, if it is off"),
+        Step::ShutDownGuest => {
+            format!("ask guest {guest} to shut down, and wait until it has; one that does not is left running")
+        }
+        Step::StopGuest => format!("cut the power of guest {guest}"),
+        other => other.name().to_owned(),
+    }
+}
+
 fn local(disk: &PlannedDisk) -> Option<String> {
     let PlannedStorage::Local(content) = &disk.storage else { return None };
+    Some(of_content(&disk.target, content))
+}
+
+fn of_content(target: &str, content: &LocalContent) -> String {
     let gib = |bytes: u64| format!("{} GiB", bytes / GIB);
-    Some(match content {
+    match content {
         LocalContent::Image { image, size_bytes } => {
             let size = size_bytes.map_or_else(|| "as large as it is".to_owned(), gib);
-            format!("{} of image {} ({}), {size}", disk.target, image.id, image.format.as_str())
+            format!("{target} of image {} ({}), {size}", image.id, image.format.as_str())
         }
         LocalContent::Blank { size_bytes, filesystem } => {
             let content = filesystem.map_or("blank", |filesystem| filesystem.as_str());
-            format!("{} {content}, {}", disk.target, gib(*size_bytes))
+            format!("{target} {content}, {}", gib(*size_bytes))
         }
-    })
+    }
 }
 
 fn kept(disk: &PlannedDisk) -> &'static str {

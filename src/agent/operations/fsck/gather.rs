@@ -33,6 +33,7 @@ pub(super) async fn differences(shared: &Shared) -> PortResult<Vec<Judged>> {
     found.extend(guests.iter().flat_map(|guest| judge::foreign_disks(guest, &known)));
     found.extend(examine::forgotten_secrets(shared, secrets).into_iter().map(judge::secret));
     found.extend(operations.iter().filter_map(judge::operation));
+    found.extend(shared.registry.booted_guests().iter().filter_map(|booted| judge::booted(booted, &guests)));
     Ok(found)
 }
 

@@ -2,9 +2,9 @@
 
 use super::{Cure, Judged};
 use crate::agent::api::OperationState;
-use crate::agent::journal::{AttachmentRecord, OperationRecord};
+use crate::agent::journal::{AttachmentRecord, BootRecord, OperationRecord};
 use crate::agent::operations::ports::{GuestFacts, PortError, Presence};
-use crate::model::{AttachmentStatus, AttachmentSummary, Difference, ErrorKind, Mending, OwnName, VolumeId};
+use crate::model::{AttachmentStatus, AttachmentSummary, BootedDisk, Difference, ErrorKind, Mending, OwnName, VolumeId};
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -190,4 +190,24 @@ pub(super) fn operation(record: &OperationRecord) -> Option<Judged> {
     let found = format!("{} {} is stuck: {cause}", record.task.kind(), record.id);
     let meaning = "it is tried on by itself; the volume waits for it";
     Some(Judged::new("operation", about, found, meaning, remedy, Cure::None))
+}
+
+/// Disks of a guest that libvirt does not know any more. Its volumes are told with their attachments.
+pub(super) fn booted(record: &BootRecord, guests: &[GuestFacts]) -> Option<Judged> {
+    let targets: Vec<_> = record
+        .disks
+        .iter()
+        .filter_map(|disk| match disk {
+            BootedDisk::Local(disk) => Some(disk.target.as_str()),
+            BootedDisk::Volume { .. } => None,
+        })
+        .collect();
+    if targets.is_empty() || guests.iter().any(|guest| guest.uuid == record.guest) {
+        return None;
+    }
+    let found =
+        format!("the guest is not defined any more, and this host still has its ephemeral disks {}", targets.join(", "));
+    let meaning = "nobody has said that they are not needed any more, so they stay and take room";
+    let remedy = format!("bowline delete {} deletes them, with its volumes that go with it", record.guest);
+    Some(Judged::new("host", (None, &record.guest_name), found, meaning, remedy, Cure::None))
 }

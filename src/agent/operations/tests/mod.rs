@@ -7,6 +7,8 @@ mod extend;
 mod fsck;
 mod histories;
 mod multiattach;
+mod power;
+mod rebuild;
 mod world;
 
 use super::{Agent, Parts, executor::RetryPolicy};
@@ -64,7 +66,8 @@ async fn start(world: &World, dir: &Path) -> Agent {
         longest_delay: Duration::from_millis(10),
         patience: Duration::from_millis(5),
     };
-    let settings = config::load(&[]).unwrap();
+    let mut settings = config::load(&[]).unwrap();
+    settings.paths.run_dir = dir.join("run");
     Agent::start_with(parts(world, dir), &settings, retry).await
 }
 

@@ -56,6 +56,12 @@ pub struct State {
     pub files: BTreeSet<String>,
     /// Ephemeral disks of the guest's definition.
     pub defined: BTreeSet<String>,
+    /// Guests that start with the host.
+    pub autostart: BTreeSet<GuestUuid>,
+    /// Guests do not mind the power button.
+    pub ignores_shutdown: bool,
+    /// Somebody starts the guest while its disks are made.
+    pub started_meanwhile: bool,
     /// What must never happen and did.
     pub crimes: Vec<String>,
 }
@@ -580,17 +586,17 @@ impl HypervisorPort for World {
     }
     async fn define_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
         self.change("define_disk", |state| {
-            if !state.files.contains(&disk.target) {
+            if !state.files.contains(disk.name()) {
                 state.crimes.push("a guest was given a file that is not there".into());
             }
-            state.defined.insert(disk.target.clone());
+            state.defined.insert(disk.name().to_owned());
             Ok(())
         })
         .await
     }
     async fn undefine_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
         self.change("undefine_disk", |state| {
-            state.defined.remove(&disk.target);
+            state.defined.remove(disk.name());
             Ok(())
         })
         .await
@@ -601,6 +607,17 @@ impl HypervisorPort for World {
             Ok(())
         })
         .await
+    }
+    async fn shut_down_guest(&self, guest: GuestUuid) -> PortResult<()> {
+        let waits = self.state.lock().unwrap().ignores_shutdown;
+        if waits {
+            return Err(PortError::new(ErrorKind::GuestRefused, "the guest runs on"));
+        }
+        HypervisorPort::stop_guest(self, guest).await
+    }
+    async fn autostart_guests(&self) -> PortResult<Vec<GuestFacts>> {
+        let state = self.state.lock().unwrap();
+        Ok(state.guests.values().filter(|guest| state.autostart.contains(&guest.uuid)).cloned().collect())
     }
     async fn stop_guest(&self, guest: GuestUuid) -> PortResult<()> {
         self.change("stop_guest", |state| {
@@ -636,6 +653,9 @@ impl BootSourcePort for World {
     async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
         self.change("make_disk", |state| {
             state.files.insert(plan.target.clone());
+            if state.started_meanwhile {
+                state.guests.get_mut(&plan.guest).ok_or_else(|| not_found("guest"))?.active = true;
+            }
             let path = std::path::PathBuf::from("/disks").join(&plan.target);
             Ok(LocalDisk { target: plan.target.clone(), bus, path, format: DiskFormat::Qcow2, base: None })
         })
@@ -643,7 +663,9 @@ impl BootSourcePort for World {
     }
     async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()> {
         self.change("remove_disk", |state| {
-            if state.guests.get(&guest).is_some_and(|guest| guest.active) || state.defined.contains(target) {
+            if (state.guests.get(&guest).is_some_and(|guest| guest.active) && !state.started_meanwhile)
+                || state.defined.contains(target)
+            {
                 state.crimes.push("a disk was removed under a guest".into());
             }
             state.files.remove(target);
