@@ -49,11 +49,11 @@ impl Captures {
         convert(&disk.target, (&disk.path, disk.format), (&to, DiskFormat::Qcow2), self.copy_limit).await
     }
 
-    /// The file that was caught, and the size of its disk in GiB, rounded up.
+    /// The size of the disk that was caught, GiB, rounded up.
     ///
     /// # Errors
     /// It is not there, or no qcow2 file that is whole in itself.
-    pub async fn caught(&self, image: ImageId) -> Result<(PathBuf, u64), BootSourceError> {
+    pub async fn size_gib(&self, image: ImageId) -> Result<u64, BootSourceError> {
         let path = self.path(image);
         blocking(&self.path(image), move || {
             let mut head = Vec::with_capacity(qcow2::HEADER_BYTES);
@@ -62,7 +62,7 @@ impl Captures {
             let size_bytes = read
                 .and_then(|_| qcow2::virtual_size(&head).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem)))
                 .map_err(BootSourceError::file("read", &path))?;
-            Ok((path, size_bytes.div_ceil(GIB)))
+            Ok(size_bytes.div_ceil(GIB))
         })
         .await
     }
@@ -76,7 +76,8 @@ impl Captures {
         blocking(&self.path(image), move || remove(&path)).await
     }
 
-    fn path(&self, image: ImageId) -> PathBuf {
+    /// The file for an image.
+    pub fn path(&self, image: ImageId) -> PathBuf {
         self.folder.join(image.to_string())
     }
 }

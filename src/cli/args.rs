@@ -55,6 +55,8 @@ pub enum Command {
     Boot(BootArgs),
     /// Stop a booted guest and delete its disks; volumes stay, but for those with delete_on_termination
     Delete(DeleteArgs),
+    /// Make an image of a booted guest: of its ephemeral root disk, or of snapshots of all its volumes
+    Snapshot(SnapshotArgs),
     /// Extend a volume; guests of this host that have it see the new size
     Extend(ExtendArgs),
     /// Cancel an operation: it is undone
@@ -225,6 +227,21 @@ pub struct BootArgs {
 pub struct DeleteArgs {
     /// Name or UUID of the guest
     pub guest: String,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline snapshot`.
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// Name or UUID of the guest
+    pub guest: String,
+    /// Name of the image
+    pub name: String,
+    /// Do not have the guest's agent freeze its filesystems for the moment in which the disks are caught
+    #[arg(long)]
+    pub no_freeze: bool,
     /// How to wait.
     #[command(flatten)]
     pub wait: WaitArgs,

@@ -75,12 +75,17 @@ impl Client {
         if request.kind == "delete" {
             return self.call(ROOT, MANAGER, request.method(), &(&request.guest, options)).await;
         }
-        if request.kind == "boot" {
-            // A plan has it among the options.
+        // A plan has it among the options.
+        let argument = match request.kind {
+            "boot" => Some("mapping"),
+            "snapshot" => Some("name"),
+            _ => None,
+        };
+        if let Some(argument) = argument {
             let mut options: HashMap<_, _> = options.iter().collect();
-            let mapping = options.remove(&"mapping").and_then(|mapping| mapping.try_clone().ok());
-            let mapping: String = mapping.and_then(|mapping| mapping.try_into().ok()).unwrap_or_default();
-            return self.call(ROOT, MANAGER, request.method(), &(&request.guest, mapping, options)).await;
+            let given = options.remove(&argument).and_then(|given| given.try_clone().ok());
+            let given: String = given.and_then(|given| given.try_into().ok()).unwrap_or_default();
+            return self.call(ROOT, MANAGER, request.method(), &(&request.guest, given, options)).await;
         }
         self.call(ROOT, MANAGER, request.method(), &(volume, &request.guest, options)).await
     }
@@ -199,9 +204,9 @@ impl Client {
 /// An operation that is asked for.
 #[derive(Debug)]
 pub struct Request {
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete` or `snapshot`.
     pub kind: &'static str,
-    /// Id or name; empty for a boot and a delete.
+    /// Id or name; empty for what is done with a guest as a whole.
     pub volume: String,
     /// Name or UUID; empty for the only one.
     pub guest: String,
@@ -218,6 +223,7 @@ impl Request {
             "extend" => "Extend",
             "boot" => "Boot",
             "delete" => "Delete",
+            "snapshot" => "Snapshot",
             _ => "Attach",
         }
     }

@@ -1,7 +1,7 @@
 //! The commands that talk to the agent.
 
 use super::{
-    args::{AttachArgs, Command, DeleteArgs, DetachArgs, ExtendArgs, VolumeCommand, WaitArgs},
+    args::{AttachArgs, Command, DeleteArgs, DetachArgs, ExtendArgs, SnapshotArgs, VolumeCommand, WaitArgs},
     boot::boot_request,
     client::{Client, Request, operation_path},
     error::CliError,
@@ -23,6 +23,7 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
         Command::Extend(args) => operate(client, output, &extend_request(&args), &args.wait).await,
         Command::Boot(args) => operate(client, output, &boot_request(&args)?, &args.wait).await,
         Command::Delete(args) => operate(client, output, &delete_request(&args), &args.wait).await,
+        Command::Snapshot(args) => operate(client, output, &snapshot_request(&args), &args.wait).await,
         Command::List => {
             let (_, attachments) = client.all().await?;
             print(output, || show::attachments(&attachments), &json!({ "attachments": attachments }))
@@ -66,6 +67,14 @@ fn extend_request(args: &ExtendArgs) -> Request {
 
 fn delete_request(args: &DeleteArgs) -> Request {
     Request { kind: "delete", volume: String::new(), guest: args.guest.clone(), size_gib: 0, options: HashMap::new() }
+}
+
+fn snapshot_request(args: &SnapshotArgs) -> Request {
+    let mut options: HashMap<&'static str, Variant<'static>> = HashMap::from([("name", args.name.clone().into())]);
+    if args.no_freeze {
+        options.insert("freeze", false.into());
+    }
+    Request { kind: "snapshot", volume: String::new(), guest: args.guest.clone(), size_gib: 0, options }
 }
 
 async fn operate(client: &Client, output: Output, request: &Request, wait: &WaitArgs) -> Result<(), CliError> {

@@ -180,6 +180,14 @@ pub enum LibvirtError {
         #[source]
         source: Box<LibvirtError>,
     },
+    /// A running guest's disk could not be copied.
+    #[error("the copy of a disk of guest {guest} failed: {problem}")]
+    Backup {
+        /// Which guest.
+        guest: GuestUuid,
+        /// QEMU's words, or what happened.
+        problem: String,
+    },
     /// The thread of a call died.
     #[error("internal error: trying to {operation} ended without an answer")]
     Broken {
@@ -217,7 +225,7 @@ impl LibvirtError {
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
             Self::OtherSource { .. } | Self::BootOrder { .. } | Self::NotLuks { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } => ErrorKind::GuestRefused,
-            Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
+            Self::Backup { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
         }
     }
 }

@@ -47,7 +47,7 @@ pub use host_event::HostEvent;
 pub use ids::{AttachmentId, GuestUuid, IdError, ImageId, OperationId, SnapshotId, VolumeId};
 pub use image::{DigestAlgorithm, Image, ImageDigest, ImageFile};
 pub use secret::Secret;
-pub use snapshot::{InstanceContent, InstanceDisk, NewImage, SnapshotRequest, SnapshotSource};
+pub use snapshot::{InstanceContent, InstanceDisk, NewImage, SnapshotRequest, SnapshotSource, Stillness};
 pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment, VolumeSnapshot};
 
 /// Bytes in one GiB, the unit in which the volume service counts sizes.

@@ -76,3 +76,26 @@ pub struct NewImage {
     /// Further properties.
     pub properties: BTreeMap<String, String>,
 }
+
+/// How a guest was while its disks were caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stillness {
+    /// Its filesystems were frozen: they are as after an unmount.
+    Frozen,
+    /// It ran on: they are as after a power cut.
+    Running,
+    /// It was off.
+    Off,
+}
+
+impl Stillness {
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Frozen => "frozen",
+            Self::Running => "running",
+            Self::Off => "off",
+        }
+    }
+}

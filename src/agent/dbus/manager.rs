@@ -8,7 +8,7 @@ use super::{
     operation::{guest_text, volume_text},
     options::{
         Options, attach_request, boot_plan_request, boot_request, delete_request, detach_request, extend_plan_request,
-        extend_request,
+        extend_request, snapshot_plan_request, snapshot_request,
     },
 };
 use crate::{
@@ -146,11 +146,30 @@ impl Manager {
         self.submit(connection, Request::Delete(delete_request(guest, options)?)).await
     }
 
-    /// What an Attach, Detach, Extend, Boot or Delete (kind "attach", "detach", "extend", "boot" or "delete") with these arguments
-    /// would do now; touches nothing.
+    /// Takes up a snapshot of a guest that was booted, running or off, and returns its Operation1 object at once; its property Image is
+    /// the image's UUID.
     ///
-    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a boot and a delete the volume is empty,
-    /// and the option "mapping" (s) tells a boot's mapping. Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
+    /// The image with that name has the bytes of an ephemeral root disk, or, where the root disk is a volume, names snapshots of all of
+    /// the guest's volumes; either boots again. Option: "freeze" (b), default true: the guest's filesystems are frozen for the moment in
+    /// which its disks are caught, if its agent answers. polkit action: org.bowline.agent1.boot.
+    #[zbus(out_args("operation"))]
+    async fn snapshot(
+        &self,
+        guest: String,
+        name: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Boot).await?;
+        self.submit(connection, Request::Snapshot(snapshot_request(guest, name, options)?)).await
+    }
+
+    /// What an Attach, Detach, Extend, Boot, Delete or Snapshot (kind "attach", "detach", "extend", "boot", "delete" or "snapshot") with
+    /// these arguments would do now; touches nothing.
+    ///
+    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a boot, a delete and a snapshot the volume is
+    /// empty, and the options "mapping" (s) and "name" (s) tell a boot's mapping and an image's name. Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
     /// polkit action: org.bowline.agent1.list.
     #[zbus(out_args("plan"))]
     async fn plan(
@@ -167,13 +186,15 @@ impl Manager {
             "attach" => Request::Attach(attach_request(volume, guest, options)?),
             "detach" => Request::Detach(detach_request(volume, guest, options)?),
             "extend" => Request::Extend(extend_plan_request(volume, &guest, options)?),
-            "boot" | "delete" if !volume.is_empty() => {
-                return Err(MethodError::invalid("a boot and a delete are for a guest: leave the volume empty"));
+            "boot" | "delete" | "snapshot" if !volume.is_empty() => {
+                return Err(MethodError::invalid("a boot, a delete and a snapshot are for a guest: leave the volume empty"));
             }
             "boot" => Request::Boot(boot_plan_request(guest, options)?),
             "delete" => Request::Delete(delete_request(guest, options)?),
+            "snapshot" => Request::Snapshot(snapshot_plan_request(guest, options)?),
             _ => {
-                let kinds = "the kind of a plan must be \"attach\", \"detach\", \"extend\", \"boot\" or \"delete\"";
+                let kinds =
+                    "the kind of a plan must be \"attach\", \"detach\", \"extend\", \"boot\", \"delete\" or \"snapshot\"";
                 return Err(MethodError::invalid(kinds));
             }
         };

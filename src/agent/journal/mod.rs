@@ -10,8 +10,8 @@ pub mod fuzzing;
 mod records;
 
 pub use records::{
-    AttachTask, AttachmentRecord, BootRecord, BootTask, DeleteTask, DetachTask, ExtendTask, Facts, OperationRecord, Step,
-    StepRecord, Task,
+    AttachTask, AttachmentRecord, BootRecord, BootTask, DeleteTask, DetachTask, ExtendTask, Facts, OperationRecord, SnapshotTask,
+    Step, StepRecord, Task,
 };
 
 use crate::model::{ErrorKind, GuestUuid, OperationId, VolumeId};
@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Version of what is written. An agent that finds a higher one refuses to start and leaves the file alone; a lower one is read,
 /// and marked as this one by the first write. 2 has extends and abandoned operations, 3 guests that
-/// were booted.
-pub const FORMAT: u32 = 3;
+/// were booted, 4 snapshots of guests.
+pub const FORMAT: u32 = 4;
 
 /// The journal cannot be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -6,7 +6,8 @@
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::model::{
     AttachmentId, BootPlan, BootRequest, BootedDisk, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes,
-    GuestUuid, LocalDisk, ObservedIdentity, OperationId, VolumeId,
+    GuestUuid, LocalDisk, NewImage, ObservedIdentity, OperationId, SnapshotId, SnapshotRequest, SnapshotSource, Stillness,
+    VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -49,10 +50,12 @@ pub enum Task {
     Boot(BootTask),
     /// Delete.
     Delete(DeleteTask),
+    /// Snapshot.
+    Snapshot(SnapshotTask),
 }
 
 impl Task {
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete` or `snapshot`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -60,6 +63,7 @@ impl Task {
             Self::Extend(_) => "extend",
             Self::Boot(_) => "boot",
             Self::Delete(_) => "delete",
+            Self::Snapshot(_) => "snapshot",
         }
     }
 
@@ -69,7 +73,7 @@ impl Task {
             Self::Attach(task) => task.volume,
             Self::Detach(task) => task.volume,
             Self::Extend(task) => task.volume,
-            Self::Boot(_) | Self::Delete(_) => VolumeId(Uuid::nil()),
+            Self::Boot(_) | Self::Delete(_) | Self::Snapshot(_) => VolumeId(Uuid::nil()),
         }
     }
 
@@ -81,6 +85,7 @@ impl Task {
             Self::Extend(task) => task.guests.first().copied().unwrap_or(GuestUuid(Uuid::nil())),
             Self::Boot(task) => task.guest,
             Self::Delete(task) => task.guest,
+            Self::Snapshot(task) => task.guest,
         }
     }
 
@@ -92,6 +97,7 @@ impl Task {
             Self::Extend(task) => &task.guest_names,
             Self::Boot(task) => &task.guest_name,
             Self::Delete(task) => &task.guest_name,
+            Self::Snapshot(task) => &task.guest_name,
         }
     }
 }
@@ -179,6 +185,21 @@ pub struct DeleteTask {
     pub volumes: Vec<(VolumeId, bool)>,
 }
 
+/// Make an image of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// What was asked for, to know it again.
+    pub request: SnapshotRequest,
+    /// The image, as far as it was known then.
+    pub image: NewImage,
+    /// What it is made of.
+    pub source: SnapshotSource,
+}
+
 /// A guest that was booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootRecord {
@@ -188,6 +209,9 @@ pub struct BootRecord {
     pub guest_name: String,
     /// Its disks.
     pub disks: Vec<BootedDisk>,
+    /// What it was booted by; those that were booted before format 4 have none.
+    #[serde(default)]
+    pub plan: Option<BootPlan>,
 }
 
 /// The steps there are. The names are stable: they are in the journal, on the bus and in benchmarks.
@@ -235,6 +259,16 @@ pub enum Step {
     DeleteVolumes,
     /// Remove the ephemeral disks.
     RemoveDisks,
+    /// Catch an ephemeral disk as it is at one moment.
+    CaptureDisk,
+    /// Give what was caught to the image service.
+    UploadImage,
+    /// Remove what was caught from this host.
+    RemoveCapture,
+    /// Have the service take snapshots of the volumes.
+    SnapshotVolumes,
+    /// Make the image that names them.
+    RegisterImage,
 }
 
 impl Step {
@@ -262,6 +296,11 @@ impl Step {
             Self::UndefineDisks => "UndefineDisks",
             Self::DeleteVolumes => "DeleteVolumes",
             Self::RemoveDisks => "RemoveDisks",
+            Self::CaptureDisk => "CaptureDisk",
+            Self::UploadImage => "UploadImage",
+            Self::RemoveCapture => "RemoveCapture",
+            Self::SnapshotVolumes => "SnapshotVolumes",
+            Self::RegisterImage => "RegisterImage",
         }
     }
 }
@@ -309,6 +348,12 @@ pub struct Facts {
     /// Of a boot: its volumes by target name, those that were there and those that were made.
     #[serde(default)]
     pub volumes: Vec<(String, VolumeId)>,
+    /// Of a snapshot: those that the service took, by target name.
+    #[serde(default)]
+    pub snapshots: Vec<(String, SnapshotId)>,
+    /// Of a snapshot: how the guest was.
+    #[serde(default)]
+    pub stillness: Option<Stillness>,
 }
 
 /// A volume that a guest of this host has.

@@ -6,14 +6,14 @@ use super::{
     fsck, growth_watch, plan,
     ports::{BootSourcePort, ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
     reconnect, recovery,
-    registry::operation_view,
+    snapshot,
 };
 use crate::agent::api::{
     AgentApi, AgentEvent, ApiError, AttachmentView, DeleteRequest, DetachRequest, OperationState, OperationView, Plan, Request,
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
-use crate::model::{BootRequest, Difference, ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
+use crate::model::{BootRequest, Difference, ErrorKind, Finding, NewVolume, OperationId, SnapshotRequest, Volume, VolumeId};
 use async_trait::async_trait;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -153,6 +153,7 @@ impl Agent {
             }
             Request::Boot(request) => boot::plan_boot(shared, request).await,
             Request::Delete(request) => boot::plan_delete(shared, request).await,
+            Request::Snapshot(request) => snapshot::plan_snapshot(shared, request).await,
         }
     }
 
@@ -214,6 +215,7 @@ impl Agent {
                 && record.task.volume() == task.volume()
                 && match (&record.task, task) {
                     (Task::Extend(one), Task::Extend(other)) => one.size_gib == other.size_gib,
+                    (Task::Snapshot(one), Task::Snapshot(other)) => one.request == other.request,
                     (one, other) => one.guest() == other.guest(),
                 }
         })
@@ -254,7 +256,7 @@ impl AgentApi for Agent {
             return refuse(ErrorKind::NotFound, format!("there is no operation {operation}"));
         };
         match (&record.task, record.state) {
-            (Task::Attach(_) | Task::Boot(_), OperationState::Unwinding) => return Ok(()),
+            (Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_), OperationState::Unwinding) => return Ok(()),
             (_, state) if state.is_final() => {
                 let message = match state {
                     OperationState::Stuck => {
@@ -277,6 +279,7 @@ impl AgentApi for Agent {
             Task::Extend(_) => format!("operation {operation} has begun to extend the volume, which cannot be taken back"),
             Task::Boot(_) => format!("operation {operation} is starting the guest: delete it instead"),
             Task::Delete(_) => format!("operation {operation} has stopped the guest, which cannot be taken back"),
+            Task::Snapshot(_) => format!("operation {operation} has made the image: delete that instead"),
         };
         refuse(ErrorKind::Conflict, message)
     }
@@ -314,11 +317,11 @@ impl AgentApi for Agent {
     }
 
     fn operations(&self) -> Vec<OperationView> {
-        self.shared.registry.records().into_iter().map(operation_view).collect()
+        self.shared.registry.operation_views()
     }
 
     fn operation(&self, operation: OperationId) -> Option<OperationView> {
-        self.shared.registry.record(operation).map(operation_view)
+        self.shared.registry.operation_view(operation)
     }
 
     fn attachments(&self) -> Vec<AttachmentView> {
@@ -361,7 +364,10 @@ impl Agent {
     /// The unfinished operation that this very request started, where planning now refuses it because that operation has
     /// changed the world already: the volume is reserved, by us.
     async fn under_way(&self, request: &Request) -> Option<OperationId> {
-        if let Request::Boot(BootRequest { guest, .. }) | Request::Delete(DeleteRequest { guest }) = request {
+        if let Request::Boot(BootRequest { guest, .. })
+        | Request::Delete(DeleteRequest { guest })
+        | Request::Snapshot(SnapshotRequest { guest, .. }) = request
+        {
             let same = |record: &OperationRecord| match (&record.task, request) {
                 (Task::Boot(task), Request::Boot(request)) => {
                     let (mut one, mut other) = (task.request.clone(), request.clone());
@@ -371,6 +377,9 @@ impl Agent {
                     one == other
                 }
                 (Task::Delete(_), Request::Delete(_)) => true,
+                (Task::Snapshot(task), Request::Snapshot(request)) => {
+                    task.request.name == request.name && task.request.freeze == request.freeze
+                }
                 _ => false,
             };
             let of_guest =
@@ -385,7 +394,7 @@ impl Agent {
             Request::Attach(request) => ("attach", &request.volume, Some(&request.guest)),
             Request::Detach(request) => ("detach", &request.volume, request.guest.as_ref()),
             Request::Extend(request) => ("extend", &request.volume, None),
-            Request::Boot(_) | Request::Delete(_) => return None,
+            Request::Boot(_) | Request::Delete(_) | Request::Snapshot(_) => return None,
         };
         let volume = match volume.parse::<VolumeId>() {
             Ok(id) => id,

@@ -29,6 +29,7 @@ impl Run {
                 boot::boot_record(&self.record).map(|guest| Change::PutGuest(Box::new(guest))).into_iter().collect()
             }
             Task::Delete(task) => vec![Change::DropGuest(task.guest)],
+            Task::Snapshot(_) => vec![],
         };
         self.record.state = OperationState::Succeeded;
         self.record.failure = None;

@@ -15,7 +15,7 @@
 //!   extend:  ExtendVolume fails ---------------------------> Failed (nothing was extended)
 //!            a later step fails: as for a detach, but the volume is let go between two tries
 //!
-//!   boot:    as an attach; delete: as a detach, with StopGuest for DetachDisk
+//!   boot, snapshot: as an attach; delete: as a detach, with StopGuest for DetachDisk
 //!
 //!   Stuck, and given up by an operator --------------------> Abandoned
 //! ```
@@ -131,16 +131,17 @@ impl Run {
                 self.fill_detach_facts();
                 self.forward().await;
             }
-            (Task::Attach(_) | Task::Boot(_), Some(cause)) => self.unwind(cause).await,
+            (Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_), Some(cause)) => self.unwind(cause).await,
             (Task::Attach(_), None) => self.resume_attach().await,
             (Task::Boot(_), None) => self.resume_boot().await,
+            (Task::Snapshot(_), None) => self.resume_snapshot().await,
         }
     }
 
     /// Waits for the volume; while it waits the operation is not at work. Tells whether it had to.
     async fn take_volume(&mut self) -> bool {
         let key = match &self.record.task {
-            Task::Boot(_) | Task::Delete(_) => Key::Instance(self.record.task.guest()),
+            Task::Boot(_) | Task::Delete(_) | Task::Snapshot(_) => Key::Instance(self.record.task.guest()),
             task => Key::Volume(task.volume()),
         };
         self.volume = self.shared.locks.try_lock(key);
@@ -176,7 +177,7 @@ impl Run {
         }
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {
-            Task::Attach(_) | Task::Boot(_) => !self.cancel.is_cancelled(),
+            Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) => !self.cancel.is_cancelled(),
             // Nor can an extension be taken back, nor a guest that was stopped.
             Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => shared.registry.commit_to(self.record.id),
         };
@@ -255,8 +256,8 @@ impl Run {
             // The last step of an attach ends it: from there on it is a detach that takes it back.
             let is_last = index + 1 == self.record.steps.len();
             let cancelled_now = match self.record.task {
-                Task::Attach(_) | Task::Boot(_) if is_last => !self.shared.registry.commit_to(self.record.id),
-                Task::Attach(_) | Task::Boot(_) => self.cancel.is_cancelled(),
+                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) if is_last => !self.shared.registry.commit_to(self.record.id),
+                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) => self.cancel.is_cancelled(),
                 Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => false,
             };
             if cancelled_now {
@@ -268,6 +269,10 @@ impl Run {
                 let Ok(()) = self.insist(index, step.step).await else { return self.give_up().await };
                 Ok(())
             };
+            // What was caught is the snapshot's own: the guest may be stopped or deleted while it is uploaded.
+            if matches!(step.step, Step::CaptureDisk | Step::SnapshotVolumes) {
+                self.volume = None;
+            }
             if let Err(error) = outcome {
                 return self.step_failed(index, step.step, error).await;
             }
@@ -281,6 +286,7 @@ impl Run {
             Task::Attach(_) | Task::Boot(_) => true,
             Task::Detach(_) => step == Step::DetachDisk,
             Task::Delete(_) => step == Step::StopGuest,
+            Task::Snapshot(_) => step != Step::RemoveCapture,
             Task::Extend(_) => step == Step::ExtendVolume,
         }
     }
@@ -291,8 +297,8 @@ impl Run {
         let service = match step {
             Step::ExtendVolume => self.shared.extend_timeout * 2,
             Step::GrowDevice => self.shared.extend_timeout,
-            Step::MakeDisks => self.shared.download_timeout,
-            Step::CreateVolumes => self.shared.create_timeout,
+            Step::MakeDisks | Step::CaptureDisk | Step::UploadImage => self.shared.download_timeout,
+            Step::CreateVolumes | Step::SnapshotVolumes => self.shared.create_timeout,
             Step::DeleteVolumes => self.shared.delete_timeout,
             // Each of their operations' steps has the same bound.
             Step::GiveDisks | Step::DetachVolumes => {
@@ -347,7 +353,7 @@ impl Run {
                 }
                 self.unwind(failure).await;
             }
-            Task::Boot(_) => self.unwind(failure).await,
+            Task::Boot(_) | Task::Snapshot(_) => self.unwind(failure).await,
             Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => self.end(OperationState::Failed, Some(failure)).await,
         }
     }

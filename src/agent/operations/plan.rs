@@ -1,7 +1,7 @@
 //! Planning: a pure function of what was asked and of what is now. It decides what the steps are and refuses what cannot
 //! end well; it touches nothing.
 
-use super::{boot, ports::GuestFacts};
+use super::{boot, ports::GuestFacts, snapshot};
 use crate::agent::api::{ApiError, AttachRequest, Plan, PlannedStep};
 use crate::agent::journal::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Step, Task};
 use crate::model::{DiskBus, ErrorKind, GIB, Volume, VolumeId};
@@ -35,6 +35,7 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
             .collect(),
         Task::Boot(task) => boot::boot_steps(task),
         Task::Delete(task) => boot::delete_steps(task),
+        Task::Snapshot(task) => snapshot::snapshot_steps(task),
     }
 }
 
@@ -217,6 +218,12 @@ fn describe_step(step: Step, task: &Task) -> String {
         | Step::UndefineDisks
         | Step::DeleteVolumes
         | Step::RemoveDisks => boot::describe(step, task),
+        Step::CaptureDisk | Step::UploadImage | Step::RemoveCapture | Step::SnapshotVolumes | Step::RegisterImage => {
+            match task {
+                Task::Snapshot(task) => snapshot::describe(step, task),
+                _ => step.name().to_owned(),
+            }
+        }
     }
 }
 

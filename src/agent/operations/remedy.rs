@@ -95,6 +95,18 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
         (_, Step::GiveDisks | Step::DetachVolumes) => {
             "the volume's own operation has the whole story: bowline operations --all"
         }
+        (ErrorKind::Conflict, Step::CaptureDisk) => {
+            "another job copies or moves this guest's disks (virsh domjobinfo), or something has the disk open: ask again when it has ended"
+        }
+        (ErrorKind::Timeout, Step::SnapshotVolumes) => {
+            "give it more time (guest.freeze_timeout_s), or take it without freezing (--no-freeze), or with the guest off"
+        }
+        (ErrorKind::Internal, Step::CaptureDisk) => {
+            "see that the file system of images.dir has room for the disk; the log of the agent has the whole story: journalctl -u bowlined"
+        }
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::UploadImage | Step::RegisterImage) => {
+            "check that the image service is up and reachable from this host"
+        }
         (ErrorKind::Internal, Step::StartGuest) => "the guest's log has QEMU's own words: /var/log/libvirt/qemu",
         _ => "",
     };
@@ -120,6 +132,12 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
         Step::GiveDisks => format!("guest {guest} may still have disks of the boot, and volumes attached"),
         Step::UndefineDisks => format!("the definition of guest {guest} may still have ephemeral disks"),
         Step::StartGuest | Step::StopGuest => format!("guest {guest} may still run"),
+        Step::CaptureDisk => {
+            format!("guest {guest} may be frozen, and this host may still have what was caught of its disk")
+        }
+        Step::RemoveCapture => format!("this host still has what was caught of a disk of guest {guest}"),
+        Step::SnapshotVolumes => format!("guest {guest} may be frozen, and the volume service may have snapshots of its volumes"),
+        Step::UploadImage | Step::RegisterImage => "the image service may have the image that was not finished".to_owned(),
         Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             format!("volume {volume} is in an unclear state")
         }
@@ -174,6 +192,17 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
         Step::UndefineDisks => {
             Some(format!("virsh detach-disk {guest} TARGET --config takes each disk out, virsh domblklist {guest} shows them"))
         }
+        Step::CaptureDisk => Some(format!(
+            "virsh domfsthaw {guest} thaws it; virsh domjobabort {guest} ends the copy; remove its file below snapshots in the folder of images.dir"
+        )),
+        Step::RemoveCapture => Some("remove its file below snapshots in the folder of images.dir".to_owned()),
+        Step::SnapshotVolumes => Some(format!(
+            "virsh domfsthaw {guest} thaws it; openstack volume snapshot list shows them: their names begin with 'snapshot for'"
+        )),
+        Step::UploadImage | Step::RegisterImage => Some(match &record.task {
+            crate::agent::journal::Task::Snapshot(task) => format!("openstack image delete {}", task.image.id),
+            _ => "openstack image list shows it".to_owned(),
+        }),
         Step::StartGuest | Step::StopGuest => Some(format!("virsh destroy {guest} stops it")),
         Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => None,
     }

@@ -1,7 +1,7 @@
 //! Each step: what it does, and how it is undone. Every one can be run twice, and undone from wherever it got to.
 
 use super::{
-    Shared, boot, disk, extend,
+    Shared, boot, disk, extend, snapshot,
     locks::Key,
     ports::{PortError, PortResult},
 };
@@ -98,13 +98,14 @@ pub(super) async fn perform(
     context: &mut Context,
     step: Step,
 ) -> PortResult<()> {
-    let OperationRecord { task, facts, .. } = record;
+    let OperationRecord { id, task, facts, .. } = record;
     match task {
         Task::Attach(task) => attach_step(shared, task, facts, context, step).await,
         Task::Detach(task) => detach_step(shared, task, facts, step).await,
         Task::Extend(task) => extend::extend_step(shared, task, facts, step).await,
         Task::Boot(task) => boot::boot_step(shared, task, facts, step).await,
         Task::Delete(task) => boot::delete_step(shared, task, step).await,
+        Task::Snapshot(task) => snapshot::snapshot_step(shared, *id, task, facts, step).await,
     }
 }
 
@@ -226,10 +227,14 @@ async fn disconnect(shared: &Shared, volume: VolumeId, guest: GuestUuid, facts: 
     }
 }
 
-/// Undoes a step of an attach or a boot, from wherever it got to. Where the id of an attachment was lost with an answer, what the
+/// Undoes a step of an attach, a boot or a snapshot, from wherever it got to. Where the id of an attachment was lost with an answer, what the
 /// service has is searched for it.
 pub(super) async fn undo(shared: &Arc<Shared>, record: &OperationRecord, step: Step) -> PortResult<()> {
-    let Task::Attach(task) = &record.task else { return boot::undo_boot_step(shared, record, step).await };
+    let task = match &record.task {
+        Task::Attach(task) => task,
+        Task::Snapshot(task) => return snapshot::undo_snapshot_step(shared, record, task, step).await,
+        _ => return boot::undo_boot_step(shared, record, step).await,
+    };
     let facts = &record.facts;
     match step {
         Step::AttachDisk => {

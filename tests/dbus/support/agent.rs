@@ -314,6 +314,7 @@ fn volume_of(request: &Request) -> Result<String, ApiError> {
         // Refused by its guest's name, as the others by their volume's.
         Request::Boot(request) => request.guest.clone(),
         Request::Delete(request) => request.guest.clone(),
+        Request::Snapshot(request) => request.guest.clone(),
     };
     match volume.strip_prefix("refuse-") {
         Some(kind) => Err(ApiError::new(ErrorKind::from_word(kind), format!("refused as {kind}"))),
@@ -334,6 +335,8 @@ fn view(kind: &str, volume: &str) -> OperationView {
         created_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         duration_us: 0,
         failure: None,
+        image: None,
+        disks: vec![],
     }
 }
 

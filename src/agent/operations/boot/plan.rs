@@ -77,7 +77,7 @@ pub(in super::super) fn describe(step: Step, task: &Task) -> String {
     match task {
         Task::Boot(task) => of_boot(step, task),
         Task::Delete(task) => of_delete(step, task),
-        Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => step.name().to_owned(),
+        Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Snapshot(_) => step.name().to_owned(),
     }
 }
 
