@@ -58,6 +58,8 @@ pub struct NewVolume {
 pub struct VolumeSnapshot {
     /// Its id.
     pub id: SnapshotId,
+    /// Of which volume it was taken.
+    pub volume: VolumeId,
     /// Its name; empty when it has none.
     pub name: String,
     /// The service's word: `available`, `creating`, `error`, …

@@ -28,6 +28,7 @@ struct Page {
 #[derive(Deserialize)]
 struct Wire {
     id: SnapshotId,
+    volume_id: VolumeId,
     name: Option<String>,
     status: String,
     size: u64,
@@ -35,7 +36,13 @@ struct Wire {
 
 impl From<Wire> for VolumeSnapshot {
     fn from(wire: Wire) -> Self {
-        Self { id: wire.id, name: wire.name.unwrap_or_default(), status: wire.status, size_gib: wire.size }
+        Self {
+            id: wire.id,
+            volume: wire.volume_id,
+            name: wire.name.unwrap_or_default(),
+            status: wire.status,
+            size_gib: wire.size,
+        }
     }
 }
 

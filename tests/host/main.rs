@@ -14,3 +14,4 @@ mod guest_side;
 mod health;
 mod rbd;
 mod rig;
+mod snapshot;

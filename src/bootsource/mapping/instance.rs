@@ -45,8 +45,7 @@ mod tests {
     use uuid::Uuid;
 
     fn volume(target: &str, bus: DiskBus) -> InstanceDisk {
-        let content =
-            InstanceContent::Volume { volume: VolumeId(Uuid::nil()), size_gib: 2, snapshot_name: String::new() };
+        let content = InstanceContent::Volume { volume: VolumeId(Uuid::nil()), size_gib: 2, snapshot_name: String::new() };
         InstanceDisk { target: target.into(), bus, delete_on_termination: true, tag: Some(format!("tag-{target}")), content }
     }
 
@@ -84,7 +83,13 @@ mod tests {
         let mut facts = Facts { guest_name: "g".into(), ..Facts::default() };
         for target in ["sda", "vdb"] {
             let id = id(target).unwrap();
-            let snapshot = VolumeSnapshot { id, name: String::new(), status: "available".into(), size_gib: 2 };
+            let snapshot = VolumeSnapshot {
+                id,
+                volume: VolumeId(Uuid::nil()),
+                name: String::new(),
+                status: "available".into(),
+                size_gib: 2,
+            };
             facts.snapshots.insert(id.to_string(), snapshot);
         }
         let plan = mapping.resolve(&facts).unwrap();

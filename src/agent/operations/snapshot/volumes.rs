@@ -48,13 +48,7 @@ pub(super) async fn take(
     failure.map_or(Ok(()), Err)
 }
 
-async fn one(
-    shared: &Arc<Shared>,
-    id: OperationId,
-    target: &str,
-    volume: VolumeId,
-    name: &str,
-) -> PortResult<SnapshotId> {
+async fn one(shared: &Arc<Shared>, id: OperationId, target: &str, volume: VolumeId, name: &str) -> PortResult<SnapshotId> {
     let named = |error: PortError| PortError { message: format!("volume {volume} ({target}): {}", error.message), ..error };
     let tell = shared.telling(id, target);
     tell(0, 1);
@@ -65,12 +59,7 @@ async fn one(
 }
 
 /// Makes the image, whose mapping is all that it has.
-pub(super) async fn register(
-    shared: &Shared,
-    task: &SnapshotTask,
-    disks: &[InstanceDisk],
-    facts: &Facts,
-) -> PortResult<()> {
+pub(super) async fn register(shared: &Shared, task: &SnapshotTask, disks: &[InstanceDisk], facts: &Facts) -> PortResult<()> {
     let snapshot = |target: &str| facts.snapshots.iter().find(|(of, _)| of == target).map(|(_, snapshot)| *snapshot);
     let mut image: NewImage = image(task, facts);
     image.properties.insert("block_device_mapping".to_owned(), of_instance(disks, snapshot));

@@ -7,6 +7,7 @@ mod extend;
 mod fsck;
 mod histories;
 mod multiattach;
+mod snapshot;
 mod world;
 
 use super::{Agent, Parts, executor::RetryPolicy};
