@@ -1,8 +1,8 @@
 //! What the agent can be asked, free of any bus: the D-Bus objects are a thin coat over this trait.
 
 use crate::model::{
-    AttachmentId, BootRequest, DeviceIdentity, Difference, DiskBus, DiskWishes, ErrorKind, Finding, GuestUuid, Health,
-    NewVolume, OperationId, Volume, VolumeId,
+    AttachmentId, BootRequest, DeviceIdentity, Difference, DiskBus, DiskWishes, ErrorKind, Finding, GuestUuid, Health, ImageId,
+    NewVolume, OperationId, SnapshotRequest, Volume, VolumeId,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -78,10 +78,12 @@ pub enum Request {
     Start(StartRequest),
     /// Stop a guest.
     Stop(StopRequest),
+    /// Make an image of a guest.
+    Snapshot(SnapshotRequest),
 }
 
 impl Request {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop` or `snapshot`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -92,6 +94,7 @@ impl Request {
             Self::Rebuild(_) => "rebuild",
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
+            Self::Snapshot(_) => "snapshot",
         }
     }
 }
@@ -169,7 +172,7 @@ pub struct StopRequest {
 /// What an operation would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop` or `snapshot`.
     pub kind: String,
     /// The volume; nil where it is a guest's as a whole.
     pub volume: VolumeId,
@@ -307,9 +310,9 @@ pub struct Failure {
 pub struct OperationView {
     /// Id.
     pub id: OperationId,
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete` or `snapshot`.
     pub kind: String,
-    /// The volume; nil for a boot and a delete.
+    /// The volume; nil for what is done with a guest as a whole.
     pub volume: VolumeId,
     /// The guest. Of an extend the first of those that have the volume, nil where none has it.
     pub guest: GuestUuid,
@@ -325,6 +328,21 @@ pub struct OperationView {
     pub duration_us: u64,
     /// Why it failed, or what it is stuck on.
     pub failure: Option<Failure>,
+    /// Of a snapshot: the image that it makes.
+    pub image: Option<ImageId>,
+    /// How far the step under way is with each disk, where that is known.
+    pub disks: Vec<DiskProgress>,
+}
+
+/// How far a step is with one disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskProgress {
+    /// Target name, or `image` for what is uploaded.
+    pub disk: String,
+    /// What is done: bytes, or of what is one piece 0 or 1.
+    pub done: u64,
+    /// What there is in all.
+    pub total: u64,
 }
 
 /// A volume that a guest of this host has.

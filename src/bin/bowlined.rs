@@ -15,7 +15,7 @@ use bowline::{
             adapters::{CloudVolumes, HostBootSources, HostConnectors, Hypervisor},
         },
     },
-    bootsource::{DiskForm, DiskMaker},
+    bootsource::{Captures, DiskForm, DiskMaker},
     connectors::{
         self, Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig,
     },
@@ -172,7 +172,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         volumes: Arc::new(CloudVolumes(volumes, keys)),
         connectors: Arc::new(HostConnectors::new(connectors)),
         hypervisor: Arc::new(Hypervisor(libvirt)),
-        boot_sources: Arc::new(HostBootSources::new(images, disk_maker(settings))),
+        boot_sources: Arc::new(HostBootSources::new(images, disk_maker(settings), captures(settings))),
         journal,
         contents,
     };
@@ -413,6 +413,10 @@ fn disk_maker(settings: &Settings) -> DiskMaker {
     };
     let copy_limit = Duration::from_secs(images.download_timeout_s);
     DiskMaker::new(&images.dir, form, images.limit_gib.saturating_mul(GIB), copy_limit)
+}
+
+fn captures(settings: &Settings) -> Captures {
+    Captures::new(&settings.images.dir, Duration::from_secs(settings.images.download_timeout_s))
 }
 
 fn rbd_config(settings: &Settings) -> RbdConfig {

@@ -151,7 +151,7 @@ impl DiskMaker {
             paths.unfinished.clone().into(),
         ];
         let arguments: Vec<OsString> = arguments.into_iter().chain([size.into()]).collect();
-        run(plan, "qemu-img", &arguments, TOOL_LIMIT).await
+        run(&plan.target, "qemu-img", &arguments, TOOL_LIMIT).await
     }
 
     async fn flat(
@@ -161,22 +161,8 @@ impl DiskMaker {
         image: &ImageFile,
         size_bytes: u64,
     ) -> Result<(), BootSourceError> {
-        let arguments: [OsString; 13] = [
-            QEMU_IMG_MEMORY.into(),
-            "--".into(),
-            "env".into(),
-            ONE_ARENA.into(),
-            "qemu-img".into(),
-            "convert".into(),
-            "-f".into(),
-            image.format.as_str().into(),
-            "-O".into(),
-            DiskFormat::Raw.as_str().into(),
-            "--".into(),
-            paths.base.clone().into(),
-            paths.unfinished.clone().into(),
-        ];
-        run(plan, "prlimit", &arguments, self.copy_limit).await?;
+        let (from, to) = ((paths.base.as_path(), image.format), (paths.unfinished.as_path(), DiskFormat::Raw));
+        convert(&plan.target, from, to, self.copy_limit).await?;
         let unfinished = paths.unfinished.clone();
         blocking(&paths.unfinished, move || {
             let file = OpenOptions::new().write(true).open(&unfinished);
@@ -208,16 +194,36 @@ async fn blank(
     };
     let arguments: Vec<OsString> =
         options.iter().map(OsString::from).chain(["--".into(), paths.unfinished.clone().into()]).collect();
-    run(plan, program, &arguments, TOOL_LIMIT).await
+    run(&plan.target, program, &arguments, TOOL_LIMIT).await
 }
 
-async fn run(
-    plan: &LocalDiskPlan,
-    program: &'static str,
-    arguments: &[OsString],
+/// Copies a disk's bytes into a new file. Each is told its format, and the first is never asked for it.
+pub(super) async fn convert(
+    target: &str,
+    (from, from_format): (&Path, DiskFormat),
+    (to, to_format): (&Path, DiskFormat),
     limit: Duration,
 ) -> Result<(), BootSourceError> {
-    let target = || plan.target.clone();
+    let arguments: [OsString; 13] = [
+        QEMU_IMG_MEMORY.into(),
+        "--".into(),
+        "env".into(),
+        ONE_ARENA.into(),
+        "qemu-img".into(),
+        "convert".into(),
+        "-f".into(),
+        from_format.as_str().into(),
+        "-O".into(),
+        to_format.as_str().into(),
+        "--".into(),
+        from.into(),
+        to.into(),
+    ];
+    run(target, "prlimit", &arguments, limit).await
+}
+
+async fn run(target: &str, program: &'static str, arguments: &[OsString], limit: Duration) -> Result<(), BootSourceError> {
+    let target = || target.to_owned();
     let ended = command::run(program, arguments, limit).await;
     let ended = ended.map_err(|source| BootSourceError::Tool { target: target(), source })?;
     if ended.code == Some(0) {

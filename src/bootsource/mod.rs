@@ -11,6 +11,7 @@
 //! | `inspect/` | what bytes really are, before any other program opens them |
 //! | `cache` | images of this host: downloaded once, verified, bounded |
 //! | `disks` | ephemeral disks: made, and removed |
+//! | `capture` | what is caught of an ephemeral disk for an image of its guest |
 //!
 //! The cache and the disks are in one folder, so that a disk holds its base by a hard link:
 //!
@@ -18,9 +19,11 @@
 //! DIR/cache/IMAGE.DIGEST           a verified image; .part while it comes
 //! DIR/disks/GUEST/TARGET           an ephemeral disk; TARGET-xxxxxxxx where a rebuild made it
 //! DIR/disks/GUEST/TARGET.base      the cached image below it: one file with that of the cache
+//! DIR/snapshots/IMAGE              what was caught of a disk, until it is uploaded as that image
 //! ```
 
 mod cache;
+mod capture;
 mod disks;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -31,7 +34,8 @@ mod mapping;
 mod resolve;
 
 pub use cache::{ImageCache, ImageSource, Piece, SourceError};
+pub use capture::Captures;
 pub use disks::{DiskForm, DiskMaker};
 pub use error::BootSourceError;
-pub use mapping::{Mapping, MappingError, Reference, Source};
+pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};
 pub use resolve::{Facts, content_of_image};

@@ -159,6 +159,9 @@ fn storage(entry: &Entry, facts: &Facts, target: &str, is_root: bool) -> Result<
         (Source::Image, Destination::Volume) => {
             let image = find(&facts.images, entry)?;
             active(image)?;
+            if image.size_bytes == 0 {
+                return Err(empty(image));
+            }
             let size_gib = size()?;
             fits(entry, image, size_gib)?;
             new_volume(size_gib, VolumeOrigin::Image(image.id))
@@ -201,6 +204,16 @@ fn unfit(image: &Image, problem: String, is_unsupported: bool) -> MappingError {
     MappingError::Image { image: image.id.to_string(), problem, is_unsupported }
 }
 
+fn empty(image: &Image) -> MappingError {
+    let problem = match &image.mapping {
+        Some(_) => {
+            "it has no data of its own, only a mapping: boot it as the image itself (--image alone), onto what that names"
+        }
+        None => "it has no data",
+    };
+    unfit(image, problem.to_owned(), false)
+}
+
 fn active(image: &Image) -> Result<(), MappingError> {
     if image.status == "active" {
         return Ok(());
@@ -239,7 +252,7 @@ fn file(image: &Image) -> Result<ImageFile, MappingError> {
         }
     };
     if image.size_bytes == 0 {
-        return Err(unfit(image, "it has no data".to_owned(), false));
+        return Err(empty(image));
     }
     let Some(digest) = image.digest.clone() else {
         let problem = "the image service has no digest of it, so what comes cannot be verified: upload it again".to_owned();

@@ -62,6 +62,8 @@ pub enum Command {
     /// Ask a guest to shut down, and wait until it has; its volumes stay attached
     #[command(after_help = "A guest that runs on for longer than libvirt.shutdown_timeout_s is left running: ends with 11.")]
     Stop(StopArgs),
+    /// Make an image of a booted guest: of its ephemeral root disk, or of snapshots of all its volumes
+    Snapshot(SnapshotArgs),
     /// Extend a volume; guests of this host that have it see the new size
     Extend(ExtendArgs),
     /// Cancel an operation: it is undone
@@ -271,6 +273,21 @@ pub struct StopArgs {
     /// Cut its power at once, as pulling the plug would; what it has not written is lost
     #[arg(long)]
     pub force: bool,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `bowline snapshot`.
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// Name or UUID of the guest
+    pub guest: String,
+    /// Name of the image
+    pub name: String,
+    /// Do not have the guest's agent freeze its filesystems for the moment in which the disks are caught
+    #[arg(long)]
+    pub no_freeze: bool,
     /// How to wait.
     #[command(flatten)]
     pub wait: WaitArgs,

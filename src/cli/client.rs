@@ -75,13 +75,18 @@ impl Client {
         if matches!(request.kind, "delete" | "start" | "stop") {
             return self.call(ROOT, MANAGER, request.method(), &(&request.guest, options)).await;
         }
-        if matches!(request.kind, "boot" | "rebuild") {
-            // A plan has it among the options.
-            let key = if request.kind == "boot" { "mapping" } else { "image" };
+        // A plan has it among the options.
+        let argument = match request.kind {
+            "boot" => Some("mapping"),
+            "rebuild" => Some("image"),
+            "snapshot" => Some("name"),
+            _ => None,
+        };
+        if let Some(argument) = argument {
             let mut options: HashMap<_, _> = options.iter().collect();
-            let argument = options.remove(&key).and_then(|argument| argument.try_clone().ok());
-            let argument: String = argument.and_then(|argument| argument.try_into().ok()).unwrap_or_default();
-            return self.call(ROOT, MANAGER, request.method(), &(&request.guest, argument, options)).await;
+            let given = options.remove(&argument).and_then(|given| given.try_clone().ok());
+            let given: String = given.and_then(|given| given.try_into().ok()).unwrap_or_default();
+            return self.call(ROOT, MANAGER, request.method(), &(&request.guest, given, options)).await;
         }
         self.call(ROOT, MANAGER, request.method(), &(volume, &request.guest, options)).await
     }
@@ -200,7 +205,7 @@ impl Client {
 /// An operation that is asked for.
 #[derive(Debug)]
 pub struct Request {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop` or `snapshot`.
     pub kind: &'static str,
     /// Id or name; empty where it is for a guest as a whole.
     pub volume: String,
@@ -222,6 +227,7 @@ impl Request {
             "rebuild" => "Rebuild",
             "start" => "Start",
             "stop" => "Stop",
+            "snapshot" => "Snapshot",
             _ => "Attach",
         }
     }

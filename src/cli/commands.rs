@@ -1,7 +1,7 @@
 //! The commands that talk to the agent.
 
 use super::{
-    args::{AttachArgs, Command, DetachArgs, ExtendArgs, RebuildArgs, StopArgs, VolumeCommand, WaitArgs},
+    args::{AttachArgs, Command, DetachArgs, ExtendArgs, RebuildArgs, SnapshotArgs, StopArgs, VolumeCommand, WaitArgs},
     boot::boot_request,
     client::{Client, Request, operation_path},
     error::CliError,
@@ -26,6 +26,7 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
         Command::Rebuild(args) => operate(client, output, &rebuild_request(&args), &args.wait).await,
         Command::Start(args) => operate(client, output, &of_guest("start", &args.guest), &args.wait).await,
         Command::Stop(args) => operate(client, output, &stop_request(&args), &args.wait).await,
+        Command::Snapshot(args) => operate(client, output, &snapshot_request(&args), &args.wait).await,
         Command::List => {
             let (_, attachments) = client.all().await?;
             print(output, || show::attachments(&attachments), &json!({ "attachments": attachments }))
@@ -83,6 +84,15 @@ fn stop_request(args: &StopArgs) -> Request {
     let mut request = of_guest("stop", &args.guest);
     if args.force {
         request.options.insert("force", true.into());
+    }
+    request
+}
+
+fn snapshot_request(args: &SnapshotArgs) -> Request {
+    let mut request = of_guest("snapshot", &args.guest);
+    request.options.insert("name", args.name.clone().into());
+    if args.no_freeze {
+        request.options.insert("freeze", false.into());
     }
     request
 }

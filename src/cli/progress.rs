@@ -3,7 +3,7 @@
 use super::{
     error::CliError,
     output::{Output, duration, printable},
-    view::{Operation, Step},
+    view::{DiskProgress, Operation, Step},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -47,11 +47,12 @@ impl Progress {
         self.shown.clone_from(&operation.steps);
         if let Some(spinner) = &self.spinner {
             let under_way = operation.steps.iter().find(|step| step.state == "started").map(|step| step.name.as_str());
-            spinner.set_message(printable(match operation.state.as_str() {
+            let message = match operation.state.as_str() {
                 "queued" => "waits for another operation on this volume or guest",
                 "unwinding" => "undoing",
                 _ => under_way.unwrap_or("working"),
-            }));
+            };
+            spinner.set_message(printable(&format!("{message}{}", disks(&operation.disks))));
         }
         Ok(())
     }
@@ -86,6 +87,13 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// How far each disk is.
+fn disks(disks: &[DiskProgress]) -> String {
+    let percent = |disk: &DiskProgress| disk.done.saturating_mul(100).checked_div(disk.total).unwrap_or(100);
+    let each: Vec<_> = disks.iter().map(|disk| format!("{} {}%", disk.disk, percent(disk))).collect();
+    if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) }
 }
 
 fn step_line(step: &Step) -> Option<String> {

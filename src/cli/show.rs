@@ -155,6 +155,9 @@ pub fn success(operation: &Operation, attachment: Option<&Attachment>) -> String
     } {
         return format!("{done} guest {guest_name} in {took}");
     }
+    if let Some(image) = &operation.image {
+        return format!("made image {image} of guest {guest_name} in {took}");
+    }
     let Some(attachment) = attachment else { return format!("attached volume {volume} to guest {guest_name} in {took}") };
     let mut about = vec![size(attachment.size_bytes), format!("{}/{}", attachment.protocol, attachment.initiator)];
     about.extend(Some(attachment.device.clone()).filter(|device| !device.is_empty()));

@@ -15,9 +15,9 @@ pub type Dict = HashMap<String, OwnedVariant>;
 pub struct Operation {
     /// UUID.
     pub id: String,
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete` or `snapshot`.
     pub kind: String,
-    /// UUID of the volume; empty for a boot and a delete.
+    /// UUID of the volume; empty for what is done with a guest as a whole.
     pub volume: String,
     /// UUID of the guest.
     pub guest: String,
@@ -36,6 +36,21 @@ pub struct Operation {
     pub duration_us: u64,
     /// Why it failed.
     pub error: Option<OperationError>,
+    /// UUID of the image that a snapshot makes.
+    pub image: Option<String>,
+    /// How far the step under way is with each disk.
+    pub disks: Vec<DiskProgress>,
+}
+
+/// How far a step is with one disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiskProgress {
+    /// Target name, or `image` for what is uploaded.
+    pub disk: String,
+    /// What is done: bytes, or of what is one piece 0 or 1.
+    pub done: u64,
+    /// What there is in all.
+    pub total: u64,
 }
 
 /// A step.
@@ -65,10 +80,13 @@ impl Operation {
     pub fn read(dict: Dict) -> Result<Self, CliError> {
         let mut reader = Reader { what: "Operation1", dict };
         let steps: Vec<(String, String, u64)> = reader.take("Steps")?;
+        let disks: Vec<(String, u64, u64)> = reader.take("Disks")?;
         let created_us = reader.take("CreatedAt")?;
         let kind: String = reader.take("ErrorKind")?;
         let error = OperationError { kind, message: reader.take("ErrorMessage")?, remedy: reader.take("Remedy")? };
         Ok(Self {
+            image: some(reader.take("Image")?),
+            disks: disks.into_iter().map(|(disk, done, total)| DiskProgress { disk, done, total }).collect(),
             id: reader.take("Id")?,
             kind: reader.take("Kind")?,
             volume: reader.take("Volume")?,
@@ -290,9 +308,9 @@ impl Volume {
 /// A plan.
 #[derive(Debug, Serialize)]
 pub struct Plan {
-    /// `attach`, `detach`, `extend`, `boot` or `delete`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete` or `snapshot`.
     pub kind: String,
-    /// UUID of the volume; empty for a boot and a delete.
+    /// UUID of the volume; empty for what is done with a guest as a whole.
     pub volume: String,
     /// UUID of the guest.
     pub guest: String,
@@ -316,7 +334,7 @@ pub fn object(kind: &str, volume: &str, guest_name: &str) -> String {
     match kind {
         "detach" => format!("volume {volume} from guest {guest_name}"),
         "extend" => format!("volume {volume}"),
-        "boot" | "delete" | "rebuild" | "start" | "stop" => format!("guest {guest_name}"),
+        "boot" | "delete" | "rebuild" | "start" | "stop" | "snapshot" => format!("guest {guest_name}"),
         _ => format!("volume {volume} to guest {guest_name}"),
     }
 }

@@ -81,6 +81,30 @@ pub(super) fn local_disk(disk: &LocalDisk) -> Result<String, LibvirtError> {
     })
 }
 
+/// A job that copies the disk `target` into a new qcow2 file, and leaves the guest's other disks out.
+pub(super) fn backup(target: &str, file: &std::path::Path, others: &[String]) -> Result<String, LibvirtError> {
+    let file =
+        file.to_str().ok_or_else(|| LibvirtError::DiskXml { problem: format!("{} is no UTF-8 path", file.display()) })?;
+    build(|xml| {
+        xml.create_element("domainbackup").with_attribute(("mode", "push")).write_inner_content(|xml| {
+            xml.create_element("disks").write_inner_content(|xml| {
+                let disk = [("name", target), ("backup", "yes"), ("type", "file")];
+                xml.create_element("disk").with_attributes(disk).write_inner_content(|xml| {
+                    xml.create_element("target").with_attribute(("file", file)).write_empty()?;
+                    xml.create_element("driver").with_attribute(("type", DiskFormat::Qcow2.as_str())).write_empty()?;
+                    Ok(())
+                })?;
+                for other in others {
+                    xml.create_element("disk").with_attributes([("name", other.as_str()), ("backup", "no")]).write_empty()?;
+                }
+                Ok(())
+            })?;
+            Ok(())
+        })?;
+        Ok(())
+    })
+}
+
 /// A virtio-scsi controller. Without one libvirt would give the machine an emulated HBA, which is slow and which many
 /// guests have no driver for.
 pub(super) fn controller(index: u32, queues: Option<u16>, iothread: Option<u32>) -> Result<String, LibvirtError> {

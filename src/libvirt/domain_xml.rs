@@ -28,7 +28,22 @@ pub(super) struct DomainXml {
     pub(super) iothreads: Vec<u32>,
     /// The thread of each disk or controller that has one.
     pub(super) iothread_users: Vec<u32>,
+    /// The way to the agent in the guest.
+    pub(super) agent: AgentChannel,
 }
+
+/// How a guest's agent can be spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum AgentChannel {
+    /// There is no channel, or nobody in the guest has it open.
+    #[default]
+    Silent,
+    /// Somebody in the guest listens.
+    Listening,
+}
+
+/// The name by which libvirt knows the agent's channel.
+const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 
 /// More I/O threads than any guest has; a bound on what a definition can have the agent count.
 const IOTHREADS_MAX: u32 = 1024;
@@ -94,6 +109,11 @@ impl DomainXml {
                     index: number(attribute("index")?),
                     is_virtio: attribute("model")?.is_some_and(|model| model.starts_with("virtio")),
                 });
+            }
+            ["domain", "devices", "channel", "target"] if attribute("name")?.as_deref() == Some(AGENT_CHANNEL) => {
+                if attribute("state")?.as_deref() == Some("connected") {
+                    self.agent = AgentChannel::Listening;
+                }
             }
             ["domain", "devices", "disk"] => *disk = DiskParts::default(),
             ["domain", "devices", "disk", rest @ ..] => match rest {

@@ -193,6 +193,14 @@ pub enum LibvirtError {
         #[source]
         source: Box<LibvirtError>,
     },
+    /// A running guest's disk could not be copied.
+    #[error("the copy of a disk of guest {guest} failed: {problem}")]
+    Backup {
+        /// Which guest.
+        guest: GuestUuid,
+        /// QEMU's words, or what happened.
+        problem: String,
+    },
     /// The thread of a call died.
     #[error("internal error: trying to {operation} ended without an answer")]
     Broken {
@@ -238,7 +246,7 @@ impl LibvirtError {
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
             Self::OtherSource { .. } | Self::BootOrder { .. } | Self::NotLuks { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } | Self::StaysOn { .. } => ErrorKind::GuestRefused,
-            Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
+            Self::Backup { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
         }
     }
 }

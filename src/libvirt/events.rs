@@ -32,6 +32,13 @@ pub enum GuestEvent {
         /// QEMU's word for the reason; empty where it has none, as for most errors.
         reason: String,
     },
+    /// A job that copied disks of a guest has ended.
+    BackupEnded {
+        /// Which guest.
+        guest: GuestUuid,
+        /// Why it failed; `None` where all is copied.
+        problem: Option<String>,
+    },
     /// The guest refused to let go of a device.
     DeviceRemovalFailed {
         /// Which guest.

@@ -47,9 +47,9 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Asks for lifecycle, unplug and I/O error events of all guests, and for the end of the connection.
+    /// Asks for lifecycle, unplug, I/O error and job events of all guests, and for the end of the connection.
     pub(super) fn new(connect: &Connect, sink: &Sink) -> Result<Self, Error> {
-        let mut subscription = Self { connect: connect.clone(), callbacks: Vec::with_capacity(4), watches_close: false };
+        let mut subscription = Self { connect: connect.clone(), callbacks: Vec::with_capacity(5), watches_close: false };
         subscription.watches_close = watch_close(connect, sink);
         // SAFETY: libvirt calls a callback with the signature that belongs to the event's number, so passing it under
         // the generic type is what VIR_DOMAIN_EVENT_CALLBACK() of its header does. Each number here goes with its type.
@@ -79,6 +79,12 @@ impl Subscription {
                         sys::virConnectDomainEventDeviceRemovalFailedCallback,
                         sys::virConnectDomainEventGenericCallback,
                     >(Some(on_device_removal_failed)),
+                ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_JOB_COMPLETED,
+                    mem::transmute::<sys::virConnectDomainEventJobCompletedCallback, sys::virConnectDomainEventGenericCallback>(
+                        Some(on_job_completed),
+                    ),
                 ),
             ]
         };
@@ -151,6 +157,56 @@ pub(super) fn add_iothread(domain: &Domain, id: u32, flags: u32) -> Result<(), E
         0 => Ok(()),
         _ => Err(Error::last_error()),
     }
+}
+
+/// How long the agent in the guest may take to answer what it is asked from here on, seconds.
+pub(super) fn set_agent_timeout(domain: &Domain, timeout_s: i32) -> Result<(), Error> {
+    // SAFETY: the domain is alive by the reference that `domain` holds.
+    check(unsafe { sys::virDomainAgentSetResponseTimeout(domain.as_ptr(), timeout_s, 0) }).map(|_| ())
+}
+
+/// Freezes all filesystems of the guest; how many.
+pub(super) fn freeze(domain: &Domain) -> Result<u32, Error> {
+    // SAFETY: as above; no list of mount points means all of them.
+    check(unsafe { sys::virDomainFSFreeze(domain.as_ptr(), std::ptr::null_mut(), 0, 0) })
+}
+
+/// Thaws all filesystems of the guest; how many were frozen.
+pub(super) fn thaw(domain: &Domain) -> Result<u32, Error> {
+    // SAFETY: as above.
+    check(unsafe { sys::virDomainFSThaw(domain.as_ptr(), std::ptr::null_mut(), 0, 0) })
+}
+
+/// Begins the backup job that this XML describes.
+pub(super) fn begin_backup(domain: &Domain, xml: &str) -> Result<(), Error> {
+    let xml = CString::new(xml)?;
+    // SAFETY: as above; the string outlives the call, and no checkpoint is wanted.
+    check(unsafe { sys::virDomainBackupBegin(domain.as_ptr(), xml.as_ptr(), std::ptr::null(), 0) }).map(|_| ())
+}
+
+/// The backup job that runs.
+pub(super) fn backup_xml(domain: &Domain) -> Result<String, Error> {
+    // SAFETY: as above; what comes back is a string of our own, freed once by its owner.
+    let raw = unsafe { sys::virDomainBackupGetXMLDesc(domain.as_ptr(), 0) };
+    if raw.is_null() {
+        return Err(Error::last_error());
+    }
+    // SAFETY: libvirt gives a valid string, allocated by malloc, which `free` takes back after it was copied.
+    unsafe {
+        let xml = text(raw).unwrap_or_default();
+        nix::libc::free(raw.cast());
+        Ok(xml)
+    }
+}
+
+/// Ends the guest's job.
+pub(super) fn abort_job(domain: &Domain) -> Result<(), Error> {
+    // SAFETY: the domain is alive by the reference that `domain` holds.
+    check(unsafe { sys::virDomainAbortJob(domain.as_ptr()) }).map(|_| ())
+}
+
+fn check(status: c_int) -> Result<u32, Error> {
+    u32::try_from(status).map_err(|_| Error::last_error())
 }
 
 /// What a secret is for. `Secret::usage_id` of virt 0.5.0 frees a string that belongs to the secret, which ends the
@@ -241,6 +297,35 @@ unsafe extern "C" fn on_device_removal_failed(
     unsafe {
         if let Some((guest, alias)) = guest_uuid(domain).zip(text(alias)) {
             (*opaque.cast::<Sink>()).tell(GuestEvent::DeviceRemovalFailed { guest, alias });
+        }
+    }
+}
+
+unsafe extern "C" fn on_job_completed(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    params: sys::virTypedParameterPtr,
+    count: c_int,
+    opaque: *mut c_void,
+) {
+    let number = |name: &CStr| {
+        let mut value = 0;
+        // SAFETY: the parameters are libvirt's and valid for the time of the callback; the name is a valid string.
+        let status = unsafe { sys::virTypedParamsGetInt(params, count, name.as_ptr(), &raw mut value) };
+        (status == 1).then_some(value)
+    };
+    if number(c"operation") != i32::try_from(sys::VIR_DOMAIN_JOB_OPERATION_BACKUP).ok() {
+        return;
+    }
+    let mut success = 0;
+    let mut words = std::ptr::null();
+    // SAFETY: as above. The text belongs to the parameters and is copied within the callback; domain and Sink are libvirt's.
+    unsafe {
+        sys::virTypedParamsGetBoolean(params, count, c"success".as_ptr(), &raw mut success);
+        sys::virTypedParamsGetString(params, count, c"errmsg".as_ptr(), &raw mut words);
+        if let Some(guest) = guest_uuid(domain) {
+            let problem = (success == 0).then(|| text(words).unwrap_or_else(|| "QEMU gives no reason".to_owned()));
+            (*opaque.cast::<Sink>()).tell(GuestEvent::BackupEnded { guest, problem });
         }
     }
 }

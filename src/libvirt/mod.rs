@@ -6,6 +6,7 @@
 
 mod attach;
 mod attach_plan;
+mod backup;
 mod boot;
 mod config;
 mod connection;
@@ -16,6 +17,7 @@ mod error;
 mod event_loop;
 mod events;
 mod ffi;
+mod freeze;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -29,10 +31,12 @@ mod shutdown;
 mod unplug;
 
 pub use attach::Attached;
+pub use backup::Backup;
 pub use config::LibvirtConfig;
 pub use detach::DetachProgress;
 pub use error::{LibvirtError, LibvirtMessage};
 pub use events::{GuestEvent, LifecycleChange};
+pub use freeze::Frozen;
 pub use guest::{Guest, GuestDisk};
 pub use resize::Resized;
 pub use secret::{SECRET_USAGE_PREFIX, SecretRecord, SecretUsage};
@@ -40,7 +44,7 @@ pub use secret::{SECRET_USAGE_PREFIX, SecretRecord, SecretUsage};
 use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, VolumeId};
 use connection::{Call, Connection};
 use error::failed;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 use virt::{error::ErrorNumber, sys};
@@ -192,6 +196,38 @@ impl Libvirt {
     /// libvirt cannot be reached or its answer cannot be read.
     pub async fn autostart_guests(&self) -> Result<Vec<Guest>, LibvirtError> {
         self.list(sys::VIR_CONNECT_LIST_DOMAINS_AUTOSTART).await
+    }
+
+    /// Freezes a guest's filesystems, if an agent in it listens. Whatever comes of it, [`Libvirt::thaw`] has to follow.
+    ///
+    /// # Errors
+    /// The agent refuses or is silent for `limit`; libvirt cannot be reached.
+    pub async fn freeze(&self, guest: GuestUuid, limit: Duration) -> Result<Frozen, LibvirtError> {
+        freeze::freeze(&self.connection, guest, limit).await
+    }
+
+    /// Thaws them. A guest that is not frozen, is off, or has no agent any more, is fine.
+    ///
+    /// # Errors
+    /// The agent refuses or is silent; libvirt cannot be reached.
+    pub async fn thaw(&self, guest: GuestUuid) -> Result<Outcome, LibvirtError> {
+        freeze::thaw(&self.connection, guest).await
+    }
+
+    /// Begins to copy a running guest's disk, as it is now, into a new qcow2 file.
+    ///
+    /// # Errors
+    /// libvirt's and QEMU's refusals, as when another job runs.
+    pub async fn begin_backup(&self, guest: GuestUuid, target: &str, file: &Path) -> Result<Backup, LibvirtError> {
+        backup::begin(&self.connection, guest, target, file).await
+    }
+
+    /// Ends the copying into this file. Where there is none, that is fine.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or refuses.
+    pub async fn abort_backup(&self, guest: GuestUuid, file: &Path) -> Result<Outcome, LibvirtError> {
+        backup::abort(&self.connection, guest, file.to_owned()).await
     }
 
     /// Defines a secret, ephemeral and private, and sets its value; the same UUID again sets the value anew.

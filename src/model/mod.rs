@@ -18,6 +18,7 @@ mod ids;
 mod image;
 pub mod qcow2;
 mod secret;
+mod snapshot;
 mod volume;
 
 pub use boot::{
@@ -46,6 +47,7 @@ pub use host_event::HostEvent;
 pub use ids::{AttachmentId, GuestUuid, IdError, ImageId, OperationId, SnapshotId, VolumeId};
 pub use image::{DigestAlgorithm, Image, ImageDigest, ImageFile};
 pub use secret::Secret;
+pub use snapshot::{InstanceContent, InstanceDisk, NewImage, SnapshotRequest, SnapshotSource, Stillness};
 pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment, VolumeSnapshot};
 
 /// Bytes in one GiB, the unit in which the volume service counts sizes.

@@ -58,6 +58,10 @@ pub struct NewVolume {
 pub struct VolumeSnapshot {
     /// Its id.
     pub id: SnapshotId,
+    /// Of which volume it was taken.
+    pub volume: VolumeId,
+    /// Its name; empty when it has none.
+    pub name: String,
     /// The service's word: `available`, `creating`, `error`, …
     pub status: String,
     /// Size of the volume it was taken of, GiB.

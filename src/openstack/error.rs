@@ -4,7 +4,7 @@
 //! passwords and tokens); of refusals only the service's own message is.
 
 use super::connection_info::ConnectionInfoError;
-use crate::model::{AttachmentId, ErrorKind, GuestUuid, ImageId, VolumeId};
+use crate::model::{AttachmentId, ErrorKind, GuestUuid, ImageId, SnapshotId, VolumeId};
 use std::{error::Error, fmt, path::PathBuf, sync::Arc};
 use uuid::Uuid;
 
@@ -62,6 +62,18 @@ pub enum Operation {
     FetchImage(ImageId),
     /// `PUT /hosts/{host}/lease` of a bundled service.
     RenewLeases,
+    /// `GET /snapshots/detail`.
+    ListSnapshots,
+    /// `POST /snapshots`, with the new snapshot's name.
+    CreateSnapshot(String),
+    /// `DELETE /snapshots/{id}`.
+    DeleteSnapshot(SnapshotId),
+    /// `POST /images` of the image service.
+    CreateImage(ImageId),
+    /// `PUT /images/{id}/file` of the image service.
+    UploadImage(ImageId),
+    /// `DELETE /images/{id}` of the image service.
+    DeleteImage(ImageId),
 }
 
 impl Operation {
@@ -81,6 +93,7 @@ impl Operation {
                 | Self::FindImage(_)
                 | Self::FetchImage(_)
                 | Self::RenewLeases
+                | Self::ListSnapshots
         )
     }
 }
@@ -108,6 +121,12 @@ impl fmt::Display for Operation {
             Self::FindImage(name) => write!(f, "look up image {name:?}"),
             Self::FetchImage(id) => write!(f, "download image {id}"),
             Self::RenewLeases => f.write_str("renew the leases of this host's attachments"),
+            Self::ListSnapshots => f.write_str("list snapshots"),
+            Self::CreateSnapshot(name) => write!(f, "create snapshot {name:?}"),
+            Self::DeleteSnapshot(id) => write!(f, "delete snapshot {id}"),
+            Self::CreateImage(id) => write!(f, "create image {id}"),
+            Self::UploadImage(id) => write!(f, "upload image {id}"),
+            Self::DeleteImage(id) => write!(f, "delete image {id}"),
         }
     }
 }
@@ -286,6 +305,37 @@ pub enum OpenstackError {
         /// What was waited for.
         wanted: String,
     },
+    /// A snapshot ended in an error state, or was not there in time.
+    #[error("snapshot {snapshot} is {status:?} instead of {wanted:?}{}", if *in_time { ": see the volume service's log" } else { ", and the time is up" })]
+    Snapshot {
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// Its last known status.
+        status: String,
+        /// What was waited for.
+        wanted: &'static str,
+        /// It is an end; else it was waited for in vain.
+        in_time: bool,
+    },
+    /// What is to be uploaded cannot be read.
+    #[error("cannot read {}", file.display())]
+    UnreadableUpload {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// The image service has other bytes than those it was sent.
+    #[error("image {image} did not arrive as it was sent: the image service says {found} of it, and {sent} was sent")]
+    Upload {
+        /// Which image.
+        image: ImageId,
+        /// Status, size or digest that it has.
+        found: String,
+        /// What it should be.
+        sent: String,
+    },
 }
 
 /// How a bundled service says that the first request with a key is not answered yet.
@@ -302,7 +352,9 @@ impl OpenstackError {
                 ErrorKind::Unsupported
             }
             Self::Unreachable { .. } => ErrorKind::Unavailable,
-            Self::NoAnswer { .. } | Self::WaitedTooLong { .. } => ErrorKind::Timeout,
+            Self::NoAnswer { .. } | Self::WaitedTooLong { .. } | Self::Snapshot { in_time: false, .. } => ErrorKind::Timeout,
+            Self::Snapshot { .. } | Self::UnreadableUpload { .. } => ErrorKind::Internal,
+            Self::Upload { .. } => ErrorKind::IdentityMismatch,
             Self::Refused { operation, status, message, .. } => refusal_kind(operation, *status, message),
             Self::Unintelligible { .. } | Self::ConnectionInfo { .. } | Self::VolumeFailed { .. } => ErrorKind::Internal,
             Self::NoSuchVolume { .. } | Self::NotOne { count: 0, .. } => ErrorKind::NotFound,

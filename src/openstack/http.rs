@@ -4,15 +4,20 @@
 //! control traffic of a storage network, tokens in its headers, has no business there. TLS certificates are always
 //! checked; the system's roots (about 2 MB once parsed) are loaded only when an `https://` address is first used.
 
-use super::{OpenstackError, Operation, fault};
-use reqwest::{Certificate, Client, ClientBuilder, Method, Response, Url, header::HeaderMap, redirect::Policy};
+use super::{OpenstackError, Operation, Sent, fault};
+use reqwest::{
+    Body, Certificate, Client, ClientBuilder, Method, Response, Url,
+    header::{CONTENT_LENGTH, HeaderMap},
+    redirect::Policy,
+};
 use std::{
     error::Error,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
+use tokio::{fs::File, io::AsyncReadExt, sync::watch};
 use zeroize::Zeroizing;
 
 /// Largest answer that is read, bytes. A page of 1000 volumes with details is about 2 MiB.
@@ -24,6 +29,11 @@ const ANSWER_START_BYTES: usize = 4 << 10;
 const POOL_IDLE_S: u64 = 4;
 /// Idle connections kept per host; each costs about 20 KiB.
 const POOL_MAX_IDLE: usize = 2;
+
+/// Bytes that are sent at a time.
+const PIECE_BYTES: usize = 256 * 1024;
+/// How long a service may be silent once it has all bytes: it may still check and sync them.
+const DIGESTING: Duration = Duration::from_secs(600);
 
 /// The most that a stream may take, in all: a day.
 const STREAM_MAX: Duration = Duration::from_secs(86_400);
@@ -80,6 +90,11 @@ impl Answer {
     pub(super) fn request_id(&self) -> Option<String> {
         let value = ["x-openstack-request-id", "x-compute-request-id"].iter().find_map(|name| self.headers.get(*name));
         value.and_then(|value| value.to_str().ok()).map(|id| fault::printable(id, 64)).filter(|id| !id.is_empty())
+    }
+
+    /// The answer, unless it is an error.
+    pub(super) fn accepted(self, operation: &Operation) -> Result<Self, OpenstackError> {
+        if (200..300).contains(&self.status) { Ok(self) } else { Err(self.refused(operation)) }
     }
 
     /// The error this answer is.
@@ -188,6 +203,40 @@ impl Http {
         Ok(Stream { status: response.status().as_u16(), response, http: self.clone(), peer })
     }
 
+    /// Sends a body piece by piece. It may take as long as it likes, if only the peer goes on taking pieces; after the last it has
+    /// [`DIGESTING`] to put them away.
+    pub(super) async fn upload(
+        &self,
+        operation: &Operation,
+        url: Url,
+        headers: HeaderMap,
+        upload: Upload,
+    ) -> Result<Answer, OpenstackError> {
+        let peer = url.origin().ascii_serialization();
+        let (size_bytes, mut taken) = (upload.size_bytes, upload.taken.subscribe());
+        let request = self
+            .client_for(&url)?
+            .put(url)
+            .headers(headers)
+            .header(CONTENT_LENGTH, size_bytes)
+            .body(upload.into_body())
+            .timeout(STREAM_MAX);
+        let mut answered = std::pin::pin!(request.send());
+        let timeout = Duration::from_secs(self.options.request_timeout_s);
+        let response = loop {
+            let patience = if *taken.borrow_and_update() >= size_bytes { DIGESTING.max(timeout) } else { timeout };
+            tokio::select! {
+                response = &mut answered => break response.map_err(|error| self.failure(operation, &peer, error))?,
+                Ok(()) = taken.changed() => {}
+                () = tokio::time::sleep(patience) => {
+                    let timeout_s = patience.as_secs();
+                    return Err(OpenstackError::NoAnswer { operation: operation.clone(), peer, sent: true, timeout_s });
+                }
+            }
+        };
+        Stream { status: response.status().as_u16(), response, http: self.clone(), peer }.answer(operation).await
+    }
+
     /// Waits for one sign of life of a stream.
     async fn in_time<T>(
         &self,
@@ -212,6 +261,62 @@ impl Http {
         }
         let source = Arc::new(error.without_url());
         OpenstackError::Unreachable { operation: operation.clone(), peer: peer.to_owned(), sent, source }
+    }
+}
+
+/// A body that is sent piece by piece, from a file or empty.
+pub(super) struct Upload {
+    file: Option<File>,
+    size_bytes: u64,
+    /// Sees each piece as it goes.
+    seen: Box<dyn Fn(&[u8]) + Send + Sync>,
+    sent: Sent,
+    /// Bytes that went.
+    taken: watch::Sender<u64>,
+}
+
+impl Upload {
+    /// Opens the file; `None` for an empty body.
+    pub(super) async fn open(
+        path: Option<&Path>,
+        seen: Box<dyn Fn(&[u8]) + Send + Sync>,
+        sent: Sent,
+    ) -> Result<Self, OpenstackError> {
+        let (mut file, mut size_bytes) = (None, 0);
+        if let Some(path) = path {
+            let opened = async {
+                let file = File::open(path).await?;
+                let size_bytes = file.metadata().await?.len();
+                Ok::<_, std::io::Error>((file, size_bytes))
+            };
+            let unreadable = |error| OpenstackError::UnreadableUpload { file: path.to_owned(), source: Arc::new(error) };
+            let (opened, bytes) = opened.await.map_err(unreadable)?;
+            (file, size_bytes) = (Some(opened), bytes);
+        }
+        Ok(Self { file, size_bytes, seen, sent, taken: watch::Sender::new(0) })
+    }
+
+    pub(super) const fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn into_body(self) -> Body {
+        let Self { file, size_bytes, seen, sent, taken } = self;
+        let Some(file) = file else { return Body::from(Vec::new()) };
+        // A file that grows meanwhile is not what was announced.
+        let pieces = futures_util::stream::try_unfold(file.take(size_bytes), move |mut file| {
+            let mut piece = Vec::with_capacity(PIECE_BYTES);
+            async move {
+                let read = (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece).await?;
+                Ok::<_, std::io::Error>((read > 0).then_some((piece, file)))
+            }
+        });
+        let pieces = futures_util::TryStreamExt::inspect_ok(pieces, move |piece| {
+            seen(piece);
+            taken.send_modify(|taken| *taken += piece.len() as u64);
+            sent(*taken.borrow(), size_bytes);
+        });
+        Body::wrap_stream(pieces)
     }
 }
 

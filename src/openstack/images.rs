@@ -2,14 +2,14 @@
 
 use super::{
     CloudConfig, HttpOptions, OpenstackError, Operation, endpoint,
-    http::{Answer, Http, Stream},
+    http::{Answer, Http, Stream, Upload},
     session::{Access, Session},
     volume_service::retry_reading,
 };
 use crate::model::{DigestAlgorithm, DiskBus, ErrorKind, Image, ImageDigest, ImageId};
 use reqwest::{
     Method,
-    header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, RANGE},
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -176,30 +176,51 @@ impl ImageService {
     }
 
     async fn get(&self, operation: &Operation, path: &str, query: &[(&str, &str)]) -> Result<Answer, OpenstackError> {
-        let answer = retry_reading(|| async {
-            let access = self.inner.session.access(None).await?;
-            let answer = self.send(operation, path, query, &access).await?;
-            if answer.status != 401 || !self.inner.session.is_renewable() {
-                return Ok(answer);
-            }
-            let access = self.inner.session.access(Some(&access)).await?;
-            self.send(operation, path, query, &access).await
-        });
-        let answer = answer.await?;
-        if (200..300).contains(&answer.status) { Ok(answer) } else { Err(answer.refused(operation)) }
+        retry_reading(|| self.once(operation, Method::GET, path, query, None)).await?.accepted(operation)
     }
 
-    async fn send(
+    /// One request that changes something; made once.
+    pub(super) async fn change(
         &self,
         operation: &Operation,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, OpenstackError> {
+        self.once(operation, method, path, &[], body).await?.accepted(operation)
+    }
+
+    /// One try; a refused token is replaced once.
+    async fn once(
+        &self,
+        operation: &Operation,
+        method: Method,
         path: &str,
         query: &[(&str, &str)],
-        access: &Access,
+        body: Option<Vec<u8>>,
     ) -> Result<Answer, OpenstackError> {
-        let (base, mut headers) = self.addressed(access)?;
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let url = endpoint::resource(base, path, query);
-        self.inner.http.exchange(operation, Method::GET, url, headers, None).await
+        let send = async |access: &Access, body: Option<Vec<u8>>| {
+            let (base, mut headers) = self.addressed(access)?;
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+            let url = endpoint::resource(base, path, query);
+            self.inner.http.exchange(operation, method.clone(), url, headers, body).await
+        };
+        let access = self.inner.session.access(None).await?;
+        let answer = send(&access, body.clone()).await?;
+        if answer.status != 401 || !self.inner.session.is_renewable() {
+            return Ok(answer);
+        }
+        let access = self.inner.session.access(Some(&access)).await?;
+        send(&access, body).await
+    }
+
+    /// Sends an image's bytes, once.
+    pub(super) async fn send_bytes(&self, operation: &Operation, image: ImageId, upload: Upload) -> Result<(), OpenstackError> {
+        let access = self.inner.session.access(None).await?;
+        let (base, mut headers) = self.addressed(&access)?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let url = endpoint::resource(base, &format!("images/{image}/file"), &[]);
+        self.inner.http.upload(operation, url, headers, upload).await?.accepted(operation).map(|_| ())
     }
 
     /// One try; a refused token is replaced once.
@@ -241,4 +262,4 @@ impl ImageService {
 
 #[cfg(test)]
 #[path = "images_tests.rs"]
-mod tests;
+pub(super) mod tests;

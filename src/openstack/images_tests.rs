@@ -7,9 +7,9 @@ use crate::openstack::{
 };
 use serde_json::json;
 
-const ID: &str = "94333fbd-2aab-4a5a-befd-e30c2f7377fd";
+pub(in crate::openstack) const ID: &str = "94333fbd-2aab-4a5a-befd-e30c2f7377fd";
 
-fn client(server: &Server) -> ImageService {
+pub(in crate::openstack) fn client(server: &Server) -> ImageService {
     let auth = AuthMethod::NoToken { endpoint: String::new() };
     let config = CloudConfig {
         name: "c".into(),
@@ -23,7 +23,7 @@ fn client(server: &Server) -> ImageService {
     ImageService::new(config, HttpOptions::default()).unwrap()
 }
 
-fn record(more: Value) -> Value {
+pub(in crate::openstack) fn record(more: Value) -> Value {
     let mut image = json!({
         "id": ID, "name": "debian", "status": "active", "disk_format": "qcow2", "container_format": "bare", "size": 7,
         "min_disk": 2, "checksum": "A".repeat(32), "os_hash_algo": "sha512", "os_hash_value": "b".repeat(128), "visibility": "public",

@@ -20,7 +20,7 @@ const LOOK_MAX: Duration = Duration::from_secs(3);
 /// Growth of the pause from look to look.
 const LOOK_FACTOR: f32 = 1.5;
 /// More pages than any project has; a bound on a service that links in circles.
-const PAGES_MAX: usize = 1000;
+pub(super) const PAGES_MAX: usize = 1000;
 
 impl VolumeService {
     /// The volume with this id.
@@ -181,13 +181,7 @@ impl VolumeService {
         deadline: Instant,
         judge: impl Fn(Result<Volume, OpenstackError>) -> Result<Look<T>, OpenstackError> + Send,
     ) -> Result<T, OpenstackError> {
-        let mut pauses = ExponentialBuilder::default()
-            .with_min_delay(LOOK_MIN)
-            .with_max_delay(LOOK_MAX)
-            .with_factor(LOOK_FACTOR)
-            .with_jitter()
-            .without_max_times()
-            .build();
+        let mut pauses = looks();
         let mut last = "unknown".to_owned();
         let looking = async {
             loop {
@@ -205,6 +199,17 @@ impl VolumeService {
             Err(_) => Err(OpenstackError::WaitedTooLong { volume: id, status: last, wanted: want.to_owned() }),
         }
     }
+}
+
+/// Pauses between looks at what is on its way: short at first, ever longer later, and jittered.
+pub(super) fn looks() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(LOOK_MIN)
+        .with_max_delay(LOOK_MAX)
+        .with_factor(LOOK_FACTOR)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 /// What a look at a volume says of what is waited for.

@@ -14,6 +14,9 @@
  *   w NAME OFFSET TEXT               "w NAME ok" (written and flushed) or "w NAME error REASON"
  *   off                              powers off
  * Its power button powers it off, too.
+ * Where it has a channel org.qemu.guest_agent.0 it also is the guest's agent, as much of it as freezing wants: it prints
+ *   FROZEN                           nothing of the serial line is obeyed from here on, so nothing is written
+ *   THAWED                           it goes on with what came meanwhile
  * Reads and writes bypass the page cache: they are the disk's word, not a memory of it.
  */
 #define _GNU_SOURCE
@@ -41,6 +44,9 @@ enum {
     LENGTH_MAX = 2048,        /* longest text of one "r" or "w" */
     LINE_MAX_BYTES = 2600,    /* a "w" with its text */
 };
+
+static int agent = -1; /* the channel to whoever asks the agent */
+static int frozen;
 
 static char block[2 * BLOCK] __attribute__((aligned(BLOCK))); /* LENGTH_MAX bytes at any offset touch two blocks at most */
 
@@ -253,6 +259,11 @@ static void hear_uevent(int socket)
         else if (!strncmp(field, "DEVTYPE=", 8))
             type = field + 8;
     }
+    if (!strcmp(subsystem, "virtio-ports") && !strncmp(message, "add@", 4)) {
+        char path[300];
+        snprintf(path, sizeof path, "/dev/%s", name);
+        agent = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    }
     if (strcmp(subsystem, "block") || strcmp(type, "disk"))
         return;
     if (!strncmp(message, "add@", 4)) {
@@ -300,6 +311,48 @@ static void hear_serial_line(void)
             line[used] = 0;
             used = 0;
             obey(line);
+        } else if (used < sizeof line - 1) {
+            line[used++] = bytes[i];
+        }
+    }
+}
+
+/* The agent's protocol is a line of JSON for a line of JSON; "sync" gives back its number, after a byte 0xff where that is asked for. */
+static void answer_agent(const char *line)
+{
+    char reply[64];
+    const char *number = strstr(line, "\"id\"");
+    if (strstr(line, "guest-sync")) {
+        snprintf(reply, sizeof reply, "%s{\"return\": %lld}\n", strstr(line, "delimited") ? "\xff" : "",
+                 number ? atoll(number + strcspn(number, "0123456789")) : 0);
+    } else if (strstr(line, "guest-fsfreeze-status")) {
+        snprintf(reply, sizeof reply, "{\"return\": \"%s\"}\n", frozen ? "frozen" : "thawed");
+    } else if (strstr(line, "guest-fsfreeze-freeze") || strstr(line, "guest-fsfreeze-thaw")) {
+        int freezes = strstr(line, "freeze-freeze") != NULL;
+        if (frozen != freezes)
+            say(freezes ? "FROZEN\n" : "THAWED\n");
+        snprintf(reply, sizeof reply, "{\"return\": %d}\n", frozen != freezes);
+        frozen = freezes;
+    } else {
+        snprintf(reply, sizeof reply, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"no\"}}\n");
+    }
+    if (write(agent, reply, strlen(reply)) < 0)
+        say("agent: %s\n", strerror(errno));
+}
+
+static void hear_agent(void)
+{
+    static char line[1024];
+    static size_t used;
+    char bytes[256];
+    ssize_t length = read(agent, bytes, sizeof bytes);
+    if (length <= 0)
+        usleep(50000); /* nobody is at the other end, and nobody tells when that changes */
+    for (ssize_t i = 0; i < length; i++) {
+        if (bytes[i] == '\n') {
+            line[used] = 0;
+            used = 0;
+            answer_agent(line);
         } else if (used < sizeof line - 1) {
             line[used++] = bytes[i];
         }
@@ -355,15 +408,21 @@ int main(void)
     say("READY %s\n", uptime);
 
     /* poll passes over one that is not there. */
-    struct pollfd sources[3] = {{.fd = uevents, .events = POLLIN}, {.fd = 0, .events = POLLIN}, {.fd = open_button(), .events = POLLIN}};
+    int button = open_button();
     for (;;) {
-        if (poll(sources, 3, -1) < 0)
+        struct pollfd sources[4] = {{.fd = uevents, .events = POLLIN},
+                                    {.fd = frozen ? -1 : 0, .events = POLLIN},
+                                    {.fd = agent, .events = POLLIN},
+                                    {.fd = button, .events = POLLIN}};
+        if (poll(sources, 4, -1) < 0)
             continue;
         if (sources[0].revents)
             hear_uevent(uevents);
         if (sources[1].revents)
             hear_serial_line();
         if (sources[2].revents)
-            hear_button(sources[2].fd);
+            hear_agent();
+        if (sources[3].revents)
+            hear_button(button);
     }
 }

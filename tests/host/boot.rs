@@ -9,9 +9,9 @@ use crate::common::{Guest, HostRig, Machine, Services, Site};
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"qemu\"\n";
 /// What `tests/guest/build` writes at 512 KiB of its disk.
 const MARKER: &str = "marker-of-the-root-disk";
-const IMAGES: &str = "http://127.0.0.1:8776/image/v2/images";
+pub const IMAGES: &str = "http://127.0.0.1:8776/image/v2/images";
 
-fn on_host(name: &str, fragment: &str, test: impl FnOnce(&Site<'_, HostRig>)) {
+pub fn on_host(name: &str, fragment: &str, test: impl FnOnce(&Site<'_, HostRig>)) {
     let host = HostRig::start(name);
     let site = Site::start(&host, Services::Processes, &format!("{FRAGMENT}{fragment}"));
     test(&site);
@@ -19,13 +19,13 @@ fn on_host(name: &str, fragment: &str, test: impl FnOnce(&Site<'_, HostRig>)) {
     site.stop_service();
 }
 
-fn curl(site: &Site<'_, HostRig>, arguments: &str) -> String {
+pub fn curl(site: &Site<'_, HostRig>, arguments: &str) -> String {
     let token = "X-Auth-Token: $(cat /var/lib/bowline-backend/token)";
     site.machine.ok(&format!("curl -sS --fail-with-body -H \"{token}\" {arguments}"))
 }
 
 /// Uploads an image; returns its id.
-fn upload(site: &Site<'_, HostRig>, name: &str, format: &str, file: &str) -> String {
+pub fn upload(site: &Site<'_, HostRig>, name: &str, format: &str, file: &str) -> String {
     let record = json!({"name": name, "disk_format": format, "container_format": "bare"});
     let made = curl(site, &format!("-H 'Content-Type: application/json' -d '{record}' {IMAGES}"));
     let id = serde_json::from_str::<Value>(&made).unwrap()["id"].as_str().unwrap().to_owned();
@@ -34,19 +34,19 @@ fn upload(site: &Site<'_, HostRig>, name: &str, format: &str, file: &str) -> Str
 }
 
 /// The guest that booted, and what its root disk has at the marker's place.
-fn booted<'a>(site: &Site<'a, HostRig>, name: &str) -> Guest<'a> {
+pub fn booted<'a>(site: &Site<'a, HostRig>, name: &str) -> Guest<'a> {
     let guest = site.machine.booted_guest(name);
     assert_eq!(guest.read("vda", 512 << 10, MARKER.len()), MARKER);
     guest
 }
 
-fn volumes(site: &Site<'_, HostRig>) -> Vec<String> {
+pub fn volumes(site: &Site<'_, HostRig>) -> Vec<String> {
     let listed = site.json("volume list");
     listed["volumes"].as_array().unwrap().iter().map(|volume| volume["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Nothing of a boot is left here: no disk in the definition, no file, no attachment.
-fn assert_gone(site: &Site<'_, HostRig>, guest: &str) {
+pub fn assert_gone(site: &Site<'_, HostRig>, guest: &str) {
     let left = site.machine.ok(&format!(
         "virsh -q domblklist {guest} --inactive | sed 's/^/in the definition: /'
          virsh -q list --name | sed -n 's/^{guest}$/still running/p'

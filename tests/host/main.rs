@@ -15,3 +15,4 @@ mod health;
 mod power;
 mod rbd;
 mod rig;
+mod snapshot;

@@ -2,6 +2,7 @@
 """What an operator sets up once in Keystone and Cinder, over their own APIs.
 
   catalogue.py PASSWORD CLOUDS_YAML                    users, roles, services, endpoints; writes the clouds
+  catalogue.py --add-service CLOUDS_YAML TYPE USER URL   one more service, with its endpoints and the user that checks tokens for it
   catalogue.py --await-backends CLOUDS_YAML HOST...    until these backends are up; then a volume type of each one's name
   catalogue.py --ask CLOUDS_YAML PATH                  what Cinder answers the administrator to a GET of PATH
 """
@@ -51,6 +52,12 @@ class Keystone:
     def all(self, kind):
         return ask('GET', f'{IDENTITY}/{kind}s', token=self.admin)[1][f'{kind}s']
 
+    def serve(self, kind, url):
+        service = self.make('service', name=kind, type=kind)
+        for interface in ('public', 'internal', 'admin'):
+            endpoint = {'service_id': service, 'interface': interface, 'url': url, 'region_id': 'RegionOne'}
+            ask('POST', f'{IDENTITY}/endpoints', {'endpoint': endpoint}, self.admin)
+
     def grant(self, project, user, role):
         ask('PUT', f'{IDENTITY}/projects/{project}/users/{user}/roles/{role}', token=self.admin)
 
@@ -68,13 +75,20 @@ def set_up(password, clouds):
         for each in roles:
             keystone.grant(project, user, role[each])
     for kind in ('volumev3', 'block-storage'):
-        service = keystone.make('service', name=kind, type=kind)
-        for interface in ('public', 'internal', 'admin'):
-            endpoint = {'service_id': service, 'interface': interface, 'url': VOLUMES, 'region_id': 'RegionOne'}
-            ask('POST', f'{IDENTITY}/endpoints', {'endpoint': endpoint}, keystone.admin)
+        keystone.serve(kind, VOLUMES)
     tenant = token('tenant', 'tenants', password)
     made = ask('POST', f'{IDENTITY}/users/{user_of(tenant)}/application_credentials', {'application_credential': {'name': 'host1'}}, tenant)[1]
     write_clouds(clouds, password, made['application_credential'])
+
+
+def add_service(clouds, kind, user, url):
+    password = json.loads(Path(clouds).read_text())['clouds']['admin']['auth']['password']
+    keystone = Keystone(administrator(clouds))
+    project = keystone.make('project', name='service', domain_id='default')
+    made = keystone.make('user', name=user, domain_id='default', password=password)
+    for role in ('admin', 'service'):
+        keystone.grant(project, made, keystone.make('role', name=role))
+    keystone.serve(kind, url)
 
 
 def user_of(subject):
@@ -124,6 +138,8 @@ def await_backends(clouds, hosts):
 
 if sys.argv[1] == '--await-backends':
     await_backends(sys.argv[2], sys.argv[3:])
+elif sys.argv[1] == '--add-service':
+    add_service(*sys.argv[2:])
 elif sys.argv[1] == '--ask':
     print(json.dumps(ask('GET', VOLUMES + sys.argv[3], token=administrator(sys.argv[2]))[1]))
 else:

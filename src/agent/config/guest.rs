@@ -7,6 +7,8 @@ use crate::model::{DiskBus, DiskTuning};
 const IOTHREADS_MAX: u32 = 64;
 /// What QEMU allows of a virtio device (its `VIRTIO_QUEUE_MAX` is 1024, the control queues included).
 const QUEUES_MAX: u16 = 256;
+/// Longest freeze, seconds: what writes in the guest stands still for as long.
+const FREEZE_MAX_S: u64 = 600;
 
 /// `[guest]`
 #[derive(Debug, Clone)]
@@ -15,6 +17,8 @@ pub struct GuestSettings {
     pub disk_bus: DiskBus,
     /// How every disk is driven; what is the volume's own comes on top.
     pub tuning: DiskTuning,
+    /// Seconds that a guest's filesystems are frozen at most while its disks are caught.
+    pub freeze_timeout_s: u64,
 }
 
 /// `[key_manager]`
@@ -42,7 +46,11 @@ pub(super) fn guest(given: inputs::Guest) -> Result<GuestSettings, Refusal> {
         queues: given.queues,
         ..DiskTuning::default()
     };
-    Ok(GuestSettings { disk_bus: given.disk_bus.unwrap_or_default(), tuning })
+    let freeze_timeout_s = given.freeze_timeout_s.unwrap_or(30);
+    if !(1..=FREEZE_MAX_S).contains(&freeze_timeout_s) {
+        return Err(("guest.freeze_timeout_s", format!("{freeze_timeout_s} is not from 1 to {FREEZE_MAX_S}")));
+    }
+    Ok(GuestSettings { disk_bus: given.disk_bus.unwrap_or_default(), tuning, freeze_timeout_s })
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ section!(
 );
 section!(
     /// `[guest]`: how disks are given to guests.
-    Guest { disk_bus: DiskBus, cache: DiskCache, io: DiskIo, iothreads: IoThreads, iothread_count: u32, queues: u16 }
+    Guest { disk_bus: DiskBus, cache: DiskCache, io: DiskIo, iothreads: IoThreads, iothread_count: u32, queues: u16, freeze_timeout_s: u64 }
 );
 section!(
     /// `[key_manager]`: where the keys of encrypted volumes are.

@@ -8,7 +8,8 @@ use super::{
     operation::{guest_text, volume_text},
     options::{
         Options, attach_request, boot_plan_request, boot_request, delete_request, detach_request, extend_plan_request,
-        extend_request, rebuild_plan_request, rebuild_request, start_request, stop_request,
+        extend_request, rebuild_plan_request, rebuild_request, snapshot_plan_request, snapshot_request, start_request,
+        stop_request,
     },
 };
 use crate::{
@@ -146,6 +147,25 @@ impl Manager {
         self.submit(connection, Request::Delete(delete_request(guest, options)?)).await
     }
 
+    /// Takes up a snapshot of a guest that was booted, running or off, and returns its Operation1 object at once; its property Image is
+    /// the image's UUID.
+    ///
+    /// The image with that name has the bytes of an ephemeral root disk, or, where the root disk is a volume, names snapshots of all of
+    /// the guest's volumes; either boots again. Option: "freeze" (b), default true: the guest's filesystems are frozen for the moment in
+    /// which its disks are caught, if its agent answers. polkit action: org.bowline.agent1.boot.
+    #[zbus(out_args("operation"))]
+    async fn snapshot(
+        &self,
+        guest: String,
+        name: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Boot).await?;
+        self.submit(connection, Request::Snapshot(snapshot_request(guest, name, options)?)).await
+    }
+
     /// Takes up making the root disk of a guest anew and returns its Operation1 object at once.
     ///
     /// The guest was booted by Bowline onto an ephemeral disk and is off; it stays off, and keeps its other disks. The new disk is made of
@@ -204,11 +224,12 @@ impl Manager {
     #[zbus(signal)]
     pub async fn guest_changed(emitter: &SignalEmitter<'_>, guest: &str, name: &str, change: &str) -> zbus::Result<()>;
 
-    /// What an Attach, Detach, Extend, Boot, Delete, Rebuild, Start or Stop (kind "attach", "detach", "extend", "boot", "delete",
-    /// "rebuild", "start" or "stop") with these arguments would do now; touches nothing.
+    /// What an Attach, Detach, Extend, Boot, Delete, Rebuild, Start, Stop or Snapshot (kind "attach", "detach", "extend", "boot", "delete",
+    /// "rebuild", "start", "stop" or "snapshot") with these arguments would do now; touches nothing.
     ///
-    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a guest as a whole the volume is empty,
-    /// and the options "mapping" (s) tells a boot's mapping, "image" (s) a rebuild's image. Returns the kind, the volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
+    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a guest as a whole the volume is empty, and the
+    /// options "mapping" (s) tells a boot's mapping, "image" (s) a rebuild's image, "name" (s) that of a snapshot's image. Returns the kind, the
+    /// volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
     /// polkit action: org.bowline.agent1.list.
     #[zbus(out_args("plan"))]
     async fn plan(
@@ -225,7 +246,7 @@ impl Manager {
             "attach" => Request::Attach(attach_request(volume, guest, options)?),
             "detach" => Request::Detach(detach_request(volume, guest, options)?),
             "extend" => Request::Extend(extend_plan_request(volume, &guest, options)?),
-            "boot" | "delete" | "rebuild" | "start" | "stop" if !volume.is_empty() => {
+            "boot" | "delete" | "rebuild" | "start" | "stop" | "snapshot" if !volume.is_empty() => {
                 return Err(MethodError::invalid(format!("a {kind} is for a guest: leave the volume empty")));
             }
             "boot" => Request::Boot(boot_plan_request(guest, options)?),
@@ -233,8 +254,10 @@ impl Manager {
             "rebuild" => Request::Rebuild(rebuild_plan_request(guest, options)?),
             "start" => Request::Start(start_request(guest, options)?),
             "stop" => Request::Stop(stop_request(guest, options)?),
+            "snapshot" => Request::Snapshot(snapshot_plan_request(guest, options)?),
             _ => {
-                let kinds = "the kind of a plan must be \"attach\", \"detach\", \"extend\", \"boot\", \"delete\", \"rebuild\", \"start\" or \"stop\"";
+                let kinds = "the kind of a plan must be \"attach\", \"detach\", \"extend\", \"boot\", \"delete\", \"rebuild\", \"start\", \
+                             \"stop\" or \"snapshot\"";
                 return Err(MethodError::invalid(kinds));
             }
         };

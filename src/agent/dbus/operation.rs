@@ -32,7 +32,8 @@ impl Operation {
     }
 }
 
-/// One operation of the agent: an attach, a detach, an extend, a boot, a delete, a rebuild, a start or a stop, from its request to its end.
+/// One operation of the agent: an attach, a detach, an extend, a boot, a delete, a rebuild, a start, a stop or a snapshot, from its request
+/// to its end.
 #[interface(name = "org.bowline.Operation1")]
 impl Operation {
     /// Asks the operation to stop.
@@ -75,7 +76,7 @@ impl Operation {
         self.read(|view| view.id.to_string())
     }
 
-    /// "attach", "detach", "extend", "boot", "delete", "rebuild", "start" or "stop".
+    /// "attach", "detach", "extend", "boot", "delete", "rebuild", "start", "stop" or "snapshot".
     #[zbus(property(emits_changed_signal = "const"))]
     fn kind(&self) -> String {
         self.read(|view| view.kind.clone())
@@ -127,6 +128,19 @@ impl Operation {
         self.read(progress)
     }
 
+    /// UUID of the image that a snapshot makes; empty for everything else.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn image(&self) -> String {
+        self.read(|view| view.image.map(|image| image.to_string()).unwrap_or_default())
+    }
+
+    /// How far the step under way is with each disk, where that is known: the disk's target name ("image" for what is uploaded), what
+    /// is done and what there is in all, in bytes, or 0 and 1 for what is one piece.
+    #[zbus(property)]
+    fn disks(&self) -> Vec<(String, u64, u64)> {
+        self.read(disks)
+    }
+
     /// From request to end in microseconds; 0 until it ended.
     #[zbus(property)]
     fn duration_us(&self) -> u64 {
@@ -163,6 +177,7 @@ pub fn changes(old: &OperationView, new: &OperationView) -> HashMap<&'static str
     compare("State", old.state != new.state, new.state.as_str().into());
     compare("Steps", old.steps != new.steps, steps(new).into());
     compare("Progress", progress(old) != progress(new), progress(new).into());
+    compare("Disks", old.disks != new.disks, disks(new).into());
     compare("DurationUs", old.duration_us != new.duration_us, new.duration_us.into());
     compare("ErrorKind", error_kind(old) != error_kind(new), error_kind(new).into());
     compare("ErrorMessage", error_message(old) != error_message(new), error_message(new).into());
@@ -192,6 +207,10 @@ pub fn epoch_us(time: SystemTime) -> u64 {
 
 fn steps(view: &OperationView) -> Vec<(String, String, u64)> {
     view.steps.iter().map(|step| (step.name.clone(), step.state.as_str().to_owned(), step.duration_us)).collect()
+}
+
+fn disks(view: &OperationView) -> Vec<(String, u64, u64)> {
+    view.disks.iter().map(|disk| (disk.disk.clone(), disk.done, disk.total)).collect()
 }
 
 fn progress(view: &OperationView) -> (u32, u32) {

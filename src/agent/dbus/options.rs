@@ -5,7 +5,7 @@ use super::error::MethodError;
 use crate::agent::api::{
     AttachRequest, DeleteRequest, DetachRequest, ExtendRequest, RebuildRequest, StartRequest, StopRequest,
 };
-use crate::model::{BootRequest, DiskWishes};
+use crate::model::{BootRequest, DiskWishes, SnapshotRequest};
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
 
@@ -180,6 +180,23 @@ pub fn stop_request(guest: String, options: Options) -> Result<StopRequest, Meth
     let force: Option<bool> = taker.take("force", "a boolean (b)")?;
     taker.finish()?;
     Ok(StopRequest { guest, force: force.unwrap_or(false) })
+}
+
+/// Arguments of `Snapshot`.
+pub fn snapshot_request(guest: String, name: String, options: Options) -> Result<SnapshotRequest, MethodError> {
+    let guest = designation("guest", guest)?;
+    let name = designation("image's name", name)?;
+    let mut taker = Taker::new(options);
+    let freeze: Option<bool> = taker.take("freeze", "a boolean (b)")?;
+    taker.finish()?;
+    Ok(SnapshotRequest { guest, name, freeze: freeze.unwrap_or(true) })
+}
+
+/// Arguments of `Plan` for a snapshot: the image's name is an option there.
+pub fn snapshot_plan_request(guest: String, mut options: Options) -> Result<SnapshotRequest, MethodError> {
+    let name = options.remove("name").ok_or_else(|| MethodError::invalid("option \"name\" is missing: the image's name"))?;
+    let name = name.try_into().map_err(|_| MethodError::invalid("option \"name\" must be a string (s)"))?;
+    snapshot_request(guest, name, options)
 }
 
 /// Options of `Create`: the volume type, and whether several guests may have the volume.

@@ -6,7 +6,8 @@
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::model::{
     AttachmentId, BootPlan, BootRequest, BootedDisk, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes,
-    GuestUuid, LocalContent, LocalDisk, ObservedIdentity, OperationId, VolumeId,
+    GuestUuid, LocalContent, LocalDisk, NewImage, ObservedIdentity, OperationId, SnapshotId, SnapshotRequest, SnapshotSource,
+    Stillness, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -55,10 +56,12 @@ pub enum Task {
     Start(StartTask),
     /// Stop.
     Stop(StopTask),
+    /// Snapshot.
+    Snapshot(SnapshotTask),
 }
 
 impl Task {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start` or `stop`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop` or `snapshot`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -69,6 +72,7 @@ impl Task {
             Self::Rebuild(_) => "rebuild",
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
+            Self::Snapshot(_) => "snapshot",
         }
     }
 
@@ -78,7 +82,9 @@ impl Task {
             Self::Attach(task) => task.volume,
             Self::Detach(task) => task.volume,
             Self::Extend(task) => task.volume,
-            Self::Boot(_) | Self::Delete(_) | Self::Rebuild(_) | Self::Start(_) | Self::Stop(_) => VolumeId(Uuid::nil()),
+            Self::Boot(_) | Self::Delete(_) | Self::Rebuild(_) | Self::Start(_) | Self::Stop(_) | Self::Snapshot(_) => {
+                VolumeId(Uuid::nil())
+            }
         }
     }
 
@@ -93,6 +99,7 @@ impl Task {
             Self::Rebuild(task) => task.guest,
             Self::Start(task) => task.guest,
             Self::Stop(task) => task.guest,
+            Self::Snapshot(task) => task.guest,
         }
     }
 
@@ -107,6 +114,7 @@ impl Task {
             Self::Rebuild(task) => &task.guest_name,
             Self::Start(task) => &task.guest_name,
             Self::Stop(task) => &task.guest_name,
+            Self::Snapshot(task) => &task.guest_name,
         }
     }
 }
@@ -194,6 +202,21 @@ pub struct DeleteTask {
     pub volumes: Vec<(VolumeId, bool)>,
 }
 
+/// Make an image of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// What was asked for, to know it again.
+    pub request: SnapshotRequest,
+    /// The image, as far as it was known then.
+    pub image: NewImage,
+    /// What it is made of.
+    pub source: SnapshotSource,
+}
+
 /// Make a guest's root disk anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RebuildTask {
@@ -238,6 +261,9 @@ pub struct BootRecord {
     pub guest_name: String,
     /// Its disks.
     pub disks: Vec<BootedDisk>,
+    /// What it was booted by; those that were booted before format 4 have none.
+    #[serde(default)]
+    pub plan: Option<BootPlan>,
 }
 
 /// The steps there are. The names are stable: they are in the journal, on the bus and in benchmarks.
@@ -291,6 +317,16 @@ pub enum Step {
     ConnectVolumes,
     /// Ask the guest to shut down, and wait until it has.
     ShutDownGuest,
+    /// Catch an ephemeral disk as it is at one moment.
+    CaptureDisk,
+    /// Give what was caught to the image service.
+    UploadImage,
+    /// Remove what was caught from this host.
+    RemoveCapture,
+    /// Have the service take snapshots of the volumes.
+    SnapshotVolumes,
+    /// Make the image that names them.
+    RegisterImage,
 }
 
 impl Step {
@@ -321,6 +357,11 @@ impl Step {
             Self::ReplaceRoot => "ReplaceRoot",
             Self::ConnectVolumes => "ConnectVolumes",
             Self::ShutDownGuest => "ShutDownGuest",
+            Self::CaptureDisk => "CaptureDisk",
+            Self::UploadImage => "UploadImage",
+            Self::RemoveCapture => "RemoveCapture",
+            Self::SnapshotVolumes => "SnapshotVolumes",
+            Self::RegisterImage => "RegisterImage",
         }
     }
 }
@@ -371,6 +412,12 @@ pub struct Facts {
     /// Of a boot: volumes of it that the guest had from somebody else by the time it was to be given its disks.
     #[serde(default)]
     pub foreign: Vec<VolumeId>,
+    /// Of a snapshot: those that the service took, by target name.
+    #[serde(default)]
+    pub snapshots: Vec<(String, SnapshotId)>,
+    /// Of a snapshot: how the guest was.
+    #[serde(default)]
+    pub stillness: Option<Stillness>,
 }
 
 /// A volume that a guest of this host has.

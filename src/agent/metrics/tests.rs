@@ -88,6 +88,8 @@ impl OneOfEach {
             created_at: SystemTime::UNIX_EPOCH,
             duration_us: 0,
             failure: None,
+            image: None,
+            disks: vec![],
         };
         let attachment = AttachmentView {
             id: AttachmentId(Uuid::nil()),

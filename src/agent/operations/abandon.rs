@@ -38,7 +38,9 @@ pub(super) fn told(record: &OperationRecord) -> Failure {
 /// The steps whose traces may be there.
 fn steps_left(record: &OperationRecord) -> Vec<Step> {
     let left = |state: StepState| match record.task {
-        Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) => !matches!(state, StepState::Pending | StepState::Undone),
+        Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => {
+            !matches!(state, StepState::Pending | StepState::Undone)
+        }
         Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => state != StepState::Succeeded,
     };
     let steps = record.steps.iter().filter(|step| left(step.state)).map(|step| step.step);
@@ -53,7 +55,13 @@ pub(super) fn change(record: &OperationRecord) -> Option<Change> {
         Task::Attach(_) => kept(record).map(|attachment| Change::PutAttachment(Box::new(attachment))),
         Task::Detach(task) => has_let_go(record).then_some(Change::DropAttachment(task.volume, task.guest)),
         // What is left of a boot is told; a guest whose delete was given up can be deleted again.
-        Task::Extend(_) | Task::Boot(_) | Task::Delete(_) | Task::Rebuild(_) | Task::Start(_) | Task::Stop(_) => None,
+        Task::Extend(_)
+        | Task::Boot(_)
+        | Task::Delete(_)
+        | Task::Rebuild(_)
+        | Task::Start(_)
+        | Task::Stop(_)
+        | Task::Snapshot(_) => None,
     }
 }
 

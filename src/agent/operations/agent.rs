@@ -5,8 +5,7 @@ use super::{
     executor::{self, RetryPolicy, Run},
     fsck, growth_watch, plan,
     ports::{BootSourcePort, ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
-    reconnect, recovery,
-    registry::operation_view,
+    reconnect, recovery, snapshot,
 };
 use crate::agent::api::{
     AgentApi, AgentEvent, ApiError, AttachmentView, DeleteRequest, DetachRequest, OperationState, OperationView, Plan, Request,
@@ -14,7 +13,7 @@ use crate::agent::api::{
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, StartTask, StopTask, Task};
-use crate::model::{BootRequest, Difference, ErrorKind, Finding, NewVolume, OperationId, Volume, VolumeId};
+use crate::model::{BootRequest, Difference, ErrorKind, Finding, NewVolume, OperationId, SnapshotRequest, Volume, VolumeId};
 use async_trait::async_trait;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -163,6 +162,7 @@ impl Agent {
                 let GuestFacts { uuid: guest, name: guest_name, .. } = shared.hypervisor.guest(guest).await?;
                 Ok(Task::Stop(StopTask { guest, guest_name, force: *force }))
             }
+            Request::Snapshot(request) => snapshot::plan_snapshot(shared, request).await,
         }
     }
 
@@ -226,6 +226,7 @@ impl Agent {
                     (Task::Extend(one), Task::Extend(other)) => one.size_gib == other.size_gib,
                     (Task::Rebuild(one), Task::Rebuild(other)) => one.guest == other.guest && one.content == other.content,
                     (Task::Stop(one), Task::Stop(other)) => one.guest == other.guest && one.force == other.force,
+                    (Task::Snapshot(one), Task::Snapshot(other)) => one.request == other.request,
                     (one, other) => one.guest() == other.guest(),
                 }
         })
@@ -266,7 +267,9 @@ impl AgentApi for Agent {
             return refuse(ErrorKind::NotFound, format!("there is no operation {operation}"));
         };
         match (&record.task, record.state) {
-            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_), OperationState::Unwinding) => return Ok(()),
+            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_), OperationState::Unwinding) => {
+                return Ok(());
+            }
             (_, state) if state.is_final() => {
                 let message = match state {
                     OperationState::Stuck => {
@@ -292,6 +295,7 @@ impl AgentApi for Agent {
             Task::Rebuild(_) => format!("operation {operation} has replaced the root disk, which cannot be taken back"),
             Task::Start(_) => format!("operation {operation} is starting the guest: stop it instead"),
             Task::Stop(_) => format!("operation {operation} has asked the guest to shut down, which cannot be taken back"),
+            Task::Snapshot(_) => format!("operation {operation} has made the image: delete that instead"),
         };
         refuse(ErrorKind::Conflict, message)
     }
@@ -329,11 +333,11 @@ impl AgentApi for Agent {
     }
 
     fn operations(&self) -> Vec<OperationView> {
-        self.shared.registry.records().into_iter().map(operation_view).collect()
+        self.shared.registry.operation_views()
     }
 
     fn operation(&self, operation: OperationId) -> Option<OperationView> {
-        self.shared.registry.record(operation).map(operation_view)
+        self.shared.registry.operation_view(operation)
     }
 
     fn attachments(&self) -> Vec<AttachmentView> {
@@ -376,7 +380,10 @@ impl Agent {
     /// The unfinished operation that this very request started, where planning now refuses it because that operation has
     /// changed the world already: the volume is reserved, by us.
     async fn under_way(&self, request: &Request) -> Option<OperationId> {
-        if let Request::Boot(BootRequest { guest, .. }) | Request::Delete(DeleteRequest { guest }) = request {
+        if let Request::Boot(BootRequest { guest, .. })
+        | Request::Delete(DeleteRequest { guest })
+        | Request::Snapshot(SnapshotRequest { guest, .. }) = request
+        {
             let same = |record: &OperationRecord| match (&record.task, request) {
                 (Task::Boot(task), Request::Boot(request)) => {
                     let (mut one, mut other) = (task.request.clone(), request.clone());
@@ -386,6 +393,9 @@ impl Agent {
                     one == other
                 }
                 (Task::Delete(_), Request::Delete(_)) => true,
+                (Task::Snapshot(task), Request::Snapshot(request)) => {
+                    task.request.name == request.name && task.request.freeze == request.freeze
+                }
                 _ => false,
             };
             let of_guest =
@@ -400,7 +410,12 @@ impl Agent {
             Request::Attach(request) => ("attach", &request.volume, Some(&request.guest)),
             Request::Detach(request) => ("detach", &request.volume, request.guest.as_ref()),
             Request::Extend(request) => ("extend", &request.volume, None),
-            Request::Boot(_) | Request::Delete(_) | Request::Rebuild(_) | Request::Start(_) | Request::Stop(_) => return None,
+            Request::Boot(_)
+            | Request::Delete(_)
+            | Request::Rebuild(_)
+            | Request::Start(_)
+            | Request::Stop(_)
+            | Request::Snapshot(_) => return None,
         };
         let volume = match volume.parse::<VolumeId>() {
             Ok(id) => id,

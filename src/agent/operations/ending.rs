@@ -33,7 +33,7 @@ impl Run {
                 .map(|guest| Change::PutGuest(Box::new(guest)))
                 .into_iter()
                 .collect(),
-            Task::Start(_) | Task::Stop(_) => vec![],
+            Task::Start(_) | Task::Stop(_) | Task::Snapshot(_) => vec![],
         };
         self.record.state = OperationState::Succeeded;
         self.record.failure = None;

@@ -15,7 +15,8 @@
 //!   extend:  ExtendVolume fails ---------------------------> Failed (nothing was extended)
 //!            a later step fails: as for a detach, but the volume is let go between two tries
 //!
-//!   boot:    as an attach, and so is a rebuild until RemoveDisks, which is tried until it works; delete: as a detach, with StopGuest for DetachDisk
+//!   boot, snapshot: as an attach, and so is a rebuild until RemoveDisks, which is tried until it works; delete: as a detach, with StopGuest for
+//!            DetachDisk
 //!
 //!   start, stop: a step fails ----------------------------> Failed (what was connected stays so, as it belongs to the guest)
 //!
@@ -133,10 +134,11 @@ impl Run {
                 self.fill_detach_facts();
                 self.forward().await;
             }
-            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_), Some(cause)) => self.unwind(cause).await,
+            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_), Some(cause)) => self.unwind(cause).await,
             (Task::Rebuild(_), None) => self.resume_rebuild().await,
             (Task::Attach(_), None) => self.resume_attach().await,
             (Task::Boot(_), None) => self.resume_boot().await,
+            (Task::Snapshot(_), None) => self.resume_snapshot().await,
         }
     }
 
@@ -145,7 +147,7 @@ impl Run {
         let key = match &self.record.task {
             // A guest that takes its time to shut down, or never does, is what it is for.
             Task::Stop(task) if task.force => Key::Power(task.guest),
-            Task::Boot(_) | Task::Delete(_) | Task::Rebuild(_) | Task::Start(_) | Task::Stop(_) => {
+            Task::Boot(_) | Task::Delete(_) | Task::Rebuild(_) | Task::Start(_) | Task::Stop(_) | Task::Snapshot(_) => {
                 Key::Instance(self.record.task.guest())
             }
             task => Key::Volume(task.volume()),
@@ -183,7 +185,7 @@ impl Run {
         }
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {
-            Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) => !self.cancel.is_cancelled(),
+            Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => !self.cancel.is_cancelled(),
             // Nor can an extension be taken back, nor a guest that was started or stopped.
             Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
                 shared.registry.commit_to(self.record.id)
@@ -264,9 +266,11 @@ impl Run {
             // The last step of an attach ends it: from there on it is a detach that takes it back.
             let is_last = index + 1 == self.record.steps.len();
             let cancelled_now = match self.record.task {
-                Task::Attach(_) | Task::Boot(_) if is_last => !self.shared.registry.commit_to(self.record.id),
+                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) if is_last => {
+                    !self.shared.registry.commit_to(self.record.id)
+                }
                 Task::Rebuild(_) if step.step == Step::ReplaceRoot => !self.shared.registry.commit_to(self.record.id),
-                Task::Attach(_) | Task::Boot(_) => self.cancel.is_cancelled(),
+                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) => self.cancel.is_cancelled(),
                 Task::Rebuild(_) => step.step == Step::MakeDisks && self.cancel.is_cancelled(),
                 Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => false,
             };
@@ -279,6 +283,10 @@ impl Run {
                 let Ok(()) = self.insist(index, step.step).await else { return self.give_up().await };
                 Ok(())
             };
+            // What was caught is the snapshot's own: the guest may be stopped or deleted while it is uploaded.
+            if matches!(step.step, Step::CaptureDisk | Step::SnapshotVolumes) {
+                self.volume = None;
+            }
             if let Err(error) = outcome {
                 return self.step_failed(index, step.step, error).await;
             }
@@ -293,6 +301,7 @@ impl Run {
             Task::Detach(_) => step == Step::DetachDisk,
             Task::Delete(_) => step == Step::StopGuest,
             Task::Rebuild(_) => step != Step::RemoveDisks,
+            Task::Snapshot(_) => step != Step::RemoveCapture,
             Task::Extend(_) => step == Step::ExtendVolume,
         }
     }
@@ -303,8 +312,8 @@ impl Run {
         let service = match step {
             Step::ExtendVolume => self.shared.extend_timeout * 2,
             Step::GrowDevice => self.shared.extend_timeout,
-            Step::MakeDisks => self.shared.download_timeout,
-            Step::CreateVolumes => self.shared.create_timeout,
+            Step::MakeDisks | Step::CaptureDisk | Step::UploadImage => self.shared.download_timeout,
+            Step::CreateVolumes | Step::SnapshotVolumes => self.shared.create_timeout,
             Step::DeleteVolumes => self.shared.delete_timeout,
             // Each of their operations' steps has the same bound.
             Step::GiveDisks | Step::DetachVolumes => {
@@ -359,7 +368,7 @@ impl Run {
                 }
                 self.unwind(failure).await;
             }
-            Task::Boot(_) | Task::Rebuild(_) => self.unwind(failure).await,
+            Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => self.unwind(failure).await,
             Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
                 self.end(OperationState::Failed, Some(failure)).await;
             }

@@ -26,6 +26,7 @@ mod reconnect;
 mod recovery;
 mod registry;
 mod remedy;
+mod snapshot;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -66,6 +67,8 @@ pub(super) struct Shared {
     create_timeout: Duration,
     delete_timeout: Duration,
     extend_timeout: Duration,
+    /// The longest that a guest's filesystems are frozen.
+    freeze_timeout: Duration,
     /// For all images of a boot to come, and to be copied.
     download_timeout: Duration,
     /// Between looks at the sizes that the service has; `None` looks never.
@@ -99,6 +102,7 @@ impl Shared {
             create_timeout: Duration::from_secs(settings.volumes.create_timeout_s),
             delete_timeout: Duration::from_secs(settings.volumes.delete_timeout_s),
             extend_timeout: Duration::from_secs(settings.volumes.extend_timeout_s),
+            freeze_timeout: Duration::from_secs(settings.guest.freeze_timeout_s),
             download_timeout: Duration::from_secs(settings.images.download_timeout_s),
             watch_interval: Some(settings.volumes.watch_interval_s).filter(|s| *s > 0).map(Duration::from_secs),
             setup: examine::Setup {
@@ -171,9 +175,16 @@ impl Shared {
                 return Err(ApiError::new(ErrorKind::NotFound, message));
             }
             Task::Rebuild(task) => boot::check_root(self, task)?,
+            Task::Snapshot(task) => snapshot::check_still(self, task)?,
             Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {}
         }
         Ok(None)
+    }
+
+    /// Told how far an operation is with a disk, whoever is interested hears of it.
+    fn telling(self: &Arc<Self>, operation: crate::model::OperationId, disk: &str) -> ports::Told {
+        let (shared, disk) = (self.clone(), disk.to_owned());
+        Arc::new(move |done, total| shared.registry.put_progress(operation, &disk, done, total))
     }
 
     /// Lets go of finished operations beyond the number that is kept.

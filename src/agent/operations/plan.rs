@@ -1,7 +1,7 @@
 //! Planning: a pure function of what was asked and of what is now. It decides what the steps are and refuses what cannot
 //! end well; it touches nothing.
 
-use super::{boot, ports::GuestFacts};
+use super::{boot, ports::GuestFacts, snapshot};
 use crate::agent::api::{ApiError, AttachRequest, Plan, PlannedStep};
 use crate::agent::journal::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Step, Task};
 use crate::model::{DiskBus, ErrorKind, GIB, Volume, VolumeId};
@@ -38,6 +38,7 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
         Task::Rebuild(_) => boot::REBUILD.to_vec(),
         Task::Start(_) => boot::START.to_vec(),
         Task::Stop(task) => vec![boot::stop_step(task)],
+        Task::Snapshot(task) => snapshot::snapshot_steps(task),
     }
 }
 
@@ -223,6 +224,11 @@ fn describe_step(step: Step, task: &Task) -> String {
         | Step::ReplaceRoot
         | Step::ConnectVolumes
         | Step::ShutDownGuest => boot::describe(step, task),
+        Step::CaptureDisk | Step::UploadImage | Step::RemoveCapture | Step::SnapshotVolumes | Step::RegisterImage => match task
+        {
+            Task::Snapshot(task) => snapshot::describe(step, task),
+            _ => step.name().to_owned(),
+        },
     }
 }
 

@@ -5,11 +5,15 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, Image, LocalDisk, LocalDiskPlan, NewVolume,
-    ObservedIdentity, OwnName, Secret, SecretKind, Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, Image, ImageId, LocalDisk, LocalDiskPlan, NewImage,
+    NewVolume, ObservedIdentity, OwnName, Secret, SecretKind, SnapshotId, Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use async_trait::async_trait;
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// A part could not do what it was asked, in words an operator can use.
@@ -38,6 +42,9 @@ impl PortError {
 
 /// The result of asking a part.
 pub type PortResult<T> = Result<T, PortError>;
+
+/// Told of work under way: what is done, and what there is in all.
+pub type Told = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
 /// The volume service.
 #[async_trait]
@@ -78,6 +85,15 @@ pub trait VolumeServicePort: Send + Sync {
     async fn encryption(&self, volume: VolumeId) -> PortResult<Option<VolumeEncryption>>;
     /// The passphrase that a key of the key manager makes.
     async fn passphrase(&self, key: Uuid) -> PortResult<Secret>;
+
+    /// All snapshots.
+    async fn snapshots(&self) -> PortResult<Vec<VolumeSnapshot>>;
+    /// Takes a snapshot of a volume, in use or not; it may not be available yet.
+    async fn create_snapshot(&self, volume: VolumeId, name: &str) -> PortResult<VolumeSnapshot>;
+    /// Waits until it is available.
+    async fn wait_snapshot_available(&self, id: SnapshotId, deadline: Duration) -> PortResult<()>;
+    /// Deletes it, and waits until it is gone. One that is gone is fine.
+    async fn delete_snapshot(&self, id: SnapshotId, deadline: Duration) -> PortResult<()>;
 
     /// Whether the service can be asked at all, for whoever examines the host.
     async fn examine(&self) -> PortResult<ServiceFacts>;
@@ -193,8 +209,24 @@ pub trait HypervisorPort: Send + Sync {
     /// The guests that are marked to be started with the host, running or not.
     async fn autostart_guests(&self) -> PortResult<Vec<GuestFacts>>;
 
+    /// Freezes a guest's filesystems. `false`: it is off, or no agent in it listens. Whatever comes of it, a thaw has to follow.
+    async fn freeze(&self, guest: GuestUuid, limit: Duration) -> PortResult<bool>;
+    /// Thaws them. A guest that is not frozen is fine.
+    async fn thaw(&self, guest: GuestUuid) -> PortResult<()>;
+    /// Begins to copy a running guest's disk into a file: as it is when this returns.
+    async fn begin_backup(&self, guest: GuestUuid, target: &str, file: &Path) -> PortResult<Box<dyn BackupPort>>;
+    /// Ends the copying into that file. Where there is none, that is fine.
+    async fn abort_backup(&self, guest: GuestUuid, file: &Path) -> PortResult<()>;
+
     /// Whether the hypervisor can be asked at all, for whoever examines the host.
     async fn examine(&self) -> PortResult<HypervisorFacts>;
+}
+
+/// A copy of a guest's disk under way.
+#[async_trait]
+pub trait BackupPort: Send {
+    /// Waits until all of it is copied.
+    async fn wait(self: Box<Self>, limit: Duration, told: Told) -> PortResult<()>;
 }
 
 /// Images, and ephemeral disks of this host. Every call can be made twice.
@@ -206,6 +238,25 @@ pub trait BootSourcePort: Send + Sync {
     async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
     /// Removes it. One that is not there is fine.
     async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()>;
+
+    /// The file that a disk is caught in for an image.
+    fn capture_path(&self, image: ImageId) -> PathBuf;
+    /// The same, where nothing is now, whatever an earlier try left.
+    async fn clear_capture(&self, image: ImageId) -> PortResult<PathBuf>;
+    /// Catches the disk of a guest that is off.
+    async fn capture_stopped(&self, disk: &LocalDisk, image: ImageId) -> PortResult<()>;
+    /// The size of the disk that was caught, GiB.
+    async fn captured_gib(&self, image: ImageId) -> PortResult<u64>;
+    /// Removes what was caught. Where there is nothing, that is fine.
+    async fn remove_capture(&self, image: ImageId) -> PortResult<()>;
+    /// Makes an image's record. One that is there is fine.
+    async fn create_image(&self, image: &NewImage) -> PortResult<()>;
+    /// Gives what was caught to the image, and sees that it arrived.
+    async fn upload_capture(&self, image: ImageId, told: Told) -> PortResult<()>;
+    /// Ends the making of an image that has no bytes.
+    async fn finish_image(&self, image: ImageId) -> PortResult<()>;
+    /// Deletes an image. One that is not there is fine.
+    async fn delete_image(&self, image: ImageId) -> PortResult<()>;
 }
 
 /// The volume service, as it answered.

@@ -1,18 +1,22 @@
 //! What the agent knows now: operations and attachments as last journalled, and who is told of changes.
 
-use crate::agent::api::{AgentEvent, AttachmentView, GuestChange, HealthView, OperationView, StepState, StepView};
+use crate::agent::api::{
+    AgentEvent, AttachmentView, DiskProgress, GuestChange, HealthView, OperationView, StepState, StepView,
+};
 use crate::agent::journal::{AttachmentRecord, BootRecord, OperationRecord, Step, Task};
 use crate::model::{AttachmentId, GuestUuid, OperationId, VolumeId};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 /// Events kept for a listener that is behind; after that it must read everything anew.
 const EVENT_BACKLOG: usize = 1024;
+/// How often it is told how far a disk is: nobody reads faster.
+const TELL_PROGRESS: Duration = Duration::from_millis(500);
 
 struct Entry {
     record: OperationRecord,
@@ -21,6 +25,23 @@ struct Entry {
     abandon: CancellationToken,
     /// It has gone too far to be cancelled.
     committed: bool,
+    /// How far the step under way is; never journalled.
+    disks: Vec<DiskProgress>,
+    disks_told: Option<Instant>,
+}
+
+impl Entry {
+    /// With another step under way, how far the last one was says nothing any more.
+    fn take(&mut self, record: &OperationRecord) {
+        if self.record.steps != record.steps {
+            self.disks.clear();
+        }
+        self.record = record.clone();
+    }
+
+    fn view(&self) -> OperationView {
+        OperationView { disks: self.disks.clone(), ..operation_view(self.record.clone()) }
+    }
 }
 
 #[derive(Default)]
@@ -63,13 +84,14 @@ impl Registry {
     pub(super) fn put_operation(&self, record: &OperationRecord) -> CancellationToken {
         let cancel = {
             let mut state = self.state();
-            let entry =
-                state.operations.entry(record.id).and_modify(|entry| entry.record = record.clone()).or_insert_with(|| Entry {
-                    record: record.clone(),
-                    cancel: CancellationToken::new(),
-                    abandon: CancellationToken::new(),
-                    committed: false,
-                });
+            let entry = state.operations.entry(record.id).and_modify(|entry| entry.take(record)).or_insert_with(|| Entry {
+                record: record.clone(),
+                cancel: CancellationToken::new(),
+                abandon: CancellationToken::new(),
+                committed: false,
+                disks: vec![],
+                disks_told: None,
+            });
             entry.cancel.clone()
         };
         self.tell(AgentEvent::Operation(record.id));
@@ -121,6 +143,36 @@ impl Registry {
 
     pub(super) fn record(&self, id: OperationId) -> Option<OperationRecord> {
         self.state().operations.get(&id).map(|entry| entry.record.clone())
+    }
+
+    /// An operation as an operator sees it.
+    pub(super) fn operation_view(&self, id: OperationId) -> Option<OperationView> {
+        self.state().operations.get(&id).map(Entry::view)
+    }
+
+    /// All operations as an operator sees them, oldest first.
+    pub(super) fn operation_views(&self) -> Vec<OperationView> {
+        let mut views: Vec<_> = self.state().operations.values().map(Entry::view).collect();
+        views.sort_by_key(|view| view.created_at);
+        views
+    }
+
+    /// Takes in how far the step under way is with a disk; the end of one is told at once, the rest now and then.
+    pub(super) fn put_progress(&self, id: OperationId, disk: &str, done: u64, total: u64) {
+        {
+            let mut state = self.state();
+            let Some(entry) = state.operations.get_mut(&id) else { return };
+            let progress = DiskProgress { disk: disk.to_owned(), done, total };
+            match entry.disks.iter_mut().find(|known| known.disk == disk) {
+                Some(known) => *known = progress,
+                None => entry.disks.push(progress),
+            }
+            if done < total && entry.disks_told.is_some_and(|told| told.elapsed() < TELL_PROGRESS) {
+                return;
+            }
+            entry.disks_told = Some(Instant::now());
+        }
+        self.tell(AgentEvent::Operation(id));
     }
 
     /// Asks for a cancellation. `false`: it has gone too far, or is not known.
@@ -218,7 +270,7 @@ fn time(us: u64) -> SystemTime {
 }
 
 /// An operation as an operator sees it.
-pub(super) fn operation_view(record: OperationRecord) -> OperationView {
+fn operation_view(record: OperationRecord) -> OperationView {
     OperationView {
         id: record.id,
         kind: record.task.kind().to_owned(),
@@ -233,6 +285,11 @@ pub(super) fn operation_view(record: OperationRecord) -> OperationView {
             .collect(),
         created_at: time(record.created_at_us),
         duration_us: record.duration_us,
+        image: match &record.task {
+            Task::Snapshot(task) => Some(task.image.id),
+            _ => None,
+        },
+        disks: vec![],
         failure: record.failure,
     }
 }

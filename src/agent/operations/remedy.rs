@@ -99,6 +99,18 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
             "check that the volume's storage and the volume service are up and reachable from this host"
         }
         (ErrorKind::Conflict, Step::ConnectVolumes) => "wait for the volume's operation: bowline operations shows it",
+        (ErrorKind::Conflict, Step::CaptureDisk) => {
+            "another job copies or moves this guest's disks (virsh domjobinfo), or something has the disk open: ask again when it has ended"
+        }
+        (ErrorKind::Timeout, Step::SnapshotVolumes) => {
+            "give it more time (guest.freeze_timeout_s), or take it without freezing (--no-freeze), or with the guest off"
+        }
+        (ErrorKind::Internal, Step::CaptureDisk) => {
+            "see that the file system of images.dir has room for the disk; the log of the agent has the whole story: journalctl -u bowlined"
+        }
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::UploadImage | Step::RegisterImage) => {
+            "check that the image service is up and reachable from this host"
+        }
         (ErrorKind::Internal, Step::StartGuest) => "the guest's log has QEMU's own words: /var/log/libvirt/qemu",
         _ => "",
     };
@@ -126,6 +138,14 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
         Step::UndefineDisks => format!("the definition of guest {guest} may still have ephemeral disks"),
         Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => format!("guest {guest} may still run"),
         Step::ConnectVolumes => format!("volumes of guest {guest} are not connected"),
+        Step::CaptureDisk => {
+            format!("guest {guest} may be frozen, and this host may still have what was caught of its disk")
+        }
+        Step::RemoveCapture => format!("this host still has what was caught of a disk of guest {guest}"),
+        Step::SnapshotVolumes => {
+            format!("guest {guest} may be frozen, and the volume service may have snapshots of its volumes")
+        }
+        Step::UploadImage | Step::RegisterImage => "the image service may have the image that was not finished".to_owned(),
         Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             format!("volume {volume} is in an unclear state")
         }
@@ -180,6 +200,17 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
         Step::UndefineDisks | Step::ReplaceRoot => {
             Some(format!("virsh detach-disk {guest} TARGET --config takes each disk out, virsh domblklist {guest} shows them"))
         }
+        Step::CaptureDisk => Some(format!(
+            "virsh domfsthaw {guest} thaws it; virsh domjobabort {guest} ends the copy; remove its file below snapshots in the folder of images.dir"
+        )),
+        Step::RemoveCapture => Some("remove its file below snapshots in the folder of images.dir".to_owned()),
+        Step::SnapshotVolumes => Some(format!(
+            "virsh domfsthaw {guest} thaws it; openstack volume snapshot list shows them: their names begin with 'snapshot for'"
+        )),
+        Step::UploadImage | Step::RegisterImage => Some(match &record.task {
+            crate::agent::journal::Task::Snapshot(task) => format!("openstack image delete {}", task.image.id),
+            _ => "openstack image list shows it".to_owned(),
+        }),
         Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => Some(format!("virsh destroy {guest} stops it")),
         Step::ConnectVolumes | Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             None

@@ -4,6 +4,7 @@ use super::{
     Shared, boot, disk, extend,
     locks::Key,
     ports::{PortError, PortResult},
+    snapshot,
 };
 use crate::agent::journal::{AttachTask, DetachTask, Facts, OperationRecord, Step, Task};
 use crate::model::{
@@ -105,7 +106,7 @@ pub(super) async fn perform(
     context: &mut Context,
     step: Step,
 ) -> PortResult<()> {
-    let OperationRecord { task, facts, .. } = record;
+    let OperationRecord { id, task, facts, .. } = record;
     match task {
         Task::Attach(task) => attach_step(shared, task, facts, context, step).await,
         Task::Detach(task) => detach_step(shared, task, facts, step).await,
@@ -115,6 +116,7 @@ pub(super) async fn perform(
         Task::Rebuild(task) => boot::rebuild_step(shared, task, facts, step).await,
         Task::Start(task) => boot::start_step(shared, task, step).await,
         Task::Stop(task) => boot::stop(shared, task, step).await,
+        Task::Snapshot(task) => snapshot::snapshot_step(shared, *id, task, facts, step).await,
     }
 }
 
@@ -236,13 +238,14 @@ async fn disconnect(shared: &Shared, volume: VolumeId, guest: GuestUuid, facts: 
     }
 }
 
-/// Undoes a step of an attach, a boot or a rebuild, from wherever it got to. Where the id of an attachment was lost with an answer, what the
-/// service has is searched for it.
+/// Undoes a step of an attach, a boot, a rebuild or a snapshot, from wherever it got to. Where the id of an attachment was lost with an
+/// answer, what the service has is searched for it.
 pub(super) async fn undo(shared: &Arc<Shared>, record: &OperationRecord, step: Step) -> PortResult<()> {
     let facts = &record.facts;
     let task = match &record.task {
         Task::Attach(task) => task,
         Task::Rebuild(task) => return boot::undo_rebuild_step(shared, task, facts, step).await,
+        Task::Snapshot(task) => return snapshot::undo_snapshot_step(shared, record, task, step).await,
         _ => return boot::undo_boot_step(shared, record, step).await,
     };
     match step {

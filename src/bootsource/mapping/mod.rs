@@ -6,12 +6,14 @@
 mod clause;
 mod entry;
 mod error;
+mod instance;
 #[cfg(test)]
 mod tests;
 
 pub use entry::Source;
 pub(super) use entry::{Destination, Entry};
 pub use error::MappingError;
+pub use instance::of_instance;
 
 use crate::model::{BootRequest, Filesystem, Image};
 use serde_json::{Map, Value};

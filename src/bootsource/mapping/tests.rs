@@ -52,7 +52,13 @@ fn request(mapping: Value, clauses: &[&str]) -> BootRequest {
 }
 
 fn facts() -> Facts {
-    let snapshot = VolumeSnapshot { id: SNAPSHOT.parse().unwrap(), status: "available".into(), size_gib: 4 };
+    let snapshot = VolumeSnapshot {
+        id: SNAPSHOT.parse().unwrap(),
+        volume: VolumeId(uuid::Uuid::nil()),
+        name: String::new(),
+        status: "available".into(),
+        size_gib: 4,
+    };
     Facts {
         images: [(IMAGE.to_owned(), image()), ("debian".to_owned(), image())].into(),
         volumes: [

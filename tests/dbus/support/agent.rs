@@ -317,6 +317,7 @@ fn volume_of(request: &Request) -> Result<String, ApiError> {
         Request::Rebuild(request) => request.guest.clone(),
         Request::Start(request) => request.guest.clone(),
         Request::Stop(request) => request.guest.clone(),
+        Request::Snapshot(request) => request.guest.clone(),
     };
     match volume.strip_prefix("refuse-") {
         Some(kind) => Err(ApiError::new(ErrorKind::from_word(kind), format!("refused as {kind}"))),
@@ -337,6 +338,8 @@ fn view(kind: &str, volume: &str) -> OperationView {
         created_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         duration_us: 0,
         failure: None,
+        image: None,
+        disks: vec![],
     }
 }
 

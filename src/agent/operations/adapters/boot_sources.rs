@@ -1,23 +1,25 @@
 //! The image service over HTTP, and the images and ephemeral disks of this host.
 
-use super::super::ports::{BootSourcePort, PortError, PortResult};
+use super::super::ports::{BootSourcePort, PortError, PortResult, Told};
 use super::chain;
-use crate::bootsource::{BootSourceError, DiskMaker, ImageSource, Piece, SourceError};
-use crate::model::{DiskBus, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan};
+use crate::bootsource::{BootSourceError, Captures, DiskMaker, ImageSource, Piece, SourceError};
+use crate::model::{DiskBus, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, NewImage};
 use crate::openstack::{Chunk, ImageService};
 use async_trait::async_trait;
+use std::{path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
 
-/// [`BootSourcePort`] by a client of the image service and the maker of this host's disks.
+/// [`BootSourcePort`] by a client of the image service, the maker of this host's disks, and the folder of what is caught of them.
 pub struct HostBootSources {
     images: CloudImages,
     disks: DiskMaker,
+    captures: Captures,
 }
 
 impl HostBootSources {
-    /// Puts the two together.
-    pub const fn new(images: ImageService, disks: DiskMaker) -> Self {
-        Self { images: CloudImages(images), disks }
+    /// Puts them together.
+    pub const fn new(images: ImageService, disks: DiskMaker, captures: Captures) -> Self {
+        Self { images: CloudImages(images), disks, captures }
     }
 }
 
@@ -60,5 +62,41 @@ impl BootSourcePort for HostBootSources {
 
     async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()> {
         Ok(self.disks.remove(guest, target).await?)
+    }
+
+    fn capture_path(&self, image: ImageId) -> PathBuf {
+        self.captures.path(image)
+    }
+
+    async fn clear_capture(&self, image: ImageId) -> PortResult<PathBuf> {
+        Ok(self.captures.clear(image).await?)
+    }
+
+    async fn capture_stopped(&self, disk: &LocalDisk, image: ImageId) -> PortResult<()> {
+        Ok(self.captures.of_stopped(disk, image).await?)
+    }
+
+    async fn captured_gib(&self, image: ImageId) -> PortResult<u64> {
+        Ok(self.captures.size_gib(image).await?)
+    }
+
+    async fn remove_capture(&self, image: ImageId) -> PortResult<()> {
+        Ok(self.captures.remove(image).await?)
+    }
+
+    async fn create_image(&self, image: &NewImage) -> PortResult<()> {
+        Ok(self.images.0.create_image(image).await?)
+    }
+
+    async fn upload_capture(&self, image: ImageId, told: Told) -> PortResult<()> {
+        Ok(self.images.0.upload_image(image, Some(&self.captures.path(image)), told).await?)
+    }
+
+    async fn finish_image(&self, image: ImageId) -> PortResult<()> {
+        Ok(self.images.0.upload_image(image, None, Arc::new(|_, _| ())).await?)
+    }
+
+    async fn delete_image(&self, image: ImageId) -> PortResult<()> {
+        Ok(self.images.0.delete_image(image).await?)
     }
 }

@@ -1,10 +1,13 @@
 //! This host's libvirt.
 
-use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult};
+use super::super::ports::{
+    BackupPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Told,
+};
 use super::chain;
-use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, Resized, SecretUsage};
+use crate::libvirt::{Backup, DetachProgress, Frozen, Guest, Libvirt, LibvirtError, Resized, SecretUsage};
 use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, SecretKind, VolumeId};
 use async_trait::async_trait;
+use std::{path::Path, time::Duration};
 use uuid::Uuid;
 
 /// [`HypervisorPort`] by libvirt.
@@ -33,6 +36,13 @@ impl From<Guest> for GuestFacts {
             }
         }
         Self { uuid: guest.uuid, name: guest.name, active: guest.active, persistent: guest.persistent, disks }
+    }
+}
+
+#[async_trait]
+impl BackupPort for Backup {
+    async fn wait(self: Box<Self>, limit: Duration, told: Told) -> PortResult<()> {
+        Ok(Self::wait(*self, limit, move |done, total| told(done, total)).await?)
     }
 }
 
@@ -110,6 +120,30 @@ impl HypervisorPort for Hypervisor {
 
     async fn autostart_guests(&self) -> PortResult<Vec<GuestFacts>> {
         Ok(self.0.autostart_guests().await?.into_iter().map(GuestFacts::from).collect())
+    }
+
+    async fn freeze(&self, guest: GuestUuid, limit: Duration) -> PortResult<bool> {
+        Ok(match self.0.freeze(guest, limit).await? {
+            Frozen::Yes(filesystems) => {
+                tracing::info!(%guest, filesystems, "frozen");
+                true
+            }
+            Frozen::NobodyToAsk => false,
+        })
+    }
+
+    async fn thaw(&self, guest: GuestUuid) -> PortResult<()> {
+        self.0.thaw(guest).await?;
+        Ok(())
+    }
+
+    async fn begin_backup(&self, guest: GuestUuid, target: &str, file: &Path) -> PortResult<Box<dyn BackupPort>> {
+        Ok(Box::new(self.0.begin_backup(guest, target, file).await?))
+    }
+
+    async fn abort_backup(&self, guest: GuestUuid, file: &Path) -> PortResult<()> {
+        self.0.abort_backup(guest, file).await?;
+        Ok(())
     }
 
     async fn examine(&self) -> PortResult<HypervisorFacts> {

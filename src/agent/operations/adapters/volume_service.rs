@@ -3,8 +3,8 @@
 use super::super::ports::{PortError, PortResult, ServiceFacts, VolumeServicePort};
 use super::chain;
 use crate::model::{
-    Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Secret, Volume, VolumeEncryption,
-    VolumeId, VolumeSnapshot,
+    Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Secret, SnapshotId, Volume,
+    VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use crate::openstack::{KeyManager, OpenstackError, VolumeService};
 use async_trait::async_trait;
@@ -94,6 +94,22 @@ impl VolumeServicePort for CloudVolumes {
 
     async fn passphrase(&self, key: Uuid) -> PortResult<Secret> {
         Ok(self.1.passphrase(key).await?)
+    }
+
+    async fn snapshots(&self) -> PortResult<Vec<VolumeSnapshot>> {
+        Ok(self.0.snapshots().await?)
+    }
+
+    async fn create_snapshot(&self, volume: VolumeId, name: &str) -> PortResult<VolumeSnapshot> {
+        Ok(self.0.create_snapshot(volume, name).await?)
+    }
+
+    async fn wait_snapshot_available(&self, id: SnapshotId, deadline: Duration) -> PortResult<()> {
+        Ok(self.0.wait_snapshot_available(id, Instant::now() + deadline).await?)
+    }
+
+    async fn delete_snapshot(&self, id: SnapshotId, deadline: Duration) -> PortResult<()> {
+        Ok(self.0.delete_snapshot(id, Instant::now() + deadline).await?)
     }
 
     async fn examine(&self) -> PortResult<ServiceFacts> {

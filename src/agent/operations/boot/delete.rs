@@ -7,7 +7,7 @@ use super::{
 };
 use crate::agent::api::{ApiError, DeleteRequest};
 use crate::agent::journal::{DeleteTask, OperationRecord, Step, Task};
-use crate::model::{BootedDisk, ErrorKind};
+use crate::model::{BootedDisk, ErrorKind, VolumeId};
 use futures_util::future::join_all;
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTas
             Ok(())
         }
         Step::DeleteVolumes => {
-            let gone = task.volumes.iter().filter(|(_, delete)| *delete).map(|(volume, _)| delete_volume(shared, *volume));
+            let gone = task.volumes.iter().filter(|(_, delete)| *delete).map(|(volume, _)| delete_or_keep(shared, *volume));
             join_all(gone).await.into_iter().collect()
         }
         Step::RemoveDisks => {
@@ -83,5 +83,21 @@ pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTas
             join_all(removed).await.into_iter().collect()
         }
         other => Err(missing(other.name())),
+    }
+}
+
+/// Deletes a volume that was to go with the guest. One that has snapshots, as an image of the guest names them, is kept: the service
+/// deletes none of those, and what they are for is somebody's to say.
+async fn delete_or_keep(shared: &Shared, volume: VolumeId) -> PortResult<()> {
+    match delete_volume(shared, volume).await {
+        Err(error) if error.kind == ErrorKind::Conflict => {
+            let snapshots = shared.volumes.snapshots().await?;
+            if !snapshots.iter().any(|snapshot| snapshot.volume == volume) {
+                return Err(error);
+            }
+            tracing::warn!(%volume, "kept, for it has snapshots: delete those, and then it");
+            Ok(())
+        }
+        other => other,
     }
 }

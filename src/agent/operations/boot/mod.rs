@@ -82,5 +82,6 @@ pub(super) fn boot_record(record: &OperationRecord) -> Option<BootRecord> {
             .find(|(target, _)| *target == disk.target)
             .map(|(_, volume)| BootedDisk::Volume { volume: *volume, delete_on_termination: disk.delete_on_termination }),
     });
-    Some(BootRecord { guest: task.guest, guest_name: task.guest_name.clone(), disks: disks.collect() })
+    let (guest_name, disks) = (task.guest_name.clone(), disks.collect());
+    Some(BootRecord { guest: task.guest, guest_name, disks, plan: Some(task.plan.clone()) })
 }

@@ -79,7 +79,7 @@ pub(in super::super) fn describe(step: Step, task: &Task) -> String {
         Task::Delete(task) => of_delete(step, task),
         Task::Rebuild(task) => of_rebuild(step, task),
         Task::Start(_) | Task::Stop(_) => of_power(step, task.guest_name()),
-        Task::Attach(_) | Task::Detach(_) | Task::Extend(_) => step.name().to_owned(),
+        Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Snapshot(_) => step.name().to_owned(),
     }
 }
 

@@ -9,6 +9,7 @@ mod histories;
 mod multiattach;
 mod power;
 mod rebuild;
+mod snapshot;
 mod world;
 
 use super::{Agent, Parts, executor::RetryPolicy};

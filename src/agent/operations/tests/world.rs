@@ -2,13 +2,14 @@
 //! any call, and which watch that nothing forbidden ever happens.
 
 use super::super::ports::{
-    BootSourcePort, ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult,
-    Presence, ServiceFacts, VolumeServicePort,
+    BackupPort, BootSourcePort, ConnectorPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError,
+    PortResult, Presence, ServiceFacts, Told, VolumeServicePort,
 };
 use crate::model::*;
 use async_trait::async_trait;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -62,6 +63,18 @@ pub struct State {
     pub ignores_shutdown: bool,
     /// Somebody starts the guest while its disks are made.
     pub started_meanwhile: bool,
+    /// The guest's filesystems stand still.
+    pub frozen: bool,
+    /// A guest that cannot be frozen is caught as it runs.
+    pub may_run_on: bool,
+    /// A disk of the guest is being copied.
+    pub backup: bool,
+    /// What was caught of disks.
+    pub captures: BTreeSet<ImageId>,
+    /// Images, and whether they are whole.
+    pub images: BTreeMap<ImageId, bool>,
+    /// Snapshots of volumes.
+    pub snapshots: BTreeMap<SnapshotId, (VolumeId, String)>,
     /// What must never happen and did.
     pub crimes: Vec<String>,
 }
@@ -251,6 +264,31 @@ impl VolumeServicePort for World {
     }
     async fn find_snapshot(&self, _name_or_id: &str) -> PortResult<VolumeSnapshot> {
         Err(not_found("snapshot"))
+    }
+    async fn snapshots(&self) -> PortResult<Vec<VolumeSnapshot>> {
+        let snapshots = self.state.lock().unwrap().snapshots.clone();
+        Ok(snapshots
+            .into_iter()
+            .map(|(id, (volume, name))| VolumeSnapshot { id, volume, name, status: "available".into(), size_gib: 1 })
+            .collect())
+    }
+    async fn create_snapshot(&self, volume: VolumeId, name: &str) -> PortResult<VolumeSnapshot> {
+        self.change("create_snapshot", |state| {
+            let id = SnapshotId(Uuid::new_v4());
+            state.snapshots.insert(id, (volume, name.to_owned()));
+            Ok(VolumeSnapshot { id, volume, name: name.to_owned(), status: "creating".into(), size_gib: 1 })
+        })
+        .await
+    }
+    async fn wait_snapshot_available(&self, _id: SnapshotId, _deadline: Duration) -> PortResult<()> {
+        Ok(())
+    }
+    async fn delete_snapshot(&self, id: SnapshotId, _deadline: Duration) -> PortResult<()> {
+        self.change("delete_snapshot", |state| {
+            state.snapshots.remove(&id);
+            Ok(())
+        })
+        .await
     }
     async fn create_volume(&self, new: &NewVolume) -> PortResult<Volume> {
         self.change("create_volume", |state| {
@@ -601,6 +639,38 @@ impl HypervisorPort for World {
         })
         .await
     }
+    async fn freeze(&self, guest: GuestUuid, _limit: Duration) -> PortResult<bool> {
+        self.change("freeze", |state| {
+            state.frozen = state.guests[&guest].active;
+            Ok(state.frozen)
+        })
+        .await
+    }
+    async fn thaw(&self, _guest: GuestUuid) -> PortResult<()> {
+        self.change("thaw", |state| {
+            state.frozen = false;
+            Ok(())
+        })
+        .await
+    }
+    async fn begin_backup(&self, _guest: GuestUuid, _target: &str, _file: &Path) -> PortResult<Box<dyn BackupPort>> {
+        self.change("begin_backup", |state| {
+            if !state.frozen && !state.may_run_on {
+                state.crimes.push("a disk was caught of a guest that did not stand still".into());
+            }
+            state.backup = true;
+            Ok(())
+        })
+        .await?;
+        Ok(Box::new(self.clone()))
+    }
+    async fn abort_backup(&self, _guest: GuestUuid, _file: &Path) -> PortResult<()> {
+        self.change("abort_backup", |state| {
+            state.backup = false;
+            Ok(())
+        })
+        .await
+    }
     async fn start_guest(&self, guest: GuestUuid) -> PortResult<()> {
         self.change("start_guest", |state| {
             state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?.active = true;
@@ -656,7 +726,7 @@ impl BootSourcePort for World {
             if state.started_meanwhile {
                 state.guests.get_mut(&plan.guest).ok_or_else(|| not_found("guest"))?.active = true;
             }
-            let path = std::path::PathBuf::from("/disks").join(&plan.target);
+            let path = PathBuf::from("/disks").join(&plan.target);
             Ok(LocalDisk { target: plan.target.clone(), bus, path, format: DiskFormat::Qcow2, base: None })
         })
         .await
@@ -669,6 +739,75 @@ impl BootSourcePort for World {
                 state.crimes.push("a disk was removed under a guest".into());
             }
             state.files.remove(target);
+            Ok(())
+        })
+        .await
+    }
+    fn capture_path(&self, image: ImageId) -> PathBuf {
+        Path::new("/captures").join(image.to_string())
+    }
+    async fn clear_capture(&self, image: ImageId) -> PortResult<PathBuf> {
+        self.change("clear_capture", |state| {
+            state.captures.insert(image);
+            Ok(())
+        })
+        .await?;
+        Ok(self.capture_path(image))
+    }
+    async fn capture_stopped(&self, _disk: &LocalDisk, image: ImageId) -> PortResult<()> {
+        self.clear_capture(image).await.map(|_| ())
+    }
+    async fn captured_gib(&self, _image: ImageId) -> PortResult<u64> {
+        Ok(1)
+    }
+    async fn remove_capture(&self, image: ImageId) -> PortResult<()> {
+        self.change("remove_capture", |state| {
+            if state.backup {
+                state.crimes.push("a file was removed that is copied into".into());
+            }
+            state.captures.remove(&image);
+            Ok(())
+        })
+        .await
+    }
+    async fn create_image(&self, image: &NewImage) -> PortResult<()> {
+        self.change("create_image", |state| {
+            state.images.insert(image.id, false);
+            Ok(())
+        })
+        .await
+    }
+    async fn upload_capture(&self, image: ImageId, _told: Told) -> PortResult<()> {
+        self.change("upload_capture", |state| {
+            if !state.captures.contains(&image) {
+                state.crimes.push("an image was made of nothing".into());
+            }
+            state.images.insert(image, true);
+            Ok(())
+        })
+        .await
+    }
+    async fn finish_image(&self, image: ImageId) -> PortResult<()> {
+        self.change("finish_image", |state| {
+            state.images.insert(image, true);
+            Ok(())
+        })
+        .await
+    }
+    async fn delete_image(&self, image: ImageId) -> PortResult<()> {
+        self.change("delete_image", |state| {
+            state.images.remove(&image);
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl BackupPort for World {
+    async fn wait(self: Box<Self>, _limit: Duration, _told: Told) -> PortResult<()> {
+        self.change("wait_backup", |state| {
+            state.backup = false;
             Ok(())
         })
         .await
