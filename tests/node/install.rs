@@ -9,6 +9,9 @@ const NEEDS_AUTHENTICATION: i32 = 2;
 fn units_and_policies_are_what_the_system_accepts() {
     let node = Node::with_bowline("install");
     node.ok("systemd-analyze verify --man=no bowlined.service bowline-backend.service");
+    // In tenths: 10 is a service without any fence, 0 one that can do nothing.
+    node.ok("systemd-analyze security --threshold=30 bowlined.service >/run/exposure || { cat /run/exposure; false; }");
+    node.ok("systemd-analyze security --threshold=15 bowline-backend.service >/run/exposure || { cat /run/exposure; false; }");
 
     node.ok("useradd --groups bowline member && useradd stranger && systemctl start polkit");
     let may = |user: &str, action: &str| {

@@ -1,15 +1,19 @@
 //! The journal's file: a redb database, one table for each kind of record, values in JSON.
+//!
+//! redb takes no write any more after one that failed, even once the disk has room again: then the file is opened anew before the
+//! next. A new file gets its name only when it is complete, so that no power cut leaves half of one.
 
-use super::{AttachmentRecord, BootRecord, Change, Contents, FORMAT, JournalError, OperationRecord};
+use super::{AttachmentRecord, BootRecord, Change, Contents, FORMAT, JournalError, OperationRecord, disk};
 use crate::model::{GuestUuid, VolumeId};
 use redb::{
-    Builder, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
-    backends::FileBackend,
+    Builder, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageBackend, StorageError, TableDefinition,
+    TableError, backends::InMemoryBackend,
 };
 use std::{
-    fs::{DirBuilder, OpenOptions, Permissions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    panic,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
 };
 
@@ -26,7 +30,10 @@ const CACHE_BYTES: usize = 512 * 1024;
 
 pub(super) struct Database {
     path: PathBuf,
-    redb: redb::Database,
+    /// None after a write that failed, until the next.
+    redb: Option<redb::Database>,
+    /// Locked for longer than the file is open: redb's own lock ends while it is not.
+    folder: Option<File>,
 }
 
 impl Database {
@@ -35,35 +42,58 @@ impl Database {
     pub(super) fn load(state_dir: &Path, path: &Path) -> Result<(Self, Contents), JournalError> {
         let opened = panic::catch_unwind(|| {
             let database = Self::open(state_dir, path)?;
+            database.check_sums()?;
             let contents = database.read()?;
             Ok((database, contents))
         });
-        opened.unwrap_or_else(|_| {
-            let message = "its pages make no sense".to_owned();
-            Err(JournalError::Damaged { path: path.to_owned(), what: "file".to_owned(), message })
-        })
+        opened.unwrap_or_else(|_| Err(Self::senseless(path)))
     }
 
     pub(super) fn open(state_dir: &Path, path: &Path) -> Result<Self, JournalError> {
-        let open_error = |message: String| JournalError::Open { path: path.to_owned(), message };
-        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(|error| open_error(error.to_string()))?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| open_error(error.to_string()))?;
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(|error| open_error(error.to_string()))?;
-        let backend = FileBackend::new(file).map_err(|error| Self::open_failure(path, error))?;
+        let open_error = |error: io::Error| JournalError::Open { path: path.to_owned(), message: error.to_string() };
+        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(open_error)?;
+        let folder = File::open(state_dir).map_err(open_error)?;
+        match folder.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(open_error(error)),
+        }
+        if !path.try_exists().map_err(open_error)? {
+            let draft = path.with_extension("redb.new");
+            // Of a start that was cut: it never had the name, so nothing is in it.
+            match fs::remove_file(&draft) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(open_error(error)),
+                _ => {}
+            }
+            Self::open_file(&draft, true)?.write(std::iter::empty())?;
+            fs::rename(&draft, path).and_then(|()| folder.sync_all()).map_err(open_error)?;
+        }
+        let mut database = Self::open_file(path, false)?;
+        database.folder = Some(folder);
+        database.check_format()?;
+        Ok(database)
+    }
+
+    fn open_file(path: &Path, create: bool) -> Result<Self, JournalError> {
+        let open_error = |error: io::Error| JournalError::Open { path: path.to_owned(), message: error.to_string() };
+        let file = OpenOptions::new().read(true).write(true).create_new(create).mode(0o600).open(path).map_err(open_error)?;
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(open_error)?;
+        let backend = disk::backend(path, file).map_err(|error| Self::open_failure(path, error))?;
         let redb = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)
             .map_err(|error| Self::open_failure(path, error))?;
-        let database = Self { path: path.to_owned(), redb };
-        database.check_format()?;
-        Ok(database)
+        Ok(Self { path: path.to_owned(), redb: Some(redb), folder: None })
+    }
+
+    fn senseless(path: &Path) -> JournalError {
+        let message = "its pages make no sense".to_owned();
+        JournalError::Damaged { path: path.to_owned(), what: "file".to_owned(), message }
+    }
+
+    /// The open file.
+    fn redb(&self) -> Result<&redb::Database, JournalError> {
+        self.redb.as_ref().ok_or_else(|| Self::senseless(&self.path))
     }
 
     fn open_failure(path: &Path, error: DatabaseError) -> JournalError {
@@ -76,9 +106,9 @@ impl Database {
         }
     }
 
-    fn check_format(&self) -> Result<(), JournalError> {
+    fn check_format(&mut self) -> Result<(), JournalError> {
         let found = {
-            let transaction = self.redb.begin_read().map_err(|error| self.damaged("meta", &error))?;
+            let transaction = self.redb()?.begin_read().map_err(|error| self.damaged("meta", &error))?;
             match transaction.open_table(META) {
                 Ok(table) => table.get("format").map_err(|error| self.damaged("meta", &error))?.map(|value| value.value()),
                 Err(TableError::TableDoesNotExist(_)) => None,
@@ -96,8 +126,28 @@ impl Database {
         JournalError::Damaged { path: self.path.clone(), what: what.to_owned(), message: error.to_string() }
     }
 
+    /// Holds every page against its checksum, on a copy: redb itself looks at them only after a crash, and mends by going back to an
+    /// older state, which is not for a program to decide.
+    fn check_sums(&self) -> Result<(), JournalError> {
+        let bytes =
+            fs::read(&self.path).map_err(|error| JournalError::Open { path: self.path.clone(), message: error.to_string() })?;
+        let copy = InMemoryBackend::new();
+        let filled = copy.set_len(bytes.len() as u64).and_then(|()| copy.write(0, &bytes));
+        drop(bytes);
+        filled.map_err(|error| self.damaged("file", &error))?;
+        let mut copy = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(copy)
+            .map_err(|error| self.damaged("file", &error))?;
+        match copy.check_integrity() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.damaged("file", &"a page is not what its checksum says")),
+            Err(error) => Err(self.damaged("file", &error)),
+        }
+    }
+
     pub(super) fn read(&self) -> Result<Contents, JournalError> {
-        let transaction = self.redb.begin_read().map_err(|error| self.damaged("file", &error))?;
+        let transaction = self.redb()?.begin_read().map_err(|error| self.damaged("file", &error))?;
         let operations = transaction.open_table(OPERATIONS).map_err(|error| self.damaged("operations", &error))?;
         let attachments = transaction.open_table(ATTACHMENTS).map_err(|error| self.damaged("attachments", &error))?;
         let mut contents = Contents::default();
@@ -130,12 +180,29 @@ impl Database {
     }
 
     /// Writes all changes in one transaction; on return they are on the disk.
-    pub(super) fn write<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), JournalError> {
-        self.try_write(changes).map_err(|error| JournalError::Write { path: self.path.clone(), message: error.to_string() })
+    pub(super) fn write<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) -> Result<(), JournalError> {
+        if self.redb.is_none() {
+            let again = panic::catch_unwind(|| {
+                let mut database = Self::open_file(&self.path, false)?;
+                database.check_format()?;
+                Ok(database)
+            });
+            self.redb = again.unwrap_or_else(|_| Err(Self::senseless(&self.path)))?.redb;
+        }
+        let written = panic::catch_unwind(AssertUnwindSafe(|| self.try_write(changes)));
+        let message = match written {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "its pages make no sense".to_owned(),
+        };
+        // It may want to write as it is closed, which may fail as well.
+        let closed = self.redb.take();
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(closed)));
+        Err(JournalError::Write { path: self.path.clone(), message })
     }
 
     fn try_write<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), Box<dyn std::error::Error>> {
-        let mut transaction = self.redb.begin_write()?;
+        let mut transaction = self.redb()?.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         {
             let mut meta = transaction.open_table(META)?;

@@ -4,6 +4,7 @@
 //! and only then answers: operations that run side by side share the cost of the disk.
 
 mod database;
+mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -117,8 +118,32 @@ pub struct Contents {
     pub guests: Vec<BootRecord>,
 }
 
+impl Change {
+    /// What it is about: of two changes of one subject the later one counts.
+    fn subject(&self) -> Subject {
+        match self {
+            Self::PutOperation(record) => Subject::Operation(record.id),
+            Self::DropOperation(id) => Subject::Operation(*id),
+            Self::PutAttachment(record) => Subject::Attachment(record.volume, record.guest),
+            Self::DropAttachment(volume, guest) => Subject::Attachment(*volume, *guest),
+            Self::PutGuest(record) => Subject::Guest(record.guest),
+            Self::DropGuest(guest) => Subject::Guest(*guest),
+        }
+    }
+}
+
+/// What a change is about.
+#[derive(PartialEq, Eq)]
+enum Subject {
+    Operation(OperationId),
+    Attachment(VolumeId, GuestUuid),
+    Guest(GuestUuid),
+}
+
 struct Commit {
     changes: Vec<Change>,
+    /// They have happened, so where they cannot be written now they are written with what comes next.
+    is_owed: bool,
     done: oneshot::Sender<Result<(), JournalError>>,
 }
 
@@ -138,15 +163,24 @@ impl Journal {
         std::thread::Builder::new()
             .name("journal".into())
             .stack_size(256 * 1024)
-            .spawn(move || serve(&database, waiting))
+            .spawn(move || serve(database, waiting))
             .map_err(|error| JournalError::Open { path: path.clone(), message: error.to_string() })?;
         Ok((Self { commits, path: path.into() }, contents))
     }
 
-    /// Makes changes durable. When this returns they survive a power cut.
+    /// Makes changes durable. When this returns they survive a power cut; on an error they will never have happened.
     pub async fn commit(&self, changes: Vec<Change>) -> Result<(), JournalError> {
+        self.send(changes, false).await
+    }
+
+    /// The same for what is so already, written or not. On an error it is written before the next commit that can be.
+    pub async fn commit_or_owe(&self, changes: Vec<Change>) -> Result<(), JournalError> {
+        self.send(changes, true).await
+    }
+
+    async fn send(&self, changes: Vec<Change>, is_owed: bool) -> Result<(), JournalError> {
         let (done, answer) = oneshot::channel();
-        self.commits.send(Commit { changes, done }).map_err(|_| JournalError::Closed)?;
+        self.commits.send(Commit { changes, is_owed, done }).map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?
     }
 
@@ -156,19 +190,35 @@ impl Journal {
     }
 }
 
-fn serve(database: &Database, mut waiting: mpsc::UnboundedReceiver<Commit>) {
+fn serve(mut database: Database, mut waiting: mpsc::UnboundedReceiver<Commit>) {
+    let mut owed: Vec<Change> = vec![];
     while let Some(first) = waiting.blocking_recv() {
         let mut batch = vec![first];
         while let Ok(next) = waiting.try_recv() {
             batch.push(next);
         }
-        let result = database.write(batch.iter().flat_map(|commit| &commit.changes));
-        for commit in batch {
+        let result = database.write(owed.iter().chain(batch.iter().flat_map(|commit| &commit.changes)));
+        if result.is_ok() {
+            owed.clear();
+        }
+        for Commit { changes, is_owed, done } in batch {
+            if result.is_err() && is_owed {
+                owed.retain(|before| changes.iter().all(|change| change.subject() != before.subject()));
+                owed.extend(changes);
+            }
             // Whoever asked may be gone: its operation was dropped with the runtime.
-            let _ = commit.done.send(result.clone());
+            let _ = done.send(result.clone());
         }
     }
+    if !owed.is_empty()
+        && let Err(error) = database.write(owed.iter())
+    {
+        tracing::error!(%error, "what the journal owes is lost: the next start finds out anew how it ended");
+    }
 }
+
+#[cfg(test)]
+pub use disk::faulty;
 
 #[cfg(test)]
 mod tests;

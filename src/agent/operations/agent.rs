@@ -49,13 +49,14 @@ pub struct Agent {
 impl Agent {
     /// Puts an agent together and mends what an earlier life left unfinished. Returns when that is done, or when it has
     /// taken as long as the service may be held back; the rest then goes on beside the service.
-    pub async fn start(parts: Parts, settings: &Settings) -> Self {
-        Self::start_with(parts, settings, RetryPolicy::default()).await
+    pub async fn start(mut parts: Parts, settings: &Settings) -> Self {
+        let operations = std::mem::take(&mut parts.contents.operations);
+        Self::start_on(Shared::new(parts, settings, RetryPolicy::default()), operations).await
     }
 
-    pub(super) async fn start_with(mut parts: Parts, settings: &Settings, retry: RetryPolicy) -> Self {
-        let operations = std::mem::take(&mut parts.contents.operations);
-        let shared = Arc::new(Shared::new(parts, settings, retry));
+    /// Starts with the operations that an earlier life left.
+    pub(super) async fn start_on(shared: Shared, operations: Vec<OperationRecord>) -> Self {
+        let shared = Arc::new(shared);
         let agent = Self { shared, submitting: Mutex::new(()), running: TaskTracker::new() };
         recovery::recover(&agent.shared, &agent.running, operations).await;
         agent
@@ -127,7 +128,7 @@ impl Agent {
         self.shared.retries.load(Ordering::Relaxed)
     }
 
-    async fn task(&self, request: &Request) -> Result<Task, ApiError> {
+    pub(super) async fn task(&self, request: &Request) -> Result<Task, ApiError> {
         let shared = &self.shared;
         match request {
             Request::Attach(request) => {
@@ -372,7 +373,7 @@ impl AgentApi for Agent {
     }
 
     async fn check(&self, repair: bool) -> Result<Vec<Difference>, ApiError> {
-        Ok(fsck::check(&self.shared, repair).await?)
+        Ok(fsck::check(&self.shared, repair).await)
     }
 }
 

@@ -46,8 +46,8 @@ impl Run {
         // What is true outside must be known here even if the journal fails: recovery finds the rest.
         let mut all = changes.clone();
         all.push(Change::PutOperation(Box::new(self.record.clone())));
-        if let Err(error) = self.shared.journal.commit(all).await {
-            tracing::error!(operation = %self.record.id, %error, "not journalled");
+        if let Err(error) = self.shared.journal.commit_or_owe(all).await {
+            tracing::error!(operation = %self.record.id, %error, "not journalled yet");
         }
         // First the attachment, then the end: whoever hears of the end finds the attachment as it is.
         for change in changes {

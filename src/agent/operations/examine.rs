@@ -86,16 +86,21 @@ fn libvirt_facts(shared: &Shared, facts: HypervisorFacts) -> LibvirtFacts {
     }
 }
 
-/// Those of Bowline's secrets that nobody has. One belongs to an attachment, or to an operation that is not over yet.
+/// Those of Bowline's secrets that nobody has.
 pub(super) fn forgotten_secrets(shared: &Shared, secrets: Vec<Uuid>) -> Vec<Uuid> {
+    let known = known_secrets(shared);
+    secrets.into_iter().filter(|secret| !known.contains(secret)).collect()
+}
+
+/// The secrets that belong to an attachment, or to an operation that is not over yet.
+pub(super) fn known_secrets(shared: &Shared) -> HashSet<Uuid> {
     let attached = shared.registry.attachments().into_iter().map(|record| (record.secret, record.encryption));
     let under_way = shared.registry.records().into_iter().filter(|record| !record.state.is_over());
     let under_way = under_way.map(|record| (record.facts.secret, record.facts.encryption));
     let both = |(secret, encryption): (Option<Uuid>, Option<DiskEncryption>)| {
         secret.into_iter().chain(encryption.map(|encryption| encryption.secret))
     };
-    let known: HashSet<_> = attached.chain(under_way).flat_map(both).collect();
-    secrets.into_iter().filter(|secret| !known.contains(secret)).collect()
+    attached.chain(under_way).flat_map(both).collect()
 }
 
 /// Less room than this, bytes, and the journal may not take the next operation.

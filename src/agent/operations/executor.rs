@@ -142,22 +142,30 @@ impl Run {
         }
     }
 
-    /// Waits for the volume; while it waits the operation is not at work. Tells whether it had to.
-    async fn take_volume(&mut self) -> bool {
-        let key = match &self.record.task {
+    /// Takes the volume if nobody has it.
+    pub(super) fn try_volume(&mut self) {
+        self.volume = self.volume.take().or_else(|| self.shared.locks.try_lock(self.lock_key()));
+    }
+
+    fn lock_key(&self) -> Key {
+        match &self.record.task {
             // A guest that takes its time to shut down, or never does, is what it is for.
             Task::Stop(task) if task.force => Key::Power(task.guest),
             Task::Boot(_) | Task::Delete(_) | Task::Rebuild(_) | Task::Start(_) | Task::Stop(_) | Task::Snapshot(_) => {
                 Key::Instance(self.record.task.guest())
             }
             task => Key::Volume(task.volume()),
-        };
-        self.volume = self.shared.locks.try_lock(key);
+        }
+    }
+
+    /// Waits for the volume; while it waits the operation is not at work. Tells whether it had to.
+    async fn take_volume(&mut self) -> bool {
+        self.try_volume();
         if self.volume.is_some() {
             return false;
         }
         self.busy = None;
-        self.volume = Some(self.shared.locks.lock(key).await);
+        self.volume = Some(self.shared.locks.lock(self.lock_key()).await);
         self.busy = Some(Busy::new(&self.shared));
         true
     }
@@ -317,11 +325,11 @@ impl Run {
             Step::DeleteVolumes => self.shared.delete_timeout,
             // Each of their operations' steps has the same bound.
             Step::GiveDisks | Step::DetachVolumes => {
-                Duration::from_secs(self.shared.step_timeout_s).saturating_mul(boot::steps_within(&self.record.task))
+                self.shared.step_timeout.saturating_mul(boot::steps_within(&self.record.task))
             }
             _ => Duration::ZERO,
         };
-        Duration::from_secs(self.shared.step_timeout_s) + service
+        self.shared.step_timeout + service
     }
 
     /// One step: prepared, journalled as started, done.
@@ -338,16 +346,18 @@ impl Run {
                 self.commit().await?;
             }
             faults::crash_point(step, "started");
-            steps::perform(&self.shared, &mut self.record, &mut self.context, step).await
+            steps::perform(&self.shared, &mut self.record, &mut self.context, step).await?;
+            if faults::is_done_twice(step) {
+                steps::perform(&self.shared, &mut self.record, &mut self.context, step).await?;
+            }
+            Ok(())
         })
         .await
-        .unwrap_or_else(|_| {
-            Err(PortError {
-                kind: ErrorKind::Timeout,
-                message: format!("{} did not end within {} s (operations.step_timeout_s)", step.name(), limit.as_secs()),
-                outcome_unknown: true,
-            })
-        });
+        .unwrap_or_else(|_| Err(late(step.name(), limit)));
+        let result = match result {
+            Err(error) => steps::look_again(&self.shared, &mut self.record, step, error).await,
+            done => done,
+        };
         faults::crash_point(step, if result.is_ok() { "succeeded" } else { "failed" });
         let state = if result.is_ok() { StepState::Succeeded } else { StepState::Failed };
         self.set_step(index, state, Some(started.elapsed()));
@@ -401,7 +411,7 @@ impl Run {
             }
             let mut delays = self.shared.retry.delays();
             let begun = Instant::now();
-            while let Err(error) = steps::undo(&self.shared, &self.record, step.step).await {
+            while let Err(error) = self.undo(step.step).await {
                 let Ok(()) = self.trouble(&error, step.step, begun, &mut delays).await else { return self.give_up().await };
             }
             self.record.state = OperationState::Unwinding;
@@ -416,6 +426,13 @@ impl Run {
         }
         let state = if failure.kind == ErrorKind::Cancelled { OperationState::Cancelled } else { OperationState::Failed };
         self.end(state, Some(failure)).await;
+    }
+
+    /// Undoes one step, within the same time as it may take.
+    async fn undo(&self, step: Step) -> PortResult<()> {
+        let limit = self.limit(step);
+        let undone = tokio::time::timeout(limit, steps::undo(&self.shared, &self.record, step)).await;
+        undone.unwrap_or_else(|_| Err(late(&format!("the undoing of {}", step.name()), limit)))
     }
 
     /// Something must be done and does not work: told in the log at once, shown as `Stuck` when it will not pass or has lasted
@@ -493,10 +510,19 @@ impl Run {
     /// For what goes on whether it can be journalled or not: undoing, and telling the end. Recovery starts from what the
     /// journal has, and every step can be run or undone twice.
     pub(super) async fn commit_or_log(&self) {
-        if let Err(error) = self.commit().await {
-            tracing::error!(operation = %self.record.id, %error, "not journalled");
-            self.publish();
+        let change = Change::PutOperation(Box::new(self.record.clone()));
+        if let Err(error) = self.shared.journal.commit_or_owe(vec![change]).await {
+            tracing::error!(operation = %self.record.id, %error, "not journalled yet");
         }
+        self.publish();
+    }
+}
+
+fn late(what: &str, limit: Duration) -> PortError {
+    PortError {
+        kind: ErrorKind::Timeout,
+        message: format!("{what} did not end within {} s (operations.step_timeout_s)", limit.as_secs()),
+        outcome_unknown: true,
     }
 }
 

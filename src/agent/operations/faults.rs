@@ -16,3 +16,21 @@ pub(super) fn crash_point(step: crate::agent::journal::Step, when: &str) {
 /// Nothing, in a release build.
 #[cfg(not(debug_assertions))]
 pub(super) fn crash_point(_step: crate::agent::journal::Step, _when: &str) {}
+
+#[cfg(test)]
+thread_local! {
+    /// The step that a test has done twice. Tests run each world on a thread of its own.
+    pub(super) static DONE_TWICE: std::cell::Cell<Option<crate::agent::journal::Step>> = const { std::cell::Cell::new(None) };
+}
+
+/// A test wants this step done twice, as after a crash that came before its end was journalled.
+#[cfg(test)]
+pub(super) fn is_done_twice(step: crate::agent::journal::Step) -> bool {
+    DONE_TWICE.get() == Some(step)
+}
+
+/// Never, but in tests.
+#[cfg(not(test))]
+pub(super) const fn is_done_twice(_step: crate::agent::journal::Step) -> bool {
+    false
+}

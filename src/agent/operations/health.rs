@@ -11,7 +11,6 @@ use crate::agent::health::{Repair, Wards, Watched};
 use crate::agent::journal::AttachmentRecord;
 use crate::model::{AttachmentId, ErrorKind, Health};
 use async_trait::async_trait;
-use std::time::Duration;
 use tokio::sync::broadcast;
 
 impl Agent {
@@ -63,7 +62,7 @@ impl Wards for Agent {
 
     async fn repair(&self, id: AttachmentId) -> Result<Repair, String> {
         let record = self.ward(id).map_err(|error| error.message)?;
-        let limit = Duration::from_secs(self.shared.step_timeout_s);
+        let limit = self.shared.step_timeout;
         // Never cut midway: what takes too long goes on, with the volume's lock, and only is not waited for.
         let shared = self.shared.clone();
         let mending = tokio::spawn(async move { mend(&shared, &record).await });

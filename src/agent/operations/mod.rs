@@ -60,7 +60,7 @@ pub(super) struct Shared {
     busy: watch::Sender<usize>,
     default_bus: DiskBus,
     disk_tuning: DiskTuning,
-    step_timeout_s: u64,
+    step_timeout: Duration,
     recovery_timeout: Duration,
     keep_finished: usize,
     retry: executor::RetryPolicy,
@@ -95,7 +95,7 @@ impl Shared {
             busy: watch::Sender::new(0),
             default_bus: settings.guest.disk_bus,
             disk_tuning: settings.guest.tuning.clone(),
-            step_timeout_s: settings.operations.step_timeout_s,
+            step_timeout: Duration::from_secs(settings.operations.step_timeout_s),
             recovery_timeout: Duration::from_secs(settings.operations.recovery_timeout_s),
             keep_finished: settings.operations.keep_finished,
             retry,
@@ -197,8 +197,8 @@ impl Shared {
             return;
         }
         let changes = old.iter().map(|id| Change::DropOperation(*id)).collect();
-        if let Err(error) = self.journal.commit(changes).await {
-            tracing::error!(%error, "old operations stay in the journal");
+        if let Err(error) = self.journal.commit_or_owe(changes).await {
+            tracing::error!(%error, "old operations are still in the journal");
         }
         for id in old {
             self.registry.forget_operation(id);

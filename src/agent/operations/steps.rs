@@ -120,6 +120,31 @@ pub(super) async fn perform(
     }
 }
 
+/// A first step that failed leaves all as it was, unless it was done after all and only its end was not seen: what is says so.
+pub(super) async fn look_again(shared: &Shared, record: &mut OperationRecord, step: Step, error: PortError) -> PortResult<()> {
+    let is_done = match (&record.task, step) {
+        (Task::Detach(task), Step::DetachDisk) => {
+            let guest = shared.hypervisor.guest(&task.guest.to_string()).await;
+            guest.is_ok_and(|guest| guest.disk(task.volume).is_none())
+        }
+        (Task::Delete(task), Step::StopGuest) => {
+            shared.hypervisor.guest(&task.guest.to_string()).await.is_ok_and(|guest| !guest.active)
+        }
+        (Task::Extend(task), Step::ExtendVolume) if error.outcome_unknown => {
+            let volume = shared.volumes.volume(task.volume).await;
+            let size_gib = volume.ok().map(|volume| volume.size_gib).filter(|size_gib| *size_gib >= task.size_gib);
+            record.facts.size_gib = size_gib.or(record.facts.size_gib);
+            size_gib.is_some()
+        }
+        _ => false,
+    };
+    if is_done {
+        tracing::info!(step = step.name(), %error, "it is done all the same");
+        return Ok(());
+    }
+    Err(error)
+}
+
 async fn attach_step(
     shared: &Shared,
     task: &AttachTask,
@@ -130,8 +155,11 @@ async fn attach_step(
     let attachment = || facts.attachment.ok_or_else(|| missing("the attachment's id"));
     match step {
         Step::CreateAttachment => {
-            let created = shared.volumes.create_attachment(task.volume, task.guest, task.read_only).await?;
-            facts.attachment = Some(created.summary.id);
+            // A request that is made twice is two attachments.
+            if facts.attachment.is_none() {
+                let created = shared.volumes.create_attachment(task.volume, task.guest, task.read_only).await?;
+                facts.attachment = Some(created.summary.id);
+            }
         }
         Step::UpdateAttachment => {
             let mut properties = shared.connectors.properties().await?;
@@ -167,7 +195,7 @@ async fn attach_step(
             }
             let (read_only, discard) = (info.read_only(), info.discard());
             if let Some(encryption) = facts.encryption {
-                let passphrase = context.passphrase.take().ok_or_else(|| missing("the passphrase"))?;
+                let passphrase = context.passphrase.clone().ok_or_else(|| missing("the passphrase"))?;
                 disk::define_passphrase(shared, encryption, task.volume, &passphrase).await?;
             }
             let mut disk = DiskSpec::new(&verified, task.volume, task.bus, target, facts.secret);

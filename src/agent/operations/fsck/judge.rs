@@ -135,6 +135,24 @@ pub(super) fn attachment(record: &AttachmentRecord, said: &Sayings) -> Vec<Judge
     found
 }
 
+/// Somebody who is asked for all that there is says nothing.
+pub(super) fn silent(area: &str, error: &PortError) -> Judged {
+    let found = format!("not known: {error}");
+    let meaning = "what is left over there, or somebody else's, could not be looked for";
+    Judged::new(area, (None, ""), found, meaning, "look again once it answers".to_owned(), Cure::None)
+}
+
+/// An attachment of the service's, for a guest of this host that has not got the volume.
+pub(super) fn left_attachment(attachment: &AttachmentSummary, guest: &str) -> Judged {
+    let AttachmentSummary { id, volume, status, .. } = attachment;
+    let found = format!("the service has attachment {id} ({status:?}) for the guest, which has no disk of the volume");
+    let meaning = "it keeps the volume from everybody; whoever made it never finished, or never took it back";
+    let remedy = format!(
+        "see that nobody is at it (Nova may be), then openstack --os-volume-api-version 3.27 volume attachment delete {id}"
+    );
+    Judged::new("service", (Some(*volume), guest), found, meaning, remedy, Cure::None)
+}
+
 /// Names of Bowline's own that belong to nothing.
 pub(super) fn name(name: &OwnName, known: &HashSet<VolumeId>) -> Option<Judged> {
     if known.contains(&name.volume) {

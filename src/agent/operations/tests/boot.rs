@@ -5,7 +5,7 @@ use crate::agent::api::{DeleteRequest, OperationState, Request};
 use crate::model::{BootRequest, ErrorKind};
 
 /// An image on an ephemeral disk, swap, a volume that is there, and a new one that goes with the guest.
-fn boot() -> Request {
+pub fn boot() -> Request {
     let mapping = serde_json::json!([
         {"source_type": "blank", "destination_type": "local", "volume_size": 1, "guest_format": "swap"},
         {"source_type": "volume", "uuid": "data"},
@@ -20,7 +20,7 @@ fn boot() -> Request {
     })
 }
 
-fn delete() -> Request {
+pub fn delete() -> Request {
     Request::Delete(DeleteRequest { guest: "guest-1".into() })
 }
 

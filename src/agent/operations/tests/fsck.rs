@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::agent::operations::ports::GuestDiskFacts;
-use crate::model::{AttachmentStatus, Difference, Mending, OwnName, VolumeId};
+use crate::model::{AttachmentId, AttachmentStatus, Difference, Mending, OwnName, VolumeId};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 use world::State;
 
@@ -108,6 +109,51 @@ fn what_somebody_else_attached_is_told_and_left_alone() {
     let (world, found) = checked(theirs, true);
     one(&found, "guest", "vdx", Mending::Foreign);
     assert_eq!(world.state.lock().unwrap().guests.values().last().unwrap().disks.len(), 1);
+}
+
+#[test]
+fn an_attachment_that_nobody_finished_is_told() {
+    let left = |state: &mut State| {
+        let mut volume = state.volumes[&volume_id()].clone();
+        (volume.id, volume.name, volume.status) = (VolumeId(Uuid::from_u128(0xab)), "left".into(), "reserved".into());
+        let guest = *state.guests.keys().last().unwrap();
+        state.attachments.insert(AttachmentId(Uuid::from_u128(0xac)), (volume.id, guest, AttachmentStatus::Reserved));
+        state.volumes.insert(volume.id, volume);
+    };
+    let (world, found) = checked(left, true);
+    one(&found, "service", "00000000-0000-0000-0000-0000000000ac", Mending::ByHand);
+    assert_eq!(world.state.lock().unwrap().attachments.len(), 2, "what somebody else may be at was taken away");
+}
+
+#[test]
+fn with_libvirtd_away_everybody_else_is_still_asked() {
+    let away = |state: &mut State| {
+        state.hypervisor_away = true;
+        state.attachments.values_mut().for_each(|entry| entry.2 = AttachmentStatus::Attaching);
+    };
+    let found = checked(away, false).1;
+    let told: Vec<_> = found.iter().map(|found| (found.area.as_str(), found.found.contains("libvirtd is away"))).collect();
+    assert_eq!(told, [("guest", true), ("service", false), ("guest", true), ("libvirt", true)], "{found:?}");
+}
+
+#[tokio::test]
+async fn what_is_detached_while_others_are_asked_is_nobody_elses() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let agent = Arc::new(start(&world, dir.path()).await);
+    let id = agent.submit(attach()).await.unwrap();
+    end_of(&agent, id).await;
+    let held = Arc::new(Semaphore::new(0));
+    world.state.lock().unwrap().own_names_held = Some(held.clone());
+    let checking = tokio::spawn({
+        let agent = agent.clone();
+        async move { agent.check(false).await.unwrap() }
+    });
+    // libvirt has told of disk and secret by then, the host of nothing.
+    tokio::task::yield_now().await;
+    let id = agent.submit(detach()).await.unwrap();
+    assert_eq!(end_of(&agent, id).await.state, OperationState::Succeeded);
+    held.close();
+    assert_eq!(checking.await.unwrap(), []);
 }
 
 #[test]

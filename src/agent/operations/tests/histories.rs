@@ -3,15 +3,16 @@
 //!
 //! `BOWLINE_HISTORIES` says how many are tried; a failing one is shrunk and printed.
 
-use super::*;
+use super::{
+    agreement::{all_end, settled},
+    *,
+};
 use crate::agent::api::ExtendRequest;
-use crate::agent::operations::ports::GuestFacts;
-use crate::model::{AttachmentStatus, GIB, GuestUuid, VolumeId};
+use crate::model::VolumeId;
 use proptest::{
     prelude::*,
     test_runner::{RngAlgorithm, TestCaseResult, TestRng, TestRunner},
 };
-use std::collections::{BTreeMap, BTreeSet};
 
 /// As many as CI has time for.
 const HISTORIES: u32 = 500;
@@ -84,6 +85,7 @@ fn world() -> World {
         (one.id, one.name, one.multiattach) = (volume(number), format!("v{number}"), number < 2);
         state.volumes.insert(one.id, one.clone());
     }
+    state.original = state.volumes.keys().copied().collect();
     drop(state);
     world
 }
@@ -119,12 +121,6 @@ fn request(event: &Event, sizes: &mut [u64; VOLUMES]) -> Option<Request> {
         }
         Event::Cancel | Event::Wait => return None,
     })
-}
-
-async fn all_end(agent: &Agent) {
-    for operation in agent.operations() {
-        end_of(agent, operation.id).await;
-    }
 }
 
 async fn act(agent: &Agent, life: &Life, sizes: &mut [u64; VOLUMES]) {
@@ -180,36 +176,11 @@ fn lived(world: &World, dir: &Path, life: &Life, sizes: &mut [u64; VOLUMES]) -> 
 fn at_the_end(world: &World, dir: &Path) -> TestCaseResult {
     world.state.lock().unwrap().fault = None;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (left, differences, known) = runtime.block_on(async {
+    let agreed = runtime.block_on(async {
         let agent = start(world, dir).await;
-        let ended = tokio::time::timeout(Duration::from_secs(20), all_end(&agent)).await;
-        let left = agent.reconnect().await;
-        let known: BTreeMap<_, _> =
-            agent.attachments().into_iter().map(|view| ((view.volume, view.guest), view.size_bytes)).collect();
-        (ended.map(|()| left), agent.check(false).await, known)
+        settled(world, &agent).await
     });
-    prop_assert_eq!(left, Ok(0), "operations or attachments that never came to an end");
-    prop_assert_eq!(differences.unwrap(), vec![]);
-    let state = world.state.lock().unwrap();
-    prop_assert!(state.crimes.is_empty(), "{:?}", state.crimes);
-    let has = |guest: &GuestFacts| guest.disks.iter().filter_map(|disk| disk.volume).collect::<Vec<_>>();
-    let disks: BTreeSet<(VolumeId, GuestUuid)> =
-        state.guests.values().flat_map(|guest| has(guest).into_iter().map(|volume| (volume, guest.uuid))).collect();
-    let attached: BTreeSet<_> = state.attachments.values().map(|(volume, guest, _)| (*volume, *guest)).collect();
-    prop_assert_eq!(&attached, &disks, "the service and the guests");
-    prop_assert_eq!(state.attachments.len(), attached.len(), "attachments twice");
-    prop_assert!(state.attachments.values().all(|entry| entry.2 == AttachmentStatus::Attached));
-    prop_assert_eq!(known.keys().copied().collect::<BTreeSet<_>>(), disks.clone(), "the journal and the guests");
-    let connected: BTreeSet<_> = disks.iter().map(|(volume, _)| *volume).collect();
-    prop_assert_eq!(&state.connected, &connected, "the host and the guests");
-    prop_assert_eq!(state.secrets.len(), disks.len(), "secrets");
-    for ((id, _), bytes) in known {
-        prop_assert_eq!(bytes, state.volumes[&id].size_gib * GIB, "the size that the journal has");
-    }
-    for one in state.volumes.values() {
-        let status = if connected.contains(&one.id) { "in-use" } else { "available" };
-        prop_assert_eq!(one.status.as_str(), status);
-    }
+    prop_assert!(agreed.is_ok(), "{}", agreed.unwrap_err());
     Ok(())
 }
 

@@ -2,17 +2,19 @@
 
 mod abandon;
 mod afresh;
+mod agreement;
 mod boot;
 mod extend;
 mod fsck;
 mod histories;
+mod matrix;
 mod multiattach;
 mod power;
 mod rebuild;
 mod snapshot;
 mod world;
 
-use super::{Agent, Parts, executor::RetryPolicy};
+use super::{Agent, Parts, Shared, executor::RetryPolicy};
 use crate::agent::api::{AgentApi, AttachRequest, DetachRequest, OperationState, OperationView, Request};
 use crate::agent::config;
 use crate::agent::journal::{Journal, JournalError};
@@ -62,6 +64,11 @@ fn parts(world: &World, dir: &Path) -> Parts {
 }
 
 async fn start(world: &World, dir: &Path) -> Agent {
+    start_tuned(world, dir, |_| {}).await
+}
+
+/// Starts an agent whose limits are others than usual.
+async fn start_tuned(world: &World, dir: &Path, tune: impl FnOnce(&mut Shared)) -> Agent {
     let retry = RetryPolicy {
         first_delay: Duration::from_millis(1),
         longest_delay: Duration::from_millis(10),
@@ -69,7 +76,13 @@ async fn start(world: &World, dir: &Path) -> Agent {
     };
     let mut settings = config::load(&[]).unwrap();
     settings.paths.run_dir = dir.join("run");
-    Agent::start_with(parts(world, dir), &settings, retry).await
+    let mut parts = parts(world, dir);
+    let operations = std::mem::take(&mut parts.contents.operations);
+    let mut shared = Shared::new(parts, &settings, retry);
+    tune(&mut shared);
+    let agent = Agent::start_on(shared, operations).await;
+    *world.agent.lock().unwrap() = Arc::downgrade(&agent.shared);
+    agent
 }
 
 async fn end_of(agent: &Agent, id: OperationId) -> OperationView {

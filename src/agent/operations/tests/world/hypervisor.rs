@@ -1,0 +1,169 @@
+//! The hypervisor of the simulated world.
+
+use super::{State, World, not_found};
+use crate::agent::operations::ports::{
+    BackupPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult,
+};
+use crate::model::*;
+use async_trait::async_trait;
+use std::{path::Path, time::Duration};
+use uuid::Uuid;
+
+impl State {
+    fn must_have_hypervisor(&self) -> PortResult<()> {
+        if self.hypervisor_away {
+            return Err(PortError::new(ErrorKind::Unavailable, "libvirtd is away"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl HypervisorPort for World {
+    async fn examine(&self) -> PortResult<HypervisorFacts> {
+        self.state.lock().unwrap().must_have_hypervisor()?;
+        let secrets = self.state.lock().unwrap().secrets.iter().copied().collect();
+        Ok(HypervisorFacts { version: 9_000_000, hypervisor_version: 7_002_000, secrets })
+    }
+    async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts> {
+        let state = self.state.lock().unwrap();
+        state.must_have_hypervisor()?;
+        let found = state.guests.values().find(|guest| guest.name == name_or_uuid || guest.uuid.to_string() == name_or_uuid);
+        found.cloned().ok_or_else(|| not_found("guest"))
+    }
+    async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
+        let state = self.state.lock().unwrap();
+        state.must_have_hypervisor()?;
+        Ok(state.guests.values().cloned().collect())
+    }
+    async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
+        self.change("attach_disk", |state| {
+            if !state.connected.contains(&disk.volume) || state.wrong_serial {
+                state.crimes.push("a guest was given a device that is not the volume".into());
+            }
+            if disk.encryption.is_some_and(|encryption| !state.secrets.contains(&encryption.secret))
+                || disk.encryption.is_some() != state.encrypted
+            {
+                state.crimes.push("a guest was given ciphertext".into());
+            }
+            let bytes = state.host_bytes[&disk.volume];
+            let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
+            if facts.disk(disk.volume).is_none() {
+                state.guest_bytes.insert((guest, disk.volume), bytes);
+                let target = disk.target.clone();
+                facts.disks.push(GuestDiskFacts { target, volume: Some(disk.volume), live: true, defined: true });
+            }
+            Ok(disk.target.clone())
+        })
+        .await
+    }
+    async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()> {
+        self.change("detach_disk", |state| {
+            let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
+            facts.disks.retain(|disk| disk.volume != Some(volume));
+            state.guest_bytes.remove(&(guest, volume));
+            Ok(())
+        })
+        .await
+    }
+    async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>> {
+        self.change("resize_disk", |state| {
+            // A guest that is off is told nothing.
+            let Some(bytes) = state.guest_bytes.get_mut(&(guest, volume)) else { return Ok(None) };
+            if state.host_bytes.get(&volume) != Some(&size_bytes) {
+                state.crimes.push("a guest was told of a size that the device has not".into());
+            }
+            *bytes = size_bytes;
+            Ok(Some(size_bytes))
+        })
+        .await
+    }
+    async fn define_secret(&self, secret: Uuid, _kind: SecretKind, _volume: VolumeId, _value: &Secret) -> PortResult<()> {
+        self.change("define_secret", |state| {
+            state.secrets.insert(secret);
+            Ok(())
+        })
+        .await
+    }
+    async fn undefine_secret(&self, secret: Uuid) -> PortResult<()> {
+        self.change("undefine_secret", |state| {
+            state.secrets.remove(&secret);
+            Ok(())
+        })
+        .await
+    }
+    async fn define_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        self.change("define_disk", |state| {
+            if !state.files.contains(disk.name()) {
+                state.crimes.push("a guest was given a file that is not there".into());
+            }
+            state.defined.insert(disk.name().to_owned());
+            Ok(())
+        })
+        .await
+    }
+    async fn undefine_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        self.change("undefine_disk", |state| {
+            state.defined.remove(disk.name());
+            Ok(())
+        })
+        .await
+    }
+    async fn freeze(&self, guest: GuestUuid, _limit: Duration) -> PortResult<bool> {
+        self.change("freeze", |state| {
+            state.frozen = state.guests[&guest].active;
+            Ok(state.frozen)
+        })
+        .await
+    }
+    async fn thaw(&self, _guest: GuestUuid) -> PortResult<()> {
+        self.change("thaw", |state| {
+            state.frozen = false;
+            Ok(())
+        })
+        .await
+    }
+    async fn begin_backup(&self, _guest: GuestUuid, _target: &str, _file: &Path) -> PortResult<Box<dyn BackupPort>> {
+        self.change("begin_backup", |state| {
+            if !state.frozen && !state.may_run_on {
+                state.crimes.push("a disk was caught of a guest that did not stand still".into());
+            }
+            state.backup = true;
+            Ok(())
+        })
+        .await?;
+        Ok(Box::new(self.clone()))
+    }
+    async fn abort_backup(&self, _guest: GuestUuid, _file: &Path) -> PortResult<()> {
+        self.change("abort_backup", |state| {
+            state.backup = false;
+            Ok(())
+        })
+        .await
+    }
+    async fn start_guest(&self, guest: GuestUuid) -> PortResult<()> {
+        self.change("start_guest", |state| {
+            state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?.active = true;
+            Ok(())
+        })
+        .await
+    }
+    async fn shut_down_guest(&self, guest: GuestUuid) -> PortResult<()> {
+        let waits = self.state.lock().unwrap().ignores_shutdown;
+        if waits {
+            return Err(PortError::new(ErrorKind::GuestRefused, "the guest runs on"));
+        }
+        HypervisorPort::stop_guest(self, guest).await
+    }
+    async fn autostart_guests(&self) -> PortResult<Vec<GuestFacts>> {
+        let state = self.state.lock().unwrap();
+        Ok(state.guests.values().filter(|guest| state.autostart.contains(&guest.uuid)).cloned().collect())
+    }
+    async fn stop_guest(&self, guest: GuestUuid) -> PortResult<()> {
+        self.change("stop_guest", |state| {
+            state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?.active = false;
+            Ok(())
+        })
+        .await
+    }
+}

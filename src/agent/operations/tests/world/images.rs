@@ -1,0 +1,126 @@
+//! Images, ephemeral disks and what is caught of them, of the simulated world.
+
+use super::{World, image_id, not_found};
+use crate::agent::operations::ports::{BackupPort, BootSourcePort, PortResult, Told};
+use crate::model::*;
+use async_trait::async_trait;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+#[async_trait]
+impl BootSourcePort for World {
+    async fn find_image(&self, name_or_id: &str) -> PortResult<Image> {
+        let digest = ImageDigest { algorithm: DigestAlgorithm::Sha512, hex: "0".repeat(128) };
+        if name_or_id != "tiny" && name_or_id != image_id().to_string() {
+            return Err(not_found("image"));
+        }
+        Ok(Image {
+            id: image_id(),
+            name: "tiny".into(),
+            status: "active".into(),
+            disk_format: "qcow2".into(),
+            container_format: "bare".into(),
+            size_bytes: 4096,
+            min_disk_gib: 0,
+            digest: Some(digest),
+            mapping: None,
+            is_mapping_v2: false,
+            root_device_name: None,
+            disk_bus: None,
+        })
+    }
+    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
+        self.change("make_disk", |state| {
+            state.files.insert(plan.target.clone());
+            if state.started_meanwhile {
+                state.guests.get_mut(&plan.guest).ok_or_else(|| not_found("guest"))?.active = true;
+            }
+            let path = PathBuf::from("/disks").join(&plan.target);
+            Ok(LocalDisk { target: plan.target.clone(), bus, path, format: DiskFormat::Qcow2, base: None })
+        })
+        .await
+    }
+    async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()> {
+        self.change("remove_disk", |state| {
+            if (state.guests.get(&guest).is_some_and(|guest| guest.active) && !state.started_meanwhile)
+                || state.defined.contains(target)
+            {
+                state.crimes.push("a disk was removed under a guest".into());
+            }
+            state.files.remove(target);
+            Ok(())
+        })
+        .await
+    }
+    fn capture_path(&self, image: ImageId) -> PathBuf {
+        Path::new("/captures").join(image.to_string())
+    }
+    async fn clear_capture(&self, image: ImageId) -> PortResult<PathBuf> {
+        self.change("clear_capture", |state| {
+            state.captures.insert(image);
+            Ok(())
+        })
+        .await?;
+        Ok(self.capture_path(image))
+    }
+    async fn capture_stopped(&self, _disk: &LocalDisk, image: ImageId) -> PortResult<()> {
+        self.clear_capture(image).await.map(|_| ())
+    }
+    async fn captured_gib(&self, _image: ImageId) -> PortResult<u64> {
+        Ok(1)
+    }
+    async fn remove_capture(&self, image: ImageId) -> PortResult<()> {
+        self.change("remove_capture", |state| {
+            if state.backup {
+                state.crimes.push("a file was removed that is copied into".into());
+            }
+            state.captures.remove(&image);
+            Ok(())
+        })
+        .await
+    }
+    async fn create_image(&self, image: &NewImage) -> PortResult<()> {
+        self.change("create_image", |state| {
+            state.images.insert(image.id, false);
+            Ok(())
+        })
+        .await
+    }
+    async fn upload_capture(&self, image: ImageId, _told: Told) -> PortResult<()> {
+        self.change("upload_capture", |state| {
+            if !state.captures.contains(&image) {
+                state.crimes.push("an image was made of nothing".into());
+            }
+            state.images.insert(image, true);
+            Ok(())
+        })
+        .await
+    }
+    async fn finish_image(&self, image: ImageId) -> PortResult<()> {
+        self.change("finish_image", |state| {
+            state.images.insert(image, true);
+            Ok(())
+        })
+        .await
+    }
+    async fn delete_image(&self, image: ImageId) -> PortResult<()> {
+        self.change("delete_image", |state| {
+            state.images.remove(&image);
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl BackupPort for World {
+    async fn wait(self: Box<Self>, _limit: Duration, _told: Told) -> PortResult<()> {
+        self.change("wait_backup", |state| {
+            state.backup = false;
+            Ok(())
+        })
+        .await
+    }
+}

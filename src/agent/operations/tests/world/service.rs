@@ -1,0 +1,205 @@
+//! The volume service of the simulated world.
+
+use super::{State, World, not_found, volume_id};
+use crate::agent::operations::ports::{PortError, PortResult, ServiceFacts, VolumeServicePort};
+use crate::model::*;
+use async_trait::async_trait;
+use std::time::Duration;
+use uuid::Uuid;
+
+fn connection(volume: VolumeId) -> ConnectionInfo {
+    ConnectionInfo::Iscsi(IscsiConnection {
+        paths: vec![IscsiPath { portal: "127.0.0.1:3260".parse().unwrap(), iqn: "iqn.2010-10.org.openstack:v".into(), lun: 1 }],
+        discovery: None,
+        chap: Some(ChapCredentials { username: "u".into(), password: Secret::new("p") }),
+        read_only: false,
+        discard: false,
+        encrypted: false,
+        serial: Some(volume.to_string()),
+    })
+}
+
+impl State {
+    fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
+        let (volume, guest, status) = *self.attachments.get(&id).ok_or_else(|| not_found("attachment"))?;
+        let connection = (status != AttachmentStatus::Reserved).then(|| connection(volume));
+        let traits = VolumeTraits { encrypted: self.encrypted, ..VolumeTraits::default() };
+        Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection, traits })
+    }
+
+    /// A volume's status is what its attachments make of it.
+    fn settle(&mut self, id: VolumeId) {
+        let has = |status| self.attachments.values().any(|entry| entry.0 == id && entry.2 == status);
+        let status = if has(AttachmentStatus::Attached) {
+            "in-use"
+        } else if has(AttachmentStatus::Attaching) {
+            "attaching"
+        } else if has(AttachmentStatus::Reserved) {
+            "reserved"
+        } else {
+            "available"
+        };
+        if let Some(volume) = self.volumes.get_mut(&id) {
+            volume.status = status.into();
+        }
+    }
+}
+
+#[async_trait]
+impl VolumeServicePort for World {
+    async fn examine(&self) -> PortResult<ServiceFacts> {
+        Ok(ServiceFacts { skew_s: Some(0), service_roles: None, has_service_user: false, has_keystone: false })
+    }
+    async fn volume(&self, id: VolumeId) -> PortResult<Volume> {
+        self.state.lock().unwrap().volumes.get(&id).cloned().ok_or_else(|| not_found("volume"))
+    }
+    async fn find_volume(&self, name_or_id: &str) -> PortResult<Volume> {
+        let state = self.state.lock().unwrap();
+        let found = state.volumes.values().find(|volume| volume.name == name_or_id || volume.id.to_string() == name_or_id);
+        found.cloned().ok_or_else(|| not_found("volume"))
+    }
+    async fn volumes(&self) -> PortResult<Vec<Volume>> {
+        Ok(self.state.lock().unwrap().volumes.values().cloned().collect())
+    }
+    async fn find_snapshot(&self, _name_or_id: &str) -> PortResult<VolumeSnapshot> {
+        Err(not_found("snapshot"))
+    }
+    async fn snapshots(&self) -> PortResult<Vec<VolumeSnapshot>> {
+        let snapshots = self.state.lock().unwrap().snapshots.clone();
+        Ok(snapshots
+            .into_iter()
+            .map(|(id, (volume, name))| VolumeSnapshot { id, volume, name, status: "available".into(), size_gib: 1 })
+            .collect())
+    }
+    async fn create_snapshot(&self, volume: VolumeId, name: &str) -> PortResult<VolumeSnapshot> {
+        self.change("create_snapshot", |state| {
+            let id = SnapshotId(Uuid::new_v4());
+            state.snapshots.insert(id, (volume, name.to_owned()));
+            Ok(VolumeSnapshot { id, volume, name: name.to_owned(), status: "creating".into(), size_gib: 1 })
+        })
+        .await
+    }
+    async fn wait_snapshot_available(&self, _id: SnapshotId, _deadline: Duration) -> PortResult<()> {
+        Ok(())
+    }
+    async fn delete_snapshot(&self, id: SnapshotId, _deadline: Duration) -> PortResult<()> {
+        self.change("delete_snapshot", |state| {
+            state.snapshots.remove(&id);
+            Ok(())
+        })
+        .await
+    }
+    async fn create_volume(&self, new: &NewVolume) -> PortResult<Volume> {
+        self.change("create_volume", |state| {
+            let volume = Volume {
+                id: VolumeId(Uuid::new_v4()),
+                name: new.name.clone(),
+                size_gib: new.size_gib,
+                bootable: new.origin != VolumeOrigin::Blank,
+                ..state.volumes[&volume_id()].clone()
+            };
+            if state.volumes.values().any(|other| other.name == volume.name) {
+                state.crimes.push("a volume was made twice".into());
+            }
+            state.volumes.insert(volume.id, Volume { status: "available".into(), ..volume.clone() });
+            Ok(volume)
+        })
+        .await
+    }
+    async fn wait_available(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
+        VolumeServicePort::volume(self, id).await
+    }
+    async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> PortResult<()> {
+        self.change("extend_volume", |state| {
+            let volume = state.volumes.get_mut(&id).ok_or_else(|| not_found("volume"))?;
+            if size_gib <= volume.size_gib {
+                return Err(PortError::new(ErrorKind::InvalidInput, "the new size must be greater"));
+            }
+            volume.size_gib = size_gib;
+            Ok(())
+        })
+        .await
+    }
+    async fn wait_extended(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
+        VolumeServicePort::volume(self, id).await
+    }
+    async fn delete_volume(&self, id: VolumeId) -> PortResult<()> {
+        self.change("delete_volume", |state| {
+            if state.volumes.get(&id).is_some_and(|volume| volume.status != "available") {
+                state.crimes.push("a volume was deleted in use".into());
+            }
+            state.volumes.remove(&id).map(drop).ok_or_else(|| not_found("volume"))
+        })
+        .await
+    }
+    async fn wait_gone(&self, _id: VolumeId, _deadline: Duration) -> PortResult<()> {
+        Ok(())
+    }
+    async fn create_attachment(&self, volume: VolumeId, guest: GuestUuid, _read_only: bool) -> PortResult<Attachment> {
+        self.change("create_attachment", |state| {
+            let found = &state.volumes[&volume];
+            if found.status != "available" && !found.multiattach {
+                return Err(PortError::new(ErrorKind::Conflict, "volume is not available"));
+            }
+            let id = AttachmentId(Uuid::new_v4());
+            state.attachments.insert(id, (volume, guest, AttachmentStatus::Reserved));
+            state.settle(volume);
+            state.attachment(id)
+        })
+        .await
+    }
+    async fn update_attachment(&self, id: AttachmentId, _connector: &ConnectorProperties) -> PortResult<Attachment> {
+        self.change("update_attachment", |state| {
+            let entry = state.attachments.get_mut(&id).ok_or_else(|| not_found("attachment"))?;
+            entry.2 = AttachmentStatus::Attaching;
+            let volume = entry.0;
+            state.settle(volume);
+            state.attachment(id)
+        })
+        .await
+    }
+    async fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
+        self.state.lock().unwrap().attachment(id)
+    }
+    async fn attachments(&self, volume: VolumeId) -> PortResult<Vec<AttachmentSummary>> {
+        let state = self.state.lock().unwrap();
+        state
+            .attachments
+            .iter()
+            .filter(|(_, entry)| entry.0 == volume)
+            .map(|(id, _)| state.attachment(*id).map(|attachment| attachment.summary))
+            .collect()
+    }
+    async fn complete_attachment(&self, id: AttachmentId) -> PortResult<()> {
+        self.change("complete_attachment", |state| {
+            let entry = state.attachments.get_mut(&id).ok_or_else(|| not_found("attachment"))?;
+            entry.2 = AttachmentStatus::Attached;
+            let volume = entry.0;
+            state.settle(volume);
+            Ok(())
+        })
+        .await
+    }
+    async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()> {
+        self.change("delete_attachment", |state| {
+            let Some((volume, guest, _)) = state.attachments.remove(&id) else { return Ok(()) };
+            if state.guests.get(&guest).is_some_and(|guest| guest.disk(volume).is_some()) {
+                state.crimes.push("an attachment was deleted while the guest had the disk".into());
+            }
+            let last = state.attachments.values().all(|(other, ..)| *other != volume);
+            if last && state.connected.contains(&volume) {
+                state.crimes.push("an attachment was deleted while the host was connected".into());
+            }
+            state.settle(volume);
+            Ok(())
+        })
+        .await
+    }
+    async fn encryption(&self, _volume: VolumeId) -> PortResult<Option<VolumeEncryption>> {
+        let encrypted = self.state.lock().unwrap().encrypted;
+        Ok(encrypted.then_some(VolumeEncryption { version: LuksVersion::Luks1, key: Uuid::from_u128(0xc3) }))
+    }
+    async fn passphrase(&self, _key: Uuid) -> PortResult<Secret> {
+        self.change("passphrase", |_| Ok(Secret::new("p"))).await
+    }
+}
