@@ -157,6 +157,19 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// The ids of what it has on storage that no volume or snapshot is known by.
+    pub fn storage_ids(&self) -> Vec<Uuid> {
+        match self.kind {
+            OperationKind::BackupCreate => vec![Self::clone_for_backup(self.object_id)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The id of the clone that a backup of a volume in use reads.
+    pub fn clone_for_backup(backup_id: Uuid) -> Uuid {
+        Uuid::new_v5(&backup_id, b"clone")
+    }
+
     /// The volume service that has to go on with it and has fallen silent, where that is so.
     pub fn waits_for<'a>(&self, services: &'a [ServiceRow], now_us: i64) -> Option<&'a ServiceRow> {
         let host = host_of_queue(&self.queue).filter(|_| !self.state.is_end())?;

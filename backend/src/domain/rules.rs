@@ -102,7 +102,7 @@ pub enum ConnectorUpdate {
 
 /// Whether an attachment may be given this connector.
 pub fn update_connector(attachment: &Attachment, connector: &Connector) -> Result<ConnectorUpdate, Refusal> {
-    let same = attachment.initiator() == Some(connector.initiator());
+    let same = attachment.connector.as_ref().is_some_and(|known| known.is_same_host(connector));
     match attachment.status {
         AttachStatus::Detaching => Err(Refusal::AttachmentGoing(attachment.id)),
         _ if same => Ok(ConnectorUpdate::Unchanged),

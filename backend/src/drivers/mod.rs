@@ -117,7 +117,7 @@ pub struct Found {
 }
 
 /// What something on a storage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FoundKind {
     /// A volume.
     Volume,

@@ -174,7 +174,7 @@ fn named(operation: &Operation, key: &str) -> Uuid {
 
 /// The clone that a backup reads.
 fn clone_of(volume: &Volume, backup: Uuid) -> Stored {
-    Stored { id: Uuid::new_v5(&backup, b"clone"), in_use: false, provider: None, ..stored(volume) }
+    Stored { id: Operation::clone_for_backup(backup), in_use: false, provider: None, ..stored(volume) }
 }
 
 fn message(operation: &Operation, event_id: &str, user_message: String) -> NewMessage {
