@@ -13,6 +13,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::migration::Migration;
 use super::place::{ServiceRow, VOLUME_SERVICE, host_of_queue};
 use super::statuses::words;
 
@@ -39,6 +40,10 @@ pub enum OperationKind {
     AttachmentRevoke,
     /// Give a volume the bytes of its latest snapshot again.
     VolumeRevert,
+    /// Move a volume to another place.
+    VolumeMigrate,
+    /// Move a volume to a place that does for another type.
+    VolumeRetype,
     /// Read a volume into the backup store.
     BackupCreate,
     /// Write a backup into a volume.
@@ -60,6 +65,8 @@ words!(OperationKind {
     AttachmentDelete => "attachment:delete",
     AttachmentRevoke => "attachment:revoke",
     VolumeRevert => "volume:revert",
+    VolumeMigrate => "volume:migrate",
+    VolumeRetype => "volume:retype",
     BackupCreate => "backup:create",
     BackupRestore => "backup:restore",
     BackupDelete => "backup:delete",
@@ -87,6 +94,7 @@ impl OperationKind {
             Some("revoke") => "revoking",
             Some("revert") => "reverting",
             Some("upload_image") => "uploading",
+            Some("migrate" | "retype") => "copying",
             _ => "working",
         }
     }
@@ -161,7 +169,7 @@ impl Operation {
     pub fn storage_ids(&self) -> Vec<Uuid> {
         match self.kind {
             OperationKind::BackupCreate => vec![Self::clone_for_backup(self.object_id)],
-            _ => Vec::new(),
+            _ => Migration::of(self).map(|migration| vec![migration.from_id, migration.to_id]).unwrap_or_default(),
         }
     }
 

@@ -54,7 +54,7 @@ pub struct Stuck {
 const UNENDED: &str = "EXISTS (SELECT 1 FROM operations o WHERE o.object_id = x.id AND o.state IN ('queued', 'running'))";
 
 /// Statuses of volumes that only an operation about the volume itself ends.
-const ON_THE_WAY: &str = "('creating', 'downloading', 'deleting', 'uploading', 'extending', 'reverting')";
+const ON_THE_WAY: &str = "('creating', 'downloading', 'deleting', 'uploading', 'extending', 'reverting', 'retyping')";
 
 impl Store {
     /// What a backend, `host@backend`, should have.
@@ -135,7 +135,7 @@ impl Store {
                     Creating | Downloading | Reverting => Error,
                     Deleting => ErrorDeleting,
                     Extending => ErrorExtending,
-                    Uploading => rules::status_held_by(&attachments::of_volume(&mut tx, stuck.id).await?),
+                    Uploading | Retyping => rules::status_held_by(&attachments::of_volume(&mut tx, stuck.id).await?),
                     _ => return Ok(false),
                 };
                 volumes::set_status(&mut tx, stuck.id, status).await?;

@@ -155,12 +155,12 @@ impl Parts {
     }
 
     /// Puts work that takes long back, where this process stops: the next one does it.
-    async fn leave(&self, operation: &Operation) -> Result<Next, VolumeError> {
+    pub(super) async fn leave(&self, operation: &Operation) -> Result<Next, VolumeError> {
         self.store.pass_on(operation, &operation.queue).await?;
         Ok(Next::HandedTo(operation.queue.clone()))
     }
 
-    async fn is_stopping(&self) {
+    pub(super) async fn is_stopping(&self) {
         // Whoever holds the other end being gone is a stop as well.
         let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
     }
