@@ -12,6 +12,7 @@ pub mod growth;
 mod guest;
 mod host_rig;
 mod install_tree;
+pub mod cuts;
 mod machine;
 mod node;
 pub mod service;
