@@ -8,11 +8,11 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod cases;
+pub mod cuts;
 pub mod growth;
 mod guest;
 mod host_rig;
 mod install_tree;
-pub mod cuts;
 mod machine;
 mod node;
 pub mod service;

@@ -116,6 +116,19 @@ pub struct Found {
     pub size_bytes: u64,
 }
 
+impl Found {
+    /// Refuses what another of the field's services may have made: they give the same names to volumes and snapshots, and may have the
+    /// same pool or share. What is unfinished has names of this service's own.
+    fn is_surely_ours(&self) -> Result<(), DriverError> {
+        if self.kind == FoundKind::Unfinished {
+            return Ok(());
+        }
+        let operation =
+            "set aside what another service that shares the storage may have made; look whose it is, and remove it by hand";
+        Err(DriverError::Unsupported { volume_id: self.id, operation })
+    }
+}
+
 /// What something on a storage is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FoundKind {

@@ -140,8 +140,10 @@ impl Store {
                 quotas::release(&mut tx, &migration.project_id, &quotas::of_type(&name, migration.size_gib, -1)).await?;
             }
         }
-        if let Some(volume) = volume.filter(is_moving) {
-            let status = rules::status_held_by(&attachments::of_volume(&mut tx, volume.id).await?);
+        if let Some(volume) = volume.filter(Volume::is_migrating) {
+            let held = rules::status_held_by(&attachments::of_volume(&mut tx, volume.id).await?);
+            // Else an administrator decided otherwise.
+            let status = if is_moving(&volume) { held } else { volume.status };
             let migration_status = if ending.cause.is_some() { FAILED } else { SUCCEEDED };
             set(&mut tx, volume.id, status, migration_status).await?;
         }

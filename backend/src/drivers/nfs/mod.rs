@@ -251,6 +251,7 @@ impl VolumeDriver for NfsDriver {
 
     fn set_aside<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<String, DriverError>> {
         async move {
+            found.is_surely_ours()?;
             self.share.ready().await?;
             self.files.set_aside(found).await
         }

@@ -39,6 +39,7 @@ impl Cluster {
 
     /// Renames something; gives its new name.
     pub(super) async fn set_aside(&self, found: &Found) -> Result<String, DriverError> {
+        found.is_surely_ours()?;
         let (command, to) = match found.name.split_once('@') {
             Some((image, snapshot)) => (&["snap", "rename"][..], self.spec(&format!("{image}@{ASIDE}{snapshot}"))),
             None => (&["rename"][..], self.spec(&format!("{ASIDE}{}", found.name))),
