@@ -81,14 +81,14 @@ fn unfinished(directory: &Path, path: &Path) -> PathBuf {
     directory.join(format!("{UNFINISHED}{}", path.file_name().unwrap_or_default().to_string_lossy()))
 }
 
-/// What the disk in a file is called that is laid out beside it for a while.
-pub(super) fn flat(path: &Path) -> PathBuf {
-    path.with_extension("raw")
-}
+/// What the disk in a file is called that is laid out beside it for a while, to be read or to be written: a restore does both at once.
+pub(super) const FLAT_OUT: &str = "raw";
+pub(super) const FLAT_IN: &str = "new";
 
 /// Removes a file, and what was left of making it. Where there is none, nothing happens.
 pub(super) fn remove(directory: &Path, path: &Path, id: Uuid) -> Result<(), DriverError> {
-    for path in [path, &unfinished(directory, path), &unfinished(directory, &flat(path))] {
+    let flat = |extension| unfinished(directory, &path.with_extension(extension));
+    for path in [path, &unfinished(directory, path), &flat(FLAT_OUT), &flat(FLAT_IN)] {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(id, "remove", path)(error)),
             _ => {}

@@ -88,7 +88,7 @@ pub(super) async fn copy_in(
     disk_bytes: u64,
     pieces: BoxStream<'_, Result<Chunk, std::io::Error>>,
 ) -> Result<u64, DriverError> {
-    let flat = flat(id, &directory, &path, disk_bytes).await?;
+    let flat = flat(id, &directory, &path, disk_bytes, place::FLAT_IN).await?;
     let written = write_pieces(id, flat.now.clone(), disk_bytes, pieces).await?;
     let to = path.clone();
     let unfinished = blocking(id, path.clone(), "make", move || Unfinished::begin(&directory, &to, id, None)).await?;
@@ -104,7 +104,7 @@ pub(super) async fn copy_out(
     path: PathBuf,
 ) -> Result<BoxStream<'static, Result<Chunk, DriverError>>, DriverError> {
     let disk_bytes = size_bytes(id, &path).await?;
-    let flat = flat(id, &directory, &path, disk_bytes).await?;
+    let flat = flat(id, &directory, &path, disk_bytes, place::FLAT_OUT).await?;
     convert(id, (&path, QCOW2), (&flat.now, "raw"), disk_bytes).await?;
     let opened = flat.now.clone();
     // Its name goes here; its bytes live as long as they are open.
@@ -116,8 +116,8 @@ pub(super) async fn copy_out(
 }
 
 /// A raw file beside, for as long as it is needed.
-async fn flat(id: Uuid, directory: &Path, path: &Path, size_bytes: u64) -> Result<Unfinished, DriverError> {
-    let (directory, beside) = (directory.to_owned(), place::flat(path));
+async fn flat(id: Uuid, directory: &Path, path: &Path, size_bytes: u64, extension: &str) -> Result<Unfinished, DriverError> {
+    let (directory, beside) = (directory.to_owned(), path.with_extension(extension));
     blocking(id, path.to_owned(), "make", move || {
         let made = Unfinished::begin(&directory, &beside, id, None)?;
         made.file.set_len(size_bytes).map_err(file_error(id, "make", &beside))?;
