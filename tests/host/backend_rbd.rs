@@ -142,6 +142,8 @@ fn volumes_on_ceph_live_their_whole_life_and_nothing_is_left() {
              volumes/volume-{id} /run/flat && cat /run/flat; rm -f /run/flat; fi"
         )
     };
+    // So soon is an `rbd` forgotten that died with the service: after 30 s, else.
+    host.ok("ceph config set osd osd_client_watch_timeout 5");
     cuts::every_long_action_survives_a_kill(&site, &Storage { backends: ["ceph", "aside"], read: &read });
     site.stop_agent();
     site.stop_service();

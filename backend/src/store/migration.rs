@@ -140,7 +140,7 @@ impl Store {
                 quotas::release(&mut tx, &migration.project_id, &quotas::of_type(&name, migration.size_gib, -1)).await?;
             }
         }
-        if let Some(volume) = volume.filter(Volume::is_migrating) {
+        if let Some(volume) = volume.filter(|volume| is_moving(volume) || volume.is_migrating()) {
             let held = rules::status_held_by(&attachments::of_volume(&mut tx, volume.id).await?);
             // Else an administrator decided otherwise.
             let status = if is_moving(&volume) { held } else { volume.status };
