@@ -15,6 +15,7 @@
 //! volume/      the volume host: what was accepted becomes true
 //! drivers/     who keeps the bytes
 //! targets/     who shows them to hosts
+//! command.rs   runs external programs: storages' own tools, qemu-img
 //! store/       the truth: SQLite, or PostgreSQL
 //! domain/      states and rules, pure
 //! image/       disk images: what their bytes really are, and raw disks made of them
@@ -29,6 +30,7 @@ pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod bus;
+mod command;
 pub mod config;
 pub mod doctor;
 pub mod domain;

@@ -36,7 +36,7 @@ use crate::state_dir::{StateDir, StateDirError};
 use crate::store::{ServiceIdentity, Store, StoreError};
 use crate::targets::lio::{LioError, LioTarget};
 use crate::targets::tgt::{Daemon, ManagedTgtd, TgtError, TgtTarget};
-use crate::targets::{Target, TargetError};
+use crate::targets::{NoTarget, Target, TargetError};
 use crate::volume::{HostParts, VolumeError, VolumeHost, chain};
 
 /// How long clients may take to hear their answers once the service is told to stop.
@@ -371,6 +371,9 @@ async fn open_api(
 }
 
 async fn open_target(common: &Common<'_>, identity: &ServiceIdentity) -> Result<Arc<dyn Target>, ServerError> {
+    if !common.config.needs_target() {
+        return Ok(Arc::new(NoTarget::default()));
+    }
     let (tgt, lio) = (&common.config.targets.tgt, &common.config.targets.lio);
     let portals = |first: &SocketAddr, more: &[SocketAddr]| [first].into_iter().chain(more).map(ToString::to_string).collect();
     if common.config.targets.kind == TargetKind::Lio {
@@ -467,10 +470,14 @@ async fn serve(api: Api, stop: impl Future<Output = ()> + Send + 'static) -> Res
 }
 
 fn ready_line(address: Option<SocketAddr>, portals: Option<&[String]>) -> String {
-    match (address, portals.map(|portals| portals.join(", "))) {
-        (Some(address), Some(portal)) => format!("ready: volumes at http://{address}/v3, iSCSI at {portal}"),
+    let reached = |portals: &[String]| match portals {
+        [] => "hosts go to the storage themselves".to_owned(),
+        portals => format!("iSCSI at {}", portals.join(", ")),
+    };
+    match (address, portals.map(reached)) {
+        (Some(address), Some(reached)) => format!("ready: volumes at http://{address}/v3, {reached}"),
         (Some(address), None) => format!("ready: volumes at http://{address}/v3, their hosts elsewhere"),
-        (None, Some(portal)) => format!("ready: iSCSI at {portal}"),
+        (None, Some(reached)) => format!("ready: {reached}"),
         (None, None) => "ready".to_owned(),
     }
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -96,6 +96,43 @@ async fn the_life_of_a_volume_goes_through_all_roles() {
         assert_eq!(apart.api.delete(&format!("/volumes/{volume}")).await.status, StatusCode::ACCEPTED);
     }
     apart.is_whole().await;
+}
+
+#[tokio::test]
+async fn a_volume_moves_to_another_host_also_when_either_is_killed_meanwhile() {
+    let mut apart = Apart::start(broker());
+    let volume = apart.api.volume(json!({})).await;
+    let mut at = usize::from(!path_of(&apart.hosts[0], &volume).exists());
+    let mut file = std::fs::OpenOptions::new().write(true).open(path_of(&apart.hosts[at], &volume)).unwrap();
+    file.write_all(&vec![7; 64 << 20]).unwrap();
+    for victim in [None, Some(0), Some(1)] {
+        at = 1 - at;
+        let to = format!("{}@files#files", ["a", "b"][at]);
+        let action = json!({ "os-migrate_volume": { "host": to } });
+        let answer = apart.api.post(&format!("/volumes/{volume}/action"), action).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+        if let Some(victim) = victim {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            apart.hosts[victim].kill();
+            apart.hosts[victim].start_again();
+        }
+        apart.settled().await;
+        let shown = apart.api.get(&format!("/volumes/{volume}")).await.body["volume"].clone();
+        let seen = (&shown["status"], &shown["os-vol-host-attr:host"], &shown["migration_status"]);
+        assert_eq!(seen, (&json!("available"), &json!(to), &json!("success")), "{}", apart.logs());
+        let name_id = shown["os-vol-mig-status-attr:name_id"].as_str().unwrap();
+        let files = |host: usize| std::fs::read_dir(apart.hosts[host].state.path().join("volumes")).unwrap().count();
+        assert_eq!((files(at), files(1 - at)), (1, 0), "in one place");
+        let mut bytes = std::fs::File::open(path_of(&apart.hosts[at], name_id)).unwrap().take(65 << 20);
+        let mut read = Vec::new();
+        bytes.read_to_end(&mut read).unwrap();
+        assert!(read[..64 << 20].iter().all(|byte| *byte == 7) && read[64 << 20..].iter().all(|byte| *byte == 0));
+        let carried = std::process::Command::new("find").arg(apart.backups()).args(["-type", "f"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&carried.stdout), "", "what went from one to the other is gone");
+        let store = apart.store().await;
+        assert_eq!(store.usage_drift().await.unwrap(), []);
+        store.close().await;
+    }
 }
 
 /// Which process dies in the middle.

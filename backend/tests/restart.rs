@@ -284,6 +284,15 @@ async fn a_tgtd_that_somebody_else_runs_keeps_its_exports_while_the_service_is_a
     assert!(std::path::Path::new(&format!("/proc/{}", theirs.0.id())).exists());
 }
 
+#[tokio::test]
+async fn where_hosts_go_to_the_storage_themselves_no_target_is_started() {
+    let mut service = Service::prepare();
+    service.tgt = "program = \"no-such-tgtd\"".into();
+    service.settings = "[backends.ceph]\ndriver = \"rbd\"\nrbd.conf_file = \"/nowhere/ceph.conf\"".into();
+    service.start_again();
+    assert_eq!(service.get("/volumes").await.status, 200, "it would not have started with such a tgtd");
+}
+
 #[test]
 fn what_keeps_it_from_starting_is_named() {
     let said = |service: &Service| {

@@ -174,7 +174,7 @@ async fn a_retype_in_place_moves_counters_and_one_that_would_move_bytes_is_refus
     service.new_type(json!({ "name": "here", "extra_specs": { "volume_backend_name": "files" } })).await;
     service.new_type(json!({ "name": "elsewhere", "extra_specs": { "volume_backend_name": "ceph" } })).await;
     let path = format!("/volumes/{volume}/action");
-    let retype = |name: &str| json!({ "os-retype": { "new_type": name, "migration_policy": "on-demand" } });
+    let retype = |name: &str| json!({ "os-retype": { "new_type": name, "migration_policy": "never" } });
     assert_eq!(service.post(&path, retype("here")).await.status, StatusCode::ACCEPTED);
     assert_eq!(service.get(&format!("/volumes/{volume}")).await.body["volume"]["volume_type"], "here");
     assert_eq!(service.store().await.usage_drift().await.unwrap(), []);

@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod cases;
+pub mod cuts;
 pub mod growth;
 mod guest;
 mod host_rig;

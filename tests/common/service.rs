@@ -15,11 +15,16 @@ fn ask(method: &str, path: &str) -> String {
     )
 }
 
+/// The command that asks the service.
+pub fn request(method: &str, path: &str, body: &str) -> String {
+    let body = if body.is_empty() { String::new() } else { format!("-d '{body}'") };
+    format!("{} --fail-with-body {body}", ask(method, path))
+}
+
 /// Asks the service, which must say yes; what it answers.
 #[track_caller]
 pub fn call(machine: &impl Machine, method: &str, path: &str, body: &str) -> Value {
-    let body = if body.is_empty() { String::new() } else { format!("-d '{body}'") };
-    let said = machine.ok(&format!("{} --fail-with-body {body}", ask(method, path)));
+    let said = machine.ok(&request(method, path, body));
     if said.is_empty() {
         return Value::Null;
     }

@@ -89,6 +89,27 @@ impl<'machine, M: Machine> Site<'machine, M> {
         };
     }
 
+    /// Runs commands that ask the service, ends it by `kill -9` as soon as it has answered, and waits until it serves again; what it
+    /// answered, command by command.
+    #[track_caller]
+    pub fn kill_service_in(&self, commands: &[String]) -> Vec<String> {
+        let kill = match self.services {
+            Services::Processes => "p=$(pgrep -x bowline-backend); kill -9 $p; timeout 20 tail --pid=$p -f /dev/null",
+            Services::Systemd => "systemctl kill --signal=KILL --kill-who=main bowline-backend",
+        };
+        let asked: String = commands.iter().map(|command| format!("{command} || exit 1; echo;\n")).collect();
+        let said = self.machine.ok(&format!("{asked}{kill} >&2"));
+        match self.services {
+            Services::Processes => self.start_service(),
+            Services::Systemd => {
+                self.machine.ok("until curl -sS http://127.0.0.1:8776/ >/dev/null 2>&1; do sleep 0.2; done");
+            }
+        }
+        let mut said: Vec<String> = said.lines().map(str::to_owned).collect();
+        said.resize(commands.len(), String::new());
+        said
+    }
+
     /// Starts the agent and waits until it is ready. `crash_at`: where it kills itself; empty for nowhere.
     #[track_caller]
     pub fn start_agent(&self, crash_at: &str) {

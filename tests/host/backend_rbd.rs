@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::common::cuts::{self, Storage};
 use crate::common::service::{STATE, call, delete, until};
 use crate::common::{HostRig, Machine, Services, Site};
 
@@ -128,6 +129,22 @@ fn volumes_on_ceph_live_their_whole_life_and_nothing_is_left() {
         delete(&host, "volumes", id);
     }
     assert_eq!(left(&host), format!("image: volume-{image}"), "what is kept of the image is all that is left");
+
+    let shown = call(&host, "GET", "/v3/scheduler-stats/get_pools?detail=true", "");
+    assert_eq!(shown["pools"][0]["capabilities"]["storage_protocol"], "ceph", "{shown}");
+    let config = CONFIG.replace("[images]", "[backends.aside]\ndriver = \"files\"\n[images]");
+    host.write("/etc/bowline/backend.toml", &config);
+    site.stop_service();
+    site.start_service();
+    let read = |id: &str| {
+        format!(
+            "if [ -e {STATE}/volumes/volume-{id} ]; then cat {STATE}/volumes/volume-{id}; else rbd export --no-progress \
+             volumes/volume-{id} /run/flat && cat /run/flat; rm -f /run/flat; fi"
+        )
+    };
+    // So soon is an `rbd` forgotten that died with the service: after 30 s, else.
+    host.ok("ceph config set osd osd_client_watch_timeout 5");
+    cuts::every_long_action_survives_a_kill(&site, &Storage { backends: ["ceph", "aside"], read: &read });
     site.stop_agent();
     site.stop_service();
 }

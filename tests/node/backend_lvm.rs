@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::common::cuts::{self, Storage};
 use crate::common::{Guest, Machine, Node, Site, growth};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -123,6 +124,10 @@ fn a_thin_volume_and_its_snapshots_live_behind_the_kernels_target() {
     }
     node.ok("until [ \"$(lvs --noheadings -o lv_name fast | tr -d ' \\n')\" = pool ]; do sleep 0.2; done");
     site.assert_nothing_left_at_the_target("at the end");
+
+    node.ok("printf '[backends.aside]\\ndriver = \"files\"\\n' >>/etc/bowline/backend.toml; systemctl restart bowline-backend");
+    let read = |id: &str| format!("cat $(ls /dev/fast/volume-{id} /var/lib/bowline-backend/volumes/volume-{id} 2>/dev/null)");
+    cuts::every_long_action_survives_a_kill(&site, &Storage { backends: ["fast", "aside"], read: &read });
 }
 
 #[test]

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::cuts::{self, Storage};
 use crate::common::service::{call, delete, until};
 use crate::common::{Machine, Node, Services, Site};
 
 const SOON: Duration = Duration::from_secs(30);
 const CONFIG: &str = "[backends.flat]\ndriver = \"nfs\"\nnfs.share = \"127.0.0.1:/\"\n[backends.layered]\ndriver = \"nfs\"\n\
-                      nfs.share = \"127.0.0.1:/\"\nnfs.format = \"qcow2\"";
+                      nfs.share = \"127.0.0.1:/\"\nnfs.format = \"qcow2\"\n[images]\ncached = 0";
 const RIGHTS: &str = "[Service]\nExecStart=\nExecStart=/usr/bin/bowline-backend serve --config /etc/bowline/backend.toml\n\
                       CapabilityBoundingSet=CAP_SYS_ADMIN\nSystemCallFilter=@mount";
 
@@ -79,6 +80,19 @@ fn volumes_on_nfs_live_their_whole_life_and_nothing_is_left() {
         delete(&node, "volumes", &copy);
         delete(&node, "snapshots", &snapshot);
     }
+
+    // No host needs an initiator for this, and no target runs for it.
+    let body = format!("{{\"attachment\": {{\"volume_uuid\": \"{flat}\", \"connector\": {{\"host\": \"without\"}}}}}}");
+    let attachment = call(&node, "POST", "/v3/attachments", &body)["attachment"].clone();
+    assert_eq!(attachment["connection_info"]["export"], "127.0.0.1:/", "{attachment}");
+    call(&node, "DELETE", &format!("/v3/attachments/{}", attachment["id"].as_str().unwrap()), "");
+    assert_ne!(node.exec("pgrep -x tgtd").status, 0, "nothing needs it");
+
+    let read = |id: &str| {
+        let format = node.ok(&format!("head -c 3 /srv/nfs/volume-{id} | grep -q QFI && echo qcow2 || echo raw"));
+        format!("qemu-img convert -U -f {format} -O raw /srv/nfs/volume-{id} /run/flat && cat /run/flat; rm -f /run/flat")
+    };
+    cuts::every_long_action_survives_a_kill(&site, &Storage { backends: ["layered", "flat"], read: &read });
 
     // A server that is gone holds up nobody, and what was asked for meanwhile has an end.
     node.ok("nfs-down");

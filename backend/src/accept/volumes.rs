@@ -3,9 +3,10 @@
 use uuid::Uuid;
 
 use super::{Accept, AcceptError};
+use crate::domain::place::backend_of;
 use crate::domain::{Asker, Image, NewVolume, Refusal, Transfer, Volume, VolumeType};
-use crate::scheduler::judge;
-use crate::store::{Candidates, NewImage};
+use crate::scheduler::{best, judge};
+use crate::store::{Candidates, NewImage, StoreError};
 
 impl Accept {
     /// Accepts a volume; a place is found and its storage made afterwards.
@@ -83,22 +84,44 @@ impl Accept {
         .await
     }
 
-    /// Gives a volume another type where it is; a place that does not do for the type is refused.
-    pub async fn retype_volume(&self, id: Uuid, new: VolumeType) -> Result<(), AcceptError> {
+    /// Gives a volume another type where it is. Where its place does not do for the type, it is refused, or, where it `may_move`, it is
+    /// moved to one that does, afterwards.
+    pub async fn retype_volume(&self, id: Uuid, new: VolumeType, may_move: bool, by: Asker) -> Result<(), AcceptError> {
         self.run(move |accept| {
             Box::pin(async move {
+                let mut must_move = false;
                 let may_stay = |candidates: &Candidates| {
                     let verdicts = judge(candidates);
                     if !verdicts.fit.is_empty() {
                         return Ok(());
                     }
+                    must_move = true;
                     let why = verdicts.why_not.first().map_or("its host has told of no pool", |why| why.reason.as_str());
                     Err(Refusal::Invalid(format!(
-                        "Invalid input received: the volume cannot have this type where it is: {why}. This service does not move \
-                         volumes between backends."
+                        "Volume migration failed: Retype requires migration but is not allowed: the volume cannot have this type where \
+                         it is: {why}."
                     )))
                 };
-                Ok(accept.store.retype(id, &new, &accept.limits, may_stay).await?)
+                match accept.store.retype(id, &new, &accept.limits, may_stay).await {
+                    Err(StoreError::Refused(_)) if must_move && may_move => {}
+                    done => return Ok(done?),
+                }
+                let operation = accept.store.begin_migration(id, Some(&new), by, &accept.limits, anywhere).await?;
+                accept.send(&operation).await;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Accepts that a volume moves to a pool, `host@backend#pool`, or to the only one of a `host@backend`.
+    pub async fn migrate_volume(&self, id: Uuid, to: String, by: Asker) -> Result<(), AcceptError> {
+        self.run(move |accept| {
+            Box::pin(async move {
+                let there = move |candidates: &Candidates| only_at(candidates, &to);
+                let operation = accept.store.begin_migration(id, None, by, &accept.limits, there).await?;
+                accept.send(&operation).await;
+                Ok(())
             })
         })
         .await
@@ -113,4 +136,34 @@ impl Accept {
         })
         .await
     }
+}
+
+/// The best place for a volume that has to move.
+fn anywhere(candidates: &Candidates) -> Result<String, Refusal> {
+    let verdicts = judge(candidates);
+    let why = || {
+        let each = verdicts.why_not.iter().map(|why| format!(" {}: {}.", why.pool, why.reason));
+        Refusal::Invalid(format!(
+            "No valid backend was found. The volume has to move for this type:{}",
+            each.collect::<String>()
+        ))
+    };
+    best(&verdicts.fit, &candidates.allocated_gib).map(|pool| pool.name.clone()).ok_or_else(why)
+}
+
+/// One place, where it would do.
+fn only_at(candidates: &Candidates, to: &str) -> Result<String, Refusal> {
+    let verdicts = judge(candidates);
+    let is_meant = |pool: &str| pool == to || backend_of(pool) == to;
+    if let Some(pool) = verdicts.fit.iter().find(|pool| is_meant(&pool.name)) {
+        return Ok(pool.name.clone());
+    }
+    Err(match verdicts.why_not.iter().find(|why| is_meant(&why.pool)) {
+        Some(_) if is_meant(&candidates.volume.host) => Refusal::Invalid(format!(
+            "Invalid volume: Volume {} is at {to} already: destination host/cluster must be different than the current one.",
+            candidates.volume.id
+        )),
+        Some(why) => Refusal::Invalid(format!("No valid backend was found. {}: {} ({}).", why.pool, why.reason, why.filter)),
+        None => Refusal::Invalid(format!("Invalid host: No available service named '{to}'")),
+    })
 }

@@ -76,6 +76,8 @@ impl Microversion {
     pub const ATTACHMENTS: Self = Self(27);
     /// Names can be searched in part: `name~`.
     pub const LIKE_FILTER: Self = Self(34);
+    /// A volume can be migrated to a cluster.
+    pub const MIGRATE_CLUSTER: Self = Self(16);
     /// A volume in use can be extended.
     pub const EXTEND_IN_USE: Self = Self(42);
     /// An attachment can be completed.

@@ -17,7 +17,6 @@ mod report;
 mod storage;
 
 use crate::config::{Config, ConfigError};
-use crate::drivers::DriverError;
 use crate::image::ImageFilesError;
 use crate::store::{Store, StoreError};
 
@@ -43,9 +42,6 @@ pub enum AuditError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The storage.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
     /// The directory of images.
     #[error(transparent)]
     Images(#[from] ImageFilesError),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{ConfigError, Nfs, Rbd};
+use crate::domain::place::ISCSI;
 
 /// Which storage driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -82,6 +83,17 @@ impl Default for Backend {
             reserved_percentage: 0,
             rbd: Rbd::default(),
             nfs: Nfs::default(),
+        }
+    }
+}
+
+impl DriverKind {
+    /// How hosts get at its volumes, in the field's words.
+    pub fn storage_protocol(self) -> &'static str {
+        match self {
+            Self::Files | Self::Lvm => ISCSI,
+            Self::Rbd => "ceph",
+            Self::Nfs => "nfs",
         }
     }
 }

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::domain::place::ISCSI;
+
 pub use backends::{Backend, DriverKind, Lvm};
 pub use backup::{BackupConfig, BackupStore, S3Config, SwiftConfig};
 pub use images::Images;
@@ -178,6 +180,11 @@ impl Config {
             }
         }
         backends
+    }
+
+    /// Whether a target has to show volumes of this machine to hosts; where they all go to the storage themselves, none is needed.
+    pub fn needs_target(&self) -> bool {
+        self.all_backends().values().any(|backend| backend.driver.storage_protocol() == ISCSI)
     }
 
     /// What this machine is called among the volume hosts.

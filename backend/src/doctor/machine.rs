@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::Finding;
-use crate::config::Config;
+use crate::config::{Config, TargetKind};
 use crate::store::now_us;
 
 /// Below this the database itself may not find room, bytes.
@@ -19,7 +19,10 @@ const EARLIEST_US: i64 = 1_767_225_600_000_000;
 /// All of it.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
-    if config.targets.tgt.manage {
+    let needs_tgt = config.needs_target() && config.targets.kind == TargetKind::Tgt;
+    if !needs_tgt {
+        // Nothing of it is started.
+    } else if config.targets.tgt.manage {
         found.push(program(&config.targets.tgt.program, "volumes cannot be shown to hosts", "apt-get install tgt"));
     } else {
         found.push(control_socket(&config.targets.tgt.control_socket));
@@ -33,7 +36,9 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     }
     found.push(clock());
     found.push(port("listen", config.listen, running));
-    found.push(port("targets.tgt.portal", config.targets.tgt.portal, running));
+    if needs_tgt {
+        found.push(port("targets.tgt.portal", config.targets.tgt.portal, running));
+    }
     found
 }
 

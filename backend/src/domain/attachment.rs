@@ -49,31 +49,42 @@ pub struct Lease {
 impl Attachment {
     /// The initiator that may log in for this attachment.
     pub fn initiator(&self) -> Option<&str> {
-        self.connector.as_ref().map(Connector::initiator)
+        self.connector.as_ref().and_then(Connector::initiator)
     }
 }
 
-/// The host's properties as it sent them. An `initiator` is certain to be there: without one nobody could log in.
+/// The host's properties as it sent them. One that has no `initiator` cannot log in to a target, but get at storage itself; it has a
+/// `host` then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Connector {
     properties: Map<String, Value>,
-    initiator: String,
+    initiator: Option<String>,
 }
 
 impl Connector {
-    /// Takes the properties as sent; refused, with the missing or wrong property's name, where the iSCSI target
-    /// could do nothing with them.
+    /// Takes the properties as sent; refused, with the missing or wrong property's name, where no storage could do anything with
+    /// them.
     pub fn from_properties(properties: Map<String, Value>) -> Result<Self, &'static str> {
+        let text = |key: &str| properties.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
         let initiator = match properties.get("initiator") {
-            Some(Value::String(name)) if is_iscsi_name(name) => name.clone(),
+            Some(Value::String(name)) if is_iscsi_name(name) => Some(name.clone()),
+            None | Some(Value::Null) if text("host").is_some() => None,
             _ => return Err("initiator"),
         };
         Ok(Self { properties, initiator })
     }
 
     /// The initiator's iSCSI name.
-    pub fn initiator(&self) -> &str {
-        &self.initiator
+    pub fn initiator(&self) -> Option<&str> {
+        self.initiator.as_deref()
+    }
+
+    /// Whether this is the same host: by its initiator, and by its name where neither has one.
+    pub fn is_same_host(&self, other: &Self) -> bool {
+        match (self.initiator(), other.initiator()) {
+            (None, None) => self.text("host") == other.text("host"),
+            (one, another) => one == another,
+        }
     }
 
     /// Everything the host sent.
@@ -129,14 +140,19 @@ mod tests {
     }
 
     #[test]
-    fn a_connector_must_name_an_initiator_the_target_can_take() {
-        assert_eq!(
-            connector(json!({"initiator": "iqn.2016-04.com.open-iscsi:a"})).unwrap().initiator(),
-            "iqn.2016-04.com.open-iscsi:a"
-        );
-        for wrong in [json!({}), json!({"initiator": null}), json!({"initiator": ""}), json!({"initiator": "iqn.x,password=y"})]
-        {
+    fn a_connector_names_an_initiator_that_the_target_can_take_or_its_host() {
+        let a = connector(json!({"initiator": "iqn.2016-04.com.open-iscsi:a", "host": "a"})).unwrap();
+        assert_eq!(a.initiator(), Some("iqn.2016-04.com.open-iscsi:a"));
+        for wrong in [
+            json!({}),
+            json!({"initiator": null, "host": ""}),
+            json!({"initiator": "", "host": "a"}),
+            json!({"initiator": "iqn.x,password=y", "host": "a"}),
+        ] {
             assert_eq!(connector(wrong).unwrap_err(), "initiator");
         }
+        let without = |host: &str| connector(json!({"initiator": null, "host": host})).unwrap();
+        assert!(without("a").is_same_host(&without("a")) && !without("a").is_same_host(&without("b")));
+        assert!(!without("a").is_same_host(&a) && a.is_same_host(&a));
     }
 }

@@ -12,6 +12,7 @@
 //! operation.rs   long actions as things of their own
 //! person.rs      users, projects, and who is what where
 //! message.rs     what owners are told afterwards
+//! migration.rs   a volume on its way to another place
 //! qos.rs         limits told to hosts with the volumes of a type
 //! transfer.rs    a volume offered to another project
 //! rules.rs       who may do what in which state
@@ -22,6 +23,7 @@ pub mod attachment;
 pub mod backup;
 pub mod image;
 pub mod message;
+pub mod migration;
 pub mod operation;
 pub mod person;
 pub mod place;
@@ -38,6 +40,7 @@ pub use attachment::{Attachment, ChapAccount, Connector, Lease};
 pub use backup::{Backup, ImportedBackup, NewBackup};
 pub use image::{Image, ImageFacts, ImageMember, ImageStatus, MemberStatus, Visibility};
 pub use message::{Message, NewMessage, WhyNot};
+pub use migration::{Migration, Phase};
 pub use operation::{Asker, NewOperation, Operation, OperationKind, OperationState};
 pub use person::{Assignment, DEFAULT_DOMAIN, IssuedToken, Project, User};
 pub use place::{Pool, ServiceRow};

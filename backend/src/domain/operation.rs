@@ -13,6 +13,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::migration::Migration;
 use super::place::{ServiceRow, VOLUME_SERVICE, host_of_queue};
 use super::statuses::words;
 
@@ -39,6 +40,10 @@ pub enum OperationKind {
     AttachmentRevoke,
     /// Give a volume the bytes of its latest snapshot again.
     VolumeRevert,
+    /// Move a volume to another place.
+    VolumeMigrate,
+    /// Move a volume to a place that does for another type.
+    VolumeRetype,
     /// Read a volume into the backup store.
     BackupCreate,
     /// Write a backup into a volume.
@@ -60,6 +65,8 @@ words!(OperationKind {
     AttachmentDelete => "attachment:delete",
     AttachmentRevoke => "attachment:revoke",
     VolumeRevert => "volume:revert",
+    VolumeMigrate => "volume:migrate",
+    VolumeRetype => "volume:retype",
     BackupCreate => "backup:create",
     BackupRestore => "backup:restore",
     BackupDelete => "backup:delete",
@@ -87,6 +94,7 @@ impl OperationKind {
             Some("revoke") => "revoking",
             Some("revert") => "reverting",
             Some("upload_image") => "uploading",
+            Some("migrate" | "retype") => "copying",
             _ => "working",
         }
     }
@@ -157,6 +165,19 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// The ids of what it has on storage that no volume or snapshot is known by.
+    pub fn storage_ids(&self) -> Vec<Uuid> {
+        match self.kind {
+            OperationKind::BackupCreate => vec![Self::clone_for_backup(self.object_id)],
+            _ => Migration::of(self).map(|migration| vec![migration.from_id, migration.to_id]).unwrap_or_default(),
+        }
+    }
+
+    /// The id of the clone that a backup of a volume in use reads.
+    pub fn clone_for_backup(backup_id: Uuid) -> Uuid {
+        Uuid::new_v5(&backup_id, b"clone")
+    }
+
     /// The volume service that has to go on with it and has fallen silent, where that is so.
     pub fn waits_for<'a>(&self, services: &'a [ServiceRow], now_us: i64) -> Option<&'a ServiceRow> {
         let host = host_of_queue(&self.queue).filter(|_| !self.state.is_end())?;

@@ -14,6 +14,12 @@ const VOLUME_QUEUE_PREFIX: &str = "volume.";
 /// The field's name of the volume service.
 pub const VOLUME_SERVICE: &str = "cinder-volume";
 
+/// The capability of a pool that says how hosts get at it, as in the field.
+pub const STORAGE_PROTOCOL: &str = "storage_protocol";
+
+/// What it says where hosts log in to a target.
+pub const ISCSI: &str = "iSCSI";
+
 /// What the queues of what volume services do for backups begin with.
 const BACKUP_QUEUE_PREFIX: &str = "backup.";
 

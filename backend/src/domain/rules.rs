@@ -36,8 +36,26 @@ pub fn let_go(attachment: &Attachment, by_service: bool) -> Result<(), Refusal> 
 
 /// Whether the volume may be deleted.
 pub fn delete_volume(volume: &Volume, attachments: &[Attachment], snapshots: i64) -> Result<(), Refusal> {
-    let idle = attachments.is_empty() && snapshots == 0 && volume.migration_status.is_none();
+    let idle = attachments.is_empty() && snapshots == 0 && !volume.is_migrating();
     if idle && volume.status.may_become(VolumeStatus::Deleting) { Ok(()) } else { Err(Refusal::NotDeletable) }
+}
+
+/// Whether the volume may be moved to another place. Its bytes are copied, so nobody may be writing to them, and snapshots, which share
+/// them, would not come along.
+pub fn migrate(volume: &Volume, attachments: &[Attachment], snapshots: i64) -> Result<(), Refusal> {
+    let at_rest = volume.status == VolumeStatus::Available && attachments.is_empty();
+    if at_rest && snapshots == 0 && !volume.is_migrating() && volume.group_id.is_none() {
+        return Ok(());
+    }
+    // The field's words, but that it moves volumes in use by the help of the service that runs the guest.
+    Err(Refusal::Invalid(format!(
+        "Invalid volume: Volume {} status must be available, must not be attached, be migrating, have snapshots, be replicated, be part \
+         of a group and destination host/cluster must be different than the current one: it is {}, with {} attachments and {snapshots} \
+         snapshots.",
+        volume.id,
+        volume.status,
+        attachments.len()
+    )))
 }
 
 /// Whether the volume may be extended to this size. `attached`: the client knows that volumes in use can be.
@@ -102,7 +120,7 @@ pub enum ConnectorUpdate {
 
 /// Whether an attachment may be given this connector.
 pub fn update_connector(attachment: &Attachment, connector: &Connector) -> Result<ConnectorUpdate, Refusal> {
-    let same = attachment.initiator() == Some(connector.initiator());
+    let same = attachment.connector.as_ref().is_some_and(|known| known.is_same_host(connector));
     match attachment.status {
         AttachStatus::Detaching => Err(Refusal::AttachmentGoing(attachment.id)),
         _ if same => Ok(ConnectorUpdate::Unchanged),

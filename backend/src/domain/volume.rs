@@ -79,6 +79,11 @@ impl Volume {
         self.size_gib.checked_mul(GIB)
     }
 
+    /// Whether it is on its way to another place. How a migration ended says `migration_status`, too.
+    pub fn is_migrating(&self) -> bool {
+        self.migration_status.as_deref().is_some_and(|status| !matches!(status, "success" | "error" | "deleting"))
+    }
+
     /// The id its storage knows it by.
     pub fn storage_id(&self) -> Uuid {
         self.name_id.unwrap_or(self.id)

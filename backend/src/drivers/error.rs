@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use super::tool::ToolError;
+use super::LvmError;
+use crate::command::CommandError;
 
 /// A storage operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +67,7 @@ pub enum DriverError {
         /// What was tried.
         operation: &'static str,
         /// Why.
-        source: ToolError,
+        source: CommandError,
     },
     /// What a tool of the storage reads or writes as a stream was cut off.
     #[error("volume {volume_id}: {what}")]
@@ -82,14 +83,19 @@ pub enum DriverError {
         /// What is wrong and what to do.
         problem: String,
         /// What was heard, where it was asked.
-        source: Option<ToolError>,
+        source: Option<CommandError>,
     },
     /// LVM could not do it.
     #[error(transparent)]
-    Lvm(#[from] super::LvmError),
+    Lvm(#[from] LvmError),
 }
 
 impl DriverError {
+    /// Whether what has the place may be somebody else's: it is left alone then.
+    pub(crate) fn is_about_anothers(&self) -> bool {
+        matches!(self, Self::Occupied { .. } | Self::Lvm(LvmError::Foreign { .. }))
+    }
+
     /// What is to be written goes beyond the end of the volume.
     pub(super) fn too_large(volume_id: Uuid) -> Self {
         let source = std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than the volume");

@@ -188,7 +188,7 @@ fn named(name: &str) -> Option<(FoundKind, Uuid)> {
         Some((kind, Uuid::parse_str(id).ok()?))
     };
     match name.strip_prefix(UNFINISHED) {
-        Some(rest) => id_of(rest).map(|(_, id)| (FoundKind::Unfinished, id)),
+        Some(rest) => id_of(rest.split('.').next().unwrap_or(rest)).map(|(_, id)| (FoundKind::Unfinished, id)),
         None => id_of(name),
     }
 }

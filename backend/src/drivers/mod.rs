@@ -3,7 +3,6 @@
 //! A new driver is a file or a folder here that implements [`VolumeDriver`], a variant of [`crate::config::DriverKind`] and a line in
 //! [`open`]. What it cannot do it refuses with [`DriverError::Unsupported`], and the volume's owner is told.
 
-mod command;
 mod error;
 mod files;
 mod lvm;
@@ -11,7 +10,6 @@ mod nfs;
 mod place;
 mod rbd;
 pub(crate) mod sparse;
-mod tool;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +24,6 @@ pub use files::FilesDriver;
 pub use lvm::{LvmDriver, LvmError};
 pub use nfs::NfsDriver;
 pub use rbd::RbdDriver;
-pub use tool::ToolError;
 
 use crate::config::{Backend, DriverKind};
 use crate::domain::ChapAccount;
@@ -119,8 +116,21 @@ pub struct Found {
     pub size_bytes: u64,
 }
 
+impl Found {
+    /// Refuses what another of the field's services may have made: they give the same names to volumes and snapshots, and may have the
+    /// same pool or share. What is unfinished has names of this service's own.
+    fn is_surely_ours(&self) -> Result<(), DriverError> {
+        if self.kind == FoundKind::Unfinished {
+            return Ok(());
+        }
+        let operation =
+            "set aside what another service that shares the storage may have made; look whose it is, and remove it by hand";
+        Err(DriverError::Unsupported { volume_id: self.id, operation })
+    }
+}
+
 /// What something on a storage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FoundKind {
     /// A volume.
     Volume,
@@ -187,10 +197,20 @@ pub trait VolumeDriver: Send + Sync {
         Box::pin(async move { Err(DriverError::Unsupported { volume_id: Uuid::nil(), operation }) })
     }
 
+    /// The size of something of ours, where its row has this of it.
+    fn size_of_found<'a>(&'a self, found: &'a Found, _provider: Option<&'a Value>) -> BoxFuture<'a, Result<u64, DriverError>> {
+        Box::pin(std::future::ready(Ok(found.size_bytes)))
+    }
+
     /// Moves something that nobody knows of aside, where an operator finds it: gives where.
     fn set_aside<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<String, DriverError>> {
         let operation = "set something aside";
         Box::pin(async move { Err(DriverError::Unsupported { volume_id: found.id, operation }) })
+    }
+
+    /// Takes back what this driver alone did to get at its storage, for one that is not to stay.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     /// How a host gets at the volume.

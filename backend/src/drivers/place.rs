@@ -34,8 +34,7 @@ pub(super) struct Unfinished {
 impl Unfinished {
     /// Begins a file that is to be at `path`, with another's bytes where there is one. A try before may have left one.
     pub(super) fn begin(directory: &Path, path: &Path, id: Uuid, from: Option<Copied>) -> Result<Self, DriverError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let now = directory.join(format!("{UNFINISHED}{name}"));
+        let now = unfinished(directory, path);
         let opened = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&now);
         let file = opened.map_err(file_error(id, "make", path))?;
         let unfinished = Self { file, now, directory: directory.to_owned(), path: path.to_owned(), id, placed: false };
@@ -77,11 +76,23 @@ impl Drop for Unfinished {
     }
 }
 
-/// Removes a file. Where there is none, nothing happens.
+/// What the file that is to be at `path` is called while it is made.
+fn unfinished(directory: &Path, path: &Path) -> PathBuf {
+    directory.join(format!("{UNFINISHED}{}", path.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// What the disk in a file is called that is laid out beside it for a while, to be read or to be written: a restore does both at once.
+pub(super) const FLAT_OUT: &str = "raw";
+pub(super) const FLAT_IN: &str = "new";
+
+/// Removes a file, and what was left of making it. Where there is none, nothing happens.
 pub(super) fn remove(directory: &Path, path: &Path, id: Uuid) -> Result<(), DriverError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(id, "remove", path)(error)),
-        _ => {}
+    let flat = |extension| unfinished(directory, &path.with_extension(extension));
+    for path in [path, &unfinished(directory, path), &flat(FLAT_OUT), &flat(FLAT_IN)] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(id, "remove", path)(error)),
+            _ => {}
+        }
     }
     sync_directory(directory).map_err(file_error(id, "sync the directory of", path))
 }

@@ -8,10 +8,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
-use super::convert::{ConvertError, convert};
+use super::convert::convert;
 use super::files::{ImageFiles, ImageFilesError, failed};
 use super::writer::{WriteError, place_made};
 use super::{Format, Progress};
+use crate::command::CommandError;
 use crate::domain::ImageFacts;
 use crate::drivers::{Chunk, DriverError};
 
@@ -26,7 +27,7 @@ pub enum ExportError {
     Write(#[from] WriteError),
     /// The conversion.
     #[error(transparent)]
-    Convert(#[from] ConvertError),
+    Convert(#[from] CommandError),
 }
 
 impl From<ImageFilesError> for ExportError {

@@ -20,7 +20,7 @@ mod source;
 mod unfit;
 mod writer;
 
-pub use convert::ConvertError;
+pub(crate) use convert::convert;
 pub use export::{ExportError, export};
 pub use files::{ImageFiles, ImageFilesError, ImageLimits};
 pub use format::Format;

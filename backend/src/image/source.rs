@@ -10,10 +10,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use uuid::Uuid;
 
-use super::convert::{ConvertError, convert};
+use super::convert::convert;
 use super::files::{ImageFiles, failed};
 use super::inspect::{InspectError, inspect};
 use super::{Format, Unfit};
+use crate::command::CommandError;
 use crate::domain::Image;
 use crate::drivers::Chunk;
 use crate::drivers::sparse::{is_zero, next_data};
@@ -50,7 +51,15 @@ pub enum OpenError {
     Files(#[from] super::ImageFilesError),
     /// Its conversion.
     #[error(transparent)]
-    Convert(#[from] ConvertError),
+    Convert(#[from] CommandError),
+    /// Its conversion made something else.
+    #[error("{found_bytes} bytes came of {wanted_bytes}")]
+    Short {
+        /// What came.
+        found_bytes: u64,
+        /// What it should be.
+        wanted_bytes: u64,
+    },
 }
 
 /// Opens an image as a raw disk: gives its size and its pieces. What is not raw is converted first, into a file that nobody else
@@ -81,7 +90,7 @@ pub async fn open_as_raw(
             let made = File::open(&part.path).map_err(failed("open", &part.path))?;
             let found = made.metadata().map_err(failed("look at", &part.path))?.len();
             if found < virtual_bytes {
-                return Err(ConvertError::Failed(format!("{found} bytes came of {virtual_bytes}")).into());
+                return Err(OpenError::Short { found_bytes: found, wanted_bytes: virtual_bytes });
             }
             // The part's name goes here; its bytes live as long as they are open.
             (made, 50)

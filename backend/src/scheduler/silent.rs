@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::role::choose;
 use crate::bus::Bus;
 use crate::domain::place::{VOLUME_SERVICE, backup_queue, volume_queue};
-use crate::domain::{NewMessage, Operation, OperationKind, ServiceRow, SnapshotStatus, VolumeStatus};
+use crate::domain::{Migration, NewMessage, Operation, OperationKind, Phase, ServiceRow, SnapshotStatus, VolumeStatus};
 use crate::store::{Ending, Extension, Store, StoreError, now_us};
 use crate::volume::chain;
 
@@ -112,6 +112,18 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
             store.end_operation(operation, Ending::done()).await
         }
         OperationKind::AttachmentRevoke => store.end_revoke(operation).await,
+        OperationKind::VolumeMigrate | OperationKind::VolumeRetype => match Migration::of(operation) {
+            // The host that has the volume goes on: it stays there.
+            Some(migration) if matches!(migration.phase, Phase::Take { .. }) => {
+                store.go_on_with_migration(operation, &migration, Phase::Undo { cause }).await.map(drop)
+            }
+            // It is in its new place already; what was left in the old one went with its host.
+            Some(migration) if migration.phase == Phase::Clear => {
+                store.end_migration(operation, &migration, Ending::done()).await
+            }
+            Some(migration) => store.end_migration(operation, &migration, ending).await,
+            None => store.end_operation(operation, ending).await,
+        },
         OperationKind::BackupCreate => store.end_backup(operation, None, ending).await.map(drop),
         OperationKind::BackupRestore => store.end_restore(operation, ending).await,
         // The backup service's own, which need no volume host.

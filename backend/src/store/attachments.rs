@@ -6,8 +6,8 @@ use serde_json::{Map, json};
 use uuid::Uuid;
 
 use super::engine::{Session, Sql, Value};
-use super::{Ending, Store, StoreError, leases, now_us, operations, rows, volumes};
-use crate::domain::place::volume_queue;
+use super::{Ending, Store, StoreError, leases, now_us, operations, rows, services, volumes};
+use crate::domain::place::{ISCSI, volume_queue};
 use crate::domain::rules::{self, ConnectorUpdate};
 use crate::domain::{
     Asker, AttachMode, AttachStatus, Attachment, ChapAccount, Connector, NewOperation, Operation, OperationKind, Refusal,
@@ -83,7 +83,7 @@ impl Store {
         tx.made("attachment", id);
         let mut operation = None;
         if let Some(connector) = &new.connector {
-            name_host(&mut tx, new.volume_id, id, connector).await?;
+            name_host(&mut tx, &volume, id, connector).await?;
             // The client never learns this attachment's id where it fails, so it must not stay.
             operation = Some(connect(&mut tx, &volume, id, json!({ "undo": true }), by).await?);
         }
@@ -105,7 +105,7 @@ impl Store {
                 let replaced = Replaced { initiator: initiator.to_owned(), username: chap.username.clone() };
                 request = json!({ "replaces": replaced });
             }
-            name_host(&mut tx, attachment.volume_id, id, connector).await?;
+            name_host(&mut tx, &volume, id, connector).await?;
             settle(&mut tx, volume).await?;
         }
         let operation = connect(&mut tx, &queued_for, id, request, by).await?;
@@ -300,12 +300,15 @@ async fn record_connection(tx: &mut Session, id: Uuid, connection: &Map<String, 
 
 /// Makes an attachment `attaching` for a host. Attachments of one volume for one initiator share an account, for such a
 /// host has one session for them all and could not log in anew with the account of an attachment that is gone.
-pub(super) async fn name_host(tx: &mut Session, volume_id: Uuid, id: Uuid, connector: &Connector) -> Result<(), StoreError> {
-    let siblings = of_volume(tx, volume_id).await?;
+pub(super) async fn name_host(tx: &mut Session, volume: &Volume, id: Uuid, connector: &Connector) -> Result<(), StoreError> {
+    if connector.initiator().is_none() && services::protocol_of(tx, &volume.host).await?.as_deref() == Some(ISCSI) {
+        return Err(Refusal::ConnectorLacks("initiator").into());
+    }
+    let siblings = of_volume(tx, volume.id).await?;
     let shared = siblings
         .into_iter()
         .filter(|other| other.id != id && other.status != AttachStatus::Detaching)
-        .filter(|other| other.initiator() == Some(connector.initiator()))
+        .filter(|other| other.initiator().is_some() && other.initiator() == connector.initiator())
         .find_map(|other| other.chap);
     let chap = shared.unwrap_or_else(ChapAccount::random);
     let update = Sql::update(

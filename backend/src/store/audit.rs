@@ -3,9 +3,9 @@
 use uuid::Uuid;
 
 use super::engine::{Row, Sql};
-use super::{Store, StoreError, attachments, now_us, quotas, snapshots, volumes};
+use super::{Store, StoreError, attachments, now_us, quotas, rows, snapshots, volumes};
 use crate::domain::volume::GIB;
-use crate::domain::{SnapshotStatus, VolumeStatus, rules};
+use crate::domain::{Operation, SnapshotStatus, VolumeStatus, rules};
 
 /// What changed less than this ago may be between two steps, microseconds.
 const AT_REST_US: i64 = 60_000_000;
@@ -25,6 +25,8 @@ pub struct Kept {
     pub status: String,
     /// Whether an operation about it has not ended.
     pub is_busy: bool,
+    /// What its driver wants to find again.
+    pub provider: Option<serde_json::Value>,
 }
 
 /// An image as recorded.
@@ -52,7 +54,7 @@ pub struct Stuck {
 const UNENDED: &str = "EXISTS (SELECT 1 FROM operations o WHERE o.object_id = x.id AND o.state IN ('queued', 'running'))";
 
 /// Statuses of volumes that only an operation about the volume itself ends.
-const ON_THE_WAY: &str = "('creating', 'downloading', 'deleting', 'uploading', 'extending', 'reverting')";
+const ON_THE_WAY: &str = "('creating', 'downloading', 'deleting', 'uploading', 'extending', 'reverting', 'retyping')";
 
 impl Store {
     /// What a backend, `host@backend`, should have.
@@ -62,20 +64,28 @@ impl Store {
         let mut session = self.read().await?;
         let mut all = Vec::new();
         let volumes = format!(
-            "SELECT x.id, COALESCE(x.name_id, x.id) AS storage_id, x.size_gib, x.status, CAST(CASE WHEN {UNENDED} THEN 1 ELSE 0 END AS BIGINT) AS busy \
+            "SELECT x.id, COALESCE(x.name_id, x.id) AS storage_id, x.size_gib, x.status, x.provider, CAST(CASE WHEN {UNENDED} THEN 1 ELSE 0 END AS BIGINT) AS busy \
              FROM volumes x WHERE substr(x.host, 1, CAST(? AS INTEGER)) = ?"
         );
         for row in session.all("list what there should be", Sql::new(volumes).bind(length).bind(&prefix)).await? {
             all.push(kept("volume", &row)?);
         }
         let snapshots = format!(
-            "SELECT x.id, x.id AS storage_id, x.size_gib, x.status, CAST(CASE WHEN {UNENDED} THEN 1 ELSE 0 END AS BIGINT) AS busy FROM snapshots x \
+            "SELECT x.id, x.id AS storage_id, x.size_gib, x.status, x.provider, CAST(CASE WHEN {UNENDED} THEN 1 ELSE 0 END AS BIGINT) AS busy FROM snapshots x \
              JOIN volumes v ON v.id = x.volume_id WHERE substr(v.host, 1, CAST(? AS INTEGER)) = ?"
         );
         for row in session.all("list what there should be", Sql::new(snapshots).bind(length).bind(&prefix)).await? {
             all.push(kept("snapshot", &row)?);
         }
         Ok(all)
+    }
+
+    /// The ids of what work that has not ended keeps on storage beside volumes and snapshots.
+    pub async fn ids_at_work(&self) -> Result<Vec<Uuid>, StoreError> {
+        let query = Sql::new("SELECT * FROM operations WHERE state IN ('queued', 'running')");
+        let rows = self.read().await?.all("list what is under way", query).await?;
+        let operations = rows.iter().map(rows::operation).collect::<Result<Vec<_>, _>>()?;
+        Ok(operations.iter().flat_map(Operation::storage_ids).collect())
     }
 
     /// Every image.
@@ -125,7 +135,7 @@ impl Store {
                     Creating | Downloading | Reverting => Error,
                     Deleting => ErrorDeleting,
                     Extending => ErrorExtending,
-                    Uploading => rules::status_held_by(&attachments::of_volume(&mut tx, stuck.id).await?),
+                    Uploading | Retyping => rules::status_held_by(&attachments::of_volume(&mut tx, stuck.id).await?),
                     _ => return Ok(false),
                 };
                 volumes::set_status(&mut tx, stuck.id, status).await?;
@@ -164,5 +174,6 @@ fn kept(kind: &'static str, row: &Row) -> Result<Kept, StoreError> {
         size_bytes: row.size("size_gib")?.saturating_mul(GIB),
         status: row.text("status")?,
         is_busy: row.flag("busy")?,
+        provider: row.optional_json("provider")?,
     })
 }

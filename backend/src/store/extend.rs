@@ -17,10 +17,10 @@ pub struct Extension {
     /// The size it had, GiB.
     pub old_gib: u64,
     /// Where it is, `host@backend#pool`.
-    host: String,
-    project_id: String,
-    type_name: String,
-    consumes_quota: bool,
+    pub(super) host: String,
+    pub(super) project_id: String,
+    pub(super) type_name: String,
+    pub(super) consumes_quota: bool,
 }
 
 impl Extension {

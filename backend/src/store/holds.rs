@@ -72,7 +72,8 @@ impl Store {
         }
         let all = attachments::of_volume(&mut tx, volume_id).await?;
         let going = |one: &&Attachment| one.status != AttachStatus::Detaching;
-        let same = all.iter().filter(going).find(|one| one.initiator() == Some(connector.initiator()));
+        let same =
+            all.iter().filter(going).find(|one| one.connector.as_ref().is_some_and(|known| known.is_same_host(connector)));
         // Those that `POST /attachments` reserved are their makers' business.
         let without_host = |one: &&Attachment| one.connector.is_none() && one.status != AttachStatus::Reserved;
         let id = match same.or_else(|| all.iter().filter(going).find(without_host)) {
@@ -82,7 +83,7 @@ impl Store {
         let known = same.is_some();
         if !known {
             let attached = all.iter().any(|one| one.id == id && one.status == AttachStatus::Attached);
-            attachments::name_host(&mut tx, volume_id, id, connector).await?;
+            attachments::name_host(&mut tx, &volume, id, connector).await?;
             if attached {
                 let update = Sql::update("attachments", [("status", AttachStatus::Attached.as_str().into())]);
                 tx.execute("keep an attachment attached", update.filter("id = ", id)).await?;

@@ -19,6 +19,7 @@
 //! holds.rs        the older way of attaching: statuses of volumes first, attachments behind them
 //! statuses.rs     statuses that administrators set, readonly, bootable, revert, forced deletion
 //! retype.rs       another type for a volume, where it is
+//! migration.rs    a volume's way to another place
 //! idempotency.rs  what requests with a key have made and were answered
 //! scope.rs        what a request is to the database while it is answered
 //! operations.rs   long actions: accept, claim, hand over, end
@@ -51,6 +52,7 @@ mod image_volumes;
 mod images;
 mod leases;
 mod messages;
+mod migration;
 mod operations;
 mod page;
 mod people;

@@ -55,7 +55,7 @@ impl Store {
             tx.commit().await?;
             return Ok(None);
         };
-        let candidates = candidates(&mut tx, &operation, volume).await?;
+        let candidates = candidates(&mut tx, tried(&operation), volume).await?;
         let volume = &candidates.volume;
         let next = match choose(&candidates) {
             Choice::Pool(pool) => {
@@ -93,7 +93,7 @@ impl Store {
         let to_be_made = |volume: &Volume| matches!(volume.status, VolumeStatus::Creating | VolumeStatus::Downloading);
         let Some(volume) = volume.filter(to_be_made).filter(|_| still) else { return Ok(None) };
         let (old_host, size_gib, id) = (volume.host.clone(), volume.size_gib, volume.id);
-        let mut candidates = candidates(&mut tx, operation, volume).await?;
+        let mut candidates = candidates(&mut tx, tried(operation), volume).await?;
         candidates.tried.push(old_host.clone());
         let Choice::Pool(pool) = choose(&candidates) else { return Ok(None) };
         quotas::release_pool(&mut tx, &old_host, size_gib).await?;
@@ -147,7 +147,8 @@ fn tried(operation: &Operation) -> Vec<String> {
     list.into_iter().flatten().filter_map(|host| host.as_str().map(str::to_owned)).collect()
 }
 
-async fn candidates(tx: &mut Session, operation: &Operation, volume: Volume) -> Result<Candidates, StoreError> {
+/// What the choice of a place for a volume is made from, `tried` being out of the question.
+pub(super) async fn candidates(tx: &mut Session, tried: Vec<String>, volume: Volume) -> Result<Candidates, StoreError> {
     let volume_type = match &volume.volume_type_id {
         Some(id) => super::types::find(tx, id).await?,
         None => None,
@@ -171,5 +172,5 @@ async fn candidates(tx: &mut Session, operation: &Operation, volume: Volume) -> 
         }
     }
     let services = services::all(tx).await?.into_iter().filter(|service| service.name == VOLUME_SERVICE).collect();
-    Ok(Candidates { volume_type, source_host, tried: tried(operation), services, allocated_gib, now_us: now_us(), volume })
+    Ok(Candidates { volume_type, source_host, tried, services, allocated_gib, now_us: now_us(), volume })
 }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::engine::{Session, Sql};
-use super::{Store, StoreError};
-use crate::domain::Refusal;
+use super::extend::Extension;
+use super::{Store, StoreError, rows};
+use crate::domain::{Migration, Operation, Phase, Refusal};
 
 /// Limits by resource, as configured: for those that neither the project nor the default class has another for. -1 is none.
 pub type Limits = BTreeMap<String, i64>;
@@ -42,6 +43,18 @@ const DEFAULT_CLASS: &str = "class:default";
 /// What so many volumes of this size change, by resource: `sign` is 1 or -1.
 pub(super) fn of_volume(type_name: &str, size_gib: u64, sign: i64) -> Vec<(String, i64)> {
     counted("volumes", type_name, size_gib, sign)
+}
+
+/// What it changes that a volume has this type: the counters by type alone.
+pub(super) fn of_type(type_name: &str, size_gib: u64, sign: i64) -> Vec<(String, i64)> {
+    by_type(type_name, of_volume(type_name, size_gib, sign).into_iter())
+}
+
+/// Those of some changes that are by type; the others stay.
+pub(super) fn by_type(type_name: &str, changes: impl Iterator<Item = (String, i64)>) -> Vec<(String, i64)> {
+    let mut changes: Vec<_> = changes.filter(|(resource, _)| resource.ends_with(&format!("_{type_name}"))).collect();
+    changes.sort();
+    changes
 }
 
 /// What a snapshot changes. It counts by its whole size, as in the field's service.
@@ -241,9 +254,39 @@ async fn sums(session: &mut Session) -> Result<Sums, StoreError> {
         sums.insert((project.clone(), "backups".to_owned()), row.int("things")?);
         sums.insert((project, "backup_gigabytes".to_owned()), row.int("gib")?);
     }
+    for row in session.all("count everything", Sql::new(UNDER_WAY)).await? {
+        for (owner, resource, change) in paid_ahead(&rows::operation(&row)?) {
+            *sums.entry((owner, resource)).or_default() += change;
+        }
+    }
     let pools = "SELECT host, CAST(SUM(size_gib) AS BIGINT) AS gib FROM volumes WHERE host <> '' GROUP BY host";
     for row in session.all("count everything", Sql::new(pools)).await? {
-        sums.insert((format!("pool:{}", row.text("host")?), "gigabytes".to_owned()), row.int("gib")?);
+        *sums.entry((format!("pool:{}", row.text("host")?), "gigabytes".to_owned())).or_default() += row.int("gib")?;
     }
     Ok(sums)
+}
+
+/// Work that is paid for before its volume shows it.
+const UNDER_WAY: &str = "SELECT * FROM operations WHERE state IN ('queued', 'running') AND kind IN ('volume:extend', 'volume:migrate', 'volume:retype')";
+
+/// What was charged for work that is under way, by owner and resource, beyond what its volume's row says.
+fn paid_ahead(operation: &Operation) -> Vec<(String, String, i64)> {
+    let mut paid = Vec::new();
+    let mut pool = |host: &str, gib: u64| {
+        paid.push((format!("pool:{host}"), "gigabytes".to_owned(), i64::try_from(gib).unwrap_or(i64::MAX)));
+    };
+    let (project, changes) = if let Some(migration) = Migration::of(operation).filter(|one| one.phase != Phase::Clear) {
+        pool(&migration.to, migration.size_gib);
+        let new = migration.new_type.filter(|_| migration.consumes_quota);
+        (migration.project_id, new.map(|new| of_type(&new.name, migration.size_gib, 1)).unwrap_or_default())
+    } else if let Some(extension) = Extension::of(operation) {
+        let gained = extension.new_gib - extension.old_gib;
+        pool(&extension.host, gained);
+        let changes = if extension.consumes_quota { of_growth(&extension.type_name, gained, 1) } else { Vec::new() };
+        (extension.project_id, changes)
+    } else {
+        return paid;
+    };
+    paid.extend(changes.into_iter().map(|(resource, change)| (project.clone(), resource, change)));
+    paid
 }

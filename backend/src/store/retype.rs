@@ -33,11 +33,7 @@ impl Store {
             let charged = Some(volume.size_gib).filter(|_| volume.consumes_quota);
             let of_volume = charged.iter().flat_map(|size| quotas::of_volume(type_name, *size, sign));
             let of_snapshots = sizes.iter().flat_map(|size| quotas::of_snapshot(type_name, *size, sign));
-            // Only those by type: the others stay.
-            let mut changes: Vec<_> =
-                of_volume.chain(of_snapshots).filter(|(resource, _)| resource.ends_with(&format!("_{type_name}"))).collect();
-            changes.sort();
-            changes
+            quotas::by_type(type_name, of_volume.chain(of_snapshots))
         };
         quotas::charge(&mut tx, &volume.project_id, &changes(new_name, 1), limits).await?;
         if !old_name.is_empty() {
@@ -58,7 +54,7 @@ impl Store {
     }
 }
 
-fn check(volume: &Volume, new: &VolumeType) -> Result<(), Refusal> {
+pub(super) fn check(volume: &Volume, new: &VolumeType) -> Result<(), Refusal> {
     let id = volume.id;
     if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::InUse) {
         let text =

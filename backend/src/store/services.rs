@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::engine::{Session, Sql, Value};
 use super::{Store, StoreError, now_us};
+use crate::domain::place::{STORAGE_PROTOCOL, VOLUME_SERVICE, backend_of};
 use crate::domain::{Pool, Refusal, ServiceRow};
 
 impl Store {
@@ -73,6 +74,16 @@ impl Store {
         }
         tx.commit().await
     }
+}
+
+/// How hosts get at what is in a pool, where its service has told of it.
+pub(super) async fn protocol_of(session: &mut Session, pool: &str) -> Result<Option<String>, StoreError> {
+    let mut query = Sql::new("SELECT pools FROM services").filter("name = ", VOLUME_SERVICE);
+    query = query.filter("host = ", backend_of(pool));
+    let Some(row) = session.optional("read a service's pools", query).await? else { return Ok(None) };
+    let pools: Vec<Pool> = row.json("pools")?;
+    let protocol = |pool: Pool| pool.capabilities.get(STORAGE_PROTOCOL)?.as_str().map(str::to_owned);
+    Ok(pools.into_iter().find(|one| one.name == pool).and_then(protocol))
 }
 
 /// All services, within a transaction.

@@ -77,7 +77,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let volume = volumes::lock(&mut tx, id).await?;
         let held = !attachments::of_volume(&mut tx, id).await?.is_empty() || snapshots::count_of(&mut tx, id).await? > 0;
-        if held || volume.migration_status.is_some() {
+        if held || volume.is_migrating() {
             return Err(Refusal::NotDeletable.into());
         }
         tx.execute("forget a transfer", Sql::new("DELETE FROM transfers").filter("volume_id = ", id)).await?;

@@ -4,6 +4,7 @@
 //! missing, so it serves a first attach, a repeated one and the time after a restart alike.
 
 pub mod lio;
+mod none;
 pub mod tgt;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::domain::ChapAccount;
+pub use none::NoTarget;
 
 /// Who may log in.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +107,12 @@ pub trait Target: Send + Sync {
 /// An operation on a target that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
+    /// No backend of this machine has its volumes shown by a target.
+    #[error("target of volume {volume_id}: this machine has none, for its backends need none")]
+    None {
+        /// The volume.
+        volume_id: Uuid,
+    },
     /// The target daemon could not be asked.
     #[error("target of volume {volume_id}: cannot {operation}")]
     Daemon {

@@ -55,6 +55,9 @@ impl Parts {
     ) -> Result<Map<String, Value>, VolumeError> {
         let attachments = self.store.attachments_of(&[volume.id]).await?;
         let Some(export) = exports::of(self, volume, &attachments)? else { return connection(self, volume, attachment).await };
+        if attachment.initiator().is_none() {
+            return Err(VolumeError::NoInitiator(attachment.id));
+        }
         if let Some(Replaced { initiator, username }) = replaced {
             let chap = ChapAccount { username, password: Secret::new(String::new()) };
             let access = Access { initiator, chap };

@@ -155,12 +155,12 @@ impl Parts {
     }
 
     /// Puts work that takes long back, where this process stops: the next one does it.
-    async fn leave(&self, operation: &Operation) -> Result<Next, VolumeError> {
+    pub(super) async fn leave(&self, operation: &Operation) -> Result<Next, VolumeError> {
         self.store.pass_on(operation, &operation.queue).await?;
         Ok(Next::HandedTo(operation.queue.clone()))
     }
 
-    async fn is_stopping(&self) {
+    pub(super) async fn is_stopping(&self) {
         // Whoever holds the other end being gone is a stop as well.
         let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
     }
@@ -174,7 +174,7 @@ fn named(operation: &Operation, key: &str) -> Uuid {
 
 /// The clone that a backup reads.
 fn clone_of(volume: &Volume, backup: Uuid) -> Stored {
-    Stored { id: Uuid::new_v5(&backup, b"clone"), in_use: false, provider: None, ..stored(volume) }
+    Stored { id: Operation::clone_for_backup(backup), in_use: false, provider: None, ..stored(volume) }
 }
 
 fn message(operation: &Operation, event_id: &str, user_message: String) -> NewMessage {

@@ -1,5 +1,7 @@
 //! Why a volume's host could not do something.
 
+use uuid::Uuid;
+
 use crate::backup::BackupError;
 use crate::drivers::DriverError;
 use crate::image::{ExportError, OpenError};
@@ -27,6 +29,9 @@ pub enum VolumeError {
     /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// Its storage is shown by a target, to initiators.
+    #[error("attachment {0}: its host has no iSCSI initiator name, and its volume is reached by iSCSI")]
+    NoInitiator(Uuid),
     /// The configuration has no such backend any more.
     #[error("this host has no backend for {host}; is it still in the configuration?")]
     NoBackend {

@@ -116,6 +116,7 @@ impl Work for VolumeHost {
                 OperationKind::AttachmentDelete => parts.disconnect(&operation).await,
                 OperationKind::AttachmentRevoke => parts.revoke(&operation).await,
                 OperationKind::VolumeRevert => parts.revert(&operation).await,
+                OperationKind::VolumeMigrate | OperationKind::VolumeRetype => parts.migrate_volume(&operation).await,
                 OperationKind::BackupCreate => parts.create_backup(&operation).await,
                 OperationKind::BackupRestore => parts.restore_backup(&operation).await,
                 // The backup service's own, which never come here.

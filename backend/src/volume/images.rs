@@ -84,7 +84,12 @@ impl Parts {
                 // What a try before left is of no use: nobody knows how far it came.
                 driver.delete(&of_cache(&kept)).await?;
                 kept.provider = driver.create(&of_cache(&kept)).await?;
-                self.copy_image(driver, &of_cache(&kept), image, progress).await?;
+                if let Err(error) = self.copy_image(driver, &of_cache(&kept), image, progress).await {
+                    if let Err(left) = driver.delete(&of_cache(&kept)).await {
+                        warn!(image = %image.id, backend, "cannot remove what was read of it: {}", chain(&left));
+                    }
+                    return Err(error);
+                }
                 info!(image = %image.id, backend, "kept for the next volume from it");
                 kept
             }

@@ -5,6 +5,7 @@
 //! volumes.rs          volumes: make, remove
 //! extend.rs           a larger volume, also while hosts have it
 //! snapshots.rs        snapshots: make, remove
+//! migration.rs        volumes: to another place
 //! backups.rs          backups: read and written where the bytes are
 //! attachments.rs      attachments: show to a host, take away
 //! exports.rs          what hosts may see, rebuilt whenever the target daemon begins anew
@@ -22,6 +23,7 @@ mod extend;
 mod host;
 mod images;
 mod locks;
+mod migration;
 mod report;
 mod snapshots;
 mod volumes;

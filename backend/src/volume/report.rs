@@ -10,7 +10,7 @@ use tracing::warn;
 use super::error::{VolumeError, chain};
 use super::host::VolumeHost;
 use crate::domain::Pool;
-use crate::domain::place::VOLUME_SERVICE;
+use crate::domain::place::{STORAGE_PROTOCOL, VOLUME_SERVICE};
 use crate::drivers::DriverError;
 
 /// Between reports, as in the field.
@@ -44,7 +44,7 @@ impl VolumeHost {
                     max_over_subscription_ratio: backend.max_over_subscription_ratio,
                     reserved_percentage: backend.reserved_percentage,
                     multiattach: true,
-                    capabilities: BTreeMap::new(),
+                    capabilities: BTreeMap::from([(STORAGE_PROTOCOL.to_owned(), backend.driver.storage_protocol().into())]),
                 }],
                 Err(error) => {
                     warn!(backend = host, "cannot measure it: {}", chain(&error));

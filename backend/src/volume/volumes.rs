@@ -1,6 +1,6 @@
 //! Volumes on their host: make them from what they are to be made from, remove them.
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::error::{VolumeError, chain};
 use super::exports;
@@ -34,6 +34,7 @@ impl Parts {
             Err(error) => {
                 let cause = chain(&error);
                 error!(volume = %id, host = volume.host, "{cause}");
+                self.remove_what_was_made(&volume, &error).await;
                 self.store.give_back(operation, &cause).await?;
                 Ok(Next::HandedTo(SCHEDULER_QUEUE.into()))
             }
@@ -60,6 +61,18 @@ impl Parts {
             Source::Image(image) => return self.make_from_image(operation, volume, image).await,
         };
         Ok(made?)
+    }
+
+    /// What came of it here goes before another place is tried: nobody would look for it here again.
+    async fn remove_what_was_made(&self, volume: &Volume, why: &VolumeError) {
+        let VolumeError::Driver(why) = why else { return };
+        if why.is_about_anothers() {
+            return;
+        }
+        let removed = async { Ok::<_, VolumeError>(self.driver(&volume.host)?.delete(&stored(volume)).await?) };
+        if let Err(error) = removed.await {
+            warn!(volume = %volume.id, host = volume.host, "cannot remove what was made of it, an audit tells of it: {}", chain(&error));
+        }
     }
 
     /// Removes a volume's storage and forgets it.

@@ -33,12 +33,20 @@ impl Apart {
             bus: bus.clone(),
             database: database.clone(),
         };
+        // All of them are told the same store.
+        let backups = apart.backups();
         for host in &mut apart.hosts {
+            host.settings += &format!("\nbackup = {{ directory = \"{}\" }}", backups.display());
             host.start_again();
         }
         apart.scheduler.start_again();
         apart.api.start_again();
         apart
+    }
+
+    /// Where the hosts' backups are, and what goes from one to the other.
+    pub fn backups(&self) -> std::path::PathBuf {
+        self.api.state.path().join("backups")
     }
 
     /// One process, not started yet.

@@ -84,7 +84,7 @@ pub(super) async fn terminate(mut asked: Asked) -> Result<Done, ApiError> {
     asked.fields.boolean("force")?;
     let volume = asked.volume(TERMINATE).await?;
     let of_host = |one: &Attachment| match &connector {
-        Some(connector) => one.initiator() == Some(connector.initiator()),
+        Some(connector) => one.connector.as_ref().is_some_and(|known| known.is_same_host(connector)),
         // As in the field: no connector is every host.
         None => one.connector.is_some(),
     };

@@ -4,7 +4,7 @@
 //! ```text
 //! attaching.rs  the older way of attaching: reserve, initialize, attach, detach, terminate and what takes them back
 //! settings.rs   bootable, readonly, another type, statuses that an administrator corrects
-//! work.rs       extend, revert, images made from volumes, forced deletion, and the end of an extend that a host has seen
+//! work.rs       extend, migrate, revert, images made from volumes, forced deletion, and the end of an extend that a host has seen
 //! ```
 
 mod attaching;
@@ -78,6 +78,7 @@ pub(super) async fn volume(
         "os-update_readonly_flag" => settings::readonly(asked).await,
         "os-reset_status" => settings::reset_status(asked).await,
         "os-retype" => settings::retype(asked).await,
+        "os-migrate_volume" => work::migrate(asked).await,
         "os-extend" => work::extend(asked).await,
         "os-volume_upload_image" => work::upload_image(asked).await,
         "os-force_delete" => work::force_delete(asked).await,

@@ -40,7 +40,7 @@ pub(super) async fn retype(mut asked: Asked) -> Result<Done, ApiError> {
     asked.fields.none_left(asked.version)?;
     let volume = asked.volume(RETYPE).await?;
     let new = asked.state.store.volume_type(&wanted, seen_by(&asked.context)).await?;
-    asked.state.accept.retype_volume(volume.id, new).await?;
+    asked.state.accept.retype_volume(volume.id, new, policy == "on-demand", asked.context.asker()).await?;
     Ok(Done::Accepted)
 }
 

@@ -8,6 +8,7 @@ use crate::api::{policy, volume_images};
 use crate::auth::Action;
 
 const FORCE_DELETE: Action = Action::admin("volume_extension:volume_admin_actions:force_delete");
+const MIGRATE: Action = Action::admin("volume_extension:volume_admin_actions:migrate_volume");
 const REVERT: Action = Action::write("volume:revert_to_snapshot");
 const EXTEND_COMPLETION: Action = Action::service("volume_extension:volume_actions:extend_completion");
 
@@ -23,6 +24,30 @@ pub(super) async fn extend(mut asked: Asked) -> Result<Done, ApiError> {
     let volume = asked.volume(policy::VOLUME_EXTEND).await?;
     let attached = asked.version >= Microversion::EXTEND_IN_USE;
     asked.state.accept.extend_volume(volume.id, size_gib, attached, asked.context.asker()).await?;
+    Ok(Done::Accepted)
+}
+
+/// Whether the bytes are copied by this service or by the storage makes no difference here, nor does asking for the volume to be locked
+/// meanwhile: it is, always.
+pub(super) async fn migrate(mut asked: Asked) -> Result<Done, ApiError> {
+    let host = asked.fields.text("host")?;
+    let cluster = if asked.version >= Microversion::MIGRATE_CLUSTER { asked.fields.text("cluster")? } else { None };
+    asked.fields.boolean("force_host_copy")?;
+    asked.fields.boolean("lock_volume")?;
+    asked.fields.none_left(asked.version)?;
+    let host = match (host, cluster) {
+        (Some(host), None) => host,
+        // There are none here, so none has the name.
+        (None, Some(cluster)) => {
+            return Err(ApiError::BadRequest(format!("Invalid host: No available service named '{cluster}'")));
+        }
+        (None, None) => return Err(missing("host")),
+        (Some(_), Some(_)) => {
+            return Err(ApiError::BadRequest("Invalid input received: host and cluster are mutually exclusive.".into()));
+        }
+    };
+    let volume = asked.volume(MIGRATE).await?;
+    asked.state.accept.migrate_volume(volume.id, host, asked.context.asker()).await?;
     Ok(Done::Accepted)
 }
 

@@ -2,26 +2,18 @@
 
 use std::path::PathBuf;
 
-use crate::drivers::command::CommandError;
+use crate::command::CommandError;
 
 /// An operation on a volume group that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LvmError {
-    /// A command could not be run to its end.
-    #[error("cannot {operation} (is the package `lvm2` installed?)")]
+    /// A command failed, or could not be run to its end.
+    #[error("cannot {operation}")]
     Command {
         /// What was tried, with the names of what it was about.
         operation: String,
         /// Why.
         source: CommandError,
-    },
-    /// A command said no.
-    #[error("cannot {operation}: {said}")]
-    Refused {
-        /// What was tried, with the names of what it was about.
-        operation: String,
-        /// What LVM said.
-        said: String,
     },
     /// A report of LVM is not what it should be.
     #[error("cannot read what {program} reports")]

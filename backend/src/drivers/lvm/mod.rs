@@ -8,6 +8,7 @@
 //! revert.rs   a volume that gets a snapshot's bytes again
 //! check.rs    what must be so at the start, and what mends it
 //! bytes.rs    a volume's bytes in and out
+//! found.rs    what there is, for an audit
 //! ```
 //!
 //! Only the pool's free space is real: everything new is refused while its data or its metadata is nearly full, whatever may
@@ -17,6 +18,7 @@ mod bytes;
 mod check;
 mod devices;
 mod error;
+mod found;
 mod report;
 mod revert;
 mod tool;
@@ -28,7 +30,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 
-use super::{Capacity, Chunk, DriverError, Provided, Reach, Stored, StoredSnapshot, VolumeDriver};
+use super::{Capacity, Chunk, DriverError, Found, Provided, Reach, Stored, StoredSnapshot, VolumeDriver};
 use crate::config::Lvm;
 pub use error::LvmError;
 use report::LogicalVolume;
@@ -241,6 +243,14 @@ impl VolumeDriver for LvmDriver {
 
     fn capacity(&self) -> BoxFuture<'_, Result<Capacity, DriverError>> {
         async { Ok(self.capacity_now().await?) }.boxed()
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, DriverError>> {
+        async { Ok(self.found().await?) }.boxed()
+    }
+
+    fn set_aside<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<String, DriverError>> {
+        async move { Ok(self.put_aside(found).await?) }.boxed()
     }
 
     fn reach(&self, volume: &Stored) -> Reach {

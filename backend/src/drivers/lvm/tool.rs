@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::devices;
 use super::error::LvmError;
 use super::report::{self, COLUMNS, LogicalVolume};
+use crate::command;
 use crate::config::Lvm;
-use crate::drivers::command::{self, Finished};
 
 /// A look is short unless the machine or a disk is in trouble.
 const LOOK_WITHIN: Duration = Duration::from_secs(60);
@@ -67,15 +67,10 @@ impl Tool {
 
     /// Finds the disks of the volume group.
     pub(super) async fn find_disks(&self) -> Result<(), LvmError> {
-        let operation = || "look for volume groups".to_owned();
         let arguments = words(["--reportformat", "json", "--options", "pv_name,vg_name", "--devices"]);
         let arguments = [arguments, vec![devices::to_look_at().join(",")]].concat();
-        let finished = command::run("pvs", arguments, LOOK_WITHIN).await;
-        let Finished { success, stdout, stderr } =
-            finished.map_err(|source| LvmError::Command { operation: operation(), source })?;
-        if !success {
-            return Err(LvmError::Refused { operation: operation(), said: stderr });
-        }
+        let stdout = lvm("pvs").run_whole(arguments, LOOK_WITHIN).await;
+        let stdout = stdout.map_err(|source| LvmError::Command { operation: "look for volume groups".to_owned(), source })?;
         let disks = report::disks_of(&stdout, &self.settings.volume_group)?;
         if disks.is_empty() {
             return Err(LvmError::NoGroup { group: self.settings.volume_group.clone() });
@@ -110,7 +105,17 @@ impl Tool {
         Ok(all.into_iter().filter(|one| !one.is_active && one.pool == *pool).map(|one| self.full(&one.name)).collect())
     }
 
+    /// All in the pool that is this service's.
+    pub(super) async fn all_own(&self) -> Result<Vec<LogicalVolume>, LvmError> {
+        let mut all = self.select(&format!("lv_tags={{\"{VOLUME}\"}} || lv_tags={{\"{SNAPSHOT}\"}}")).await?;
+        all.retain(|one| one.pool == self.settings.thin_pool);
+        Ok(all)
+    }
+
     async fn select(&self, selection: &str) -> Result<Vec<LogicalVolume>, LvmError> {
+        if self.disks.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.find_disks().await?;
+        }
         let group = &self.settings.volume_group;
         let format = ["--reportformat", "json", "--units", "b", "--nosuffix", "--options", COLUMNS, "--select", selection];
         let operation = format!("look into volume group {group}");
@@ -140,11 +145,8 @@ impl Tool {
         let disks = self.disks.read().unwrap_or_else(PoisonError::into_inner).join(",");
         arguments.extend(["--devices".to_owned(), disks, "--".to_owned()]);
         arguments.extend(operands.iter().map(|operand| (*operand).to_owned()));
-        match command::run(program, arguments, limit).await {
-            Ok(finished) if finished.success => Ok(finished.stdout),
-            Ok(finished) => Err(LvmError::Refused { operation, said: finished.stderr }),
-            Err(source) => Err(LvmError::Command { operation, source }),
-        }
+        let done = lvm(program).run_whole(arguments, limit).await;
+        done.map_err(|source| LvmError::Command { operation, source })
     }
 }
 
@@ -181,6 +183,11 @@ impl Found {
         }
         Err(LvmError::Full { pool, data_percent, metadata_percent, limit_percent: FULL_PERCENT })
     }
+}
+
+/// A change must not be cut off in the middle.
+fn lvm(program: &'static str) -> command::Tool {
+    command::Tool { program, package: "lvm2" }
 }
 
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {

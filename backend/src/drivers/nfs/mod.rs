@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::place::Copied;
 use super::{
-    Admitted, Capacity, Chunk, DriverError, FilesDriver, Guest, Provided, Reach, Stored, StoredSnapshot, VolumeDriver,
+    Admitted, Capacity, Chunk, DriverError, FilesDriver, Found, Guest, Provided, Reach, Stored, StoredSnapshot, VolumeDriver,
 };
 use crate::config::{FileFormat, Nfs};
 use mount::Share;
@@ -229,6 +229,37 @@ impl VolumeDriver for NfsDriver {
 
     fn capacity(&self) -> BoxFuture<'_, Result<Capacity, DriverError>> {
         self.share.ready().boxed()
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, DriverError>> {
+        async move {
+            self.share.ready().await?;
+            self.files.list().await
+        }
+        .boxed()
+    }
+
+    fn size_of_found<'a>(&'a self, found: &'a Found, provider: Option<&'a Value>) -> BoxFuture<'a, Result<u64, DriverError>> {
+        async move {
+            match format_of(provider) {
+                FileFormat::Raw => Ok(found.size_bytes),
+                FileFormat::Qcow2 => qcow2::size_bytes(found.id, &self.share.directory().join(&found.name)).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn set_aside<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<String, DriverError>> {
+        async move {
+            found.is_surely_ours()?;
+            self.share.ready().await?;
+            self.files.set_aside(found).await
+        }
+        .boxed()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        self.share.leave().boxed()
     }
 
     fn reach(&self, _volume: &Stored) -> Reach {

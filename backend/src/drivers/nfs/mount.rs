@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
+use tracing::warn;
 
-use super::super::tool::{Tool, ToolError};
 use super::super::{Capacity, DriverError};
+use crate::command::{CommandError, Tool};
 use crate::config::Nfs;
 use crate::hex::hex;
 
 const MOUNT: Tool = Tool { program: "mount.nfs", package: "nfs-common" };
+const UMOUNT: Tool = Tool { program: "umount", package: "mount" };
 const STAT: Tool = Tool { program: "stat", package: "coreutils" };
 
 /// How long a server may take to be mounted, and to answer the child that looks.
@@ -34,8 +36,8 @@ pub(super) struct Share {
     directory: PathBuf,
     /// Whether this service mounts it.
     is_ours: bool,
-    /// One mounts at a time.
-    mounting: Mutex<()>,
+    /// One mounts at a time. Whether it was this process that did.
+    mounting: Mutex<bool>,
 }
 
 /// What the kernel says of a mount.
@@ -62,8 +64,8 @@ impl Share {
     /// Sees to it that the share is there and its server answers; what there is room for.
     pub(super) async fn ready(&self) -> Result<Capacity, DriverError> {
         {
-            let _turn = self.mounting.lock().await;
-            self.see_to_mount().await?;
+            let mut mounted = self.mounting.lock().await;
+            *mounted |= self.see_to_mount().await?;
         }
         let share = &self.settings.share;
         let silent = |error| unready(format!("the NFS server of {share} does not answer"), Some(error));
@@ -77,7 +79,18 @@ impl Share {
         Ok(Capacity { total_bytes: block.saturating_mul(total), free_bytes: block.saturating_mul(free) })
     }
 
-    async fn see_to_mount(&self) -> Result<(), DriverError> {
+    /// Unmounts it, where this process mounted it.
+    pub(super) async fn leave(&self) {
+        let mut mounted = self.mounting.lock().await;
+        if std::mem::take(&mut *mounted)
+            && let Err(error) = UMOUNT.run([OsStr::new("--"), self.directory.as_os_str()], MOUNT_WITHIN).await
+        {
+            warn!(place = %self.directory.display(), "it stays mounted: {error}");
+        }
+    }
+
+    /// Whether it had to be mounted.
+    async fn see_to_mount(&self) -> Result<bool, DriverError> {
         let Nfs { share, .. } = &self.settings;
         let place = self.directory.display();
         let table = "/proc/self/mountinfo";
@@ -94,11 +107,11 @@ impl Share {
                 format!("{place} is mounted hard, so a dead server would hold the service up: mount it with the option soft"),
                 None,
             )),
-            (Some(_), _) => Ok(()),
+            (Some(_), _) => Ok(false),
             (None, false) => {
                 Err(unready(format!("{share} is not mounted on {place}: mount it there, with the option soft"), None))
             }
-            (None, true) => self.mount().await,
+            (None, true) => self.mount().await.map(|()| true),
         }
     }
 
@@ -127,7 +140,7 @@ impl Share {
     }
 }
 
-fn unready(problem: String, source: Option<ToolError>) -> DriverError {
+fn unready(problem: String, source: Option<CommandError>) -> DriverError {
     DriverError::Unready { problem, source }
 }
 

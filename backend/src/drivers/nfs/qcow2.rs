@@ -12,17 +12,15 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::files::{read_pieces, write_pieces};
-use super::super::place::{Copied, Unfinished, blocking, file_error};
-use super::super::tool::{Tool, ToolError};
+use super::super::place::{self, Copied, Unfinished, blocking, file_error};
 use super::super::{Chunk, DriverError};
+use crate::command::{CommandError, Tool};
+use crate::image;
 
 const QEMU_IMG: Tool = Tool { program: "qemu-img", package: "qemu-utils" };
 
 /// A look into a header, or a change of one.
 const SHORT: Duration = Duration::from_secs(60);
-
-/// A conversion: a disk of some TiB on slow storage.
-const LONG: Duration = Duration::from_secs(6 * 3600);
 
 const QCOW2: &str = "qcow2";
 
@@ -41,7 +39,7 @@ pub(super) async fn size_bytes(id: Uuid, path: &Path) -> Result<u64, DriverError
     let words = ["info", "-U", "-f", QCOW2, "--output", "json", "--"].map(OsStr::new);
     let text = QEMU_IMG.run(words.into_iter().chain([path.as_os_str()]), SHORT).await;
     let info = text.and_then(|text| {
-        serde_json::from_slice::<Info>(&text).map_err(|source| ToolError::Answer { program: QEMU_IMG.program, source })
+        serde_json::from_slice::<Info>(&text).map_err(|source| CommandError::Answer { program: QEMU_IMG.program, source })
     });
     let info = info.map_err(failed(id, "look into its file"))?;
     let elsewhere = info.format_specific.pointer("/data/data-file").is_some() || info.backing_filename.is_some();
@@ -90,11 +88,11 @@ pub(super) async fn copy_in(
     disk_bytes: u64,
     pieces: BoxStream<'_, Result<Chunk, std::io::Error>>,
 ) -> Result<u64, DriverError> {
-    let flat = flat(id, &directory, &path, disk_bytes).await?;
+    let flat = flat(id, &directory, &path, disk_bytes, place::FLAT_IN).await?;
     let written = write_pieces(id, flat.now.clone(), disk_bytes, pieces).await?;
     let to = path.clone();
     let unfinished = blocking(id, path.clone(), "make", move || Unfinished::begin(&directory, &to, id, None)).await?;
-    convert(id, (&flat.now, "raw"), (&unfinished.now, QCOW2)).await?;
+    convert(id, (&flat.now, "raw"), (&unfinished.now, QCOW2), disk_bytes).await?;
     blocking(id, path, "make", move || unfinished.finish()).await?;
     Ok(written)
 }
@@ -106,8 +104,8 @@ pub(super) async fn copy_out(
     path: PathBuf,
 ) -> Result<BoxStream<'static, Result<Chunk, DriverError>>, DriverError> {
     let disk_bytes = size_bytes(id, &path).await?;
-    let flat = flat(id, &directory, &path, disk_bytes).await?;
-    convert(id, (&path, QCOW2), (&flat.now, "raw")).await?;
+    let flat = flat(id, &directory, &path, disk_bytes, place::FLAT_OUT).await?;
+    convert(id, (&path, QCOW2), (&flat.now, "raw"), disk_bytes).await?;
     let opened = flat.now.clone();
     // Its name goes here; its bytes live as long as they are open.
     let file = blocking(id, path.clone(), "open", move || {
@@ -118,8 +116,8 @@ pub(super) async fn copy_out(
 }
 
 /// A raw file beside, for as long as it is needed.
-async fn flat(id: Uuid, directory: &Path, path: &Path, size_bytes: u64) -> Result<Unfinished, DriverError> {
-    let (directory, beside) = (directory.to_owned(), path.with_extension("raw"));
+async fn flat(id: Uuid, directory: &Path, path: &Path, size_bytes: u64, extension: &str) -> Result<Unfinished, DriverError> {
+    let (directory, beside) = (directory.to_owned(), path.with_extension(extension));
     blocking(id, path.to_owned(), "make", move || {
         let made = Unfinished::begin(&directory, &beside, id, None)?;
         made.file.set_len(size_bytes).map_err(file_error(id, "make", &beside))?;
@@ -128,13 +126,14 @@ async fn flat(id: Uuid, directory: &Path, path: &Path, size_bytes: u64) -> Resul
     .await
 }
 
-async fn convert(id: Uuid, from: (&Path, &str), to: (&Path, &str)) -> Result<(), DriverError> {
-    let words = ["convert", "-f", from.1, "-O", to.1, "--"].map(OsStr::new);
-    let converted = QEMU_IMG.run(words.into_iter().chain([from.0.as_os_str(), to.0.as_os_str()]), LONG).await;
-    converted.map(drop).map_err(failed(id, "convert its file"))
+async fn convert(id: Uuid, from: (&Path, &str), to: (&Path, &str), disk_bytes: u64) -> Result<(), DriverError> {
+    // What says where the bytes are is at most as large as they are.
+    image::convert(from, to, disk_bytes.saturating_mul(2).saturating_add(1 << 30), |_| {})
+        .await
+        .map_err(failed(id, "convert its file"))
 }
 
-fn failed(volume_id: Uuid, operation: &'static str) -> impl FnOnce(ToolError) -> DriverError {
+fn failed(volume_id: Uuid, operation: &'static str) -> impl FnOnce(CommandError) -> DriverError {
     move |source| DriverError::Tool { volume_id, operation, source }
 }
 

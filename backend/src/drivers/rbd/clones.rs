@@ -6,10 +6,10 @@
 
 use uuid::Uuid;
 
-use super::super::tool::ToolError;
 use super::super::{DriverError, Provided};
 use super::cluster::{Cluster, gone_is_fine};
 use super::{failed, image};
+use crate::command::CommandError;
 
 /// Something of that name is there.
 const EEXIST: i32 = 17;
@@ -18,10 +18,17 @@ impl Cluster {
     /// Makes an image of zeros.
     pub(super) async fn create(&self, id: Uuid, size_bytes: u64) -> Provided {
         let name = image(id);
-        let made = self.rbd(["create", "--size", &format!("{size_bytes}B"), &self.spec(&name)]).await;
-        match made {
-            Err(error) if error.code() == Some(EEXIST) => self.whole(id, size_bytes).await.map(drop)?,
-            other => other.map(drop).map_err(failed(id, "create its image"))?,
+        let (size, spec) = (format!("{size_bytes}B"), self.spec(&name));
+        let words = ["create", "--size", &size, &spec];
+        match self.rbd(words).await {
+            Err(error) if error.code() == Some(EEXIST) => {
+                if !self.whole(id, size_bytes).await? {
+                    // Its name is taken and there is no image: so far came a try that was cut off.
+                    self.remove_image(&name).await.map_err(failed(id, "remove what was made of its image before"))?;
+                    self.rbd(words).await.map_err(failed(id, "create its image"))?;
+                }
+            }
+            other => drop(other.map_err(failed(id, "create its image"))?),
         }
         Ok(None)
     }
@@ -48,8 +55,7 @@ impl Cluster {
         }
         let unfinished = self.spec(&making(id));
         // What a try before left is of no use: nobody knows how far it came.
-        gone_is_fine(self.rbd_long(["rm", "--no-progress", &unfinished]).await)
-            .map_err(failed(id, "remove what was made of its image before"))?;
+        self.remove_image(&making(id)).await.map_err(failed(id, "remove what was made of its image before"))?;
         let cloned = self.rbd(["clone", "--rbd-default-clone-format", "2", &self.spec(snapshot), &unfinished]).await;
         cloned.map_err(failed(id, "clone its image"))?;
         if alone || self.is_deep(id).await.map_err(failed(id, "look at what its image was cloned from"))? {
@@ -61,14 +67,14 @@ impl Cluster {
         renamed.map(drop).map_err(failed(id, "put its image in place"))
     }
 
-    async fn is_deep(&self, id: Uuid) -> Result<bool, ToolError> {
+    async fn is_deep(&self, id: Uuid) -> Result<bool, CommandError> {
         let Some(found) = self.find(&making(id)).await? else { return Ok(false) };
         let depth = self.ancestors(&found).await?.len();
         Ok(u32::try_from(depth).unwrap_or(u32::MAX) > self.settings.max_clone_depth)
     }
 
     /// Makes an image larger, never smaller.
-    pub(super) async fn enlarge(&self, name: &str, size_bytes: u64) -> Result<(), ToolError> {
+    pub(super) async fn enlarge(&self, name: &str, size_bytes: u64) -> Result<(), CommandError> {
         if self.find(name).await?.is_some_and(|found| found.size >= size_bytes) {
             return Ok(());
         }
@@ -77,7 +83,7 @@ impl Cluster {
     }
 
     /// Makes a snapshot, where it is not there already.
-    pub(super) async fn snapshot(&self, snapshot: &str) -> Result<(), ToolError> {
+    pub(super) async fn snapshot(&self, snapshot: &str) -> Result<(), CommandError> {
         match self.rbd(["snap", "create", "--no-progress", &self.spec(snapshot)]).await {
             Err(error) if error.code() == Some(EEXIST) => Ok(()),
             other => other.map(drop),
@@ -85,7 +91,7 @@ impl Cluster {
     }
 
     /// Removes a snapshot; its clones live on.
-    pub(super) async fn remove_snapshot(&self, snapshot: &str) -> Result<(), ToolError> {
+    pub(super) async fn remove_snapshot(&self, snapshot: &str) -> Result<(), CommandError> {
         gone_is_fine(self.rbd_long(["snap", "rm", "--no-progress", &self.spec(snapshot)]).await)
     }
 }

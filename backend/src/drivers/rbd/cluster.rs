@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use super::super::tool::{Tool, ToolError};
 use super::super::{Capacity, DriverError};
+use crate::command::{CommandError, Tool};
 use crate::config::Rbd;
 
 pub(super) const RBD: Tool = Tool { program: "rbd", package: "ceph-common" };
@@ -93,7 +93,7 @@ impl Cluster {
     }
 
     /// Runs `rbd`.
-    pub(super) async fn rbd<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Vec<u8>, ToolError> {
+    pub(super) async fn rbd<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Vec<u8>, CommandError> {
         RBD.run(self.rbd_arguments(arguments), SHORT).await
     }
 
@@ -101,7 +101,7 @@ impl Cluster {
     pub(super) async fn rbd_long<A: Into<OsString>>(
         &self,
         arguments: impl IntoIterator<Item = A>,
-    ) -> Result<Vec<u8>, ToolError> {
+    ) -> Result<Vec<u8>, CommandError> {
         RBD.run(self.rbd_arguments(arguments), LONG).await
     }
 
@@ -111,13 +111,16 @@ impl Cluster {
         arguments: impl IntoIterator<Item = A>,
         stdin: Stdio,
         stdout: Stdio,
-    ) -> Result<Child, ToolError> {
+    ) -> Result<Child, CommandError> {
         let mut command = RBD.command(self.rbd_arguments(arguments));
         command.stdin(stdin).stdout(stdout).spawn().map_err(|error| RBD.start_error(error))
     }
 
     /// Runs `ceph`.
-    pub(super) async fn ceph<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Vec<u8>, ToolError> {
+    pub(super) async fn ceph<A: Into<OsString>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<u8>, CommandError> {
         let mut all = self.identity();
         all.extend(["--connect-timeout".into(), MONITORS_WITHIN_S.into()]);
         all.extend(arguments.into_iter().map(Into::into));
@@ -163,7 +166,7 @@ impl Cluster {
     }
 
     /// What to do where nothing of the cluster can be used.
-    fn unready(&self, heard: Option<ToolError>) -> DriverError {
+    fn unready(&self, heard: Option<CommandError>) -> DriverError {
         let Rbd { user, pool, namespace, conf_file, keyring_file, .. } = &self.settings;
         let keyring = if keyring_file.as_os_str().is_empty() {
             format!("/etc/ceph/ceph.client.{user}.keyring")
@@ -191,20 +194,20 @@ impl Cluster {
 }
 
 /// Whether an image, or a snapshot of it, is not there. The pool is.
-pub(super) fn is_missing(error: &ToolError) -> bool {
+pub(super) fn is_missing(error: &CommandError) -> bool {
     error.code() == Some(ENOENT) && !error.says("pool '") && !error.says("namespace '")
 }
 
 /// Nothing, where it is gone already.
-pub(super) fn gone_is_fine(done: Result<Vec<u8>, ToolError>) -> Result<(), ToolError> {
+pub(super) fn gone_is_fine(done: Result<Vec<u8>, CommandError>) -> Result<(), CommandError> {
     match done {
         Err(error) if is_missing(&error) => Ok(()),
         other => other.map(drop),
     }
 }
 
-pub(super) fn parse<T: DeserializeOwned>(tool: Tool, text: &[u8]) -> Result<T, ToolError> {
-    serde_json::from_slice(text).map_err(|source| ToolError::Answer { program: tool.program, source })
+pub(super) fn parse<T: DeserializeOwned>(tool: Tool, text: &[u8]) -> Result<T, CommandError> {
+    serde_json::from_slice(text).map_err(|source| CommandError::Answer { program: tool.program, source })
 }
 
 /// `ceph df --format json`.

@@ -17,10 +17,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::super::tool::read;
 use super::super::{CHUNK_BYTES, Chunk, DriverError, sparse};
 use super::cluster::{Cluster, RBD};
 use super::{failed, image};
+use crate::command::read;
 
 const HEADER: &[u8] = b"rbd diff v1\n";
 

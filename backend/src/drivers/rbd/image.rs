@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use serde::Deserialize;
 
-use super::super::tool::ToolError;
 use super::cluster::{Cluster, RBD, is_missing, parse};
+use crate::command::CommandError;
 
 /// So many ancestors are followed: a chain that is longer has gone wrong.
 const MOST_ANCESTORS: usize = 64;
@@ -36,7 +36,7 @@ pub(super) struct Parent {
 
 impl Cluster {
     /// An image by its name, where there is one.
-    pub(super) async fn find(&self, name: &str) -> Result<Option<Info>, ToolError> {
+    pub(super) async fn find(&self, name: &str) -> Result<Option<Info>, CommandError> {
         match self.rbd(["info", "--format", "json", &self.spec(name)]).await {
             Ok(text) => parse(RBD, &text).map(Some),
             Err(error) if is_missing(&error) => Ok(None),
@@ -45,7 +45,7 @@ impl Cluster {
     }
 
     /// All that an image shares bytes with, from its parent on: where each is and what it is.
-    pub(super) async fn ancestors(&self, info: &Info) -> Result<Vec<(Parent, Info)>, ToolError> {
+    pub(super) async fn ancestors(&self, info: &Info) -> Result<Vec<(Parent, Info)>, CommandError> {
         let mut found = Vec::new();
         let mut next = info.parent.clone();
         while let Some(parent) = next.filter(|_| found.len() < MOST_ANCESTORS) {

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::super::DriverError;
-use super::super::tool::ToolError;
 use super::cluster::{CEPH, Cluster, parse};
 use super::image::{Info, Parent};
 use super::{failed, image};
+use crate::command::CommandError;
 use crate::config::Rbd;
 use crate::domain::ChapAccount;
 use crate::secret::Secret;
@@ -50,7 +50,7 @@ impl Cluster {
     }
 
     /// Removes a user. Ceph says that all is well where there is none.
-    pub(super) async fn remove_key(&self, user: &str) -> Result<(), ToolError> {
+    pub(super) async fn remove_key(&self, user: &str) -> Result<(), CommandError> {
         self.ceph(["auth", "rm", &format!("client.{user}")]).await.map(drop)
     }
 
@@ -75,7 +75,7 @@ impl Cluster {
         })
     }
 
-    async fn get_or_create(&self, user: &str, osd: &str) -> Result<Entity, ToolError> {
+    async fn get_or_create(&self, user: &str, osd: &str) -> Result<Entity, CommandError> {
         let entity = format!("client.{user}");
         let mut words = vec!["auth", "get-or-create", &entity, "mon", MON];
         if !osd.is_empty() {

@@ -8,11 +8,13 @@
 //! trash.rs    removing images, also those that others were cloned from
 //! diff.rs     an image's bytes as a stream
 //! keys.rs     a Ceph user for each attachment
+//! found.rs    what there is, for an audit
 //! ```
 
 mod clones;
 mod cluster;
 mod diff;
+mod found;
 mod image;
 mod keys;
 mod trash;
@@ -26,8 +28,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::tool::ToolError;
-use super::{Admitted, Capacity, Chunk, DriverError, Guest, Provided, Reach, Stored, StoredSnapshot, VolumeDriver};
+use super::{Admitted, Capacity, Chunk, DriverError, Found, Guest, Provided, Reach, Stored, StoredSnapshot, VolumeDriver};
+use crate::command::CommandError;
 use crate::config::Rbd;
 use cluster::Cluster;
 
@@ -63,7 +65,7 @@ fn snapshot_of(snapshot: &StoredSnapshot) -> String {
     format!("{}@snapshot-{}", image(snapshot.volume.id), snapshot.id)
 }
 
-fn failed(volume_id: Uuid, operation: &'static str) -> impl FnOnce(ToolError) -> DriverError {
+fn failed(volume_id: Uuid, operation: &'static str) -> impl FnOnce(CommandError) -> DriverError {
     move |source| DriverError::Tool { volume_id, operation, source }
 }
 
@@ -157,6 +159,14 @@ impl VolumeDriver for RbdDriver {
             self.cluster.capacity().await
         }
         .boxed()
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, DriverError>> {
+        self.cluster.found().boxed()
+    }
+
+    fn set_aside<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<String, DriverError>> {
+        self.cluster.set_aside(found).boxed()
     }
 
     fn reach(&self, _volume: &Stored) -> Reach {

@@ -70,6 +70,9 @@ pub enum LioError {
         /// The address and port.
         portal: String,
     },
+    /// An earlier change of the same target has not come to an end.
+    #[error("the kernel has not come to an end with an earlier change of it; try again later")]
+    AtWork,
     /// The kernel did not come to an end.
     #[error("the kernel did not answer within {limit_s} s")]
     Deadline {

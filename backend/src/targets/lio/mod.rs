@@ -16,14 +16,16 @@ mod configfs;
 mod error;
 mod exports;
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::{Access, Export, Target, TargetError};
 use backstore::Backstores;
@@ -40,6 +42,9 @@ const WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct LioTarget {
     exports: Arc<Exports>,
+    /// Volumes whose targets are being changed. Work that did not come to an end in time still has its volume: nothing else may touch
+    /// that meanwhile.
+    at_work: Arc<Mutex<HashSet<Uuid>>>,
     generation: watch::Sender<u64>,
 }
 
@@ -51,7 +56,7 @@ impl LioTarget {
         check(&root)?;
         let stores = Backstores { core: root.join("core"), prefix: format!("bowline-{owner}-") };
         let exports = Arc::new(Exports::new(root.join("iscsi"), stores, portals));
-        Ok(Self { exports, generation: watch::Sender::new(1) })
+        Ok(Self { exports, at_work: Arc::default(), generation: watch::Sender::new(1) })
     }
 
     fn run<'a>(
@@ -76,10 +81,29 @@ impl LioTarget {
         work: impl FnOnce(&Exports, &Export) -> Result<(), LioError> + Send + 'static,
     ) -> BoxFuture<'a, Result<(), TargetError>> {
         let volume_id = export.volume_id;
-        let export = export.clone();
-        self.run(move |exports| work(exports, &export))
-            .map_err(move |source| TargetError::Kernel { volume_id, operation, source })
-            .boxed()
+        let (export, at_work) = (export.clone(), self.at_work.clone());
+        self.run(move |exports| {
+            let _turn = Turn::take(at_work, volume_id)?;
+            work(exports, &export)
+        })
+        .map_err(move |source| TargetError::Kernel { volume_id, operation, source })
+        .boxed()
+    }
+}
+
+/// Having a volume's target to oneself.
+struct Turn(Arc<Mutex<HashSet<Uuid>>>, Uuid);
+
+impl Turn {
+    fn take(at_work: Arc<Mutex<HashSet<Uuid>>>, volume_id: Uuid) -> Result<Self, LioError> {
+        let is_free = at_work.lock().unwrap_or_else(PoisonError::into_inner).insert(volume_id);
+        if is_free { Ok(Self(at_work, volume_id)) } else { Err(LioError::AtWork) }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
 }
 
@@ -139,5 +163,20 @@ impl Target for LioTarget {
     fn stop(&self) -> BoxFuture<'_, ()> {
         // Hosts go on with what they have.
         std::future::ready(()).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_the_kernel_still_works_on_is_touched_by_nobody_else() {
+        let (at_work, id) = (Arc::default(), Uuid::new_v4());
+        let stuck = Turn::take(Arc::clone(&at_work), id).unwrap();
+        assert!(matches!(Turn::take(at_work.clone(), id), Err(LioError::AtWork)));
+        assert!(Turn::take(at_work.clone(), Uuid::new_v4()).is_ok(), "another volume");
+        drop(stuck);
+        assert!(Turn::take(at_work, id).is_ok());
     }
 }
