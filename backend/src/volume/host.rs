@@ -106,6 +106,7 @@ impl Work for VolumeHost {
                 return Ok(Next::without_work(parts.store.operation_if_any(operation_id).await?.as_ref(), queue));
             };
             let done = match operation.kind {
+                OperationKind::VolumeCreate if operation.restores().is_some() => parts.restore_backup(&operation).await,
                 OperationKind::VolumeCreate => parts.create_volume(&operation).await,
                 OperationKind::VolumeDelete => parts.delete_volume(&operation).await,
                 OperationKind::VolumeUpload => parts.upload_volume(&operation).await,
