@@ -117,7 +117,7 @@ pub(super) fn routes(state: AppState) -> Routes {
         .layer(middleware::from_fn(microversion::negotiate))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token))
         .layer(middleware::from_fn_with_state(state.clone(), request_id::attach))
-        .merge(images::routes(state.clone()))
+        .merge(if state.glance.is_none() { images::routes(state.clone()) } else { Router::new() })
         .merge(identity::routes(&state))
         .with_state(state);
     // Before routing, for it decides the route.

@@ -150,12 +150,11 @@ impl Config {
         if self.backends.values().filter(in_state_dir).count() > 1 {
             return wrong("backends.*.directory", "must be said for all backends but one, or they would share a directory");
         }
-        let keystone = &self.keystone;
-        if !keystone.auth_url.is_empty() && keystone.password_file.as_os_str().is_empty() {
-            return wrong("keystone.password_file", "must name the file with the password of keystone.username");
+        if let Some((key, problem)) = self.keystone.problem().or_else(|| self.images.problem()) {
+            return wrong(key, problem);
         }
-        if self.images.directory.as_ref().is_some_and(|path| !path.is_absolute()) {
-            return wrong("images.directory", "must be an absolute path, for qemu-img is told paths in it");
+        if !self.images.glance_url.is_empty() && self.keystone.auth_url.is_empty() {
+            return wrong("images.glance_url", "needs [keystone] as well: a Glance believes nobody else's tokens");
         }
         if let Some((key, problem)) = self.backup.problem() {
             return wrong(key, problem);
