@@ -90,6 +90,29 @@ async fn every_path_and_method_is_in_the_document_and_no_other() {
 }
 
 #[tokio::test]
+async fn who_has_no_role_that_is_known_sees_and_does_nothing_even_of_its_own_project() {
+    let service = Service::start();
+    let volume = service.volume(json!({ "name": NAME })).await;
+    service.attach(&volume, "iqn.2026-01.test:a").await;
+    let shown = service.get(&format!("/volumes/{volume}")).await;
+    let project = shown.body["volume"]["os-vol-tenant-attr:tenant_id"].as_str().unwrap().to_owned();
+    let store = service.store().await;
+    let nobody = common::token(&store, &project, "cleaner").await;
+    let answers = async |method: &str, path: &str| {
+        let asked = filled(path, |_| volume.clone());
+        ask(&service, method, &asked, &nobody, &likely(&volume)).await
+    };
+    for (path, methods) in document() {
+        // What says nothing of anybody, and whose users are a matter of their own.
+        let is_open = !path.starts_with("/v3/") || path == "/v3/" || path.starts_with("/v3/extensions");
+        for method in methods.iter().filter(|_| !is_open) {
+            let answer = answers(method, &path).await;
+            assert!(answer.status.is_client_error(), "{method} {path}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn whatever_is_asked_nothing_of_another_project_is_found_or_changed() {
     let service = Service::start();
     let volume = service.volume(json!({ "name": NAME, "metadata": { "k": NAME } })).await;

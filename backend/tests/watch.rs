@@ -168,7 +168,8 @@ async fn all_actions_are_watched_at_once_each_project_s_own() {
 
     // Who comes again is told what it missed.
     drop(admin);
-    let resumed = Watch::all(&service, &service.token(), "?all_projects=1&timeout_s=1", Some(&last)).await.until_its_end().await;
+    let resumed =
+        Watch::all(&service, &service.token(), "?all_projects=1&timeout_s=1", Some(&last)).await.until_its_end().await;
     let missed = resumed.last().unwrap();
     assert_eq!((&missed.operation["object_id"], &missed.kind), (&failing.body["volume"]["id"], &"end".to_owned()));
     // And a member, who may ask for all, only ever of its own.

@@ -12,5 +12,6 @@ mod extend;
 mod fsck;
 mod guest_side;
 mod health;
+mod leases;
 mod rbd;
 mod rig;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::microversion::Microversion;
 use crate::accept::AcceptError;
@@ -198,16 +198,14 @@ impl From<AuthError> for ApiError {
 /// What Glance refuses is refused in its words.
 impl From<GlanceError> for ApiError {
     fn from(error: GlanceError) -> Self {
+        warn!("{}", crate::volume::chain(&error));
         match error {
             GlanceError::Refused { status: 401, .. } => Self::Unauthorized,
             GlanceError::Refused { status: 403, .. } => Self::Forbidden("volume_extension:volume_actions:upload_image"),
             GlanceError::Refused { status: 413, said, .. } => Self::OverQuota(said),
             GlanceError::Refused { status: 409, said, .. } => Self::Conflict(said),
             GlanceError::Refused { status: 400..500, said, .. } => Self::BadRequest(format!("Invalid image: {said}")),
-            other => {
-                internal(&other);
-                Self::ImagesUnavailable
-            }
+            _ => Self::ImagesUnavailable,
         }
     }
 }

@@ -224,8 +224,11 @@ async fn record(id: Uuid, answer: Response, operation: &'static str) -> Result<O
     Ok(Some(image(id, record)))
 }
 
+/// What begins so is Glance's own, and no client's to set.
+const RESERVED: &str = "os_glance_";
+
 /// What Glance keeps under these is no property.
-const NO_PROPERTIES: [&str; 24] = [
+const NO_PROPERTIES: [&str; 25] = [
     "id",
     "name",
     "status",
@@ -250,6 +253,7 @@ const NO_PROPERTIES: [&str; 24] = [
     "schema",
     "locations",
     "direct_url",
+    "stores",
 ];
 
 fn image(id: Uuid, record: Map<String, Value>) -> Image {
@@ -260,7 +264,7 @@ fn image(id: Uuid, record: Map<String, Value>) -> Image {
     let is_sha512 = word("os_hash_algo") == "sha512";
     let properties: BTreeMap<String, String> = record
         .iter()
-        .filter(|(key, _)| !NO_PROPERTIES.contains(&key.as_str()))
+        .filter(|(key, _)| !NO_PROPERTIES.contains(&key.as_str()) && !key.starts_with(RESERVED))
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect();
     let size_bytes = number("size");

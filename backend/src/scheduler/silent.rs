@@ -94,7 +94,9 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
             Some(extension) => store.end_extend(operation, &extension, extension.old_gib, ending).await,
             None => store.end_operation(operation, ending).await,
         },
-        OperationKind::VolumeRevert => store.end_revert(operation, operation.id_in("snapshot_id").unwrap_or_default(), ending).await,
+        OperationKind::VolumeRevert => {
+            store.end_revert(operation, operation.id_in("snapshot_id").unwrap_or_default(), ending).await
+        }
         OperationKind::SnapshotCreate => store.end_snapshot_work(operation, SnapshotStatus::Error, ending).await,
         OperationKind::SnapshotDelete => store.end_snapshot_work(operation, SnapshotStatus::ErrorDeleting, ending).await,
         OperationKind::AttachmentConnect => {

@@ -9,7 +9,8 @@ use super::rows::{self, SELECT_VOLUMES};
 use super::{Limits, Store, StoreError, attachments, backups, now_us, operations, quotas, snapshots};
 use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
 use crate::domain::{
-    Asker, NewOperation, NewVolume, Operation, OperationKind, Refusal, SnapshotStatus, Source, Volume, VolumeStatus, backup, rules,
+    Asker, NewOperation, NewVolume, Operation, OperationKind, Refusal, SnapshotStatus, Source, Volume, VolumeStatus, backup,
+    rules,
 };
 
 /// What the owner may change; `None` leaves it.
