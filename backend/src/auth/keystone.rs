@@ -151,3 +151,44 @@ impl Validator for KeystoneTokens {
         *self.kept() = Kept::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(expires_in_ms: i64) -> Value {
+        let expires = Timestamp::now() + Duration::from_millis(expires_in_ms.unsigned_abs()) * u32::from(expires_in_ms > 0);
+        json!({ "token": {
+            "expires_at": expires.to_string(), "user": { "id": "u" }, "project": { "id": "p" }, "roles": [{ "name": "member" }],
+        } })
+    }
+
+    #[test]
+    fn an_answer_is_believed_no_longer_than_its_token_lives() {
+        let longest = Duration::from_secs(60);
+        let (kept, identity) = identity(&said(1_500), longest).unwrap();
+        assert!(kept <= Duration::from_millis(1_500) && identity.project_id == "p", "{kept:?}");
+        assert_eq!(super::identity(&said(3_600_000), longest).unwrap().0, longest);
+        assert_eq!(super::identity(&said(0), longest), None, "it has expired");
+        let mut endless = said(1_500);
+        endless["token"]["expires_at"] = Value::Null;
+        assert_eq!(super::identity(&endless, longest), None);
+    }
+
+    #[test]
+    fn tokens_that_somebody_makes_up_take_no_room_from_those_of_others() {
+        let (mut kept, now) = (Kept::default(), Instant::now());
+        for number in 0..2 * MOST_KEPT {
+            kept.keep(TokenDigest::of(&number.to_le_bytes()), None, now);
+        }
+        assert_eq!(kept.refused.len(), MOST_KEPT);
+        let good = TokenDigest::of(b"good");
+        kept.keep(good, identity(&said(60_000), Duration::from_secs(60)), now);
+        assert_eq!(kept.of(&good, now).flatten().map(|identity| identity.user_id), Some("u".into()));
+        // Revoked since: what was known of it is forgotten.
+        kept.keep(good, None, now);
+        assert_eq!(kept.of(&good, now).flatten(), None);
+    }
+}

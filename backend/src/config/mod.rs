@@ -236,6 +236,21 @@ mod tests {
     }
 
     #[test]
+    fn a_glance_needs_a_keystone_and_no_answer_of_that_is_believed_for_hours() {
+        let check = |text: &str| toml::from_str::<Config>(text).unwrap().check();
+        let keystone = "[keystone]\nauth_url = \"http://k:5000/v3\"\npassword_file = \"/p\"\n";
+        check(&format!("{keystone}[images]\nglance_url = \"http://g:9292\"")).unwrap();
+        for (wrong, key) in [
+            ("[images]\nglance_url = \"http://g:9292\"".to_owned(), "images.glance_url"),
+            (format!("{keystone}[images]\nglance_url = \"g:9292\""), "images.glance_url"),
+            (format!("{keystone}cache_s = 301"), "keystone.cache_s"),
+        ] {
+            let error = check(&wrong).unwrap_err().to_string();
+            assert!(error.contains(key), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn an_lvm_backend_names_a_group_and_a_pool_and_the_kernel_can_be_the_target() {
         let config = |group: &str, pool: &str| -> Result<Config, ConfigError> {
             let text = format!(

@@ -45,7 +45,8 @@ impl Whole {
     pub async fn place(self, files: ImageFiles, id: Uuid) -> Result<ImageFacts, WriteError> {
         let Self { part, facts } = self;
         let placed = tokio::task::spawn_blocking(move || files.place(part, id)).await;
-        placed.unwrap_or_else(|_| Ok(())).map(|()| facts).map_err(WriteError::from)
+        placed.map_err(|_| WriteError::CutOff)??;
+        Ok(facts)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::domain::place::backend_of;
 use crate::domain::volume::GIB;
 use crate::domain::{Image, ImageStatus, NewMessage, Operation, Refusal, Volume, VolumeStatus};
 use crate::drivers::{Chunk, Stored, VolumeDriver};
-use crate::image::{ExportError, Format, OpenError, Progress, Unfit, export, open_as_raw};
+use crate::image::{ExportError, Format, GlanceError, OpenError, Progress, Unfit, export, open_as_raw};
 use crate::operations::Next;
 use crate::store::{CachedImage, Ending, StoreError};
 
@@ -103,8 +103,8 @@ impl Parts {
     async fn image(&self, id: Uuid) -> Result<Image, VolumeError> {
         match &self.glance {
             Some(glance) => {
-                let found = glance.find(id).await.map_err(OpenError::from)?;
-                found.ok_or_else(|| StoreError::Refused(Refusal::ImageNotFound(id.to_string())).into())
+                let absent = || GlanceError::Unusable { id, why: "it is not there any more".into() };
+                Ok(glance.find(id).await.map_err(OpenError::from)?.ok_or_else(absent).map_err(OpenError::from)?)
             }
             None => Ok(self.store.image(id).await?),
         }
