@@ -47,7 +47,8 @@ impl Keystone {
     /// The password of the user.
     pub fn password(&self) -> Result<Secret, ConfigError> {
         let read = std::fs::read_to_string(&self.password_file);
-        let text = read.map_err(|source| ConfigError::Read { path: self.password_file.clone(), source })?;
+        let path = self.password_file.clone();
+        let text = read.map_err(|source| ConfigError::Named { key: "keystone.password_file", path, source })?;
         Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 }

@@ -87,6 +87,16 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that the configuration names cannot be read.
+    #[error("cannot read {}, which {key} names", path.display())]
+    Named {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The file says something that is not understood; the source names line and key.
     #[error("the configuration {} is wrong", path.display())]
     Parse {
