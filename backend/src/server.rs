@@ -319,12 +319,7 @@ fn validator(
     }
     let roles = Roles::of(["admin", "service"]);
     let operator = Identity { user_id: user_id.clone(), project_id: project_id.clone(), roles };
-    Ok(Arc::new(KeystoneTokens::new(service_user(config)?, (token, operator))))
-}
-
-/// As whom this service asks Keystone.
-fn service_user(config: &Config) -> Result<ServiceUser, ServerError> {
-    Ok(ServiceUser::new(config.keystone.clone(), config.keystone.password()?)?)
+    Ok(Arc::new(KeystoneTokens::new(ServiceUser::new(&config.keystone)?, (token, operator))))
 }
 
 /// The Glance that has the images, where one does.
@@ -332,7 +327,7 @@ fn open_glance(config: &Config) -> Result<Option<Arc<Glance>>, ServerError> {
     if config.images.glance_url.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Arc::new(Glance::new(&config.images.glance_url, service_user(config)?)?)))
+    Ok(Some(Arc::new(Glance::new(&config.images.glance_url, ServiceUser::new(&config.keystone)?)?)))
 }
 
 /// The images' directory, for one role of this machine.

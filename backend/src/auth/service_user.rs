@@ -24,7 +24,8 @@ pub struct ServiceUser {
 
 impl ServiceUser {
     /// With these settings; nothing is asked yet.
-    pub fn new(settings: Keystone, password: Secret) -> Result<Self, AuthError> {
+    pub fn new(settings: &Keystone) -> Result<Self, AuthError> {
+        let (settings, password) = (settings.clone(), settings.password()?);
         // Whoever was first has installed the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(WITHIN).redirect(reqwest::redirect::Policy::none()).build();

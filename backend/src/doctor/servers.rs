@@ -51,8 +51,7 @@ fn told(check: &str, reached: Result<(), String>, mend: &str) -> Finding {
 }
 
 fn user(config: &Config) -> Result<ServiceUser, String> {
-    let password = config.keystone.password().map_err(|error| chain(&error))?;
-    ServiceUser::new(config.keystone.clone(), password).map_err(|error| chain(&error))
+    ServiceUser::new(&config.keystone).map_err(|error| chain(&error))
 }
 
 /// Asks for one image.
