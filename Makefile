@@ -78,7 +78,7 @@ test-clients: need-root dependencies-run build ## the stock clients, from PyPI, 
 test-host: need-root dependencies-node build ## tests on this machine's libvirtd and QEMU, isolated
 	$(call stage,host tests,$(CARGO) test --locked --test host -- --test-threads=$(TEST_THREADS))
 
-test-openstack: need-root dependencies-openstack build ## tests beside a real Keystone and Cinder, isolated
+test-openstack: need-root dependencies-openstack build ## tests beside a real Keystone, Cinder and Glance, isolated
 	$(call stage,OpenStack tests,$(CARGO) test --locked --test openstack -- --nocapture)
 
 test-node: need-root dependencies-node build ## tests in whole compute nodes

@@ -21,14 +21,14 @@ use uuid::Uuid;
 
 use crate::accept::Accept;
 use crate::api::{Service, Shared, Watchers};
-use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, Validator};
+use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, ServiceUser, Validator};
 use crate::backup::{self, BackupService, ObjectStore, StoreFault};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
 use crate::config::{Config, ConfigError, TargetKind};
 use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE, backup_queue, volume_queue};
 use crate::drivers;
 use crate::identity::{PasswordError, People};
-use crate::image::{ImageFiles, ImageFilesError};
+use crate::image::{Glance, GlanceError, ImageFiles, ImageFilesError};
 use crate::operations::{Relay, Runner, Work, keep_telling};
 use crate::scheduler::{Scheduler, Watchman};
 use crate::secret::Secret;
@@ -102,6 +102,9 @@ pub enum ServerError {
     /// The images' directory.
     #[error(transparent)]
     Images(#[from] ImageFilesError),
+    /// The Glance that has the images.
+    #[error(transparent)]
+    Glance(#[from] GlanceError),
     /// Where backups are.
     #[error(transparent)]
     Backups(#[from] StoreFault),
@@ -314,13 +317,17 @@ fn validator(
     if config.keystone.auth_url.is_empty() {
         return Ok(Arc::new(LocalTokens::new(store.clone(), token, user_id, project_id)));
     }
-    let file = &config.keystone.password_file;
-    let password = std::fs::read_to_string(file);
-    let password = password.map_err(|source| ConfigError::Read { path: file.clone(), source })?;
-    let password = Secret::new(password.trim_end_matches(['\r', '\n']).to_owned());
     let roles = Roles::of(["admin", "service"]);
     let operator = Identity { user_id: user_id.clone(), project_id: project_id.clone(), roles };
-    Ok(Arc::new(KeystoneTokens::new(config.keystone.clone(), password, (token, operator))?))
+    Ok(Arc::new(KeystoneTokens::new(ServiceUser::new(&config.keystone)?, (token, operator))))
+}
+
+/// The Glance that has the images, where one does.
+fn open_glance(config: &Config) -> Result<Option<Arc<Glance>>, ServerError> {
+    if config.images.glance_url.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Glance::new(&config.images.glance_url, ServiceUser::new(&config.keystone)?)?)))
 }
 
 /// The images' directory, for one role of this machine.
@@ -365,6 +372,7 @@ async fn open_api(
         identity: identity.clone(),
         availability_zone: common.config.availability_zone.clone(),
         images,
+        glance: open_glance(common.config)?,
         people,
     });
     Ok(Api { listener, address, service })
@@ -393,8 +401,8 @@ async fn open_target(common: &Common<'_>, identity: &ServiceIdentity) -> Result<
 
 async fn open_host(common: &Common<'_>, identity: &ServiceIdentity) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
     let target = open_target(common, identity).await?;
-    let (images, backups) = (open_images(common, "volume")?, open_backups(common)?);
-    match start_host(common, target.clone(), images, backups).await {
+    let opened = (open_images(common, "volume")?, open_glance(common.config)?, open_backups(common)?);
+    match start_host(common, target.clone(), opened).await {
         Ok(host) => Ok((host, target)),
         Err(error) => {
             target.stop().await;
@@ -412,8 +420,7 @@ async fn open_host(common: &Common<'_>, identity: &ServiceIdentity) -> Result<(V
 async fn start_host(
     common: &Common<'_>,
     target: Arc<dyn Target>,
-    images: ImageFiles,
-    backups: Arc<dyn ObjectStore>,
+    (images, glance, backups): (ImageFiles, Option<Arc<Glance>>, Arc<dyn ObjectStore>),
 ) -> Result<VolumeHost, VolumeError> {
     let config = common.config;
     let name = config.host_name();
@@ -438,6 +445,7 @@ async fn start_host(
         availability_zone: config.availability_zone.clone(),
         owner: common.owner.clone(),
         images,
+        glance,
         cached_images: config.images.cached,
         backups,
         stopping: common.stopping.clone(),

@@ -121,7 +121,7 @@ async fn doctor_names_what_is_wrong_and_what_mends_it() {
         format!("-> chmod 700 {state}"),
         "FAILED   targets.tgt.portal: ".to_owned(),
         format!("ss -ltnp 'sport = :{}'", service.portal),
-        "FAILED   Keystone: /nonexistent".to_owned(),
+        "FAILED   Keystone: cannot read /nonexistent, which keystone.password_file names".to_owned(),
     ] {
         assert!(text.contains(&part), "{part} is not in\n{text}");
     }

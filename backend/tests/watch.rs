@@ -34,8 +34,18 @@ impl Watch {
     }
 
     async fn ask(service: &Service, id: &str, last: Option<&str>) -> reqwest::Response {
-        let mut request = reqwest::Client::new().get(format!("{}/operations/{id}/watch", service.url));
-        request = request.header("x-auth-token", service.token());
+        Self::ask_as(service, &service.token(), &format!("{id}/watch"), last).await
+    }
+
+    async fn all(service: &Service, token: &str, query: &str, last: Option<&str>) -> Self {
+        let response = Self::ask_as(service, token, &format!("watch{query}"), last).await;
+        assert_eq!(response.status(), 200);
+        Self { response, rest: String::new() }
+    }
+
+    async fn ask_as(service: &Service, token: &str, path: &str, last: Option<&str>) -> reqwest::Response {
+        let mut request = reqwest::Client::new().get(format!("{}/operations/{path}", service.url));
+        request = request.header("x-auth-token", token);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -121,6 +131,61 @@ async fn a_long_action_is_watched_to_its_end_and_resumed_where_it_was() {
     let end = &events.last().unwrap().operation;
     assert_eq!(end["state"], "failed");
     assert!(end["cause"].as_str().unwrap().contains("the service is disabled"), "{end}");
+}
+
+#[tokio::test]
+async fn all_actions_are_watched_at_once_each_project_s_own() {
+    let service = Service::start();
+    let store = service.store().await;
+    let theirs = common::token(&store, "another", "member").await;
+    store.close().await;
+    let mut admin = Watch::all(&service, &service.token(), "?all_projects=1", None).await;
+    let mut failures = Watch::all(&service, &service.token(), "?state=failed&kind=volume:create,volume:extend", None).await;
+    let other = Watch::all(&service, &theirs, "?all_projects=1&timeout_s=3", None).await;
+
+    let first = service.volume(json!({})).await;
+    let asked = json!({ "volume": { "size": 1, "name": "b" } }).to_string();
+    let headers = [("x-auth-token", theirs.as_str())];
+    let made = service.bare(reqwest::Method::POST, "/volumes", &headers, Some(&asked)).await;
+    let second = made.body["volume"]["id"].as_str().unwrap().to_owned();
+    service.wait_status(&second, "available").await;
+    let mut ended = Vec::new();
+    let mut last = String::new();
+    while ended.len() < 2 {
+        let event = admin.next().await.unwrap();
+        if event.kind == "end" {
+            assert_eq!((&event.operation["state"], &event.operation["kind"]), (&json!("done"), &json!("volume:create")));
+            ended.push(event.operation["object_id"].as_str().unwrap().to_owned());
+            last = event.id;
+        }
+    }
+    assert_eq!(ended, [first.clone(), second.clone()], "of all projects");
+    service.execute("UPDATE services SET disabled = 1", "UPDATE services SET disabled = 1").await;
+    let failing = service.post("/volumes", json!({ "volume": { "size": 1 } })).await;
+    let failed = failures.next().await.unwrap();
+    assert_eq!((failed.kind.as_str(), &failed.operation["object_id"]), ("end", &failing.body["volume"]["id"]));
+    assert!(failed.operation["cause"].as_str().unwrap().contains("disabled"), "{failed:?}");
+
+    // Who comes again is told what it missed.
+    drop(admin);
+    let resumed =
+        Watch::all(&service, &service.token(), "?all_projects=1&timeout_s=1", Some(&last)).await.until_its_end().await;
+    let missed = resumed.last().unwrap();
+    assert_eq!((&missed.operation["object_id"], &missed.kind), (&failing.body["volume"]["id"], &"end".to_owned()));
+    // And a member, who may ask for all, only ever of its own.
+    let mut other = other;
+    let told = other.until_its_end().await;
+    assert!(!told.is_empty() && told.iter().all(|event| event.operation["object_id"] == json!(second)), "{told:?}");
+
+    for query in ["?kind=volume:eat", "?state=lost", "?colour=red", "?object_id=x", "?timeout_s=-1"] {
+        assert_eq!(Watch::ask_as(&service, &theirs, &format!("watch{query}"), None).await.status(), 400, "{query}");
+    }
+    let listed = |answer: common::Answer| answer.body["operations"].as_array().unwrap().len();
+    assert_eq!(listed(service.get("/operations?state=done,failed").await), 2);
+    assert_eq!(listed(service.get("/operations?all_projects=1&kind=volume:create&state=done").await), 2);
+    let page = service.get("/operations?all_projects=1&limit=2").await;
+    let next = page.body["operations_links"][0]["href"].as_str().unwrap().split_once("/operations").unwrap().1.to_owned();
+    assert_eq!((listed(page), listed(service.get(&format!("/operations{next}")).await)), (2, 1));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ fn volumes_of_a_real_cinder_come_and_go() {
     a_volume_comes_and_goes_and_keeps_what_was_written(&cloud, &site, &guest, Backend::Ceph);
 
     without_a_service_user_cinder_s_refusal_is_told(&cloud, &guest);
-    cloud.bundled_service_takes_keystone_s_tokens();
+    cloud.bundled_service_takes_its_tokens_and_images();
 }
 
 fn create(site: &Site<'_, HostRig>, name: &str, backend: Backend) -> String {

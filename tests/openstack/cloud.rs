@@ -73,10 +73,11 @@ impl Cloud {
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{path} said {said:?}: {error}"))
     }
 
-    /// The bundled volume service lets in whom this Keystone knows, and nobody whose token is forged or revoked.
+    /// The bundled volume service lets in whom this Keystone knows, and nobody whose token is forged, expired or revoked; its volumes
+    /// are made from this Glance's images, and become such.
     #[track_caller]
-    pub fn bundled_service_takes_keystone_s_tokens(&self) {
-        let script = repository().join("tests/openstack/keystone_tokens.py");
+    pub fn bundled_service_takes_its_tokens_and_images(&self) {
+        let script = repository().join("tests/openstack/bundled_service.py");
         assert_eq!(self.host.ok(&format!("{} {CLOUDS} /run/openstack/bundled", script.display())).trim(), "ok");
     }
 

@@ -3,16 +3,7 @@
 use uuid::Uuid;
 
 use super::{Accept, AcceptError};
-use crate::domain::{Asker, Backup, ImportedBackup, NewBackup, NewVolume, Refusal, Volume, backup};
-
-/// Where a backup is to be written to.
-#[derive(Clone, Debug)]
-pub enum RestoreTo {
-    /// A volume that is there.
-    Volume(Uuid),
-    /// One that is made for it.
-    New(Box<NewVolume>),
-}
+use crate::domain::{Asker, Backup, ImportedBackup, NewBackup, Volume};
 
 impl Accept {
     /// Accepts a backup; it is made afterwards.
@@ -51,33 +42,15 @@ impl Accept {
         .await
     }
 
-    /// Accepts that a backup is written into a volume; that happens afterwards. A new volume is there when this returns.
-    pub async fn restore_backup(&self, id: Uuid, to: RestoreTo, by: Asker) -> Result<Volume, AcceptError> {
+    /// Accepts that a backup is written into a volume that is there; that happens afterwards.
+    pub async fn restore_backup(&self, id: Uuid, volume_id: Uuid, by: Asker) -> Result<Volume, AcceptError> {
         self.run(move |accept| {
             Box::pin(async move {
-                let volume_id = match to {
-                    RestoreTo::Volume(id) => id,
-                    RestoreTo::New(new) => accept.volume_for(id, *new, by.clone()).await?,
-                };
                 let (volume, operation) = accept.store.begin_restore(id, volume_id, by).await?;
                 accept.send(&operation).await;
                 Ok(volume)
             })
         })
         .await
-    }
-
-    /// Makes a volume for a backup to be written into.
-    async fn volume_for(&self, id: Uuid, new: NewVolume, by: Asker) -> Result<Uuid, AcceptError> {
-        let refused = |refusal: Refusal| AcceptError::Store(refusal.into());
-        backup::may_restore(&self.store.backup(id).await?).map_err(refused)?;
-        let (volume, operation) = self.store.insert_volume(new, by, &self.limits).await?;
-        match self.send_and_wait(&operation).await {
-            Err(AcceptError::Failed { cause, .. }) => Err(refused(Refusal::Invalid(format!(
-                "Invalid volume: Error while creating volume {} for restoring backup {id}: {cause}",
-                volume.id
-            )))),
-            made => made.map(|()| volume.id),
-        }
     }
 }

@@ -30,8 +30,6 @@ use crate::operations::{self, WaitError};
 use crate::store::{Limits, Store, StoreError, carried};
 use crate::volume::chain;
 
-pub use backups::RestoreTo;
-
 /// How long a request waits for a volume's host: the field's time for a call to another service.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 

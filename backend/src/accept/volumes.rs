@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{Accept, AcceptError};
 use crate::domain::place::backend_of;
-use crate::domain::{Asker, Image, NewVolume, Refusal, Transfer, Volume, VolumeType};
+use crate::domain::{Asker, NewVolume, Refusal, Transfer, Volume, VolumeType};
 use crate::scheduler::{best, judge};
 use crate::store::{Candidates, NewImage, StoreError};
 
@@ -21,13 +21,20 @@ impl Accept {
         .await
     }
 
-    /// Accepts that a volume is read into a new image; that happens afterwards.
-    pub async fn upload_volume(&self, volume_id: Uuid, new: NewImage, by: Asker) -> Result<(Volume, Image), AcceptError> {
+    /// Accepts that a volume is read into an image; that happens afterwards. `own`: what to record of it, where it is one of the
+    /// service's own.
+    pub async fn upload_volume(
+        &self,
+        volume_id: Uuid,
+        image_id: Uuid,
+        own: Option<NewImage>,
+        by: Asker,
+    ) -> Result<Volume, AcceptError> {
         self.run(move |accept| {
             Box::pin(async move {
-                let (volume, image, operation) = accept.store.begin_volume_upload(volume_id, new, by).await?;
+                let (volume, operation) = accept.store.begin_volume_upload(volume_id, image_id, own, by).await?;
                 accept.send(&operation).await;
-                Ok((volume, image))
+                Ok(volume)
             })
         })
         .await

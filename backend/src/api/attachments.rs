@@ -11,7 +11,7 @@ use super::errors::{self, ApiError};
 use super::leases;
 use super::microversion::Microversion;
 use super::path::Path;
-use super::policy::{self, Context};
+use super::policy::{self, Context, allow};
 use super::query::Pairs;
 use super::views::Views;
 use crate::domain::{AttachMode, rules};
@@ -97,6 +97,7 @@ pub(super) async fn list(
     pairs: Pairs,
 ) -> Result<Json<Value>, ApiError> {
     since(version, Microversion::ATTACHMENTS).await?;
+    allow(&context, policy::ATTACHMENT_GET)?;
     let attachments = state.store.attachments(&pairs.attachments(&context)?).await?;
     let views = Views::new(&state, version, &headers);
     let list: Vec<Value> = attachments.iter().map(|attachment| views.attachment_summary(attachment)).collect();
@@ -112,6 +113,7 @@ pub(super) async fn list_detail(
     pairs: Pairs,
 ) -> Result<Json<Value>, ApiError> {
     since(version, Microversion::ATTACHMENTS).await?;
+    allow(&context, policy::ATTACHMENT_GET)?;
     let attachments = state.store.attachments(&pairs.attachments(&context)?).await?;
     let views = Views::new(&state, version, &headers);
     let list: Vec<Value> = attachments.iter().map(|attachment| views.attachment(attachment)).collect();

@@ -10,6 +10,7 @@ use super::errors::ApiError;
 use super::project::PathProject;
 use super::request_id::RequestId;
 use crate::auth::{Context, Identity, Role};
+use crate::secret::Secret;
 
 /// Discovery tells clients where and how to bring a token, so it cannot ask for one.
 /// Metrics ask for one themselves, for scrapers bring it in a header of their own.
@@ -40,9 +41,10 @@ pub(super) async fn context(
     service_token: Option<HeaderValue>,
     request_id: String,
 ) -> Result<Context, ApiError> {
+    let shown = token.as_ref().and_then(|token| token.to_str().ok()).unwrap_or_default().to_owned();
     let Identity { user_id, project_id, roles } = identity(state, token).await?.ok_or(ApiError::Unauthorized)?;
     let by_service = identity(state, service_token).await?.is_some_and(|service| service.roles.include(Role::Service));
-    Ok(Context { user_id, project_id, roles, by_service, request_id })
+    Ok(Context { user_id, project_id, roles, by_service, token: Secret::new(shown), request_id })
 }
 
 async fn identity(state: &AppState, token: Option<HeaderValue>) -> Result<Option<Identity>, ApiError> {

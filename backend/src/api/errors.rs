@@ -4,12 +4,13 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::microversion::Microversion;
 use crate::accept::AcceptError;
 use crate::auth::AuthError;
 use crate::domain::Refusal;
+use crate::image::GlanceError;
 use crate::store::StoreError;
 
 /// A request that is not answered as asked.
@@ -63,6 +64,9 @@ pub(super) enum ApiError {
     /// Nobody can say whom a token speaks for.
     #[error("The identity service cannot be asked just now; try again in a moment.")]
     IdentityUnavailable,
+    /// The images' service does not do what it should.
+    #[error("The image service cannot be asked just now; try again in a moment.")]
+    ImagesUnavailable,
     /// Something failed that is not the client's fault; the log says what.
     #[error("The server has either erred or is incapable of performing the requested operation.")]
     Internal,
@@ -87,7 +91,7 @@ impl ApiError {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "requestTimeout"),
             Self::VersionNotThere(_) => (StatusCode::NOT_ACCEPTABLE, "computeFault"),
-            Self::Stopping | Self::IdentityUnavailable | Self::TooManyWatchers => {
+            Self::Stopping | Self::IdentityUnavailable | Self::ImagesUnavailable | Self::TooManyWatchers => {
                 (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable")
             }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
@@ -188,6 +192,21 @@ impl From<AuthError> for ApiError {
         let unavailable = matches!(error, AuthError::IdentityService { .. });
         let internal = internal(&error);
         if unavailable { Self::IdentityUnavailable } else { internal }
+    }
+}
+
+/// What Glance refuses is refused in its words.
+impl From<GlanceError> for ApiError {
+    fn from(error: GlanceError) -> Self {
+        warn!("{}", crate::volume::chain(&error));
+        match error {
+            GlanceError::Refused { status: 401, .. } => Self::Unauthorized,
+            GlanceError::Refused { status: 403, .. } => Self::Forbidden("volume_extension:volume_actions:upload_image"),
+            GlanceError::Refused { status: 413, said, .. } => Self::OverQuota(said),
+            GlanceError::Refused { status: 409, said, .. } => Self::Conflict(said),
+            GlanceError::Refused { status: 400..500, said, .. } => Self::BadRequest(format!("Invalid image: {said}")),
+            _ => Self::ImagesUnavailable,
+        }
     }
 }
 

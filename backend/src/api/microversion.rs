@@ -64,6 +64,8 @@ impl Microversion {
     pub const BACKUP_PROJECT: Self = Self(18);
     /// Backups have metadata.
     pub const BACKUP_METADATA: Self = Self(43);
+    /// A volume is made from a backup.
+    pub const VOLUME_FROM_BACKUP: Self = Self(47);
     /// A backup is made in an availability zone.
     pub const BACKUP_ZONE: Self = Self(51);
     /// Backups tell their user.

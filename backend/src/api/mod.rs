@@ -73,7 +73,7 @@ use tokio::sync::watch;
 use crate::accept::Accept;
 use crate::auth::Validator;
 use crate::identity::People;
-use crate::image::ImageFiles;
+use crate::image::{Glance, ImageFiles};
 use crate::store::{ServiceIdentity, Store};
 
 pub use microversion::Microversion;
@@ -105,6 +105,8 @@ pub struct Shared {
     pub availability_zone: String,
     /// The bytes of images.
     pub images: ImageFiles,
+    /// The Glance that has the images in their place, where one does.
+    pub glance: Option<Arc<Glance>>,
     /// Users, projects and roles of the service's own; none where an identity service is configured.
     pub people: Option<People>,
 }

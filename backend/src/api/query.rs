@@ -9,11 +9,16 @@ use uuid::Uuid;
 use super::errors::ApiError;
 use super::microversion::Microversion;
 use super::policy::Context;
-use crate::domain::Refusal;
-use crate::store::{AttachmentFilter, BackupFilter, Moment, SnapshotFilter, SortDirection, SortKey, TimeFilter, VolumePage};
+use crate::domain::{OperationKind, OperationState, Refusal};
+use crate::store::{
+    AttachmentFilter, BackupFilter, Moment, OperationFilter, SnapshotFilter, SortDirection, SortKey, TimeFilter, VolumePage,
+};
 
 /// No page is longer, whatever is asked.
 pub(super) const LARGEST_PAGE: u32 = 1000;
+
+/// How long a stream is to last at most.
+const TIMEOUT: &str = "timeout_s";
 
 /// The query's pairs, in order, and as they came.
 pub(super) struct Pairs(Vec<(String, String)>, String);
@@ -230,6 +235,36 @@ impl Pairs {
         Ok((filter, with_count))
     }
 
+    /// A page of operations, or those to be told of; the whole query but for `timeout_s`, which is left to whoever knows it.
+    pub(super) fn operations(&self, context: &Context) -> Result<OperationFilter, ApiError> {
+        let project_id = context.listed_project(self.all_projects()?);
+        let mut filter = OperationFilter { project_id, limit: LARGEST_PAGE, ..OperationFilter::default() };
+        let id = |key: &str, value: &str| {
+            let wrong = || ApiError::BadRequest(format!("Invalid input received: {key} must be an id, not '{value}'"));
+            Uuid::parse_str(value).map_err(|_| wrong())
+        };
+        let mut unknown = Vec::new();
+        for (key, value) in &self.0 {
+            match key.as_str() {
+                "object_id" => filter.object_id = Some(id(key, value)?),
+                "kind" => filter.kinds = words(key, value, OperationKind::parse)?,
+                "state" => filter.states = words(key, value, OperationState::parse)?,
+                "marker" => filter.marker = Some(id(key, value)?),
+                "limit" => filter.limit = limit(value)?,
+                "project_id" if context.is_admin() => filter.project_id = Some(value.replace('-', "")),
+                "all_tenants" | "all_projects" | "project_id" | TIMEOUT => {}
+                _ => unknown.push(key.clone()),
+            }
+        }
+        refuse_unknown(&unknown)?;
+        Ok(filter)
+    }
+
+    /// How long a stream is to last at most, in seconds, where something is said of it.
+    pub(super) fn timeout_s(&self) -> Result<Option<u32>, ApiError> {
+        self.value(TIMEOUT).map(|value| number(TIMEOUT, value)).transpose()
+    }
+
     /// A page of attachments.
     pub(super) fn attachments(&self, context: &Context) -> Result<AttachmentFilter, ApiError> {
         let project_id = context.listed_project(self.all_projects()?);
@@ -324,6 +359,12 @@ fn refuse_unknown(keys: &[String]) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::BadRequest(format!("Invalid filters {} are found in query options.", keys.join(","))))
+}
+
+/// Words separated by commas.
+fn words<T>(key: &str, value: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>, ApiError> {
+    let wrong = |word: &str| ApiError::BadRequest(format!("Invalid input received: there is no {key} '{word}'"));
+    value.split(',').map(|word| parse(word.trim()).ok_or_else(|| wrong(word))).collect()
 }
 
 fn number(key: &str, value: &str) -> Result<u32, ApiError> {

@@ -105,6 +105,7 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/os-services/{action}", put(services::update))
         .route("/v3/scheduler-stats/get_pools", get(services::pools))
         .route("/v3/operations", get(operations::list))
+        .route("/v3/operations/watch", get(operations::feed))
         .route("/v3/operations/{id}", get(operations::show))
         .route("/v3/operations/{id}/watch", get(operations::watch))
         .merge(pairs_of::<metadata::OfVolume>("/v3/volumes/{id}/metadata"))
@@ -116,7 +117,7 @@ pub(super) fn routes(state: AppState) -> Routes {
         .layer(middleware::from_fn(microversion::negotiate))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token))
         .layer(middleware::from_fn_with_state(state.clone(), request_id::attach))
-        .merge(images::routes(state.clone()))
+        .merge(if state.glance.is_none() { images::routes(state.clone()) } else { Router::new() })
         .merge(identity::routes(&state))
         .with_state(state);
     // Before routing, for it decides the route.

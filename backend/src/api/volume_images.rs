@@ -1,6 +1,7 @@
 //! Volumes made from images and images made from volumes, over HTTP.
 
 use serde_json::{Value, json};
+use tracing::warn;
 use uuid::Uuid;
 
 use super::AppState;
@@ -10,20 +11,25 @@ use super::microversion::Microversion;
 use super::policy::Context;
 use super::views::time;
 use crate::domain::volume::GIB;
-use crate::domain::{ImageStatus, Refusal, Source, Visibility, Volume};
+use crate::domain::{ImageStatus, Refusal, Source, Visibility, Volume, rules};
 use crate::store::NewImage;
+use crate::volume::chain;
 
 /// An image as a volume's source, where the asker sees it and the volume is large enough.
 pub(super) async fn source(state: &AppState, context: &Context, id: Uuid, size_gib: Option<u64>) -> Result<Source, ApiError> {
     let absent = || ApiError::from(Refusal::ImageNotFound(id.to_string()));
-    let image = state.store.image(id).await?;
-    if !context.is_admin() {
-        let members = state.store.image_members(id).await?;
-        let is_member = members.iter().any(|member| member.project_id == context.project_id);
-        if !image.seen_by(&context.project_id, is_member) {
-            return Err(absent());
+    let image = match &state.glance {
+        Some(glance) => glance.show(&context.token, id).await?.ok_or_else(absent)?,
+        None => {
+            let image = state.store.image(id).await?;
+            let members = state.store.image_members(id).await?;
+            let is_member = members.iter().any(|member| member.project_id == context.project_id);
+            if !context.is_admin() && !image.seen_by(&context.project_id, is_member) {
+                return Err(absent());
+            }
+            image
         }
-    }
+    };
     let wrong = |text: String| Err(ApiError::BadRequest(format!("Invalid input received: {text}")));
     let Some(size_gib) = size_gib else {
         return Err(ApiError::BadRequest("Invalid input for field/attribute volume. 'size' is a required property".into()));
@@ -85,7 +91,21 @@ pub(super) async fn upload(
         properties: kept_properties(volume.image_metadata.clone().unwrap_or_default()),
         tags: Default::default(),
     };
-    let (volume, image) = state.accept.upload_volume(volume.id, new, context.asker()).await?;
+    let image_id = new.id;
+    let volume = match &state.glance {
+        None => state.accept.upload_volume(volume.id, image_id, Some(new), context.asker()).await?,
+        Some(glance) => {
+            rules::upload(volume)?;
+            glance.create(&context.token, &new).await?;
+            let accepted = state.accept.upload_volume(volume.id, image_id, None, context.asker()).await;
+            if accepted.is_err()
+                && let Err(error) = glance.remove(image_id).await
+            {
+                warn!(image = %image_id, "it stays without bytes: {}", chain(&error));
+            }
+            accepted?
+        }
+    };
     let answer = json!({
         "id": volume.id,
         "status": volume.status.as_str(),
@@ -93,7 +113,7 @@ pub(super) async fn upload(
         "display_description": volume.description,
         "volume_type": volume.volume_type,
         "updated_at": volume.updated_at_us.map(time),
-        "image_id": image.id,
+        "image_id": image_id,
         "image_name": name,
         "disk_format": disk_format,
         "container_format": container_format,

@@ -22,7 +22,7 @@ use crate::domain::{NewVolume, Source};
 use crate::store::VolumeChange;
 
 /// What the field's service could make a volume from, or put it in, and this one cannot.
-const UNSUPPORTED: [&str; 4] = ["source_replica", "backup_id", "consistencygroup_id", "group_id"];
+const UNSUPPORTED: [&str; 3] = ["source_replica", "consistencygroup_id", "group_id"];
 
 /// `POST /v3/volumes`
 pub(super) async fn create(
@@ -47,6 +47,10 @@ pub(super) async fn new_volume(
     mut fields: Fields,
 ) -> Result<NewVolume, ApiError> {
     fields.refuse(&UNSUPPORTED)?;
+    if version < Microversion::VOLUME_FROM_BACKUP {
+        fields.refuse(&["backup_id"])?;
+    }
+    let backup_id = fields.uuid("backup_id")?;
     let snapshot_id = fields.uuid("snapshot_id")?;
     let source_volid = fields.uuid("source_volid")?;
     let image_id = [fields.uuid("imageRef")?, fields.uuid("image_id")?].into_iter().flatten().next();
@@ -63,12 +67,21 @@ pub(super) async fn new_volume(
     fields.text("status")?;
     fields.text("attach_status")?;
     fields.finish(version)?;
-    let (source, source_type) = match image_id {
-        Some(id) if snapshot_id.is_none() && source_volid.is_none() => {
-            (volume_images::source(state, context, id, size_gib).await?, None)
-        }
-        Some(_) => return Err(ApiError::BadRequest("Invalid input received: a volume is made from one source".into())),
-        None => source(state, context, snapshot_id, source_volid).await?,
+    if [snapshot_id, source_volid, image_id, backup_id].into_iter().flatten().count() > 1 {
+        return Err(ApiError::BadRequest("Invalid input received: a volume is made from one source".into()));
+    }
+    let (source, source_type) = if let Some(id) = image_id {
+        (volume_images::source(state, context, id, size_gib).await?, None)
+    } else if let Some(id) = backup_id {
+        (Source::Backup(policy::backup(state, context, &id.to_string(), policy::BACKUP_RESTORE).await?.id), None)
+    } else if let Some(id) = snapshot_id {
+        let snapshot = policy::snapshot(state, context, &id.to_string(), policy::SNAPSHOT_GET).await?;
+        (Source::Snapshot(id), snapshot.volume_type_id)
+    } else if let Some(id) = source_volid {
+        let volume = policy::volume_by_id(state, context, id, policy::VOLUME_GET).await?;
+        (Source::Volume(id), volume.volume_type_id)
+    } else {
+        (Source::Nothing, None)
     };
     if size_gib.is_none() && source == Source::Nothing {
         return Err(ApiError::BadRequest("Invalid input for field/attribute volume. 'size' is a required property".into()));
@@ -96,29 +109,6 @@ pub(super) async fn new_volume(
         volume_type,
         source,
     })
-}
-
-/// What a volume is to be made from, which the asker must be able to see, and its type.
-async fn source(
-    state: &AppState,
-    context: &Context,
-    snapshot_id: Option<Uuid>,
-    source_volid: Option<Uuid>,
-) -> Result<(Source, Option<String>), ApiError> {
-    match (snapshot_id, source_volid) {
-        (None, None) => Ok((Source::Nothing, None)),
-        (Some(id), None) => {
-            let snapshot = policy::snapshot(state, context, &id.to_string(), policy::SNAPSHOT_GET).await?;
-            Ok((Source::Snapshot(id), snapshot.volume_type_id))
-        }
-        (None, Some(id)) => {
-            let volume = policy::volume_by_id(state, context, id, policy::VOLUME_GET).await?;
-            Ok((Source::Volume(id), volume.volume_type_id))
-        }
-        (Some(_), Some(_)) => Err(ApiError::BadRequest(
-            "Invalid input received: a volume is made from a snapshot or from a volume, not from both".into(),
-        )),
-    }
 }
 
 /// `GET /v3/volumes`

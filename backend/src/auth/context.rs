@@ -1,6 +1,7 @@
 //! Who asks: what every handler knows of the one it answers.
 
 use crate::domain::Asker;
+use crate::secret::Secret;
 
 /// What a user is in a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +72,8 @@ pub struct Context {
     pub roles: Roles,
     /// Whether a service of the cloud vouches for the request (`X-Service-Token`).
     pub by_service: bool,
+    /// The token it was asked with, for services that judge for themselves.
+    pub token: Secret,
     /// The request's id.
     pub request_id: String,
 }

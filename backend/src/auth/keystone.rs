@@ -1,125 +1,131 @@
-//! Tokens of a Keystone: each is shown to it with a token of this service's own, and what it says is kept for a while, a refusal too.
+//! Tokens of a Keystone: each is shown to it with a token of this service's own. What it says is kept for a while and no longer than
+//! the token lives; a refusal too, apart from the rest, so that who makes tokens up takes no room from those who have one.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use reqwest::header::HeaderValue;
-use reqwest::{Client, Response, StatusCode};
-use serde_json::{Value, json};
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+use tokio::sync::Semaphore;
 
-use super::{AuthError, Identity, Roles, TokenDigest, Validator};
-use crate::config::Keystone;
+use super::service_user::{failed, unexpected};
+use super::{AuthError, Identity, Roles, ServiceUser, TokenDigest, Validator};
 use crate::secret::Secret;
-
-/// How long Keystone may take.
-const WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a refusal is kept: a token may become valid no sooner than it is issued, so this only has to be short enough for an
 /// operator's patience.
 const REFUSAL_KEPT: Duration = Duration::from_secs(10);
 
-/// So many answers are kept.
+/// So many answers are kept, and so many refusals.
 const MOST_KEPT: usize = 4096;
+
+/// So many questions at once: who makes tokens up is not to flood Keystone by way of this service.
+const ASKED_AT_ONCE: usize = 16;
 
 /// Asks a Keystone whom tokens speak for. The operator's own token is valid beside them.
 pub struct KeystoneTokens {
-    client: Client,
-    settings: Keystone,
-    password: Secret,
+    user: ServiceUser,
     operator: (TokenDigest, Identity),
-    own: tokio::sync::Mutex<Option<HeaderValue>>,
-    kept: Mutex<HashMap<TokenDigest, (Instant, Option<Identity>)>>,
+    asking: Semaphore,
+    kept: Mutex<Kept>,
+}
+
+/// What Keystone said, each until a time.
+#[derive(Default)]
+struct Kept {
+    known: HashMap<TokenDigest, (Instant, Identity)>,
+    refused: HashMap<TokenDigest, Instant>,
 }
 
 impl KeystoneTokens {
-    /// With these settings; `operator` is the token of the state directory and whom it speaks for.
-    pub fn new(settings: Keystone, password: Secret, operator: (&Secret, Identity)) -> Result<Self, AuthError> {
-        // Whoever was first has installed the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().timeout(WITHIN).redirect(reqwest::redirect::Policy::none()).build();
-        let client = client.map_err(failed("prepare to ask"))?;
+    /// As this user; `operator` is the token of the state directory and whom it speaks for.
+    pub fn new(user: ServiceUser, operator: (&Secret, Identity)) -> Self {
         let operator = (TokenDigest::of(operator.0.reveal().as_bytes()), operator.1);
-        Ok(Self { client, settings, password, operator, own: tokio::sync::Mutex::default(), kept: Mutex::default() })
-    }
-
-    fn url(&self) -> String {
-        format!("{}/auth/tokens", self.settings.auth_url.trim_end_matches('/'))
-    }
-
-    /// A token of this service's own.
-    async fn log_in(&self) -> Result<HeaderValue, AuthError> {
-        let user_domain = json!({ "name": self.settings.user_domain_name });
-        let project_domain = json!({ "name": self.settings.project_domain_name });
-        let user = json!({ "name": self.settings.username, "domain": user_domain, "password": self.password.reveal() });
-        let body = json!({ "auth": {
-            "identity": { "methods": ["password"], "password": { "user": user } },
-            "scope": { "project": { "name": self.settings.project_name, "domain": project_domain } },
-        } });
-        let answer = self.client.post(self.url()).json(&body).send().await.map_err(failed("log in"))?;
-        if answer.status() != StatusCode::CREATED {
-            return Err(unexpected("log in", answer.status()));
-        }
-        let mut token =
-            answer.headers().get("x-subject-token").cloned().ok_or_else(|| unexpected("log in", answer.status()))?;
-        token.set_sensitive(true);
-        Ok(token)
+        Self { user, operator, asking: Semaphore::new(ASKED_AT_ONCE), kept: Mutex::default() }
     }
 
     async fn show(&self, own: &HeaderValue, token: &HeaderValue) -> Result<Response, AuthError> {
-        let request = self.client.get(self.url()).query(&[("nocatalog", "")]);
+        let request = self.user.client.get(self.user.url()).query(&[("nocatalog", "")]);
         let request = request.header("x-auth-token", own).header("x-subject-token", token);
         request.send().await.map_err(failed("show a token"))
     }
 
-    /// What Keystone says, and for how long it may be kept.
-    async fn ask(&self, token: &[u8]) -> Result<(Duration, Option<Identity>), AuthError> {
+    /// Whom Keystone says that a token speaks for, and for how long that may be believed.
+    async fn ask(&self, token: &[u8]) -> Result<Option<(Duration, Identity)>, AuthError> {
         // What is no header is no token.
-        let Ok(mut token) = HeaderValue::from_bytes(token) else { return Ok((REFUSAL_KEPT, None)) };
+        let Ok(mut token) = HeaderValue::from_bytes(token) else { return Ok(None) };
         token.set_sensitive(true);
-        let mut own = self.own.lock().await;
-        let mut fresh = own.is_none();
-        let answer = loop {
-            let mine = match own.clone() {
-                Some(mine) => mine,
-                None => own.insert(self.log_in().await?).clone(),
-            };
-            let answer = self.show(&mine, &token).await?;
+        // Never closed.
+        let _turn = self.asking.acquire().await;
+        let mut own = self.user.token().await?;
+        let mut answer = self.show(&own, &token).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
             // The own token has expired or was revoked.
-            if answer.status() == StatusCode::UNAUTHORIZED && !fresh {
-                fresh = true;
-                *own = None;
-                continue;
-            }
-            break answer;
-        };
-        drop(own);
+            self.user.forget(&own).await;
+            own = self.user.token().await?;
+            answer = self.show(&own, &token).await?;
+        }
         match answer.status() {
             StatusCode::OK => {
                 let said: Value = answer.json().await.map_err(failed("read what it says of a token"))?;
-                Ok(identity(&said, Duration::from_secs(self.settings.cache_s)))
+                Ok(identity(&said, Duration::from_secs(self.user.settings.cache_s)))
             }
-            StatusCode::NOT_FOUND => Ok((REFUSAL_KEPT, None)),
+            StatusCode::NOT_FOUND => Ok(None),
             other => Err(unexpected("show a token", other)),
         }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Whom a token speaks for, and for how long that may be believed.
-fn identity(said: &Value, longest: Duration) -> (Duration, Option<Identity>) {
+fn identity(said: &Value, longest: Duration) -> Option<(Duration, Identity)> {
     let text = |path: &str| said.pointer(path).and_then(Value::as_str);
-    let expires: Option<jiff::Timestamp> = text("/token/expires_at").and_then(|time| time.parse().ok());
-    let left = expires.map(|time| time.as_second().saturating_sub(jiff::Timestamp::now().as_second()));
-    let left = Duration::from_secs(left.and_then(|left| u64::try_from(left).ok()).unwrap_or(0));
+    let expires: Timestamp = text("/token/expires_at")?.parse().ok()?;
+    let left = Duration::try_from(expires.duration_since(Timestamp::now())).ok().filter(|left| !left.is_zero())?;
     let roles = said.pointer("/token/roles").and_then(Value::as_array);
     let names = roles.into_iter().flatten().filter_map(|role| role.get("name").and_then(Value::as_str));
     // A token for no project may do nothing here.
-    let identity = text("/token/user/id")
-        .zip(text("/token/project/id"))
-        .filter(|_| !left.is_zero())
-        .map(|(user, project)| Identity { user_id: user.to_owned(), project_id: project.to_owned(), roles: Roles::of(names) });
-    (if identity.is_some() { longest.min(left) } else { REFUSAL_KEPT }, identity)
+    let (user, project) = text("/token/user/id").zip(text("/token/project/id"))?;
+    let identity = Identity { user_id: user.to_owned(), project_id: project.to_owned(), roles: Roles::of(names) };
+    Some((longest.min(left), identity))
+}
+
+impl Kept {
+    /// What is known of a token, where it is not too old.
+    fn of(&self, digest: &TokenDigest, now: Instant) -> Option<Option<Identity>> {
+        let known = self.known.get(digest).filter(|(until, _)| *until > now).map(|(_, identity)| Some(identity.clone()));
+        known.or_else(|| self.refused.get(digest).filter(|until| **until > now).map(|_| None))
+    }
+
+    fn keep(&mut self, digest: TokenDigest, said: Option<(Duration, Identity)>, now: Instant) {
+        match said {
+            Some((keep, identity)) => {
+                if self.known.len() >= MOST_KEPT {
+                    self.known.retain(|_, (until, _)| *until > now);
+                }
+                if self.known.len() < MOST_KEPT {
+                    self.known.insert(digest, (now + keep, identity));
+                }
+            }
+            None => {
+                // What it said before is worth nothing now.
+                self.known.remove(&digest);
+                if self.refused.len() >= MOST_KEPT {
+                    self.refused.retain(|_, until| *until > now);
+                }
+                if self.refused.len() < MOST_KEPT {
+                    self.refused.insert(digest, now + REFUSAL_KEPT);
+                }
+            }
+        }
+    }
 }
 
 impl Validator for KeystoneTokens {
@@ -129,33 +135,60 @@ impl Validator for KeystoneTokens {
             if digest == self.operator.0 {
                 return Ok(Some(self.operator.1.clone()));
             }
-            let now = Instant::now();
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
-            if let Some((_, identity)) = kept.filter(|(until, _)| *until > now) {
-                return Ok(identity);
+            if let Some(kept) = self.kept().of(&digest, Instant::now()) {
+                return Ok(kept);
             }
-            let (keep, identity) = self.ask(token).await?;
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() >= MOST_KEPT {
-                kept.retain(|_, (until, _)| *until > now);
-            }
-            if kept.len() < MOST_KEPT {
-                kept.insert(digest, (now + keep, identity.clone()));
-            }
+            // Kept from before it was asked: an answer is no fresher than its question.
+            let asked = Instant::now();
+            let said = self.ask(token).await?;
+            let identity = said.as_ref().map(|(_, identity)| identity.clone());
+            self.kept().keep(digest, said, asked);
             Ok(identity)
         })
     }
 
     fn forget(&self) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.kept() = Kept::default();
     }
 }
 
-fn failed(operation: &'static str) -> impl FnOnce(reqwest::Error) -> AuthError {
-    // The address may hold a name and a password.
-    move |source| AuthError::IdentityService { operation, source: Box::new(source.without_url()) }
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn unexpected(operation: &'static str, status: StatusCode) -> AuthError {
-    AuthError::IdentityService { operation, source: format!("it answers {status}").into() }
+    use super::*;
+
+    fn said(expires_in_ms: i64) -> Value {
+        let expires = Timestamp::now() + Duration::from_millis(expires_in_ms.unsigned_abs()) * u32::from(expires_in_ms > 0);
+        json!({ "token": {
+            "expires_at": expires.to_string(), "user": { "id": "u" }, "project": { "id": "p" }, "roles": [{ "name": "member" }],
+        } })
+    }
+
+    #[test]
+    fn an_answer_is_believed_no_longer_than_its_token_lives() {
+        let longest = Duration::from_secs(60);
+        let (kept, identity) = identity(&said(1_500), longest).unwrap();
+        assert!(kept <= Duration::from_millis(1_500) && identity.project_id == "p", "{kept:?}");
+        assert_eq!(super::identity(&said(3_600_000), longest).unwrap().0, longest);
+        assert_eq!(super::identity(&said(0), longest), None, "it has expired");
+        let mut endless = said(1_500);
+        endless["token"]["expires_at"] = Value::Null;
+        assert_eq!(super::identity(&endless, longest), None);
+    }
+
+    #[test]
+    fn tokens_that_somebody_makes_up_take_no_room_from_those_of_others() {
+        let (mut kept, now) = (Kept::default(), Instant::now());
+        for number in 0..2 * MOST_KEPT {
+            kept.keep(TokenDigest::of(&number.to_le_bytes()), None, now);
+        }
+        assert_eq!(kept.refused.len(), MOST_KEPT);
+        let good = TokenDigest::of(b"good");
+        kept.keep(good, identity(&said(60_000), Duration::from_secs(60)), now);
+        assert_eq!(kept.of(&good, now).flatten().map(|identity| identity.user_id), Some("u".into()));
+        // Revoked since: what was known of it is forgotten.
+        kept.keep(good, None, now);
+        assert_eq!(kept.of(&good, now).flatten(), None);
+    }
 }

@@ -84,6 +84,7 @@ mod tests {
             project_id: project.into(),
             roles: Roles::of(roles.iter().copied()),
             by_service: false,
+            token: crate::secret::Secret::new(String::new()),
             request_id: "req".into(),
         }
     }

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
 
 use super::Roles;
+use crate::config::ConfigError;
 use crate::hex::hex;
 use crate::secret::Secret;
 use crate::store::{Store, StoreError};
@@ -36,6 +37,9 @@ pub enum AuthError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The password that this service would ask it with.
+    #[error(transparent)]
+    Password(#[from] ConfigError),
     /// The identity service.
     #[error("the identity service: cannot {operation}")]
     IdentityService {

@@ -40,6 +40,6 @@ pub use object::Place;
 pub use read::{open, verify_pages};
 pub use record::{decode as decode_record, encode as encode_record};
 pub use restore::pieces;
-pub use role::BackupService;
+pub use role::{BackupService, not_restored};
 pub use stores::{ObjectStore, open as open_store, remove_all};
 pub use write::{Parent, write};

@@ -14,10 +14,25 @@ use uuid::Uuid;
 
 use super::{BackupError, ObjectStore, Place, open, remove_all, verify_pages};
 use crate::domain::place::backup_queue;
-use crate::domain::{Backup, BackupStatus, Operation, OperationKind};
+use crate::domain::{Backup, BackupStatus, NewMessage, Operation, OperationKind};
 use crate::operations::{Next, Work};
 use crate::store::{Ending, Store, StoreError};
 use crate::volume::chain;
+
+/// The field's number for "a backup could not be restored".
+const EVENT_NOT_RESTORED: &str = "VOLUME_VOLUME_BACKUP_015_001";
+
+/// The end of a restore that failed; its owner is told.
+pub fn not_restored(operation: &Operation, cause: String) -> Ending {
+    let message = NewMessage {
+        resource_type: "VOLUME_BACKUP",
+        resource_id: operation.restores().map_or(operation.object_id, |(backup, _)| backup),
+        event_id: EVENT_NOT_RESTORED.into(),
+        user_message: format!("restore backup:{cause}"),
+        why_not: None,
+    };
+    Ending::failed(cause).telling(message)
+}
 
 /// The backup service.
 pub struct BackupService {
@@ -52,14 +67,15 @@ impl BackupService {
     }
 
     async fn act(&self, operation: &Operation) -> Result<Next, Failed> {
-        let backup = self.store.backup(operation.object_id).await?;
+        let restores = operation.restores();
+        let backup = self.store.backup(restores.map_or(operation.object_id, |(backup, _)| backup)).await?;
         match operation.kind {
             OperationKind::BackupDelete => self.delete(operation, &backup).await,
             OperationKind::BackupImport => self.import(operation, &backup).await,
             // What the work needs is looked at before anything is written to the volume, and read again there.
-            OperationKind::BackupRestore => {
+            OperationKind::BackupRestore | OperationKind::VolumeCreate => {
                 self.look_at(&backup).await?;
-                let volume = self.store.volume(backup.restore_volume_id.unwrap_or_default()).await?;
+                let volume = self.store.volume(restores.map_or_else(Uuid::nil, |(_, volume)| volume)).await?;
                 self.order(operation, &volume.host).await
             }
             _ => {
@@ -115,7 +131,7 @@ impl BackupService {
     /// Ends what cannot be done; what it was about is in a true status then.
     async fn fail(&self, operation: &Operation, cause: String) -> Result<Next, StoreError> {
         error!(operation = %operation.id, kind = %operation.kind, backup = %operation.object_id, "{cause}");
-        let ending = Ending::failed(cause);
+        let ending = Ending::failed(cause.clone());
         let error = BackupStatus::Error;
         match operation.kind {
             OperationKind::BackupDelete => {
@@ -124,7 +140,9 @@ impl BackupService {
             OperationKind::BackupImport => {
                 self.store.end_backup_work(operation, BackupStatus::Creating, error, ending).await?;
             }
-            OperationKind::BackupRestore => self.store.end_restore(operation, ending).await?,
+            OperationKind::BackupRestore | OperationKind::VolumeCreate => {
+                self.store.end_restore(operation, not_restored(operation, cause)).await?;
+            }
             _ => {
                 self.store.end_backup(operation, None, ending).await?;
             }

@@ -89,6 +89,16 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that the configuration names cannot be read.
+    #[error("cannot read {}, which {key} names", path.display())]
+    Named {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The file says something that is not understood; the source names line and key.
     #[error("the configuration {} is wrong", path.display())]
     Parse {
@@ -152,12 +162,11 @@ impl Config {
         if self.backends.values().filter(in_state_dir).count() > 1 {
             return wrong("backends.*.directory", "must be said for all backends but one, or they would share a directory");
         }
-        let keystone = &self.keystone;
-        if !keystone.auth_url.is_empty() && keystone.password_file.as_os_str().is_empty() {
-            return wrong("keystone.password_file", "must name the file with the password of keystone.username");
+        if let Some((key, problem)) = self.keystone.problem().or_else(|| self.images.problem()) {
+            return wrong(key, problem);
         }
-        if self.images.directory.as_ref().is_some_and(|path| !path.is_absolute()) {
-            return wrong("images.directory", "must be an absolute path, for qemu-img is told paths in it");
+        if !self.images.glance_url.is_empty() && self.keystone.auth_url.is_empty() {
+            return wrong("images.glance_url", "needs [keystone] as well: a Glance believes nobody else's tokens");
         }
         if let Some((key, problem)) = self.backup.problem() {
             return wrong(key, problem);
@@ -239,6 +248,21 @@ mod tests {
             ("driver = \"nfs\"\nnfs.share = \"a:/b\"\nnfs.mount_options = \"rw soft\"", "nfs.mount_options"),
         ] {
             let error = check(&format!("[backends.a]\n{wrong}")).unwrap_err().to_string();
+            assert!(error.contains(key), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_glance_needs_a_keystone_and_no_answer_of_that_is_believed_for_hours() {
+        let check = |text: &str| toml::from_str::<Config>(text).unwrap().check();
+        let keystone = "[keystone]\nauth_url = \"http://k:5000/v3\"\npassword_file = \"/p\"\n";
+        check(&format!("{keystone}[images]\nglance_url = \"http://g:9292\"")).unwrap();
+        for (wrong, key) in [
+            ("[images]\nglance_url = \"http://g:9292\"".to_owned(), "images.glance_url"),
+            (format!("{keystone}[images]\nglance_url = \"g:9292\""), "images.glance_url"),
+            (format!("{keystone}cache_s = 301"), "keystone.cache_s"),
+        ] {
+            let error = check(&wrong).unwrap_err().to_string();
             assert!(error.contains(key), "{wrong}: {error}");
         }
     }

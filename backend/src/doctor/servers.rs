@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::Finding;
-use crate::auth::{Identity, KeystoneTokens, Roles, Validator as _};
+use crate::auth::{Identity, KeystoneTokens, Roles, ServiceUser, Validator as _};
 use crate::bus::RabbitBus;
 use crate::config::Config;
+use crate::image::Glance;
 use crate::secret::Secret;
 use crate::store::Store;
 use crate::volume::chain;
@@ -29,6 +32,10 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
         let mend = "check [keystone]: openstack token issue with the same user must work from here";
         found.push(told("Keystone", keystone(config).await, mend));
     }
+    if !config.images.glance_url.is_empty() {
+        let mend = "check [images] glance_url: openstack image list as the user of [keystone] must work from here";
+        found.push(told("Glance", glance(config).await, mend));
+    }
     found
 }
 
@@ -43,14 +50,22 @@ fn told(check: &str, reached: Result<(), String>, mend: &str) -> Finding {
     }
 }
 
+fn user(config: &Config) -> Result<ServiceUser, String> {
+    ServiceUser::new(&config.keystone).map_err(|error| chain(&error))
+}
+
+/// Asks for one image.
+async fn glance(config: &Config) -> Result<(), String> {
+    let glance = Glance::new(&config.images.glance_url, user(config)?).map_err(|error| chain(&error))?;
+    let asked = tokio::time::timeout(WITHIN, glance.find(Uuid::nil())).await.map_err(|_| late())?;
+    asked.map(drop).map_err(|error| chain(&error))
+}
+
 /// Asks for a token that nobody has: the answer takes a login of the service's own.
 async fn keystone(config: &Config) -> Result<(), String> {
-    let file = &config.keystone.password_file;
-    let password = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let password = Secret::new(password.trim_end_matches(['\r', '\n']).to_owned());
     let nobody = Identity { user_id: String::new(), project_id: String::new(), roles: Roles::default() };
     let operator = (&Secret::random(32), nobody);
-    let tokens = KeystoneTokens::new(config.keystone.clone(), password, operator).map_err(|error| chain(&error))?;
+    let tokens = KeystoneTokens::new(user(config)?, operator);
     let asked = tokio::time::timeout(WITHIN, tokens.validate(b"gAAAAA-of-nobody")).await.map_err(|_| late())?;
     asked.map(drop).map_err(|error| chain(&error))
 }

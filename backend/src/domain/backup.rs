@@ -154,8 +154,11 @@ pub fn parent(backups: Vec<Backup>, before_us: Option<i64>) -> Result<Backup, Re
     }
 }
 
-/// Whether the backup may be deleted; `force` whatever its status.
-pub fn may_delete(backup: &Backup, force: bool) -> Result<(), Refusal> {
+/// Whether the backup may be deleted; `force` whatever its status. `is_read`: a volume is being made from it.
+pub fn may_delete(backup: &Backup, is_read: bool, force: bool) -> Result<(), Refusal> {
+    if is_read && !force {
+        return Err(invalid("backup", "A volume is being made from it."));
+    }
     if !force && !matches!(backup.status, BackupStatus::Available | BackupStatus::Error) {
         return Err(invalid("backup", "Backup status must be available or error"));
     }

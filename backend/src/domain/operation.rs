@@ -178,6 +178,20 @@ impl Operation {
         Uuid::new_v5(&backup_id, b"clone")
     }
 
+    /// An id that it was accepted with, or handed over with.
+    pub fn id_in(&self, key: &str) -> Option<Uuid> {
+        self.request.get(key).and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok())
+    }
+
+    /// Which backup it writes into which volume, where it does: one that is there, or one that it has made for it.
+    pub fn restores(&self) -> Option<(Uuid, Uuid)> {
+        match self.kind {
+            OperationKind::BackupRestore => Some((self.object_id, self.id_in("volume_id")?)),
+            OperationKind::VolumeCreate => Some((self.id_in("backup_id")?, self.object_id)),
+            _ => None,
+        }
+    }
+
     /// The volume service that has to go on with it and has fallen silent, where that is so.
     pub fn waits_for<'a>(&self, services: &'a [ServiceRow], now_us: i64) -> Option<&'a ServiceRow> {
         let host = host_of_queue(&self.queue).filter(|_| !self.state.is_end())?;

@@ -124,13 +124,13 @@ impl VolumeStatus {
         use VolumeStatus::*;
         matches!(
             (self, next),
-            (Creating, Available | Downloading | Error)
+            (Creating, Available | Downloading | RestoringBackup | Error)
                 | (Downloading, Available | Error)
                 | (Available | InUse, Uploading | Extending | BackingUp | Retyping | Maintenance)
                 | (Uploading | BackingUp | Retyping | Maintenance, Available | InUse)
                 | (Extending, Available | InUse | ErrorExtending)
                 | (Available, RestoringBackup | Reverting | AwaitingTransfer)
-                | (RestoringBackup, Available | ErrorRestoring)
+                | (RestoringBackup, Available | ErrorRestoring | Error)
                 | (Reverting, Available | Error)
                 | (AwaitingTransfer, Available)
                 | (Available, Reserved | Attaching | Deleting)

@@ -61,6 +61,8 @@ pub struct Volume {
     pub source_volume_id: Option<Uuid>,
     /// The image it was, or is to be, made from.
     pub image_id: Option<Uuid>,
+    /// The backup it was, or is to be, made from.
+    pub backup_id: Option<Uuid>,
     /// The group it is in.
     pub group_id: Option<Uuid>,
     /// Where it is in a migration.
@@ -97,6 +99,8 @@ impl Volume {
             Source::Volume(id)
         } else if let Some(id) = self.image_id {
             Source::Image(id)
+        } else if let Some(id) = self.backup_id {
+            Source::Backup(id)
         } else {
             Source::Nothing
         }
@@ -115,6 +119,8 @@ pub enum Source {
     Volume(Uuid),
     /// An image's bytes.
     Image(Uuid),
+    /// A backup's bytes.
+    Backup(Uuid),
 }
 
 /// A volume that was asked for and found valid.

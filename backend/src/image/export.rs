@@ -10,10 +10,9 @@ use uuid::Uuid;
 
 use super::convert::convert;
 use super::files::{ImageFiles, ImageFilesError, failed};
-use super::writer::{WriteError, place_made};
-use super::{Format, Progress};
+use super::writer::{Whole, WriteError, digest_made};
+use super::{Format, GlanceError, Progress};
 use crate::command::CommandError;
-use crate::domain::ImageFacts;
 use crate::drivers::{Chunk, DriverError};
 
 /// A volume could not be made an image.
@@ -25,6 +24,9 @@ pub enum ExportError {
     /// The image cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// Glance.
+    #[error(transparent)]
+    Glance(#[from] GlanceError),
     /// The conversion.
     #[error(transparent)]
     Convert(#[from] CommandError),
@@ -36,8 +38,7 @@ impl From<ImageFilesError> for ExportError {
     }
 }
 
-/// Writes the pieces of a volume of `size_bytes` as an image of `format`. May be repeated. When this returns well the bytes are in
-/// place.
+/// Writes the pieces of a volume of `size_bytes` as an image of `format`. May be repeated.
 pub async fn export(
     files: &ImageFiles,
     id: Uuid,
@@ -45,7 +46,7 @@ pub async fn export(
     size_bytes: u64,
     mut pieces: BoxStream<'static, Result<Chunk, DriverError>>,
     progress: &Progress,
-) -> Result<ImageFacts, ExportError> {
+) -> Result<Whole, ExportError> {
     let raw = files.make_part(id, ".raw")?;
     let file = Arc::new(raw.file.try_clone().map_err(failed("open", &raw.path))?);
     while let Some(piece) = pieces.next().await {
@@ -70,6 +71,6 @@ pub async fn export(
     };
     progress.set(75);
     let (files, path) = (files.clone(), part.path.clone());
-    let placed = tokio::task::spawn_blocking(move || place_made(&files, id, part, format)).await;
-    Ok(placed.unwrap_or_else(|error| Err(failed("digest", &path)(io::Error::other(error)).into()))?)
+    let digested = tokio::task::spawn_blocking(move || digest_made(&files, part, format)).await;
+    Ok(digested.unwrap_or_else(|error| Err(failed("digest", &path)(io::Error::other(error)).into()))?)
 }

@@ -9,12 +9,14 @@
 //! convert.rs   qemu-img, in a cage, for what is not raw
 //! source.rs    an image as a stream of pieces for a volume
 //! export.rs    a volume as an image
+//! glance.rs    the same from and to a real Glance
 //! ```
 
 mod convert;
 mod export;
 mod files;
 mod format;
+mod glance;
 mod inspect;
 mod source;
 mod unfit;
@@ -24,6 +26,7 @@ pub(crate) use convert::convert;
 pub use export::{ExportError, export};
 pub use files::{ImageFiles, ImageFilesError, ImageLimits};
 pub use format::Format;
+pub use glance::{Glance, GlanceError};
 pub use source::{OpenError, Progress, open_as_raw};
 pub use unfit::Unfit;
-pub use writer::{ImageWriter, WriteError};
+pub use writer::{ImageWriter, Whole, WriteError};

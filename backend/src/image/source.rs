@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use super::convert::convert;
 use super::files::{ImageFiles, failed};
 use super::inspect::{InspectError, inspect};
-use super::{Format, Unfit};
+use super::{Format, GlanceError, Unfit};
 use crate::command::CommandError;
 use crate::domain::Image;
 use crate::drivers::Chunk;
@@ -49,6 +50,9 @@ pub enum OpenError {
     /// Its file.
     #[error(transparent)]
     Files(#[from] super::ImageFilesError),
+    /// Glance.
+    #[error(transparent)]
+    Glance(#[from] GlanceError),
     /// Its conversion.
     #[error(transparent)]
     Convert(#[from] CommandError),
@@ -70,14 +74,28 @@ pub async fn open_as_raw(
     work_id: Uuid,
     progress: &Progress,
 ) -> Result<(u64, BoxStream<'static, Result<Chunk, io::Error>>), OpenError> {
-    let name = image.disk_format.clone().unwrap_or_default();
-    let format = Format::parse(&name).ok_or(Unfit::FormatUnknown(name))?;
-    let path = files.path(image.id);
     let file = files.open_image(image.id)?;
+    raw_disk(files, (&files.path(image.id), file), format_of(image)?, work_id, progress).await
+}
+
+/// What an image's bytes are said to be.
+pub(super) fn format_of(image: &Image) -> Result<Format, Unfit> {
+    let name = image.disk_format.clone().unwrap_or_default();
+    Format::parse(&name).ok_or(Unfit::FormatUnknown(name))
+}
+
+/// The same for a file of this format.
+pub(super) async fn raw_disk(
+    files: &ImageFiles,
+    (path, file): (&Path, File),
+    format: Format,
+    work_id: Uuid,
+    progress: &Progress,
+) -> Result<(u64, BoxStream<'static, Result<Chunk, io::Error>>), OpenError> {
     // Looked into again, for the directory may be shared, or have been restored from somewhere.
     let virtual_bytes = inspect(&file, format, files.limits()).map_err(|error| match error {
         InspectError::Unfit(unfit) => OpenError::Unfit(unfit),
-        InspectError::Io(source) => failed("look into", &path)(source).into(),
+        InspectError::Io(source) => failed("look into", path)(source).into(),
     })?;
     let (file, from) = match format.qemu_name() {
         None => (file, 0),
@@ -86,7 +104,7 @@ pub async fn open_as_raw(
             let heard = progress.clone();
             let most = files.limits().largest_disk_bytes;
             let told = move |percent: u8| heard.set_share(percent.into(), 100, 0, 50);
-            convert((&path, qemu_name), (&part.path, "raw"), most, told).await?;
+            convert((path, qemu_name), (&part.path, "raw"), most, told).await?;
             let made = File::open(&part.path).map_err(failed("open", &part.path))?;
             let found = made.metadata().map_err(failed("look at", &part.path))?.len();
             if found < virtual_bytes {

@@ -34,6 +34,22 @@ pub enum WriteError {
     CutOff,
 }
 
+/// Whole bytes that were looked at, under a name that nobody sees: to be put in place, or sent elsewhere. Dropped, they are gone.
+pub struct Whole {
+    pub(super) part: Part,
+    pub(super) facts: ImageFacts,
+}
+
+impl Whole {
+    /// Puts them in place as an image's, on the disk for good.
+    pub async fn place(self, files: ImageFiles, id: Uuid) -> Result<ImageFacts, WriteError> {
+        let Self { part, facts } = self;
+        let placed = tokio::task::spawn_blocking(move || files.place(part, id)).await;
+        placed.map_err(|_| WriteError::CutOff)??;
+        Ok(facts)
+    }
+}
+
 enum Message {
     Data(Box<dyn AsRef<[u8]> + Send>),
     End,
@@ -42,14 +58,17 @@ enum Message {
 /// Takes the bytes of one image. Dropped before its end, nothing is left of them.
 pub struct ImageWriter {
     pieces: mpsc::Sender<Message>,
-    thread: JoinHandle<Result<ImageFacts, WriteError>>,
+    files: ImageFiles,
+    id: Uuid,
+    thread: JoinHandle<Result<Whole, WriteError>>,
 }
 
 impl ImageWriter {
     /// For an image that is said to be of `format`.
     pub fn start(files: ImageFiles, id: Uuid, format: Format) -> Self {
         let (pieces, coming) = mpsc::channel(PIECES_WAITING);
-        Self { pieces, thread: tokio::task::spawn_blocking(move || take(&files, id, format, coming)) }
+        let into = files.clone();
+        Self { pieces, files, id, thread: tokio::task::spawn_blocking(move || take(&into, id, format, coming)) }
     }
 
     /// Takes the next bytes; false where no more are wanted: `finish` tells why.
@@ -59,13 +78,19 @@ impl ImageWriter {
 
     /// There are no more bytes. When this returns well they are in place.
     pub async fn finish(self) -> Result<ImageFacts, WriteError> {
+        let (files, id) = (self.files.clone(), self.id);
+        self.whole().await?.place(files, id).await
+    }
+
+    /// There are no more bytes; they are put in no place.
+    pub async fn whole(self) -> Result<Whole, WriteError> {
         // Where the thread has ended already it says why.
         let _ = self.pieces.send(Message::End).await;
         self.thread.await.unwrap_or(Err(WriteError::CutOff))
     }
 }
 
-fn take(files: &ImageFiles, id: Uuid, format: Format, mut coming: mpsc::Receiver<Message>) -> Result<ImageFacts, WriteError> {
+fn take(files: &ImageFiles, id: Uuid, format: Format, mut coming: mpsc::Receiver<Message>) -> Result<Whole, WriteError> {
     let mut part = files.make_part(id, "")?;
     let mut digests = Digests::default();
     let mut head = Vec::new();
@@ -94,8 +119,7 @@ fn take(files: &ImageFiles, id: Uuid, format: Format, mut coming: mpsc::Receiver
         }
     }
     let virtual_bytes = looked_at(&part.file, format, files)?;
-    files.place(part, id)?;
-    Ok(digests.facts(virtual_bytes))
+    Ok(Whole { part, facts: digests.facts(virtual_bytes) })
 }
 
 fn looked_at(file: &File, format: Format, files: &ImageFiles) -> Result<u64, WriteError> {
@@ -107,13 +131,12 @@ fn looked_at(file: &File, format: Format, files: &ImageFiles) -> Result<u64, Wri
     })
 }
 
-/// Digests and puts in place a file that this service made itself.
-pub(super) fn place_made(files: &ImageFiles, id: Uuid, part: Part, format: Format) -> Result<ImageFacts, WriteError> {
+/// Digests a file that this service made itself.
+pub(super) fn digest_made(files: &ImageFiles, part: Part, format: Format) -> Result<Whole, WriteError> {
     let virtual_bytes = looked_at(&part.file, format, files)?;
     let mut digests = Digests::default();
     digest(&part.file, &mut digests).map_err(failed("read", &part.path))?;
-    files.place(part, id)?;
-    Ok(digests.facts(virtual_bytes))
+    Ok(Whole { part, facts: digests.facts(virtual_bytes) })
 }
 
 fn digest(file: &File, digests: &mut Digests) -> io::Result<()> {

@@ -202,6 +202,7 @@ pub(super) mod tests {
             snapshot_id: None,
             source_volume_id: None,
             image_id: None,
+            backup_id: None,
             group_id: None,
             migration_status: None,
             name_id: None,

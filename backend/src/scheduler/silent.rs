@@ -11,9 +11,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::role::choose;
 use crate::bus::Bus;
@@ -79,7 +77,6 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
         user_message: format!("{}:{cause}.", operation.kind),
         why_not: None,
     });
-    let id_in = |key: &str| operation.request.get(key).and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
     use VolumeStatus::*;
     match operation.kind {
         OperationKind::VolumeCreate => {
@@ -88,7 +85,7 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
         }
         OperationKind::VolumeDelete => store.end_volume_work(operation, Deleting, ErrorDeleting, ending).await,
         OperationKind::VolumeUpload => {
-            if let Some(image) = id_in("image_id") {
+            if let Some(image) = operation.id_in("image_id") {
                 store.abort_image_upload(image).await?;
             }
             store.end_volume_work(operation, Uploading, Available, ending).await
@@ -97,7 +94,9 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
             Some(extension) => store.end_extend(operation, &extension, extension.old_gib, ending).await,
             None => store.end_operation(operation, ending).await,
         },
-        OperationKind::VolumeRevert => store.end_revert(operation, id_in("snapshot_id").unwrap_or_default(), ending).await,
+        OperationKind::VolumeRevert => {
+            store.end_revert(operation, operation.id_in("snapshot_id").unwrap_or_default(), ending).await
+        }
         OperationKind::SnapshotCreate => store.end_snapshot_work(operation, SnapshotStatus::Error, ending).await,
         OperationKind::SnapshotDelete => store.end_snapshot_work(operation, SnapshotStatus::ErrorDeleting, ending).await,
         OperationKind::AttachmentConnect => {

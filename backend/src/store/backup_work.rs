@@ -1,10 +1,12 @@
 //! What work makes of backups: each end is one transaction for the backup, the volume or snapshot it has to do with, and the operation.
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::engine::{Session, Sql};
 use super::{Ending, Store, StoreError, attachments, backups, now_us, operations, quotas, volumes};
-use crate::domain::{BackupStatus, Operation, SnapshotStatus, VolumeStatus, rules};
+use crate::domain::place::BACKUP_QUEUE;
+use crate::domain::{BackupStatus, Operation, OperationKind, SnapshotStatus, VolumeStatus, rules};
 
 /// What was put into the store for a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let id = operation.object_id;
         // The operation knows them: the backup may be gone.
-        match (named(operation, "snapshot_id"), named(operation, "volume_id")) {
+        match (operation.id_in("snapshot_id"), operation.id_in("volume_id")) {
             (Some(snapshot), _) => free_snapshot(&mut tx, snapshot).await?,
             (None, Some(volume)) => free_volume(&mut tx, volume, VolumeStatus::BackingUp, None).await?,
             (None, None) => {}
@@ -49,16 +51,35 @@ impl Store {
         Ok(wanted)
     }
 
-    /// Ends a restore: the backup is available whatever came of it, the volume is available, or `error_restoring`.
+    /// A new volume has its storage and waits for its backup's bytes: hands its operation to the backup services. False where nobody
+    /// wants it any more; then the operation has ended.
+    pub async fn begin_filling(&self, operation: &Operation, backup_id: Uuid) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let wanted = volumes::find_locked(&mut tx, operation.object_id).await?;
+        let wanted = wanted.is_some_and(|volume| volume.status == VolumeStatus::Creating);
+        if wanted {
+            volumes::set_status(&mut tx, operation.object_id, VolumeStatus::RestoringBackup).await?;
+            operations::hand_over(&mut tx, operation.id, BACKUP_QUEUE, &json!({ "backup_id": backup_id })).await?;
+        } else {
+            operations::end(&mut tx, operation, Ending::failed("the volume is not creating any more")).await?;
+        }
+        tx.commit().await?;
+        Ok(wanted)
+    }
+
+    /// Ends a restore: the backup is available whatever came of it, the volume is available, or `error_restoring`; one that was made
+    /// for it, `error`.
     pub async fn end_restore(&self, operation: &Operation, ending: Ending) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let id = operation.object_id;
-        if let Some(volume) = named(operation, "volume_id") {
-            let failed = ending.cause.as_ref().map(|_| VolumeStatus::ErrorRestoring);
-            free_volume(&mut tx, volume, VolumeStatus::RestoringBackup, failed).await?;
-        }
-        if backups::find_locked(&mut tx, id).await?.is_some_and(|backup| backup.status == BackupStatus::Restoring) {
-            backups::set_status(&mut tx, id, BackupStatus::Available, ending.cause.as_deref()).await?;
+        if let Some((id, volume)) = operation.restores() {
+            let is_new = operation.kind == OperationKind::VolumeCreate;
+            let failed = if is_new { VolumeStatus::Error } else { VolumeStatus::ErrorRestoring };
+            free_volume(&mut tx, volume, VolumeStatus::RestoringBackup, ending.cause.as_ref().map(|_| failed)).await?;
+            // For a volume of its own a backup is not held: several may be made from it at once.
+            let held = if is_new { BackupStatus::Available } else { BackupStatus::Restoring };
+            if backups::find_locked(&mut tx, id).await?.is_some_and(|backup| backup.status == held) {
+                backups::set_status(&mut tx, id, BackupStatus::Available, ending.cause.as_deref()).await?;
+            }
         }
         operations::end(&mut tx, operation, ending).await?;
         tx.commit().await
@@ -97,11 +118,6 @@ impl Store {
         operations::hand_over(&mut tx, operation.id, queue, &operation.request).await?;
         tx.commit().await
     }
-}
-
-/// An id that the operation was accepted with.
-fn named(operation: &Operation, key: &str) -> Option<Uuid> {
-    operation.request.get(key).and_then(|id| id.as_str()).and_then(|id| id.parse().ok())
 }
 
 /// Gives a volume that was kept for a backup the status it is to have: by its attachments, unless told otherwise.

@@ -221,7 +221,10 @@ impl Store {
         // Counted anew: one may have come while this waited for the row.
         let dependents = Sql::new("SELECT COUNT(*) FROM backups").filter("parent_id = ", id);
         backup.has_dependents = tx.number("count a backup's dependents", dependents).await? > 0;
-        backup::may_delete(&backup, force)?;
+        let making = Sql::new("SELECT COUNT(*) FROM volumes WHERE backup_id = ? AND status IN (?, ?)").bind(id);
+        let making = making.bind(VolumeStatus::Creating.as_str()).bind(VolumeStatus::RestoringBackup.as_str());
+        let is_read = tx.number("count the volumes made from a backup", making).await? > 0;
+        backup::may_delete(&backup, is_read, force)?;
         set_status(&mut tx, id, BackupStatus::Deleting, None).await?;
         let operation = accept(&mut tx, OperationKind::BackupDelete, id, json!({}), by).await?;
         tx.commit().await?;
@@ -272,7 +275,7 @@ async fn of_volume(session: &mut Session, volume: &Volume, project_id: &str) -> 
     session.all("list a volume's backups", query).await?.iter().map(backup_of).collect()
 }
 
-async fn lock(tx: &mut Session, id: Uuid) -> Result<Backup, StoreError> {
+pub(super) async fn lock(tx: &mut Session, id: Uuid) -> Result<Backup, StoreError> {
     find_locked(tx, id).await?.ok_or_else(|| Refusal::BackupNotFound(id.to_string()).into())
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::engine::{Row, Sql, Value};
 use super::{NewImage, Store, StoreError, images, now_us, operations, volumes};
 use crate::domain::place::volume_queue;
-use crate::domain::{Asker, Image, ImageStatus, NewOperation, Operation, OperationKind, Volume, VolumeStatus, rules};
+use crate::domain::{Asker, ImageStatus, NewOperation, Operation, OperationKind, Volume, VolumeStatus, rules};
 
 /// What an image's `location` says while an operation makes it: no start of an API takes it for an upload that was cut off.
 const BY_OPERATION: &str = "operation";
@@ -46,21 +46,23 @@ impl Store {
         tx.commit().await
     }
 
-    /// Records an image and that a volume is read into it, and accepts the operation that does it.
+    /// Records that a volume is read into an image, and the image where it is one of the service's own, and accepts the operation that
+    /// does it.
     pub async fn begin_volume_upload(
         &self,
         volume_id: Uuid,
-        new: NewImage,
+        image_id: Uuid,
+        own: Option<NewImage>,
         by: Asker,
-    ) -> Result<(Volume, Image, Operation), StoreError> {
+    ) -> Result<(Volume, Operation), StoreError> {
         let mut tx = self.begin().await?;
         let volume = volumes::lock(&mut tx, volume_id).await?;
         rules::upload(&volume)?;
         volumes::set_status(&mut tx, volume_id, VolumeStatus::Uploading).await?;
-        let image_id = new.id;
-        images::insert(&mut tx, new).await?;
-        images::set_status(&mut tx, image_id, ImageStatus::Saving, Some(BY_OPERATION)).await?;
-        let image = images::find(&mut tx, image_id).await?;
+        if let Some(new) = own {
+            images::insert(&mut tx, new).await?;
+            images::set_status(&mut tx, image_id, ImageStatus::Saving, Some(BY_OPERATION)).await?;
+        }
         let operation = NewOperation {
             kind: OperationKind::VolumeUpload,
             object_id: volume_id,
@@ -71,7 +73,7 @@ impl Store {
         let operation = operations::accept(&mut tx, operation).await?;
         let volume = volumes::find(&mut tx, volume_id).await?;
         tx.commit().await?;
-        Ok((volume, image, operation))
+        Ok((volume, operation))
     }
 
     /// What a backend keeps, the longest unused first.

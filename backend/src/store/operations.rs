@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::engine::{Session, Sql, Value};
 use super::{Store, StoreError, idempotency, messages, now_us, rows};
 use crate::domain::place::SCHEDULER_QUEUE;
-use crate::domain::{NewMessage, NewOperation, Operation, OperationState, Refusal};
+use crate::domain::{NewMessage, NewOperation, Operation, OperationKind, OperationState, Refusal};
 
 /// A worker that has not been heard of for longer has lost its operations, microseconds.
 const CLAIM_STALE_US: i64 = 60_000_000;
@@ -43,10 +43,26 @@ pub struct OperationFilter {
     pub project_id: Option<String>,
     /// Those about this object.
     pub object_id: Option<Uuid>,
-    /// Those in this state.
-    pub state: Option<OperationState>,
+    /// Those that do one of these; all where there is none.
+    pub kinds: Vec<OperationKind>,
+    /// Those in one of these states; all where there is none.
+    pub states: Vec<OperationState>,
+    /// Those that changed at this time or later, microseconds since the epoch.
+    pub changed_from_us: Option<i64>,
+    /// Those older than this one.
+    pub marker: Option<Uuid>,
     /// At most so many.
     pub limit: u32,
+}
+
+impl OperationFilter {
+    /// Whether an operation is one of those, whenever it changed.
+    pub fn takes(&self, operation: &Operation) -> bool {
+        self.project_id.as_ref().is_none_or(|project| *project == operation.project_id)
+            && self.object_id.is_none_or(|object| object == operation.object_id)
+            && (self.kinds.is_empty() || self.kinds.contains(&operation.kind))
+            && (self.states.is_empty() || self.states.contains(&operation.state))
+    }
 }
 
 impl Store {
@@ -73,8 +89,13 @@ impl Store {
         if let Some(object) = filter.object_id {
             query.push_bind(" AND object_id = ", object);
         }
-        if let Some(state) = filter.state {
-            query.push_bind(" AND state = ", state.as_str());
+        any_of(&mut query, "kind", filter.kinds.iter().map(|kind| kind.as_str()));
+        any_of(&mut query, "state", filter.states.iter().map(|state| state.as_str()));
+        if let Some(from) = filter.changed_from_us {
+            query.push_bind(" AND updated_at_us >= ", from);
+        }
+        if let Some(marker) = filter.marker {
+            query.push_bind(" AND seq < (SELECT seq FROM operations WHERE id = ", marker).push(")");
         }
         query.push_bind(" ORDER BY seq DESC LIMIT ", filter.limit);
         self.read().await?.all("list operations", query).await?.iter().map(rows::operation).collect()
@@ -181,6 +202,17 @@ impl Store {
         tx.execute("forget messages", Sql::new("DELETE FROM messages").filter("expires_at_us < ", now_us())).await?;
         idempotency::forget_old(&mut tx).await?;
         tx.commit().await
+    }
+}
+
+fn any_of<'a>(query: &mut Sql, column: &str, words: impl Iterator<Item = &'a str>) {
+    let words: Vec<&str> = words.collect();
+    for (place, word) in words.iter().enumerate() {
+        let before = if place == 0 { format!(" AND {column} IN (") } else { ", ".to_owned() };
+        query.push_bind(&before, *word);
+    }
+    if !words.is_empty() {
+        query.push(")");
     }
 }
 

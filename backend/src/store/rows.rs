@@ -42,6 +42,7 @@ pub(super) fn volume(row: &Row) -> Result<Volume, StoreError> {
         snapshot_id: row.optional_uuid("snapshot_id")?,
         source_volume_id: row.optional_uuid("source_volume_id")?,
         image_id: row.optional_uuid("image_id")?,
+        backup_id: row.optional_uuid("backup_id")?,
         group_id: row.optional_uuid("group_id")?,
         migration_status: row.optional_text("migration_status")?,
         name_id: row.optional_uuid("name_id")?,

@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use super::engine::{Session, Sql, Value};
 use super::rows::{self, SELECT_VOLUMES};
-use super::{Limits, Store, StoreError, attachments, now_us, operations, quotas, snapshots};
+use super::{Limits, Store, StoreError, attachments, backups, now_us, operations, quotas, snapshots};
 use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
 use crate::domain::{
-    Asker, NewOperation, NewVolume, Operation, OperationKind, Refusal, SnapshotStatus, Source, Volume, VolumeStatus, rules,
+    Asker, NewOperation, NewVolume, Operation, OperationKind, Refusal, SnapshotStatus, Source, Volume, VolumeStatus, backup,
+    rules,
 };
 
 /// What the owner may change; `None` leaves it.
@@ -33,11 +34,12 @@ impl Store {
         limits: &Limits,
     ) -> Result<(Volume, Operation), StoreError> {
         let mut tx = self.begin().await?;
-        let (snapshot_id, source_id, image_id) = match new.source {
-            Source::Nothing => (None, None, None),
-            Source::Snapshot(id) => (Some(id), None, None),
-            Source::Volume(id) => (None, Some(id), None),
-            Source::Image(id) => (None, None, Some(id)),
+        let from = match new.source {
+            Source::Nothing => None,
+            Source::Snapshot(id) => Some(("snapshot_id", id)),
+            Source::Volume(id) => Some(("source_volume_id", id)),
+            Source::Image(id) => Some(("image_id", id)),
+            Source::Backup(id) => Some(("backup_id", id)),
         };
         let mut bootable = false;
         let asked = Some(new.size_gib).filter(|size| *size > 0);
@@ -47,6 +49,7 @@ impl Store {
         }
         quotas::check_size(&mut tx, &new.project_id, new.size_gib, limits).await?;
         quotas::charge(&mut tx, &new.project_id, &quotas::of_volume(&new.volume_type.name, new.size_gib, 1), limits).await?;
+        let made_from = |wanted: &str| from.filter(|(column, _)| *column == wanted).map(|(_, id)| id);
         let insert = Sql::insert(
             "volumes",
             [
@@ -62,9 +65,10 @@ impl Store {
                 ("metadata", Value::from(&new.metadata)),
                 ("volume_type_id", new.volume_type.id.into()),
                 ("bootable", bootable.into()),
-                ("snapshot_id", snapshot_id.into()),
-                ("source_volume_id", source_id.into()),
-                ("image_id", image_id.into()),
+                ("snapshot_id", made_from("snapshot_id").into()),
+                ("source_volume_id", made_from("source_volume_id").into()),
+                ("image_id", made_from("image_id").into()),
+                ("backup_id", made_from("backup_id").into()),
                 ("created_at_us", now_us().into()),
             ],
         );
@@ -218,6 +222,11 @@ async fn source_of(tx: &mut Session, source: Source) -> Result<Option<SourceFact
             }
             let volume = find(tx, snapshot.volume_id).await?;
             Ok(Some(SourceFacts { kind: "snapshot", size_gib: snapshot.size_gib, bootable: volume.bootable }))
+        }
+        Source::Backup(id) => {
+            let backup = backups::lock(tx, id).await?;
+            backup::may_restore(&backup)?;
+            Ok(Some(SourceFacts { kind: "backup", size_gib: backup.size_gib, bootable: false }))
         }
         Source::Volume(id) => {
             let volume = lock(tx, id).await?;

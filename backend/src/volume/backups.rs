@@ -10,15 +10,14 @@ use super::error::{VolumeError, chain};
 use super::host::{Parts, stored};
 use super::snapshots::stored_snapshot;
 use crate::backup::{self, BackupError, Parent, Place};
-use crate::domain::{Backup, BackupStatus, NewMessage, Operation, Volume, VolumeStatus};
+use crate::domain::{Backup, BackupStatus, NewMessage, Operation, OperationKind, Volume, VolumeStatus};
 use crate::drivers::Stored;
 use crate::image::Progress;
 use crate::operations::Next;
 use crate::store::{Ending, StoreError, WrittenBackup};
 
-/// The field's numbers for "a backup could not be made" and "a backup could not be restored".
+/// The field's number for "a backup could not be made".
 const EVENT_NOT_MADE: &str = "VOLUME_VOLUME_BACKUP_013_001";
-const EVENT_NOT_RESTORED: &str = "VOLUME_VOLUME_BACKUP_015_001";
 
 impl Parts {
     /// Makes a backup.
@@ -37,7 +36,7 @@ impl Parts {
             Err(error) => {
                 let cause = chain(&error);
                 error!(backup = %id, "{cause}");
-                let message = message(operation, EVENT_NOT_MADE, format!("create backup:{cause}"));
+                let message = not_made(operation, &cause);
                 (None, Ending::failed(cause).telling(message))
             }
         };
@@ -101,7 +100,7 @@ impl Parts {
     /// Removes the clone that was read, where there is one.
     async fn forget_clone(&self, operation: &Operation) {
         let removed = async {
-            let volume = self.store.volume(named(operation, "volume_id")).await?;
+            let volume = self.store.volume(operation.id_in("volume_id").unwrap_or_default()).await?;
             let _turn = self.locks.lock(volume.id).await;
             Ok::<_, VolumeError>(self.driver(&volume.host)?.delete(&clone_of(&volume, operation.object_id)).await?)
         };
@@ -110,7 +109,7 @@ impl Parts {
         }
     }
 
-    /// Writes a backup into a volume.
+    /// Writes a backup into a volume: into one that is there, or one that this host has just made for it.
     pub(super) async fn restore_backup(&self, operation: &Operation) -> Result<Next, VolumeError> {
         let done = tokio::select! {
             done = self.write_back(operation) => done,
@@ -118,15 +117,14 @@ impl Parts {
         };
         let ending = match done {
             Ok(volume) => {
-                info!(backup = %operation.object_id, volume = %volume, "backup restored");
+                info!(operation = %operation.id, volume = %volume, "backup restored");
                 Ending::done()
             }
             Err(VolumeError::Store(error @ StoreError::Query { .. })) => return Err(error.into()),
             Err(error) => {
                 let cause = chain(&error);
-                error!(backup = %operation.object_id, "{cause}");
-                let message = message(operation, EVENT_NOT_RESTORED, format!("restore backup:{cause}"));
-                Ending::failed(cause).telling(message)
+                error!(operation = %operation.id, "{cause}");
+                backup::not_restored(operation, cause)
             }
         };
         self.store.end_restore(operation, ending).await?;
@@ -134,9 +132,10 @@ impl Parts {
     }
 
     async fn write_back(&self, operation: &Operation) -> Result<Uuid, VolumeError> {
-        let volume = self.store.volume(named(operation, "volume_id")).await?;
-        let backup = self.store.backup(operation.object_id).await?;
-        if (volume.status, backup.status) != (VolumeStatus::RestoringBackup, BackupStatus::Restoring) {
+        let (backup, volume) = operation.restores().unwrap_or_default();
+        let (backup, volume) = (self.store.backup(backup).await?, self.store.volume(volume).await?);
+        let held = operation.kind == OperationKind::VolumeCreate || backup.status == BackupStatus::Restoring;
+        if volume.status != VolumeStatus::RestoringBackup || !held {
             let problem = format!("the volume is {} and the backup {}", volume.status, backup.status);
             return Err(BackupError::Nonsense { object: format!("backup {}", backup.id), why: problem }.into());
         }
@@ -166,23 +165,17 @@ impl Parts {
     }
 }
 
-/// An id that the operation was accepted with.
-fn named(operation: &Operation, key: &str) -> Uuid {
-    let id = operation.request.get(key).and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
-    id.unwrap_or_default()
-}
-
 /// The clone that a backup reads.
 fn clone_of(volume: &Volume, backup: Uuid) -> Stored {
     Stored { id: Operation::clone_for_backup(backup), in_use: false, provider: None, ..stored(volume) }
 }
 
-fn message(operation: &Operation, event_id: &str, user_message: String) -> NewMessage {
+fn not_made(operation: &Operation, cause: &str) -> NewMessage {
     NewMessage {
         resource_type: "VOLUME_BACKUP",
         resource_id: operation.object_id,
-        event_id: event_id.into(),
-        user_message,
+        event_id: EVENT_NOT_MADE.into(),
+        user_message: format!("create backup:{cause}"),
         why_not: None,
     }
 }

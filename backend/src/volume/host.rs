@@ -18,7 +18,7 @@ use crate::config::Backend;
 use crate::domain::place::{backend_of, backup_queue, volume_queue};
 use crate::domain::{Operation, OperationKind, Refusal, Volume, VolumeStatus};
 use crate::drivers::{Stored, VolumeDriver};
-use crate::image::ImageFiles;
+use crate::image::{Glance, ImageFiles};
 use crate::operations::{Next, Work};
 use crate::store::{Ending, Store, StoreError};
 use crate::targets::Target;
@@ -37,6 +37,8 @@ pub struct HostParts {
     pub owner: String,
     /// The bytes of images.
     pub images: ImageFiles,
+    /// The Glance that has the images in their place, where one does.
+    pub glance: Option<Arc<Glance>>,
     /// Of so many images a backend keeps a volume to clone.
     pub cached_images: u32,
     /// Where backups are.
@@ -60,6 +62,7 @@ pub(super) struct Parts {
     pub(super) availability_zone: String,
     pub(super) owner: String,
     pub(super) images: ImageFiles,
+    pub(super) glance: Option<Arc<Glance>>,
     pub(super) cached_images: u32,
     pub(super) backups: Arc<dyn ObjectStore>,
     pub(super) stopping: watch::Receiver<bool>,
@@ -69,10 +72,22 @@ impl VolumeHost {
     /// Shows again what was shown and lets hosts in. When this returns, hosts reach what they could before, but for volumes that
     /// cannot be shown just now: those are tried again.
     pub async fn start(parts: HostParts) -> Result<Self, VolumeError> {
-        let HostParts { store, backends, target, availability_zone, owner, images, cached_images, backups, stopping } = parts;
+        let HostParts { store, backends, target, availability_zone, owner, images, glance, cached_images, backups, stopping } =
+            parts;
         let locks = Locks::default();
-        let parts =
-            Parts { store, backends, target, locks, availability_zone, owner, images, cached_images, backups, stopping };
+        let parts = Parts {
+            store,
+            backends,
+            target,
+            locks,
+            availability_zone,
+            owner,
+            images,
+            glance,
+            cached_images,
+            backups,
+            stopping,
+        };
         let parts = Arc::new(parts);
         let mut generation = parts.target.generation();
         generation.mark_unchanged();
@@ -106,6 +121,7 @@ impl Work for VolumeHost {
                 return Ok(Next::without_work(parts.store.operation_if_any(operation_id).await?.as_ref(), queue));
             };
             let done = match operation.kind {
+                OperationKind::VolumeCreate if operation.restores().is_some() => parts.restore_backup(&operation).await,
                 OperationKind::VolumeCreate => parts.create_volume(&operation).await,
                 OperationKind::VolumeDelete => parts.delete_volume(&operation).await,
                 OperationKind::VolumeUpload => parts.upload_volume(&operation).await,

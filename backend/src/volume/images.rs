@@ -4,8 +4,10 @@
 //! the storage shares blocks, the second costs nothing. What is kept goes when its image has gone, or when others were used since.
 
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
+use futures_util::stream::BoxStream;
 use serde_json::Value;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -15,8 +17,8 @@ use super::host::{Parts, stored};
 use crate::domain::place::backend_of;
 use crate::domain::volume::GIB;
 use crate::domain::{Image, ImageStatus, NewMessage, Operation, Refusal, Volume, VolumeStatus};
-use crate::drivers::{Stored, VolumeDriver};
-use crate::image::{Format, OpenError, Progress, Unfit, export, open_as_raw};
+use crate::drivers::{Chunk, Stored, VolumeDriver};
+use crate::image::{ExportError, Format, GlanceError, OpenError, Progress, Unfit, export, open_as_raw};
 use crate::operations::Next;
 use crate::store::{CachedImage, Ending, StoreError};
 
@@ -35,7 +37,7 @@ impl Parts {
         volume: &Volume,
         image_id: Uuid,
     ) -> Result<Option<Value>, VolumeError> {
-        let image = self.store.image(image_id).await?;
+        let image = self.image(image_id).await?;
         if image.status != ImageStatus::Active {
             let what = "made a volume from";
             return Err(StoreError::Refused(Refusal::ImageState { image_id, status: image.status, what }).into());
@@ -47,14 +49,14 @@ impl Parts {
         let progress = Progress::default();
         let made = async {
             if self.cached_images == 0 {
+                let (bytes, pieces) = self.open_image(&image, wanted.id, &progress).await?;
+                fits(bytes, &wanted)?;
                 let empty = Stored { provider: driver.create(&wanted).await?, ..wanted.clone() };
-                return self.copy_image(driver.as_ref(), &empty, &image, &progress).await;
+                driver.copy_in(&empty, pieces).await?;
+                return Ok(empty.provider);
             }
-            let kept = self.kept_image(driver.as_ref(), backend, &image, &progress).await?;
-            let source = of_cache(&kept);
-            if source.size_bytes > wanted.size_bytes {
-                return Err(OpenError::from(Unfit::DiskTooLarge { bytes: source.size_bytes, most: wanted.size_bytes }).into());
-            }
+            let source = of_cache(&self.kept_image(driver.as_ref(), backend, &image, &wanted, &progress).await?);
+            fits(source.size_bytes, &wanted)?;
             Ok(driver.clone_volume(&wanted, &source).await?)
         };
         let provider = self.noting(operation, "downloading", &progress, made).await?;
@@ -71,6 +73,7 @@ impl Parts {
         driver: &dyn VolumeDriver,
         backend: &str,
         image: &Image,
+        wanted: &Stored,
         progress: &Progress,
     ) -> Result<CachedImage, VolumeError> {
         let volume_id = Uuid::new_v5(&image.id, backend.as_bytes());
@@ -79,16 +82,19 @@ impl Parts {
         let kept = match found {
             Some(kept) => kept,
             None => {
-                let size_gib = image.virtual_bytes.unwrap_or(0).div_ceil(GIB).max(1);
+                let (bytes, pieces) = self.open_image(image, volume_id, progress).await?;
+                // Nothing is kept of what the first that wants it has no room for.
+                fits(bytes, wanted)?;
+                let size_gib = bytes.div_ceil(GIB).max(1);
                 let mut kept = CachedImage { image_id: image.id, volume_id, size_gib, provider: None, is_current: true };
                 // What a try before left is of no use: nobody knows how far it came.
                 driver.delete(&of_cache(&kept)).await?;
                 kept.provider = driver.create(&of_cache(&kept)).await?;
-                if let Err(error) = self.copy_image(driver, &of_cache(&kept), image, progress).await {
+                if let Err(error) = driver.copy_in(&of_cache(&kept), pieces).await {
                     if let Err(left) = driver.delete(&of_cache(&kept)).await {
                         warn!(image = %image.id, backend, "cannot remove what was read of it: {}", chain(&left));
                     }
-                    return Err(error);
+                    return Err(error.into());
                 }
                 info!(image = %image.id, backend, "kept for the next volume from it");
                 kept
@@ -98,19 +104,28 @@ impl Parts {
         Ok(kept)
     }
 
-    async fn copy_image(
-        &self,
-        driver: &dyn VolumeDriver,
-        to: &Stored,
-        image: &Image,
-        progress: &Progress,
-    ) -> Result<Option<Value>, VolumeError> {
-        let (bytes, pieces) = open_as_raw(&self.images, image, to.id, progress).await?;
-        if bytes > to.size_bytes {
-            return Err(OpenError::from(Unfit::DiskTooLarge { bytes, most: to.size_bytes }).into());
+    /// What is known of an image.
+    async fn image(&self, id: Uuid) -> Result<Image, VolumeError> {
+        match &self.glance {
+            Some(glance) => {
+                let absent = || GlanceError::Unusable { id, why: "it is not there any more".into() };
+                Ok(glance.find(id).await.map_err(OpenError::from)?.ok_or_else(absent).map_err(OpenError::from)?)
+            }
+            None => Ok(self.store.image(id).await?),
         }
-        driver.copy_in(to, pieces).await?;
-        Ok(to.provider.clone())
+    }
+
+    /// An image as a raw disk: its size and its pieces.
+    async fn open_image(
+        &self,
+        image: &Image,
+        work_id: Uuid,
+        progress: &Progress,
+    ) -> Result<(u64, BoxStream<'static, Result<Chunk, io::Error>>), OpenError> {
+        match &self.glance {
+            Some(glance) => glance.open_as_raw(&self.images, image, work_id, progress).await,
+            None => open_as_raw(&self.images, image, work_id, progress).await,
+        }
     }
 
     /// Removes what is kept of images that are gone, and of those unused for longest where there are too many.
@@ -118,7 +133,8 @@ impl Parts {
         let kept = self.store.cached_images(backend).await?;
         let surplus = kept.len().saturating_sub(usize::try_from(self.cached_images).unwrap_or(usize::MAX));
         for (place, one) in kept.iter().enumerate() {
-            if one.is_current && place >= surplus {
+            // What a Glance has is known to nobody here: what is kept of it goes when others are used more.
+            if (one.is_current || self.glance.is_some()) && place >= surplus {
                 continue;
             }
             let _turn = self.locks.lock(one.volume_id).await;
@@ -144,8 +160,7 @@ impl Parts {
         let id = operation.object_id;
         let _turn = self.locks.lock(id).await;
         let Some(volume) = self.in_status(operation, VolumeStatus::Uploading).await? else { return Ok(Next::Ended) };
-        let image_id = operation.request.get("image_id").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
-        let image_id = image_id.unwrap_or_default();
+        let image_id = operation.id_in("image_id").unwrap_or_default();
         let ending = match self.upload(operation, &volume, image_id).await {
             Ok(()) => {
                 info!(volume = %id, image = %image_id, "made an image of it");
@@ -155,7 +170,7 @@ impl Parts {
             Err(error) => {
                 let cause = chain(&error);
                 error!(volume = %id, image = %image_id, "{cause}");
-                self.store.abort_image_upload(image_id).await?;
+                self.give_image_up(image_id).await?;
                 let message = message(operation, EVENT_NOT_COPIED_OUT, format!("copy volume to image:{cause}"));
                 Ending::failed(cause).telling(message)
             }
@@ -165,7 +180,7 @@ impl Parts {
     }
 
     async fn upload(&self, operation: &Operation, volume: &Volume, image_id: Uuid) -> Result<(), VolumeError> {
-        let image = self.store.image(image_id).await?;
+        let image = self.image(image_id).await?;
         if image.status == ImageStatus::Active {
             // A life before came as far as that.
             return Ok(());
@@ -176,11 +191,32 @@ impl Parts {
         let progress = Progress::default();
         let size_bytes = volume.size_bytes().unwrap_or(0);
         let pieces = driver.copy_out(&stored(volume));
-        let work = async { Ok(export(&self.images, image_id, format, size_bytes, pieces, &progress).await?) };
-        let facts = self.noting(operation, "uploading", &progress, work).await?;
-        if !self.store.end_image_upload(image_id, &facts).await? {
-            // It was deleted meanwhile.
-            self.images.remove(image_id).map_err(OpenError::from)?;
+        let work = async {
+            let whole = export(&self.images, image_id, format, size_bytes, pieces, &progress).await?;
+            match &self.glance {
+                Some(glance) => glance.upload(image_id, whole).await.map_err(ExportError::from)?,
+                None => {
+                    let facts = whole.place(self.images.clone(), image_id).await.map_err(ExportError::from)?;
+                    if !self.store.end_image_upload(image_id, &facts).await? {
+                        // It was deleted meanwhile.
+                        self.images.remove(image_id).map_err(OpenError::from)?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        self.noting(operation, "uploading", &progress, work).await
+    }
+
+    /// Gives up an image whose bytes never came.
+    async fn give_image_up(&self, image_id: Uuid) -> Result<(), VolumeError> {
+        match &self.glance {
+            Some(glance) => {
+                if let Err(error) = glance.remove(image_id).await {
+                    warn!(image = %image_id, "it stays without bytes: {}", chain(&error));
+                }
+            }
+            None => self.store.abort_image_upload(image_id).await?,
         }
         Ok(())
     }
@@ -208,6 +244,12 @@ impl Parts {
             error = notes => Err(error.into()),
         }
     }
+}
+
+/// Refuses an image that has more bytes than a volume.
+fn fits(bytes: u64, volume: &Stored) -> Result<(), OpenError> {
+    let most = volume.size_bytes;
+    if bytes > most { Err(Unfit::DiskTooLarge { bytes, most }.into()) } else { Ok(()) }
 }
 
 /// A kept volume as its storage knows it.

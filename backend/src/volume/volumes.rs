@@ -5,7 +5,7 @@ use tracing::{error, info, warn};
 use super::error::{VolumeError, chain};
 use super::exports;
 use super::host::{Parts, stored};
-use crate::domain::place::SCHEDULER_QUEUE;
+use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE};
 use crate::domain::volume::GIB;
 use crate::domain::{Operation, Source, Volume, VolumeStatus};
 use crate::drivers::{Provided, StoredSnapshot};
@@ -22,6 +22,10 @@ impl Parts {
             Ok(provider) => {
                 if let Some(provider) = provider {
                     self.store.set_provider(id, &provider).await?;
+                }
+                if let Source::Backup(backup) = volume.source() {
+                    let wanted = self.store.begin_filling(operation, backup).await?;
+                    return Ok(if wanted { Next::HandedTo(BACKUP_QUEUE.into()) } else { Next::Ended });
                 }
                 let from = self.store.volume(id).await?.status;
                 self.store.end_volume_work(operation, from, VolumeStatus::Available, Ending::done()).await?;
@@ -45,7 +49,8 @@ impl Parts {
         let driver = self.driver(&volume.host)?;
         let wanted = stored(volume);
         let made: Provided = match volume.source() {
-            Source::Nothing => driver.create(&wanted).await,
+            // A backup's bytes come later: they take long, and a queue of their own.
+            Source::Nothing | Source::Backup(_) => driver.create(&wanted).await,
             Source::Volume(source) => {
                 let _turn = self.locks.lock(source).await;
                 let source = self.store.volume(source).await?;

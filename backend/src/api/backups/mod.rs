@@ -30,7 +30,7 @@ use crate::domain::{Backup, BackupStatus, NewBackup};
 use crate::store::BackupChange;
 
 pub(super) use records::{export, import};
-pub(super) use restore::restore;
+pub(super) use restore::{answer as restored, restore};
 use view::detail;
 pub(super) use view::summary;
 

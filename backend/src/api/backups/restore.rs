@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::super::AppState;
 use super::super::body::{Body, Fields};
@@ -12,7 +13,7 @@ use super::super::microversion::Microversion;
 use super::super::path::Path;
 use super::super::policy::{self, Context};
 use super::super::volumes;
-use crate::accept::RestoreTo;
+use crate::domain::{Source, Volume, backup};
 
 /// `POST /v3/backups/{id}/restore`
 pub(in crate::api) async fn restore(
@@ -26,23 +27,28 @@ pub(in crate::api) async fn restore(
     let mut fields = body.object("restore", version)?;
     let (volume_id, name) = (fields.uuid("volume_id")?, fields.text("name")?);
     fields.finish(version)?;
-    let to = match volume_id {
+    let volume = match volume_id {
         Some(id) => {
             policy::volume_by_id(&state, &context, id, policy::BACKUP_RESTORE).await?;
-            RestoreTo::Volume(id)
+            state.accept.restore_backup(backup.id, id, context.asker()).await?
         }
         None => {
+            backup::may_restore(&backup)?;
             let wanted = json!({
                 "size": backup.size_gib,
                 "name": name.unwrap_or_else(|| format!("restore_backup_{}", backup.id)),
                 "description": "auto-created_from_restore_from_backup",
             });
             let Value::Object(wanted) = wanted else { return Err(ApiError::Internal) };
-            let new = volumes::new_volume(&state, &context, version, Fields::from(Body(wanted))).await?;
-            RestoreTo::New(Box::new(new))
+            let mut new = volumes::new_volume(&state, &context, version, Fields::from(Body(wanted))).await?;
+            new.source = Source::Backup(backup.id);
+            state.accept.create_volume(new, context.asker()).await?
         }
     };
-    let volume = state.accept.restore_backup(backup.id, to, context.asker()).await?;
-    let restore = json!({ "backup_id": backup.id, "volume_id": volume.id, "volume_name": volume.name });
-    Ok((StatusCode::ACCEPTED, Json(json!({ "restore": restore }))))
+    Ok((StatusCode::ACCEPTED, Json(answer(backup.id, &volume))))
+}
+
+/// What a restore is answered.
+pub(in crate::api) fn answer(backup_id: Uuid, volume: &Volume) -> Value {
+    json!({ "restore": { "backup_id": backup_id, "volume_id": volume.id, "volume_name": volume.name } })
 }

@@ -30,6 +30,10 @@ pub(super) async fn answer(
             let views = Views::new(state, version, headers);
             let context = policy::Context(context.clone());
             match kind.as_str() {
+                "volume" if path.ends_with("/restore") => {
+                    let volume = policy::volume_by_id(state, &context, *id, policy::VOLUME_GET).await?;
+                    (StatusCode::ACCEPTED, backups::restored(volume.backup_id.unwrap_or_default(), &volume))
+                }
                 "volume" => {
                     let volume = policy::volume_by_id(state, &context, *id, policy::VOLUME_GET).await?;
                     (StatusCode::ACCEPTED, json!({ "volume": views.volume(&volume, &[]) }))
@@ -55,6 +59,11 @@ pub(super) async fn answer(
         None if path.ends_with("/action") && made.operation_id.is_some() => {
             finish(state, made).await?;
             (StatusCode::ACCEPTED, Value::Null)
+        }
+        None if path.ends_with("/restore") => {
+            let operation = state.store.operation(made.operation_id.unwrap_or_default()).await?;
+            let (backup, volume) = operation.restores().ok_or_else(|| untold(made))?;
+            (StatusCode::ACCEPTED, backups::restored(backup, &state.store.volume(volume).await?))
         }
         None => return Err(untold(made)),
     };

@@ -11,7 +11,6 @@
 //! browsers ask no more. A stream is cut after some minutes, and a client that takes nothing of it before; so many may watch at once.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -19,44 +18,30 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse as _, Response, Sse};
 use futures_util::stream;
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{seen, view};
+use super::watchers::Room;
+use super::{event_name, seen, told};
 use crate::api::AppState;
 use crate::api::errors::ApiError;
 use crate::api::path::Path;
 use crate::api::policy::Context;
 use crate::bus::SOME_MISSED;
-use crate::hex::hex;
 use crate::store::StoreError;
 use crate::volume::chain;
 
-/// So many may watch at once. A connection is all that one costs, and others need some too.
-const WATCHERS: usize = 128;
-
 /// How long one stream lasts at most; its client comes again where it was.
-const STREAM_AT_MOST: Duration = Duration::from_secs(600);
+pub(super) const STREAM_AT_MOST: Duration = Duration::from_secs(600);
 
 /// Between looks that nobody asked for: news may be lost, and that a host is silent is nobody's news.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Between signs of life on a stream that has no news; proxies cut what is silent for a minute.
-const ALIVE_EVERY: Duration = Duration::from_secs(15);
-
-/// Room for those who watch.
-pub struct Watchers(Arc<Semaphore>);
-
-impl Default for Watchers {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(WATCHERS)))
-    }
-}
+pub(super) const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// `GET /v3/operations/{id}/watch`
 pub(in crate::api) async fn watch(
@@ -65,7 +50,7 @@ pub(in crate::api) async fn watch(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let room = state.watchers.0.clone().try_acquire_owned().map_err(|_| ApiError::TooManyWatchers)?;
+    let room = state.watchers.room_for(&context.project_id).ok_or(ApiError::TooManyWatchers)?;
     // Listened to before the first look, so that nothing is missed between.
     let changed = state.accept.changed();
     let id = seen(&state, &context, &id).await?.id;
@@ -94,7 +79,7 @@ struct Watch {
     known: Option<String>,
     ended: bool,
     until: Instant,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 enum Look {
@@ -132,20 +117,14 @@ impl Watch {
     async fn look(&mut self) -> Result<Look, StoreError> {
         let operation = self.state.store.operation(self.id).await?;
         let services = if operation.state.is_end() { Vec::new() } else { self.state.store.services().await? };
-        let mut told = view(&operation, &services);
+        let (told, digest) = told(&operation, &services);
         self.ended = operation.state.is_end();
-        // That it was looked for again is no news.
-        let updated_at = told.as_object_mut().and_then(|told| told.remove("updated_at"));
-        let digest: String = hex(&Sha256::digest(told.to_string())).chars().take(16).collect();
         if self.known.as_ref() == Some(&digest) {
             return Ok(if self.ended { Look::SameEnd } else { Look::Same });
         }
-        if let (Some(told), Some(updated_at)) = (told.as_object_mut(), updated_at) {
-            told.insert("updated_at".into(), updated_at);
-        }
-        let event = Event::default().event(if self.ended { "end" } else { "operation" }).id(&digest);
+        let event = Event::default().event(event_name(&operation)).id(&digest);
         self.known = Some(digest);
-        Ok(Look::News(event.data(json!({ "operation": told }).to_string())))
+        Ok(Look::News(event.data(told.to_string())))
     }
 }
 
