@@ -227,8 +227,8 @@ impl Manager {
     /// What an Attach, Detach, Extend, Boot, Delete, Rebuild, Start, Stop or Snapshot (kind "attach", "detach", "extend", "boot", "delete",
     /// "rebuild", "start", "stop" or "snapshot") with these arguments would do now; touches nothing.
     ///
-    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a guest as a whole the volume is empty, and the
-    /// options "mapping" (s) tells a boot's mapping, "image" (s) a rebuild's image, "name" (s) that of a snapshot's image. Returns the kind, the
+    /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a guest as a whole the volume is empty; the
+    /// option "mapping" (s) tells a boot's mapping, "image" (s) a rebuild's image, "name" (s) the name of a snapshot's. Returns the kind, the
     /// volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
     /// polkit action: org.bowline.agent1.list.
     #[zbus(out_args("plan"))]

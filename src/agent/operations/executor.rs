@@ -33,7 +33,7 @@ use super::{
 };
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::agent::journal::{Change, Facts, OperationRecord, Step, Task};
-use crate::model::{ErrorKind, GuestUuid, VolumeId};
+use crate::model::ErrorKind;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -206,43 +206,6 @@ impl Run {
         self.fill_detach_facts();
         extend::refresh(&shared, &mut self.record);
         self.forward().await;
-    }
-
-    /// An attach that was cut: if the guest has the disk, the rest is done; if not, it is all undone.
-    async fn resume_attach(&mut self) {
-        let (guest, volume) = (self.record.task.guest(), self.record.task.volume());
-        let attach_disk = self.record.steps.iter().position(|step| step.step == Step::AttachDisk);
-        let reached = attach_disk
-            .and_then(|index| self.record.steps.get(index))
-            .is_some_and(|step| matches!(step.state, StepState::Started | StepState::Succeeded));
-        let has_it = match reached {
-            true => self.guest_has_disk(guest, volume).await,
-            false => Ok(false),
-        };
-        let Ok(has_it) = has_it else { return self.give_up().await };
-        if has_it && let Some(index) = attach_disk {
-            self.set_step(index, StepState::Succeeded, None);
-            self.record.state = OperationState::Running;
-            self.record.failure = None;
-            tracing::info!(operation = %self.record.id, %volume, %guest, "the guest has the disk: finishing the attach");
-            self.forward().await;
-        } else {
-            tracing::info!(operation = %self.record.id, %volume, %guest, "the attach was cut midway: undoing it");
-            self.unwind(interrupted()).await;
-        }
-    }
-
-    /// Asks until there is an answer.
-    async fn guest_has_disk(&mut self, guest: GuestUuid, volume: VolumeId) -> Result<bool, Abandoned> {
-        let mut delays = self.shared.retry.delays();
-        let begun = Instant::now();
-        loop {
-            match self.shared.hypervisor.guest(&guest.to_string()).await {
-                Ok(facts) => return Ok(facts.has_everywhere(volume)),
-                Err(error) if error.kind == ErrorKind::NotFound => return Ok(false),
-                Err(error) => self.trouble(&error, Step::AttachDisk, begun, &mut delays).await?,
-            }
-        }
     }
 
     /// A detach works from what was journalled when the volume was attached.

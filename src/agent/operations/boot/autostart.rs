@@ -6,7 +6,7 @@
 
 use super::{super::Shared, children::end_of, power::connect_volumes};
 use crate::agent::api::{AgentApi, OperationState, Request, StartRequest};
-use crate::agent::operations::{Agent, ports::GuestFacts};
+use crate::agent::operations::{Agent, locks::Key, ports::GuestFacts};
 use crate::model::GuestUuid;
 use futures_util::{StreamExt, stream};
 use std::{
@@ -67,6 +67,10 @@ impl Agent {
             }
         }
         if !guest.active {
+            // An operation has it, and may take its time.
+            if shared.locks.try_lock(Key::Instance(guest.uuid)).is_none() {
+                return true;
+            }
             if let Err(error) = connect_volumes(shared, guest.uuid).await {
                 tracing::warn!(guest = name, %error, "is to be started with the host, once its volumes are connected");
                 return true;
