@@ -1,15 +1,17 @@
 //! The agent as the bus sees it.
 
 use super::{
-    Shared, boot, examine,
-    executor::{self, RetryPolicy, Run},
+    Shared, adopt, boot, examine,
+    executor::{self, Run},
     fsck, growth_watch, plan,
     ports::{BootSourcePort, ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
     reconnect, recovery,
     registry::operation_view,
+    retry::RetryPolicy,
 };
 use crate::agent::api::{
-    AgentApi, AgentEvent, ApiError, AttachmentView, DeleteRequest, DetachRequest, OperationState, OperationView, Plan, Request,
+    Adopted, AgentApi, AgentEvent, ApiError, AttachmentView, DeleteRequest, DetachRequest, OperationState, OperationView, Plan,
+    Request,
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, Task};
@@ -355,6 +357,10 @@ impl AgentApi for Agent {
 
     async fn check(&self, repair: bool) -> Result<Vec<Difference>, ApiError> {
         Ok(fsck::check(&self.shared, repair).await)
+    }
+
+    async fn adopt(&self, volume: &str, guest: &str) -> Result<Adopted, ApiError> {
+        Ok(adopt::adopt(&self.shared, volume, guest).await?)
     }
 }
 

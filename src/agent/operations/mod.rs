@@ -7,6 +7,7 @@
 
 mod abandon;
 pub mod adapters;
+mod adopt;
 mod agent;
 mod boot;
 mod disk;
@@ -25,6 +26,7 @@ mod reconnect;
 mod recovery;
 mod registry;
 mod remedy;
+mod retry;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -60,7 +62,7 @@ pub(super) struct Shared {
     step_timeout: Duration,
     recovery_timeout: Duration,
     keep_finished: usize,
-    retry: executor::RetryPolicy,
+    retry: retry::RetryPolicy,
     create_timeout: Duration,
     delete_timeout: Duration,
     extend_timeout: Duration,
@@ -76,7 +78,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn new(parts: Parts, settings: &Settings, retry: executor::RetryPolicy) -> Self {
+    fn new(parts: Parts, settings: &Settings, retry: retry::RetryPolicy) -> Self {
         Self {
             volumes: parts.volumes,
             connectors: parts.connectors,

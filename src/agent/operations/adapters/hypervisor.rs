@@ -1,8 +1,8 @@
 //! This host's libvirt.
 
-use super::super::ports::{GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult};
+use super::super::ports::{GivenDisk, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult};
 use super::chain;
-use crate::libvirt::{DetachProgress, Guest, Libvirt, LibvirtError, Resized, SecretUsage};
+use crate::libvirt::{DetachProgress, Guest, GuestDisk, Libvirt, LibvirtError, Resized, SecretUsage};
 use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, SecretKind, VolumeId};
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -44,6 +44,13 @@ impl HypervisorPort for Hypervisor {
 
     async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
         Ok(self.0.guests().await?.into_iter().map(GuestFacts::from).collect())
+    }
+
+    async fn given(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<Vec<GivenDisk>> {
+        let guest = self.0.guest(&guest.to_string()).await?;
+        let disks = guest.live_disks.into_iter().chain(guest.config_disks).filter(|disk| disk.volume == Some(volume));
+        let given = |disk: GuestDisk| GivenDisk { target: disk.target, bus: disk.bus, source: disk.source.unwrap_or_default() };
+        Ok(disks.map(given).collect())
     }
 
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {

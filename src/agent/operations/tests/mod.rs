@@ -1,6 +1,7 @@
 //! Operations on a simulated world: failing, losing answers and dying at every single call.
 
 mod abandon;
+mod adopt;
 mod afresh;
 mod agreement;
 mod boot;
@@ -11,7 +12,7 @@ mod matrix;
 mod multiattach;
 mod world;
 
-use super::{Agent, Parts, Shared, executor::RetryPolicy};
+use super::{Agent, Parts, Shared, retry::RetryPolicy};
 use crate::agent::api::{AgentApi, AttachRequest, DetachRequest, OperationState, OperationView, Request};
 use crate::agent::config;
 use crate::agent::journal::{Journal, JournalError};

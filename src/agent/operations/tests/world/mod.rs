@@ -77,6 +77,8 @@ pub struct State {
     pub encrypted: bool,
     /// libvirtd does not answer.
     pub hypervisor_away: bool,
+    /// Where a guest's disk leads, where that is not to its volume.
+    pub leads_elsewhere: Option<String>,
     /// Ephemeral disks of this host, by their target names.
     pub files: BTreeSet<String>,
     /// Ephemeral disks of the guest's definition.
