@@ -40,8 +40,8 @@ fn methods(path: &str, xml: &str) -> Vec<Method> {
             continue;
         }
         let mut described = "";
-        for part in body.split("<method ") {
-            if part.starts_with("name=") {
+        for (number, part) in body.split("<method ").enumerate() {
+            if number > 0 {
                 let own = part.split("</method>").next().unwrap();
                 let inputs = own.split("<arg ").skip(1).filter(|arg| attribute(arg, "direction") == Some("in"));
                 let words = described.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -50,10 +50,14 @@ async fn what_cannot_be_proved_is_refused_and_left_as_it_was() {
         attached_by_hand(&mut world.state.lock().unwrap());
         change(&mut world.state.lock().unwrap());
         let agent = start(&world, dir.path()).await;
-        let before = (world.state.lock().unwrap().guests.clone(), world.state.lock().unwrap().attachments.clone());
+        let now = || {
+            let state = world.state.lock().unwrap();
+            (state.guests.clone(), state.attachments.clone())
+        };
+        let before = now();
         let error = agent.adopt("data", "guest-1").await.unwrap_err();
         assert!(error.kind == kind && error.message.contains(word), "{error:?}");
         assert_eq!(agent.attachments(), []);
-        assert_eq!((world.state.lock().unwrap().guests.clone(), world.state.lock().unwrap().attachments.clone()), before);
+        assert_eq!(now(), before);
     }
 }
