@@ -33,7 +33,9 @@ fn attribute<'x>(tag: &'x str, name: &str) -> Option<&'x str> {
 
 fn methods(path: &str, xml: &str) -> Vec<Method> {
     let mut found = vec![];
-    for interface in xml.split("<interface ").skip(1) {
+    // What is below the object comes after its own.
+    let own = xml.split("<node name=").next().unwrap();
+    for interface in own.split("<interface ").skip(1) {
         let name = attribute(interface, "name").unwrap();
         let body = interface.split("</interface>").next().unwrap();
         if !name.starts_with("org.bowline.") {

@@ -328,7 +328,7 @@ fn whatever_strikes_an_operation_it_ends_done_or_undone_and_leaves_nothing() {
             });
         }
     });
-    let mut table: Vec<(&str, BTreeMap<&str, BTreeMap<&str, usize>>)> = vec![];
+    let mut table: Vec<Row<'_>> = vec![];
     let mut failed = vec![];
     for (number, ended) in ended.into_inner().unwrap() {
         let Case { row, strike, .. } = &cases[number];
@@ -346,7 +346,10 @@ fn whatever_strikes_an_operation_it_ends_done_or_undone_and_leaves_nothing() {
     assert!(failed.is_empty(), "{} of {} cases\n{}", failed.len(), cases.len(), failed.join("\n"));
 }
 
-fn print(table: &[(&str, BTreeMap<&str, BTreeMap<&str, usize>>)], cases: usize) {
+/// A step, and by column how many of its cases ended how.
+type Row<'c> = (&'c str, BTreeMap<&'static str, BTreeMap<&'static str, usize>>);
+
+fn print(table: &[Row<'_>], cases: usize) {
     println!("| operation | step | {} |", COLUMNS.join(" | "));
     println!("|{}", " --- |".repeat(2 + COLUMNS.len()));
     for (row, cells) in table {
