@@ -1,7 +1,8 @@
 //! After a start: every unfinished operation is compared with what is real, and finished or undone.
 
 use super::{Shared, executor::Run};
-use crate::agent::{api::OperationState, journal::OperationRecord};
+use crate::agent::api::OperationState;
+use crate::agent::journal::OperationRecord;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 

@@ -7,11 +7,9 @@
 
 use super::world::{Fault, guest_uuid};
 use super::{FAULTS, World, agreement::settled, attach, boot, detach, start_tuned, world::At};
-use crate::agent::{
-    api::{AgentApi, ExtendRequest, OperationState, Request},
-    journal::{Step, faulty},
-    operations::{Agent, Shared, faults::DONE_TWICE, plan},
-};
+use crate::agent::api::{AgentApi, ExtendRequest, OperationState, Request};
+use crate::agent::journal::{Step, faulty};
+use crate::agent::operations::{Agent, Shared, faults::DONE_TWICE, plan};
 use crate::model::OperationId;
 use std::{
     cell::Cell,

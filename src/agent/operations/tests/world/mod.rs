@@ -7,14 +7,10 @@ mod images;
 mod service;
 mod truth;
 
-use crate::agent::{
-    api::StepState,
-    journal::{OperationRecord, Step, faulty},
-    operations::{
-        Shared,
-        ports::{GuestFacts, PortError, PortResult},
-    },
-};
+use crate::agent::api::StepState;
+use crate::agent::journal::{OperationRecord, Step, faulty};
+use crate::agent::operations::Shared;
+use crate::agent::operations::ports::{GuestFacts, PortError, PortResult};
 use crate::model::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
