@@ -56,6 +56,9 @@ pub trait AgentApi: Send + Sync + 'static {
     /// Holds the journal against libvirt, this host and the volume service; mends what can be mended without harm where that is
     /// asked for.
     async fn check(&self, repair: bool) -> Result<Vec<Difference>, ApiError>;
+
+    /// Takes over a volume that somebody else attached to a guest of this host, once it is proved that the guest has it.
+    async fn adopt(&self, volume: &str, guest: &str) -> Result<Adopted, ApiError>;
 }
 
 /// A request for an operation.
@@ -447,6 +450,15 @@ pub struct FaultView {
     pub problem: String,
     /// Since when this part has been broken.
     pub since: SystemTime,
+}
+
+/// A volume that was taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// Its attachment.
+    pub attachment: AttachmentId,
+    /// What to know, or to do; empty where there is nothing.
+    pub remark: String,
 }
 
 /// Something changed.

@@ -93,6 +93,14 @@ pub enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// Take over a volume that Nova, another tool or a hand attached to a guest of this host
+    #[command(after_help = "It is proved first that the guest has the volume; nothing of guest, session or device is changed.")]
+    Adopt {
+        /// Id or unique name of the volume
+        volume: String,
+        /// Name or UUID of the guest
+        guest: String,
+    },
     /// Create, list, show and delete volumes
     Volume {
         /// What to do with them.

@@ -169,6 +169,13 @@ impl Client {
         Ok(found.into_iter().map(read).collect())
     }
 
+    /// Takes a volume over: what an operator should know of it.
+    pub async fn adopt(&self, volume: &str, guest: &str) -> Result<String, CliError> {
+        let options: HashMap<&str, Variant<'_>> = HashMap::new();
+        let (_, remark): (OwnedObjectPath, String) = self.call(ROOT, MANAGER, "Adopt", &(volume, guest, options)).await?;
+        Ok(remark)
+    }
+
     /// All volumes.
     pub async fn volumes(&self) -> Result<Vec<Volume>, CliError> {
         let volumes: Vec<Dict> = self.call(ROOT, VOLUMES, "List", &()).await?;

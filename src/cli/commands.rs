@@ -40,6 +40,12 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
         }
         Command::Cancel { operation } => cancel(client, output, &operation).await,
         Command::Fsck { repair } => super::fsck::run(client, output, repair).await,
+        Command::Adopt { volume, guest } => {
+            let remark = client.adopt(&volume, &guest).await?;
+            let text =
+                || [format!("volume {volume} of guest {guest} is Bowline's now"), remark.clone()].join("\n").trim().to_owned();
+            print(output, text, &json!({ "adopted": { "volume": volume, "guest": guest, "remark": remark } }))
+        }
         Command::Abandon { operation, yes } => abandon(client, output, &operation, yes).await,
         Command::Volume { command } => volume(client, output, command).await,
         Command::Completion { .. } | Command::Man { .. } | Command::Doctor => Ok(()),

@@ -104,6 +104,14 @@ pub enum ConnectorError {
         /// Host:channel:target:LUN.
         address: String,
     },
+    /// What a guest has is not what the volume service says that the volume is.
+    #[error("the guest's disk is {given}, which is not where the volume service says that volume {volume} is")]
+    NotGiven {
+        /// The volume.
+        volume: VolumeId,
+        /// The disk's source in the guest's definition.
+        given: String,
+    },
     /// The LUN did not show up.
     #[error("no device appeared for {path} within {waited_s} s of the scan: the target shows no such LUN to this host")]
     DeviceMissing {
@@ -294,7 +302,7 @@ impl ConnectorError {
             | Self::LoginUnderWay { .. }
             | Self::NotGrown { .. } => ErrorKind::Timeout,
             Self::NotConnected { .. } => ErrorKind::NotFound,
-            Self::NotTheVolume { .. } => ErrorKind::IdentityMismatch,
+            Self::NotTheVolume { .. } | Self::NotGiven { .. } => ErrorKind::IdentityMismatch,
             Self::Flush { .. } => ErrorKind::Unavailable,
             Self::Probe { source, .. } | Self::Discovery { source, .. } => source.kind(),
             Self::Nfs(error) => error.kind(),

@@ -199,6 +199,17 @@ impl Connectors {
         }
     }
 
+    /// Takes over what somebody else connected and gave a guest as `given`: a path, or `iscsi:<target>/<LUN> at <portal>`. It gets
+    /// Bowline's own name; nothing else of this host is changed.
+    pub async fn adopt(&self, volume: VolumeId, info: &ConnectionInfo, given: &str) -> Result<ConnectedDevice, ConnectorError> {
+        self.inner.iscsi.adopt(volume, iscsi_only(info)?, given).await
+    }
+
+    /// Takes back what [`Self::adopt`] wrote down.
+    pub fn disown(&self, volume: VolumeId) -> Result<(), ConnectorError> {
+        self.inner.iscsi.disown(volume)
+    }
+
     /// The password or key that QEMU needs for the volume: what the connection info carries, else what this host has for that
     /// user. None where it needs none, or where the operator has given libvirt one.
     pub fn disk_secret(&self, info: &ConnectionInfo) -> Result<Option<(SecretKind, Secret)>, ConnectorError> {

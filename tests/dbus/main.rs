@@ -8,6 +8,7 @@ mod authorization;
 mod cli_errors;
 mod cli_output;
 mod cli_waiting;
+mod denied;
 mod errors;
 mod introspection;
 mod lifecycle;

@@ -13,7 +13,7 @@ use super::{
     },
 };
 use crate::{
-    agent::api::{AgentApi, Request},
+    agent::api::{AgentApi, AgentEvent, Request},
     model::{Difference, ErrorKind, Finding},
 };
 use std::sync::Arc;
@@ -328,6 +328,32 @@ impl Manager {
             (found.area, volume, found.guest, found.found, found.meaning, found.remedy, mending)
         };
         Ok(self.api.check(repair).await?.into_iter().map(wire).collect())
+    }
+
+    /// Takes over a volume that Nova, another tool or a hand attached to a guest of this host, and returns its Attachment1 object.
+    ///
+    /// It is proved first: the guest has one disk of the volume, by alias or serial; the service has one complete attachment of it for
+    /// that guest; the disk leads where the service says; the device there is the volume. Nothing else of guest or host is touched.
+    /// The remark tells what an operator should know of it, if anything. For iSCSI. There are no options yet. polkit action:
+    /// org.bowline.agent1.attach.
+    #[zbus(out_args("attachment", "remark"))]
+    async fn adopt(
+        &self,
+        volume: String,
+        guest: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(OwnedObjectPath, String), MethodError> {
+        self.authority.check(connection, &header, Action::Attach).await?;
+        let request = attach_request(volume, guest, Options::new())?;
+        detach_request(request.volume.clone(), String::new(), options)?;
+        let adopted = self.api.adopt(&request.volume, &request.guest).await?;
+        let told = self.objects.refresh(connection, &AgentEvent::Attachment(adopted.attachment)).await;
+        told.map_err(|error| {
+            MethodError::new(ErrorKind::Internal, format!("it is taken over but has no D-Bus object: {error}"))
+        })?;
+        Ok((attachment_path(adopted.attachment), adopted.remark))
     }
 
     /// Version of the agent.

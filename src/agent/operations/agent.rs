@@ -1,15 +1,17 @@
 //! The agent as the bus sees it.
 
 use super::{
-    Shared, boot, examine,
-    executor::{self, RetryPolicy, Run},
+    Shared, adopt, boot, examine,
+    executor::{self, Run},
     fsck, growth_watch, plan,
     ports::{BootSourcePort, ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
-    reconnect, recovery, snapshot,
+    reconnect, recovery,
+    retry::RetryPolicy,
+    snapshot,
 };
 use crate::agent::api::{
-    AgentApi, AgentEvent, ApiError, AttachmentView, DeleteRequest, DetachRequest, OperationState, OperationView, Plan, Request,
-    StartRequest, StopRequest,
+    Adopted, AgentApi, AgentEvent, ApiError, AttachmentView, DeleteRequest, DetachRequest, OperationState, OperationView, Plan,
+    Request, StartRequest, StopRequest,
 };
 use crate::agent::config::Settings;
 use crate::agent::journal::{Change, Contents, Journal, OperationRecord, StartTask, StopTask, Task};
@@ -374,6 +376,10 @@ impl AgentApi for Agent {
 
     async fn check(&self, repair: bool) -> Result<Vec<Difference>, ApiError> {
         Ok(fsck::check(&self.shared, repair).await)
+    }
+
+    async fn adopt(&self, volume: &str, guest: &str) -> Result<Adopted, ApiError> {
+        Ok(adopt::adopt(&self.shared, volume, guest).await?)
     }
 }
 

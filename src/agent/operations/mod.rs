@@ -7,6 +7,7 @@
 
 mod abandon;
 pub mod adapters;
+mod adopt;
 mod agent;
 mod boot;
 mod disk;
@@ -26,6 +27,7 @@ mod reconnect;
 mod recovery;
 mod registry;
 mod remedy;
+mod retry;
 mod snapshot;
 mod steps;
 #[cfg(test)]
@@ -63,7 +65,7 @@ pub(super) struct Shared {
     step_timeout: Duration,
     recovery_timeout: Duration,
     keep_finished: usize,
-    retry: executor::RetryPolicy,
+    retry: retry::RetryPolicy,
     create_timeout: Duration,
     delete_timeout: Duration,
     extend_timeout: Duration,
@@ -83,7 +85,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn new(parts: Parts, settings: &Settings, retry: executor::RetryPolicy) -> Self {
+    fn new(parts: Parts, settings: &Settings, retry: retry::RetryPolicy) -> Self {
         Self {
             volumes: parts.volumes,
             connectors: parts.connectors,

@@ -110,6 +110,10 @@ pub trait ConnectorPort: Send + Sync {
     async fn intent(&self, info: &ConnectionInfo) -> PortResult<ConnectIntent>;
     /// Connects.
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice>;
+    /// Takes over what somebody else connected and gave a guest as `given`; refuses what is not where the info says.
+    async fn adopt(&self, volume: VolumeId, info: &ConnectionInfo, given: &str) -> PortResult<ConnectedDevice>;
+    /// Takes back what [`ConnectorPort::adopt`] wrote down of a volume that nobody has by this agent.
+    async fn disown(&self, volume: VolumeId) -> PortResult<()>;
     /// The password or key that libvirt must hold for QEMU, and as what. None where QEMU needs none of ours.
     async fn disk_secret(&self, info: &ConnectionInfo) -> PortResult<Option<(SecretKind, Secret)>>;
     /// Reads identity and size from the device itself.
@@ -181,6 +185,8 @@ pub enum Presence {
 pub trait HypervisorPort: Send + Sync {
     /// A guest by name or UUID.
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts>;
+    /// What a guest has as the volume's disk, live and in its definition.
+    async fn given(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<Vec<GivenDisk>>;
     /// All guests of this host, running or not.
     async fn guests(&self) -> PortResult<Vec<GuestFacts>>;
     /// Gives a disk to a guest, live and in its definition as far as it has them. Returns the target name it has there: the
@@ -336,6 +342,17 @@ fn letters(mut index: u32) -> String {
         index = index / 26 - 1;
     }
     reversed.iter().rev().collect()
+}
+
+/// What a guest was given as a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenDisk {
+    /// Target name.
+    pub target: String,
+    /// libvirt's word for the bus.
+    pub bus: String,
+    /// Where it leads: a path, or `protocol:name at host:port`.
+    pub source: String,
 }
 
 /// A disk of a guest.

@@ -11,7 +11,7 @@ use super::{
     steps,
 };
 use crate::agent::journal::{AttachmentRecord, Change};
-use crate::model::{ConnectedDevice, ConnectionInfo, ErrorKind, GIB, ObservedIdentity, VerifiedDevice};
+use crate::model::{AttachmentId, ConnectedDevice, ConnectionInfo, ErrorKind, GIB, ObservedIdentity, VerifiedDevice};
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
 use uuid::Uuid;
@@ -139,7 +139,12 @@ async fn presence(shared: &Shared, record: &AttachmentRecord) -> PortResult<Pres
 
 /// How an attachment is connected, asked of the service.
 pub(super) async fn connection(shared: &Shared, record: &AttachmentRecord) -> PortResult<ConnectionInfo> {
-    let mut info = shared.volumes.attachment(record.id).await?.connection.ok_or_else(|| {
+    connection_of(shared, record.id).await
+}
+
+/// The same of an attachment that the journal need not know.
+pub(super) async fn connection_of(shared: &Shared, id: AttachmentId) -> PortResult<ConnectionInfo> {
+    let mut info = shared.volumes.attachment(id).await?.connection.ok_or_else(|| {
         PortError::new(ErrorKind::Internal, "the volume service gives its attachment no connection info any more")
     })?;
     shared.connectors.settle(&mut info).await?;

@@ -10,6 +10,7 @@
 //! | `connect`, `paths`, `scan` | the way in, over one path or all of them |
 //! | `turn` | whose turn it is with a volume; paths that come late |
 //! | `multipath` | several paths as one map, by multipathd |
+//! | `adopt` | what somebody else connected |
 //! | `grow`, `health` | a volume that was extended; a path that was lost |
 //! | `disconnect`, `device` | the way out |
 //! | `fresh`, `look` | what a LUN is now, by its target; what there is of a volume |
@@ -17,6 +18,7 @@
 //! | `probe` | a small initiator that asks a target who its LUN is, and what targets there are |
 
 mod accounts;
+mod adopt;
 mod connect;
 mod device;
 mod disconnect;

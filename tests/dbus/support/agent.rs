@@ -293,6 +293,17 @@ impl AgentApi for FakeAgent {
         ]
     }
 
+    async fn adopt(&self, volume: &str, guest: &str) -> Result<Adopted, ApiError> {
+        if volume != "one" {
+            return Err(ApiError::new(ErrorKind::NotFound, format!("guest {guest} has no disk of volume {volume}")));
+        }
+        let attachment = attachment(&view("adopt", volume));
+        let id = attachment.id;
+        self.state().attachments.push(attachment);
+        self.tell(AgentEvent::Attachment(id));
+        Ok(Adopted { attachment: id, remark: "attach it anew before a reboot".into() })
+    }
+
     async fn check(&self, repair: bool) -> Result<Vec<Difference>, ApiError> {
         Ok(vec![Difference {
             area: "host".into(),

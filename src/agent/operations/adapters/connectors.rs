@@ -70,6 +70,15 @@ impl ConnectorPort for HostConnectors {
         self.change(volume, |connectors| async move { connectors.connect(volume, &info).await }).await
     }
 
+    async fn adopt(&self, volume: VolumeId, info: &ConnectionInfo, given: &str) -> PortResult<ConnectedDevice> {
+        let (info, given) = (info.clone(), given.to_owned());
+        self.change(volume, |connectors| async move { connectors.adopt(volume, &info, &given).await }).await
+    }
+
+    async fn disown(&self, volume: VolumeId) -> PortResult<()> {
+        self.change(volume, |connectors| async move { connectors.disown(volume) }).await
+    }
+
     async fn disk_secret(&self, info: &ConnectionInfo) -> PortResult<Option<(SecretKind, Secret)>> {
         Ok(self.connectors.disk_secret(info)?)
     }

@@ -1,10 +1,10 @@
 //! This host's libvirt.
 
 use super::super::ports::{
-    BackupPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Told,
+    BackupPort, GivenDisk, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Told,
 };
 use super::chain;
-use crate::libvirt::{Backup, DetachProgress, Frozen, Guest, Libvirt, LibvirtError, Resized, SecretUsage};
+use crate::libvirt::{Backup, DetachProgress, Frozen, Guest, GuestDisk, Libvirt, LibvirtError, Resized, SecretUsage};
 use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, SecretKind, VolumeId};
 use async_trait::async_trait;
 use std::{path::Path, time::Duration};
@@ -54,6 +54,13 @@ impl HypervisorPort for Hypervisor {
 
     async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
         Ok(self.0.guests().await?.into_iter().map(GuestFacts::from).collect())
+    }
+
+    async fn given(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<Vec<GivenDisk>> {
+        let guest = self.0.guest(&guest.to_string()).await?;
+        let disks = guest.live_disks.into_iter().chain(guest.config_disks).filter(|disk| disk.volume == Some(volume));
+        let given = |disk: GuestDisk| GivenDisk { target: disk.target, bus: disk.bus, source: disk.source.unwrap_or_default() };
+        Ok(disks.map(given).collect())
     }
 
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {

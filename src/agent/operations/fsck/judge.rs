@@ -181,7 +181,7 @@ pub(super) fn foreign_disks(guest: &GuestFacts, known: &HashSet<VolumeId>) -> Ve
         .map(|(disk, volume)| {
             let found = format!("the guest has the volume as {}, and the journal does not know it", disk.target);
             let meaning = "Nova, another tool or a hand attached it";
-            let remedy = "whoever attached it takes it away".to_owned();
+            let remedy = format!("whoever attached it takes it away, or bowline adopt {volume} {} takes it over", guest.name);
             Judged::new("guest", (Some(volume), &guest.name), found, meaning, remedy, Cure::Foreign)
         })
         .collect()

@@ -7,11 +7,9 @@
 
 use super::world::{Fault, guest_uuid};
 use super::{FAULTS, World, agreement::settled, attach, boot, detach, start_tuned, world::At};
-use crate::agent::{
-    api::{AgentApi, ExtendRequest, OperationState, RebuildRequest, Request, StartRequest, StopRequest},
-    journal::{Step, faulty},
-    operations::{Agent, Shared, faults::DONE_TWICE, plan},
-};
+use crate::agent::api::{AgentApi, ExtendRequest, OperationState, RebuildRequest, Request, StartRequest, StopRequest};
+use crate::agent::journal::{Step, faulty};
+use crate::agent::operations::{Agent, Shared, faults::DONE_TWICE, plan};
 use crate::model::{OperationId, SnapshotRequest};
 use std::{
     cell::Cell,
@@ -353,7 +351,7 @@ fn whatever_strikes_an_operation_it_ends_done_or_undone_and_leaves_nothing() {
             });
         }
     });
-    let mut table: Vec<(&str, BTreeMap<&str, BTreeMap<&str, usize>>)> = vec![];
+    let mut table: Vec<Row<'_>> = vec![];
     let mut failed = vec![];
     for (number, ended) in ended.into_inner().unwrap() {
         let Case { row, strike, .. } = &cases[number];
@@ -371,7 +369,10 @@ fn whatever_strikes_an_operation_it_ends_done_or_undone_and_leaves_nothing() {
     assert!(failed.is_empty(), "{} of {} cases\n{}", failed.len(), cases.len(), failed.join("\n"));
 }
 
-fn print(table: &[(&str, BTreeMap<&str, BTreeMap<&str, usize>>)], cases: usize) {
+/// A step, and by column how many of its cases ended how.
+type Row<'c> = (&'c str, BTreeMap<&'static str, BTreeMap<&'static str, usize>>);
+
+fn print(table: &[Row<'_>], cases: usize) {
     println!("| operation | step | {} |", COLUMNS.join(" | "));
     println!("|{}", " --- |".repeat(2 + COLUMNS.len()));
     for (row, cells) in table {

@@ -1,6 +1,7 @@
 //! Operations on a simulated world: failing, losing answers and dying at every single call.
 
 mod abandon;
+mod adopt;
 mod afresh;
 mod agreement;
 mod boot;
@@ -14,7 +15,7 @@ mod rebuild;
 mod snapshot;
 mod world;
 
-use super::{Agent, Parts, Shared, executor::RetryPolicy};
+use super::{Agent, Parts, Shared, retry::RetryPolicy};
 use crate::agent::api::{AgentApi, AttachRequest, DetachRequest, OperationState, OperationView, Request};
 use crate::agent::config;
 use crate::agent::journal::{Journal, JournalError};

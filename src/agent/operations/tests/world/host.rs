@@ -1,7 +1,7 @@
 //! The host of the simulated world: its connectors.
 
 use super::{World, not_found};
-use crate::agent::operations::ports::{ConnectorPort, PortResult, Presence};
+use crate::agent::operations::ports::{ConnectorPort, PortError, PortResult, Presence};
 use crate::model::*;
 use async_trait::async_trait;
 
@@ -48,6 +48,19 @@ impl ConnectorPort for World {
                 initiator: "iqn.1993-08.org.debian:01:x".into(),
                 chap_username: Some("u".into()),
             }))
+        })
+        .await
+    }
+    async fn adopt(&self, volume: VolumeId, info: &ConnectionInfo, given: &str) -> PortResult<ConnectedDevice> {
+        if given != format!("iscsi:{volume}") {
+            return Err(PortError::new(ErrorKind::IdentityMismatch, format!("{given} is not where {volume} is")));
+        }
+        ConnectorPort::connect(self, volume, info).await
+    }
+    async fn disown(&self, volume: VolumeId) -> PortResult<()> {
+        self.change("disown", |state| {
+            state.own_names.retain(|name| name.volume != volume);
+            Ok(())
         })
         .await
     }

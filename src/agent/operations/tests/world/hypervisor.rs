@@ -2,7 +2,7 @@
 
 use super::{State, World, not_found};
 use crate::agent::operations::ports::{
-    BackupPort, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult,
+    BackupPort, GivenDisk, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult,
 };
 use crate::model::*;
 use async_trait::async_trait;
@@ -35,6 +35,12 @@ impl HypervisorPort for World {
         let state = self.state.lock().unwrap();
         state.must_have_hypervisor()?;
         Ok(state.guests.values().cloned().collect())
+    }
+    async fn given(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<Vec<GivenDisk>> {
+        let state = self.state.lock().unwrap();
+        let disk = state.guests.get(&guest).and_then(|guest| guest.disk(volume)).cloned();
+        let source = state.leads_elsewhere.clone().unwrap_or_else(|| format!("iscsi:{volume}"));
+        Ok(disk.map(|disk| GivenDisk { target: disk.target, bus: "virtio".into(), source }).into_iter().collect())
     }
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
         self.change("attach_disk", |state| {

@@ -7,14 +7,10 @@ mod images;
 mod service;
 mod truth;
 
-use crate::agent::{
-    api::StepState,
-    journal::{OperationRecord, Step, faulty},
-    operations::{
-        Shared,
-        ports::{GuestFacts, PortError, PortResult},
-    },
-};
+use crate::agent::api::StepState;
+use crate::agent::journal::{OperationRecord, Step, faulty};
+use crate::agent::operations::Shared;
+use crate::agent::operations::ports::{GuestFacts, PortError, PortResult};
 use crate::model::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,6 +73,8 @@ pub struct State {
     pub encrypted: bool,
     /// libvirtd does not answer.
     pub hypervisor_away: bool,
+    /// Where a guest's disk leads, where that is not to its volume.
+    pub leads_elsewhere: Option<String>,
     /// Ephemeral disks of this host, by their target names.
     pub files: BTreeSet<String>,
     /// Ephemeral disks of the guest's definition.
