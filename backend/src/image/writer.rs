@@ -48,8 +48,17 @@ pub struct ImageWriter {
 impl ImageWriter {
     /// For an image that is said to be of `format`.
     pub fn start(files: ImageFiles, id: Uuid, format: Format) -> Self {
+        Self::begin(files, id, format, false)
+    }
+
+    /// The same for an image that may have no bytes at all: one that names snapshots of volumes.
+    pub fn start_of_mapping(files: ImageFiles, id: Uuid, format: Format) -> Self {
+        Self::begin(files, id, format, true)
+    }
+
+    fn begin(files: ImageFiles, id: Uuid, format: Format, may_be_empty: bool) -> Self {
         let (pieces, coming) = mpsc::channel(PIECES_WAITING);
-        Self { pieces, thread: tokio::task::spawn_blocking(move || take(&files, id, format, coming)) }
+        Self { pieces, thread: tokio::task::spawn_blocking(move || take(&files, id, format, may_be_empty, coming)) }
     }
 
     /// Takes the next bytes; false where no more are wanted: `finish` tells why.
@@ -65,7 +74,13 @@ impl ImageWriter {
     }
 }
 
-fn take(files: &ImageFiles, id: Uuid, format: Format, mut coming: mpsc::Receiver<Message>) -> Result<ImageFacts, WriteError> {
+fn take(
+    files: &ImageFiles,
+    id: Uuid,
+    format: Format,
+    may_be_empty: bool,
+    mut coming: mpsc::Receiver<Message>,
+) -> Result<ImageFacts, WriteError> {
     let mut part = files.make_part(id, "")?;
     let mut digests = Digests::default();
     let mut head = Vec::new();
@@ -93,7 +108,8 @@ fn take(files: &ImageFiles, id: Uuid, format: Format, mut coming: mpsc::Receiver
             }
         }
     }
-    let virtual_bytes = looked_at(&part.file, format, files)?;
+    let is_empty = may_be_empty && digests.size_bytes == 0;
+    let virtual_bytes = if is_empty { 0 } else { looked_at(&part.file, format, files)? };
     files.place(part, id)?;
     Ok(digests.facts(virtual_bytes))
 }
