@@ -222,12 +222,7 @@ pub(super) async fn convert(
     run(target, "prlimit", &arguments, limit).await
 }
 
-async fn run(
-    target: &str,
-    program: &'static str,
-    arguments: &[OsString],
-    limit: Duration,
-) -> Result<(), BootSourceError> {
+async fn run(target: &str, program: &'static str, arguments: &[OsString], limit: Duration) -> Result<(), BootSourceError> {
     let target = || target.to_owned();
     let ended = command::run(program, arguments, limit).await;
     let ended = ended.map_err(|source| BootSourceError::Tool { target: target(), source })?;

@@ -33,8 +33,8 @@ mod inspect;
 mod mapping;
 mod resolve;
 
-pub use capture::Captures;
 pub use cache::{ImageCache, ImageSource, Piece, SourceError};
+pub use capture::Captures;
 pub use disks::{DiskForm, DiskMaker};
 pub use error::BootSourceError;
 pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};

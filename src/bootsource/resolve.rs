@@ -188,7 +188,9 @@ fn unfit(image: &Image, problem: String, is_unsupported: bool) -> MappingError {
 
 fn empty(image: &Image) -> MappingError {
     let problem = match &image.mapping {
-        Some(_) => "it has no data of its own, only a mapping: boot it as the image itself (--image alone), onto what that names",
+        Some(_) => {
+            "it has no data of its own, only a mapping: boot it as the image itself (--image alone), onto what that names"
+        }
         None => "it has no data",
     };
     unfit(image, problem.to_owned(), false)

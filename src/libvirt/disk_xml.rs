@@ -83,7 +83,8 @@ pub(super) fn local_disk(disk: &LocalDisk) -> Result<String, LibvirtError> {
 
 /// A job that copies the disk `target` into a new qcow2 file, and leaves the guest's other disks out.
 pub(super) fn backup(target: &str, file: &std::path::Path, others: &[String]) -> Result<String, LibvirtError> {
-    let file = file.to_str().ok_or_else(|| LibvirtError::DiskXml { problem: format!("{} is no UTF-8 path", file.display()) })?;
+    let file =
+        file.to_str().ok_or_else(|| LibvirtError::DiskXml { problem: format!("{} is no UTF-8 path", file.display()) })?;
     build(|xml| {
         xml.create_element("domainbackup").with_attribute(("mode", "push")).write_inner_content(|xml| {
             xml.create_element("disks").write_inner_content(|xml| {

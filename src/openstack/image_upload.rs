@@ -81,8 +81,7 @@ impl ImageService {
 }
 
 fn compare(image: &Image, size_bytes: u64, sha512: &str) -> Result<(), OpenstackError> {
-    let differs =
-        |found: String, sent: String| Err(OpenstackError::Upload { image: image.id, found, sent });
+    let differs = |found: String, sent: String| Err(OpenstackError::Upload { image: image.id, found, sent });
     if image.status != "active" {
         return differs(format!("it is {}", image.status), "active once all".to_owned());
     }
@@ -126,8 +125,9 @@ mod tests {
         images.create_image(&new).await.unwrap();
         let told = Arc::new(Mutex::new(vec![]));
         let sent = told.clone();
-        let uploaded =
-            images.upload_image(new.id, Some(file.path()), Arc::new(move |one, all| sent.lock().unwrap().push((one, all)))).await;
+        let uploaded = images
+            .upload_image(new.id, Some(file.path()), Arc::new(move |one, all| sent.lock().unwrap().push((one, all))))
+            .await;
         assert_eq!(told.lock().unwrap().last(), Some(&(7, 7)));
         let requests = server.requests();
         assert!(requests[0].body.contains("\"image_type\":\"snapshot\""), "{}", requests[0].body);

@@ -10,8 +10,8 @@ pub mod fuzzing;
 mod records;
 
 pub use records::{
-    AttachTask, AttachmentRecord, BootRecord, BootTask, DeleteTask, DetachTask, ExtendTask, Facts, OperationRecord, SnapshotTask,
-    Step, StepRecord, Task,
+    AttachTask, AttachmentRecord, BootRecord, BootTask, DeleteTask, DetachTask, ExtendTask, Facts, OperationRecord,
+    SnapshotTask, Step, StepRecord, Task,
 };
 
 use crate::model::{ErrorKind, GuestUuid, OperationId, VolumeId};

@@ -5,8 +5,7 @@ use super::{
     executor::{self, RetryPolicy, Run},
     fsck, growth_watch, plan,
     ports::{BootSourcePort, ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
-    reconnect, recovery,
-    snapshot,
+    reconnect, recovery, snapshot,
 };
 use crate::agent::api::{
     AgentApi, AgentEvent, ApiError, AttachmentView, DeleteRequest, DetachRequest, OperationState, OperationView, Plan, Request,

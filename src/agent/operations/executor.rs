@@ -256,7 +256,9 @@ impl Run {
             // The last step of an attach ends it: from there on it is a detach that takes it back.
             let is_last = index + 1 == self.record.steps.len();
             let cancelled_now = match self.record.task {
-                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) if is_last => !self.shared.registry.commit_to(self.record.id),
+                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) if is_last => {
+                    !self.shared.registry.commit_to(self.record.id)
+                }
                 Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) => self.cancel.is_cancelled(),
                 Task::Detach(_) | Task::Extend(_) | Task::Delete(_) => false,
             };

@@ -218,12 +218,11 @@ fn describe_step(step: Step, task: &Task) -> String {
         | Step::UndefineDisks
         | Step::DeleteVolumes
         | Step::RemoveDisks => boot::describe(step, task),
-        Step::CaptureDisk | Step::UploadImage | Step::RemoveCapture | Step::SnapshotVolumes | Step::RegisterImage => {
-            match task {
-                Task::Snapshot(task) => snapshot::describe(step, task),
-                _ => step.name().to_owned(),
-            }
-        }
+        Step::CaptureDisk | Step::UploadImage | Step::RemoveCapture | Step::SnapshotVolumes | Step::RegisterImage => match task
+        {
+            Task::Snapshot(task) => snapshot::describe(step, task),
+            _ => step.name().to_owned(),
+        },
     }
 }
 

@@ -82,15 +82,14 @@ impl Registry {
     pub(super) fn put_operation(&self, record: &OperationRecord) -> CancellationToken {
         let cancel = {
             let mut state = self.state();
-            let entry =
-                state.operations.entry(record.id).and_modify(|entry| entry.take(record)).or_insert_with(|| Entry {
-                    record: record.clone(),
-                    cancel: CancellationToken::new(),
-                    abandon: CancellationToken::new(),
-                    committed: false,
-                    disks: vec![],
-                    disks_told: None,
-                });
+            let entry = state.operations.entry(record.id).and_modify(|entry| entry.take(record)).or_insert_with(|| Entry {
+                record: record.clone(),
+                cancel: CancellationToken::new(),
+                abandon: CancellationToken::new(),
+                committed: false,
+                disks: vec![],
+                disks_told: None,
+            });
             entry.cancel.clone()
         };
         self.tell(AgentEvent::Operation(record.id));

@@ -136,7 +136,9 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
             format!("guest {guest} may be frozen, and this host may still have what was caught of its disk")
         }
         Step::RemoveCapture => format!("this host still has what was caught of a disk of guest {guest}"),
-        Step::SnapshotVolumes => format!("guest {guest} may be frozen, and the volume service may have snapshots of its volumes"),
+        Step::SnapshotVolumes => {
+            format!("guest {guest} may be frozen, and the volume service may have snapshots of its volumes")
+        }
         Step::UploadImage | Step::RegisterImage => "the image service may have the image that was not finished".to_owned(),
         Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             format!("volume {volume} is in an unclear state")

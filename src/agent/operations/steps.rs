@@ -1,9 +1,10 @@
 //! Each step: what it does, and how it is undone. Every one can be run twice, and undone from wherever it got to.
 
 use super::{
-    Shared, boot, disk, extend, snapshot,
+    Shared, boot, disk, extend,
     locks::Key,
     ports::{PortError, PortResult},
+    snapshot,
 };
 use crate::agent::journal::{AttachTask, DetachTask, Facts, OperationRecord, Step, Task};
 use crate::model::{
