@@ -146,9 +146,8 @@ fn an_image_of_volumes_names_snapshots_of_all_and_boots_all_again() {
     let thawed = site.machine.ok("grep -c THAWED /run/guest-g1.log");
     site.machine.ok("kill -STOP $(pgrep -x bowline-backend)");
     site.bowline("snapshot g1 late --no-wait").ok();
-    site.machine.ok(&format!(
-        "timeout 20 bash -c 'until [ $(grep -c THAWED /run/guest-g1.log) -gt {thawed} ]; do sleep 0.2; done'"
-    ));
+    site.machine
+        .ok(&format!("timeout 20 bash -c 'until [ $(grep -c THAWED /run/guest-g1.log) -gt {thawed} ]; do sleep 0.2; done'"));
     site.machine.ok("kill -CONT $(pgrep -x bowline-backend)");
     site.machine.ok(
         "timeout 60 bash -c 'until bowline --json operations --all | jq -e \"[.operations[] | select(.kind == \\\"snapshot\\\")] \
