@@ -11,7 +11,8 @@ JSON:
   attach              {\"operation\": OPERATION,
                        \"attachment\": ATTACHMENT or null}
   detach, extend,
-  boot, delete        {\"operation\": OPERATION}
+  boot, delete,
+  snapshot            {\"operation\": OPERATION}
   --dry-run           {\"plan\": PLAN}
   list                {\"attachments\": [ATTACHMENT]}
   show                {\"attachment\": ATTACHMENT},
@@ -33,9 +34,13 @@ JSON:
   OPERATION   {\"id\", \"kind\", \"volume\", \"guest\", \"guest_name\",
                \"state\", \"steps\": [STEP], \"created_at\",
                \"duration_us\", \"error\": null or
-               {\"kind\", \"message\", \"remedy\"}}
-    kind      attach, detach, extend, boot or delete
-    volume    empty for a boot and a delete
+               {\"kind\", \"message\", \"remedy\"},
+               \"image\" or null, \"disks\":
+               [{\"disk\", \"done\", \"total\"}]}
+    kind      attach, detach, extend, boot, delete or snapshot
+    volume    empty for a boot, a delete and a snapshot
+    image     of a snapshot, the image that it makes
+    disks     how far the step under way is, in bytes
     guest     empty for an extend of what no guest has
     state     queued, running, unwinding, succeeded, failed,
               cancelled, stuck or abandoned

@@ -110,10 +110,11 @@ impl DomainXml {
                     is_virtio: attribute("model")?.is_some_and(|model| model.starts_with("virtio")),
                 });
             }
-            ["domain", "devices", "channel", "target"] if attribute("name")?.as_deref() == Some(AGENT_CHANNEL) => {
-                if attribute("state")?.as_deref() == Some("connected") {
-                    self.agent = AgentChannel::Listening;
-                }
+            ["domain", "devices", "channel", "target"]
+                if attribute("name")?.as_deref() == Some(AGENT_CHANNEL)
+                    && attribute("state")?.as_deref() == Some("connected") =>
+            {
+                self.agent = AgentChannel::Listening;
             }
             ["domain", "devices", "disk"] => *disk = DiskParts::default(),
             ["domain", "devices", "disk", rest @ ..] => match rest {

@@ -264,12 +264,15 @@ impl Http {
     }
 }
 
+/// Sees each piece of a body as it goes.
+pub(super) type Seen = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 /// A body that is sent piece by piece, from a file or empty.
 pub(super) struct Upload {
     file: Option<File>,
     size_bytes: u64,
     /// Sees each piece as it goes.
-    seen: Box<dyn Fn(&[u8]) + Send + Sync>,
+    seen: Seen,
     sent: Sent,
     /// Bytes that went.
     taken: watch::Sender<u64>,
@@ -277,11 +280,7 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Opens the file; `None` for an empty body.
-    pub(super) async fn open(
-        path: Option<&Path>,
-        seen: Box<dyn Fn(&[u8]) + Send + Sync>,
-        sent: Sent,
-    ) -> Result<Self, OpenstackError> {
+    pub(super) async fn open(path: Option<&Path>, seen: Seen, sent: Sent) -> Result<Self, OpenstackError> {
         let (mut file, mut size_bytes) = (None, 0);
         if let Some(path) = path {
             let opened = async {

@@ -22,6 +22,7 @@ fn volumes_of_a_real_cinder_come_and_go() {
     let site = cloud.agent_as("application");
     a_volume_comes_and_goes_and_keeps_what_was_written(&cloud, &site, &guest, Backend::Ceph);
 
+    crate::boot::guests_boot_from_it_and_images_are_made_of_them(&cloud);
     without_a_service_user_cinder_s_refusal_is_told(&cloud, &guest);
     cloud.bundled_service_takes_its_tokens_and_images();
 }

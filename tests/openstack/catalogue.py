@@ -3,8 +3,9 @@
 
   catalogue.py PASSWORD CLOUDS_YAML                    users, roles, services, endpoints; writes the clouds
   catalogue.py --add-service CLOUDS_YAML TYPE USER URL   one more service, with its endpoints and the user that checks tokens for it
+  catalogue.py --upload CLOUDS_YAML NAME FILE          makes a raw image of the tenant's; prints its id
   catalogue.py --await-backends CLOUDS_YAML HOST...    until these backends are up; then a volume type of each one's name
-  catalogue.py --ask CLOUDS_YAML PATH                  what Cinder answers the administrator to a GET of PATH
+  catalogue.py --ask CLOUDS_YAML PATH                  what Cinder, or whom a whole URL names, answers the administrator to a GET
 """
 import json
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 IDENTITY = 'http://127.0.0.1:5000/v3'
 VOLUMES = 'http://127.0.0.1:8776/v3'
+IMAGES = 'http://127.0.0.1:9292/v2'
 LIMIT_S = 120
 
 
@@ -119,6 +121,16 @@ def administrator(clouds):
     return token('admin', 'admin', json.loads(Path(clouds).read_text())['clouds']['admin']['auth']['password'])
 
 
+def upload(clouds, name, file):
+    password = json.loads(Path(clouds).read_text())['clouds']['tenant']['auth']['password']
+    tenant = token('tenant', 'tenants', password)
+    image = ask('POST', f'{IMAGES}/images', {'name': name, 'disk_format': 'raw', 'container_format': 'bare'}, tenant)[1]['id']
+    headers = {'X-Auth-Token': tenant, 'Content-Type': 'application/octet-stream'}
+    request = urllib.request.Request(f'{IMAGES}/images/{image}/file', Path(file).read_bytes(), headers, method='PUT')
+    urllib.request.urlopen(request, timeout=60).close()
+    print(image)
+
+
 def await_backends(clouds, hosts):
     admin = administrator(clouds)
     deadline = time.monotonic() + LIMIT_S
@@ -140,7 +152,10 @@ if sys.argv[1] == '--await-backends':
     await_backends(sys.argv[2], sys.argv[3:])
 elif sys.argv[1] == '--add-service':
     add_service(*sys.argv[2:])
+elif sys.argv[1] == '--upload':
+    upload(*sys.argv[2:])
 elif sys.argv[1] == '--ask':
-    print(json.dumps(ask('GET', VOLUMES + sys.argv[3], token=administrator(sys.argv[2]))[1]))
+    url = sys.argv[3] if sys.argv[3].startswith('http') else VOLUMES + sys.argv[3]
+    print(json.dumps(ask('GET', url, token=administrator(sys.argv[2]))[1]))
 else:
     set_up(*sys.argv[1:])

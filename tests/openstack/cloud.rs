@@ -65,7 +65,20 @@ impl Cloud {
         site
     }
 
-    /// What Cinder tells its administrator.
+    /// Makes an image of the tenant's in Glance; its id.
+    #[track_caller]
+    pub fn upload(&self, name: &str, file: &str) -> String {
+        let script = repository().join("tests/openstack/catalogue.py");
+        self.host.ok(&format!("{} --upload {CLOUDS} {name} {file}", script.display()))
+    }
+
+    /// What Glance has of an image.
+    #[track_caller]
+    pub fn image(&self, id: &str) -> Value {
+        self.cinder(&format!("http://127.0.0.1:9292/v2/images/{id}"))
+    }
+
+    /// What Cinder tells its administrator, or whoever a whole URL names.
     #[track_caller]
     pub fn cinder(&self, path: &str) -> Value {
         let script = repository().join("tests/openstack/catalogue.py");

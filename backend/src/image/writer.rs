@@ -66,9 +66,18 @@ pub struct ImageWriter {
 impl ImageWriter {
     /// For an image that is said to be of `format`.
     pub fn start(files: ImageFiles, id: Uuid, format: Format) -> Self {
+        Self::begin(files, id, format, false)
+    }
+
+    /// The same for an image that may have no bytes at all: one that names snapshots of volumes.
+    pub fn start_of_mapping(files: ImageFiles, id: Uuid, format: Format) -> Self {
+        Self::begin(files, id, format, true)
+    }
+
+    fn begin(files: ImageFiles, id: Uuid, format: Format, may_be_empty: bool) -> Self {
         let (pieces, coming) = mpsc::channel(PIECES_WAITING);
         let into = files.clone();
-        Self { pieces, files, id, thread: tokio::task::spawn_blocking(move || take(&into, id, format, coming)) }
+        Self { pieces, files, id, thread: tokio::task::spawn_blocking(move || take(&into, id, format, may_be_empty, coming)) }
     }
 
     /// Takes the next bytes; false where no more are wanted: `finish` tells why.
@@ -90,7 +99,13 @@ impl ImageWriter {
     }
 }
 
-fn take(files: &ImageFiles, id: Uuid, format: Format, mut coming: mpsc::Receiver<Message>) -> Result<Whole, WriteError> {
+fn take(
+    files: &ImageFiles,
+    id: Uuid,
+    format: Format,
+    may_be_empty: bool,
+    mut coming: mpsc::Receiver<Message>,
+) -> Result<Whole, WriteError> {
     let mut part = files.make_part(id, "")?;
     let mut digests = Digests::default();
     let mut head = Vec::new();
@@ -118,7 +133,8 @@ fn take(files: &ImageFiles, id: Uuid, format: Format, mut coming: mpsc::Receiver
             }
         }
     }
-    let virtual_bytes = looked_at(&part.file, format, files)?;
+    let is_empty = may_be_empty && digests.size_bytes == 0;
+    let virtual_bytes = if is_empty { 0 } else { looked_at(&part.file, format, files)? };
     Ok(Whole { part, facts: digests.facts(virtual_bytes) })
 }
 

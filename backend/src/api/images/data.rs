@@ -64,7 +64,10 @@ async fn take(
     format: Format,
     request: Request,
 ) -> Result<crate::domain::ImageFacts, WriteError> {
-    let writer = ImageWriter::start(state.images.clone(), image.id, format);
+    // What was made of a guest on volumes names their snapshots, and has nothing else.
+    let start =
+        if image.properties.contains_key("block_device_mapping") { ImageWriter::start_of_mapping } else { ImageWriter::start };
+    let writer = start(state.images.clone(), image.id, format);
     let mut data = request.into_body().into_data_stream();
     loop {
         match tokio::time::timeout(PIECE_WITHIN, data.next()).await {
