@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::common::{HostRig, Machine, Services, Site};
+use crate::common::{Guest, HostRig, Machine, Services, Site, service};
 
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"qemu\"\n[libvirt]\ndetach_timeout_s = 60";
 
@@ -22,6 +22,79 @@ fn differences(site: &Site<'_, HostRig>, arguments: &str) -> (Vec<(String, Strin
 
 fn told(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(area, mending)| ((*area).to_owned(), (*mending).to_owned())).collect()
+}
+
+/// Attached by a person, by the service's own words: first refused, as long as it cannot be proved; then taken over, and detached as
+/// if Bowline had attached it.
+fn what_a_hand_attached_is_taken_over(site: &Site<'_, HostRig>, guest: &Guest<'_>) {
+    let host = site.machine;
+    let (volume, other) = (site.volume("by-hand", "by-a-hand"), site.volume("other", "other"));
+    let uuid = host.ok("virsh domuuid g1");
+    let secret = host.ok(
+        "printf \"<secret ephemeral='yes' private='yes'><usage type='iscsi'><target>by-hand</target></usage></secret>\" >/run/h.xml
+         virsh -q secret-define /run/h.xml >/dev/null; virsh -q secret-list | awk '/by-hand/ {print $1}'",
+    );
+    // As somebody's tool does it: reserve, tell who connects, plug in, complete.
+    let plug = |volume: &str, serial: &str, target: &str| {
+        let made = service::call(
+            host,
+            "POST",
+            "/v3/attachments",
+            &format!("{{\"attachment\":{{\"volume_uuid\":\"{volume}\",\"instance_uuid\":\"{uuid}\"}}}}"),
+        );
+        let id = made["attachment"]["id"].as_str().unwrap().to_owned();
+        let connector = r#"{"attachment":{"connector":{"host":"h","ip":"127.0.0.1","initiator":"iqn.2026-01.org.bowline.test:host","platform":"x86_64","os_type":"linux","multipath":false}}}"#;
+        let told = service::call(host, "PUT", &format!("/v3/attachments/{id}"), connector);
+        let info = &told["attachment"]["connection_info"];
+        let word = |key: &str| info[key].as_str().unwrap().to_owned();
+        let (address, port) = word("target_portal").rsplit_once(':').map(|(a, p)| (a.to_owned(), p.to_owned())).unwrap();
+        host.ok(&format!(
+            "printf '%s' '{}' >/run/h.password && virsh -q secret-set-value {secret} --file /run/h.password --plain",
+            word("auth_password")
+        ));
+        host.write(
+            "/run/h-disk.xml",
+            &format!(
+                "<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/>
+                 <auth username='{}'><secret type='iscsi' uuid='{secret}'/></auth>
+                 <source protocol='iscsi' name='{}/{}'><host name='{address}' port='{port}'/>
+                 <initiator><iqn name='iqn.2026-01.org.bowline.test:host'/></initiator></source>
+                 <target dev='{target}' bus='virtio'/><serial>{serial}</serial></disk>",
+                word("auth_username"),
+                word("target_iqn"),
+                info["target_lun"]
+            ),
+        );
+        host.ok("virsh -q attach-device g1 /run/h-disk.xml --live --config");
+        service::call(host, "POST", &format!("/v3/attachments/{id}/action"), r#"{"os-complete":{}}"#);
+        id
+    };
+    // A disk that says by its serial to be one volume, and leads to another.
+    let id = plug(&other, &volume, "vdh");
+    let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(30));
+    let refused = site.bowline(&format!("adopt {volume} g1"));
+    assert!(refused.status == 3 && refused.stderr.contains("no attachment"), "{refused:?}");
+    host.ok("virsh -q detach-disk g1 vdh --live --config");
+    guest.expect_gone(&disk, Duration::from_secs(30));
+    service::call(host, "DELETE", &format!("/v3/attachments/{id}"), "");
+
+    plug(&volume, &volume, "vdi");
+    let (disk, head) = guest.expect_disk(&volume[..20], Duration::from_secs(30));
+    assert_eq!(head, "by-a-hand_______");
+    assert_eq!(differences(site, "").0, told(&[("guest", "foreign")]), "before it is taken over");
+    site.bowline(&format!("adopt {volume} g1")).ok();
+    assert_eq!(site.bowline("fsck").ok(), "nothing differs");
+    let listed = site.json("list");
+    assert_eq!(
+        (&listed["attachments"][0]["target"], &listed["attachments"][0]["volume"]),
+        (&"vdi".into(), &volume.as_str().into())
+    );
+    assert_eq!(site.bowline(&format!("adopt {volume} g1")).status, 4, "it is Bowline's by now");
+    guest.write(&disk, 5000, "after it was taken over");
+    site.bowline(&format!("detach {volume}")).ok();
+    guest.expect_gone(&disk, Duration::from_secs(30));
+    host.ok(&format!("virsh -q secret-undefine {secret}"));
+    site.assert_nothing_left("g1", &volume, "after a detach of what a hand attached");
 }
 
 #[test]
@@ -60,6 +133,8 @@ fn what_was_changed_behind_the_agents_back_is_found_and_what_is_safe_is_mended()
     site.bowline(&format!("detach {volume}")).ok();
     assert_eq!(site.bowline("fsck").ok(), "nothing differs");
     site.assert_nothing_left("g1", &volume, "after a check");
+
+    what_a_hand_attached_is_taken_over(&site, &guest);
     site.stop_agent();
     site.stop_service();
 }
