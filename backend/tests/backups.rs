@@ -466,13 +466,7 @@ async fn another_instance_on_the_same_store_takes_a_backup_over() {
 async fn apart_the_host_that_has_the_volume_reads_it_and_another_may_write_it() {
     let broker = Broker::start();
     let mut apart = Apart::start(&broker);
-    let shared = tempfile::tempdir().unwrap();
-    let setting = format!("\nbackup = {{ directory = \"{}\" }}", shared.path().display());
-    for host in &mut apart.hosts {
-        host.stop();
-        host.settings.push_str(&setting);
-        host.start_again();
-    }
+    let store = apart.backups();
     let volume = apart.api.volume(json!({})).await;
     let at = apart.hosts.iter().position(|host| path_of(host, &volume).exists()).unwrap();
     let path = path_of(&apart.hosts[at], &volume);
@@ -483,9 +477,9 @@ async fn apart_the_host_that_has_the_volume_reads_it_and_another_may_write_it() 
     // It waits for a backup service, however late that comes.
     let backup = back_up(&apart.api, json!({ "volume_id": volume })).await;
     let mut service = Apart::role(&apart.bus, &apart.database, "backup", "k");
-    service.settings.push_str(&setting);
+    service.settings.push_str(&format!("\nbackup = {{ directory = \"{}\" }}", store.display()));
     service.start_again();
-    until(|| objects(shared.path(), &backup).len() > 3).await;
+    until(|| objects(&store, &backup).len() > 3).await;
     apart.hosts[at].kill();
     apart.hosts[at].start_again();
     wait_backup(&apart.api, &backup, "available").await;
@@ -500,7 +494,7 @@ async fn apart_the_host_that_has_the_volume_reads_it_and_another_may_write_it() 
     }
     assert_eq!(apart.api.delete(&format!("/backups/{backup}")).await.status, StatusCode::ACCEPTED);
     wait_backup(&apart.api, &backup, "gone").await;
-    assert_eq!(objects(shared.path(), &backup), []);
+    assert_eq!(objects(&store, &backup), []);
     apart.is_whole().await;
     service.stop();
 }

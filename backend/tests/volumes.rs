@@ -102,6 +102,11 @@ async fn what_is_wrong_is_said_in_the_fields_words() {
         "itemNotFound",
         &format!("Image {NOWHERE} could not be found."),
     );
+    create(json!({ "size": 1, "backup_id": NOWHERE })).await.is_error(
+        404,
+        "itemNotFound",
+        &format!("Backup {NOWHERE} could not be found."),
+    );
     for wrong in [
         json!({}),
         json!({ "size": "x" }),
@@ -117,7 +122,7 @@ async fn what_is_wrong_is_said_in_the_fields_words() {
         json!({ "size": 1, "multiattach": "perhaps" }),
         json!({ "size": 1, "availability_zone": "elsewhere" }),
         json!({ "size": 1, "snapshot_id": NOWHERE, "source_volid": 5 }),
-        json!({ "size": 1, "backup_id": NOWHERE }),
+        json!({ "size": 1, "backup_id": "one" }),
         json!({ "size": 1, "surprise": true }),
     ] {
         let answer = create(wrong.clone()).await;

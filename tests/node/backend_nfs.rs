@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(30);
 const CONFIG: &str = "[backends.flat]\ndriver = \"nfs\"\nnfs.share = \"127.0.0.1:/\"\n[backends.layered]\ndriver = \"nfs\"\n\
                       nfs.share = \"127.0.0.1:/\"\nnfs.format = \"qcow2\"\n[images]\ncached = 0";
 const RIGHTS: &str = "[Service]\nExecStart=\nExecStart=/usr/bin/bowline-backend serve --config /etc/bowline/backend.toml\n\
-                      CapabilityBoundingSet=CAP_SYS_ADMIN\nSystemCallFilter=@mount";
+                      CapabilityBoundingSet=CAP_SYS_ADMIN\nPrivateUsers=no\nSystemCallFilter=@mount";
 
 /// What the guest reads at an offset of a volume's file, asked of the file itself.
 fn in_file(node: &Node, id: &str, format: &str, offset: u64, length: usize) -> String {

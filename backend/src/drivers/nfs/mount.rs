@@ -129,8 +129,8 @@ impl Share {
         MOUNT.run(words, MOUNT_WITHIN).await.map(drop).map_err(|error| {
             let problem = if error.says("not permitted") || error.says("must be root") {
                 format!(
-                    "the service may not mount {share}: give its unit CapabilityBoundingSet=CAP_SYS_ADMIN and \
-                     SystemCallFilter=@mount, or mount it yourself with the option soft and set the backend's directory"
+                    "the service may not mount {share}: give its unit CapabilityBoundingSet=CAP_SYS_ADMIN, \
+                     PrivateUsers=no and SystemCallFilter=@mount, or mount it yourself with the option soft and set the backend's directory"
                 )
             } else {
                 format!("cannot mount {share} on {place}: does the server export it to this machine?")
