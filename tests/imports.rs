@@ -37,7 +37,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("src/agent/health", &["model", "agent::api", "agent::health"]),
     ("src/agent/metrics", &["model", "agent::api", "agent::metrics"]),
     ("src/agent/dbus", &["model", "agent::api", "agent::dbus"]),
-    ("src/agent/api.rs", &["model"]),
+    ("src/agent/api/", &["model"]),
     ("src/cli", &["model", "doctor", "cli"]),
 ];
 

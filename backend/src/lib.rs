@@ -20,7 +20,7 @@
 //! domain/      states and rules, pure
 //! image/       disk images: what their bytes really are, and raw disks made of them
 //! identity/    users, projects and roles of the service's own
-//! config/, state_dir.rs, server.rs   what it is told, where it lives, how its roles run
+//! config/, state_dir.rs, server/   what it is told, where it lives, how its roles run
 //! ```
 
 pub mod accept;

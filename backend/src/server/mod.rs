@@ -8,6 +8,8 @@
 //! bowline-backend backup      ┘
 //! ```
 
+mod open;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,25 +21,24 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::accept::Accept;
-use crate::api::{Service, Shared, Watchers};
-use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, ServiceUser, Validator};
-use crate::backup::{self, BackupService, ObjectStore, StoreFault};
+use crate::api::Service;
+use crate::auth::AuthError;
+use crate::backup::{BackupService, StoreFault};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
-use crate::config::{Config, ConfigError, TargetKind};
+use crate::config::{Config, ConfigError};
 use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE, backup_queue, volume_queue};
 use crate::drivers;
 use crate::identity::{PasswordError, People};
-use crate::image::{Glance, GlanceError, ImageFiles, ImageFilesError};
+use crate::image::{GlanceError, ImageFilesError};
 use crate::operations::{Relay, Runner, Work, keep_telling};
 use crate::scheduler::{Scheduler, Watchman};
 use crate::secret::Secret;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::store::{ServiceIdentity, Store, StoreError};
-use crate::targets::lio::{LioError, LioTarget};
-use crate::targets::tgt::{Daemon, ManagedTgtd, TgtError, TgtTarget};
-use crate::targets::{NoTarget, Target, TargetError};
-use crate::volume::{HostParts, VolumeError, VolumeHost, chain};
+use crate::targets::lio::LioError;
+use crate::targets::tgt::TgtError;
+use crate::targets::{Target, TargetError};
+use crate::volume::{VolumeError, VolumeHost, chain};
 
 /// How long clients may take to hear their answers once the service is told to stop.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -186,10 +187,10 @@ impl Server {
         let common = Common { config, state_dir: &state_dir, store: &store, bus: &bus, owner, stopping: stopped, work: &work };
 
         let api = match listener {
-            Some((listener, address)) => Some(open_api(&common, &identity, listener, address).await?),
+            Some((listener, address)) => Some(open::open_api(&common, &identity, listener, address).await?),
             None => None,
         };
-        let host = if roles.volume { Some(open_host(&common, &identity).await?) } else { None };
+        let host = if roles.volume { Some(open::open_host(&common, &identity).await?) } else { None };
         if roles.scheduler {
             let (host, availability_zone) = (config.host_name(), config.availability_zone.clone());
             let watchman = Watchman { store: store.clone(), bus: bus.clone(), host, availability_zone };
@@ -209,7 +210,7 @@ impl Server {
                 // There is no other, so nobody can be at work.
                 store.release_queue(BACKUP_QUEUE).await?;
             }
-            let service = BackupService::new(store.clone(), open_backups(&common)?, common.owner.clone());
+            let service = BackupService::new(store.clone(), open::open_backups(&common)?, common.owner.clone());
             common.run(BACKUP_QUEUE, Arc::new(service), VOLUME_AT_ONCE).await?;
             common.keep_alive("cinder-backup").await?;
         }
@@ -304,156 +305,6 @@ pub(crate) async fn first_password(
     // Another process with a directory of its own may have been first, or the password have been changed since.
     let same = people.passwords.verify(kept.clone(), user.password_hash).await.map_err(ServerError::Password)?;
     Ok(same.then_some(kept))
-}
-
-/// Who tells whom tokens speak for.
-fn validator(
-    config: &Config,
-    store: &Store,
-    token: &Secret,
-    identity: &ServiceIdentity,
-) -> Result<Arc<dyn Validator>, ServerError> {
-    let ServiceIdentity { user_id, project_id, .. } = identity;
-    if config.keystone.auth_url.is_empty() {
-        return Ok(Arc::new(LocalTokens::new(store.clone(), token, user_id, project_id)));
-    }
-    let roles = Roles::of(["admin", "service"]);
-    let operator = Identity { user_id: user_id.clone(), project_id: project_id.clone(), roles };
-    Ok(Arc::new(KeystoneTokens::new(ServiceUser::new(&config.keystone)?, (token, operator))))
-}
-
-/// The Glance that has the images, where one does.
-fn open_glance(config: &Config) -> Result<Option<Arc<Glance>>, ServerError> {
-    if config.images.glance_url.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(Glance::new(&config.images.glance_url, ServiceUser::new(&config.keystone)?)?)))
-}
-
-/// The images' directory, for one role of this machine.
-fn open_images(common: &Common<'_>, role: &str) -> Result<ImageFiles, ServerError> {
-    let settings = &common.config.images;
-    let directory = settings.directory.clone().unwrap_or_else(|| common.state_dir.images());
-    Ok(ImageFiles::open(directory, &format!("{}-{role}", common.config.host_name()), settings)?)
-}
-
-/// Where backups are.
-fn open_backups(common: &Common<'_>) -> Result<Arc<dyn ObjectStore>, StoreFault> {
-    backup::open_store(&common.config.backup, common.state_dir.backups())
-}
-
-async fn open_api(
-    common: &Common<'_>,
-    identity: &ServiceIdentity,
-    listener: TcpListener,
-    address: SocketAddr,
-) -> Result<Api, ServerError> {
-    let token = common.state_dir.token()?;
-    let store = common.store.clone();
-    let (people, password) = if common.config.keystone.auth_url.is_empty() {
-        let people = People::new(store.clone());
-        let password = first_password(common.state_dir, &store, &people, identity).await?;
-        (Some(people), password)
-    } else {
-        (None, None)
-    };
-    let tokens = validator(common.config, &store, &token, identity)?;
-    common.state_dir.write_clouds_yaml(address, &token, password.as_ref())?;
-    let images = open_images(common, "api")?;
-    store.abort_image_uploads(images.who()).await?;
-    store.release_keys_of(images.who()).await?;
-    images.keep_only(&store.image_ids().await?)?;
-    let service = Service::new(Shared {
-        accept: Accept::new(store.clone(), common.bus.clone(), common.config.quota.clone()),
-        tokens,
-        store,
-        closing: watch::channel(false).0,
-        watchers: Watchers::default(),
-        identity: identity.clone(),
-        availability_zone: common.config.availability_zone.clone(),
-        images,
-        glance: open_glance(common.config)?,
-        people,
-    });
-    Ok(Api { listener, address, service })
-}
-
-async fn open_target(common: &Common<'_>, identity: &ServiceIdentity) -> Result<Arc<dyn Target>, ServerError> {
-    if !common.config.needs_target() {
-        return Ok(Arc::new(NoTarget::default()));
-    }
-    let (tgt, lio) = (&common.config.targets.tgt, &common.config.targets.lio);
-    let portals = |first: &SocketAddr, more: &[SocketAddr]| [first].into_iter().chain(more).map(ToString::to_string).collect();
-    if common.config.targets.kind == TargetKind::Lio {
-        // Several services may use the kernel of one machine, of one installation or of several.
-        let whole = format!("{} {}", identity.project_id, common.config.host_name());
-        let mut owner = Uuid::new_v5(&Uuid::NAMESPACE_OID, whole.as_bytes()).simple().to_string();
-        owner.truncate(8);
-        return Ok(Arc::new(LioTarget::open(&owner, portals(&lio.portal, &lio.extra_portals))?));
-    }
-    let daemon = if tgt.manage {
-        Daemon::start(ManagedTgtd { program: tgt.program.clone(), directory: common.state_dir.run() }).await
-    } else {
-        Daemon::adopt(tgt.control_socket.clone()).await
-    };
-    Ok(Arc::new(TgtTarget::new(daemon.map_err(ServerError::Tgt)?, portals(&tgt.portal, &tgt.extra_portals))))
-}
-
-async fn open_host(common: &Common<'_>, identity: &ServiceIdentity) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
-    let target = open_target(common, identity).await?;
-    let opened = (open_images(common, "volume")?, open_glance(common.config)?, open_backups(common)?);
-    match start_host(common, target.clone(), opened).await {
-        Ok(host) => Ok((host, target)),
-        Err(error) => {
-            target.stop().await;
-            Err(match error {
-                VolumeError::Target(
-                    error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. } | TargetError::Lio(_)),
-                ) => ServerError::Portal(error),
-                VolumeError::Driver(error) => ServerError::Driver(error),
-                other => ServerError::Restore(other),
-            })
-        }
-    }
-}
-
-async fn start_host(
-    common: &Common<'_>,
-    target: Arc<dyn Target>,
-    (images, glance, backups): (ImageFiles, Option<Arc<Glance>>, Arc<dyn ObjectStore>),
-) -> Result<VolumeHost, VolumeError> {
-    let config = common.config;
-    let name = config.host_name();
-    let backends: std::collections::BTreeMap<_, _> = config
-        .all_backends()
-        .into_iter()
-        .map(|(backend_name, backend)| {
-            let driver = drivers::open(&backend, common.state_dir.volumes(), &common.state_dir.mounts());
-            (format!("{name}@{backend_name}"), (backend, driver))
-        })
-        .collect();
-    for (_, driver) in backends.values() {
-        driver.prepare().await?;
-    }
-    if let Some((first, (backend, _))) = backends.iter().next() {
-        common.store.adopt_volumes(&format!("{first}#{}", backend.backend_name)).await?;
-    }
-    let parts = HostParts {
-        store: common.store.clone(),
-        backends,
-        target,
-        availability_zone: config.availability_zone.clone(),
-        owner: common.owner.clone(),
-        images,
-        glance,
-        cached_images: config.images.cached,
-        backups,
-        stopping: common.stopping.clone(),
-    };
-    let host = VolumeHost::start(parts).await?;
-    host.report().await?;
-    tokio::spawn(host.clone().keep_reporting(common.stopping.clone()));
-    Ok(host)
 }
 
 async fn serve(api: Api, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServerError> {
