@@ -4,25 +4,23 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Guest, Machine, Node, Services, Site, in_any_node};
+use crate::common::{Guest, Machine, Node, Services, Site};
 
 pub(super) const SOON: Duration = Duration::from_secs(30);
 /// How long an export may take; the tests of dead servers wait for it.
 pub(super) const MOUNT_TIMEOUT_S: u64 = 5;
 
 pub(super) fn in_node(name: &str, test: impl FnOnce(&Site<'_, Node>, &Guest<'_>)) {
-    in_any_node(name, |node, guest| {
-        node.ok("nfs-up");
-        start_service(node, "127.0.0.1:/");
-        node.ok("mkdir -p /etc/bowline/bowlined.d");
-        node.write("/etc/bowline/bowlined.d/10-cloud.toml", "[cloud]\nfile = \"/var/lib/bowline-backend/clouds.yaml\"");
-        node.write("/etc/bowline/bowlined.d/20-test.toml", &format!("[nfs]\nmount_timeout_s = {MOUNT_TIMEOUT_S}"));
-        let site = Site::at(node, Services::Systemd);
-        site.start_agent("");
-        test(&site, guest);
-        node.ok("nfs-down; exportfs -ua; umount /proc/fs/nfsd /run/rpc_pipefs
-            for p in $(pgrep -x 'rpc.mountd|rpc.statd|rpcbind|nfsdcld'); do kill $p; timeout 10 tail --pid=$p -f /dev/null; done");
-    });
+    let node = Node::with_bowline(name);
+    node.ok("nfs-up");
+    start_service(&node, "127.0.0.1:/");
+    node.ok("mkdir -p /etc/bowline/bowlined.d");
+    node.write("/etc/bowline/bowlined.d/10-cloud.toml", "[cloud]\nfile = \"/var/lib/bowline-backend/clouds.yaml\"");
+    node.write("/etc/bowline/bowlined.d/20-test.toml", &format!("[nfs]\nmount_timeout_s = {MOUNT_TIMEOUT_S}"));
+    let site = Site::at(&node, Services::Systemd);
+    site.start_agent("");
+    let guest = node.persistent_guest("g1");
+    test(&site, &guest);
 }
 
 /// Starts the stand-in, which says of its volumes that they are files of this export.
