@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::watch::{ALIVE_EVERY, LOOK_EVERY, STREAM_AT_MOST};
 use super::watchers::Room;
-use super::{event_name, told};
+use super::{event_name, last_event_id, told};
 use crate::api::AppState;
 use crate::api::errors::ApiError;
 use crate::api::policy::{self, Context, allow};
@@ -56,7 +56,7 @@ pub(in crate::api) async fn feed(
     // Listened to before the first look, so that nothing is missed between.
     let changed = state.accept.changed();
     let until = Instant::now() + lasts.min(STREAM_AT_MOST);
-    let last_us = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<i64>().ok());
+    let last_us = last_event_id(&headers).and_then(|id| id.parse::<i64>().ok());
     let (told, ready) = (HashMap::new(), VecDeque::new());
     let mut feed = Feed { state, filter, changed, told, ready, last_us: last_us.unwrap_or_else(now_us), until, _room: room };
     if last_us.is_some() {

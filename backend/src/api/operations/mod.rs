@@ -33,6 +33,11 @@ pub(super) use feed::feed;
 pub(super) use watch::watch;
 pub use watchers::Watchers;
 
+/// The last event that a client has, which comes again.
+fn last_event_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id")?.to_str().ok()
+}
+
 /// `GET /v3/operations`
 pub(super) async fn list(
     State(state): State<AppState>,

@@ -25,7 +25,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::watchers::Room;
-use super::{event_name, seen, told};
+use super::{event_name, last_event_id, seen, told};
 use crate::api::AppState;
 use crate::api::errors::ApiError;
 use crate::api::path::Path;
@@ -54,7 +54,7 @@ pub(in crate::api) async fn watch(
     // Listened to before the first look, so that nothing is missed between.
     let changed = state.accept.changed();
     let id = seen(&state, &context, &id).await?.id;
-    let known = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let known = last_event_id(&headers).map(str::to_owned);
     let mut watch = Watch { state, id, changed, known, ended: false, until: Instant::now() + STREAM_AT_MOST, _room: room };
     let first = match watch.look().await? {
         Look::News(event) => Some(event),

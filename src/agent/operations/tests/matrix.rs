@@ -52,17 +52,15 @@ fn next(request: Option<&Request>) -> Option<Request> {
 /// A world in which it can be asked for.
 fn world_for(request: &Request, dir: &Path) -> World {
     let world = World::new();
-    let guest_is_off = || world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = false;
     let before = match request {
-        Request::Attach(_) | Request::Stop(_) => vec![],
+        Request::Attach(_) | Request::Stop(_) | Request::Boot(_) => vec![],
         Request::Detach(_) | Request::Extend(_) => vec![attach()],
         Request::Start(_) => vec![attach(), stop(true)],
-        Request::Boot(_) => vec![],
         Request::Delete(_) | Request::Snapshot(_) => vec![boot::boot()],
         Request::Rebuild(_) => vec![boot::boot(), stop(true)],
     };
     if matches!(request, Request::Boot(_)) || before.iter().any(|request| matches!(request, Request::Boot(_))) {
-        guest_is_off();
+        world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = false;
     }
     for request in before {
         super::live(&world, dir, Some(request));
