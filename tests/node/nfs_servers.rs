@@ -56,6 +56,10 @@ fn a_detach_from_a_dead_server_ends_in_its_time() {
         site.bowline(&format!("attach {id} g1")).ok();
         guest.expect_disk(&id[..20], SOON);
         node.ok("virsh -q destroy g1");
+        // What a look of the agent's own does once the server is gone: it holds the mount in the agent's namespace.
+        let hold =
+            "setsid nsenter --mount --target $(pidof bowlined) sh -c 'cd /run/bowline/mnt/* && echo held && exec sleep 600'";
+        node.ok(&format!("{hold} >/run/hold.log </dev/null 2>&1 & wait-for-line /run/hold.log held"));
         node.ok("nfs-down");
         let begun = Instant::now();
         site.bowline(&format!("detach {id}")).ok();

@@ -33,6 +33,9 @@ pub(super) struct Look<'a> {
     pub(super) limit_s: u64,
 }
 
+/// For stat(1), before a mount point: of its file system, about which the client never answers from what it remembers.
+pub(super) const ASK_SERVER: [&str; 3] = ["--file-system", "--printf=%T", "--"];
+
 /// File type bits of `st_mode` (inode(7)).
 const TYPE_MASK: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
@@ -72,9 +75,9 @@ impl Look<'_> {
         Ok(ObservedIdentity { identity: DeviceIdentity { serial: None, wwids }, size_bytes })
     }
 
-    /// Whether the server answers: asks it about its file system, which the client never answers from what it remembers.
+    /// Whether the server answers.
     pub(super) async fn is_answered(&self, mount_point: &Path) -> Result<(), NfsError> {
-        let arguments = ["--file-system", "--printf=%T", "--"].map(OsStr::new).into_iter().chain([mount_point.as_os_str()]);
+        let arguments = ASK_SERVER.map(OsStr::new).into_iter().chain([mount_point.as_os_str()]);
         self.run("stat", &arguments.collect::<Vec<_>>(), Duration::from_secs(self.limit_s)).await.map(drop)
     }
 

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! unmount --done--> gone
-//!    | busy: another user, not ours           -> stays, and is told of in the log
-//!    | no end in time: a server that is dead  -> lazily: out of the tree at once, ended by the kernel when it can
+//!    | busy, and the server answers           -> once more; busy again: another user, not ours: stays, and is told of in the log
+//!    | busy, and the server is dead           -> lazily: out of the tree at once, ended by the kernel when it can
+//!    | no end in time: a server that is dead  -> lazily
 //! ```
+//! Busy may be no more than a look of the agent's own ([`super::file`]): what it holds in its namespace counts in the host's, since the
+//! mount was propagated from there. It ends when the server answers, so whoever asks the server after it is answered after it.
 
 use super::{
-    NfsError, mountinfo,
+    NfsError, file, mountinfo,
     systemd::{Bus, JobEnd, Systemd},
 };
 use crate::{
@@ -34,6 +37,22 @@ pub(super) enum Unmounted {
     Gone,
     /// Somebody else uses it.
     Busy,
+}
+
+/// What one attempt to unmount came to.
+enum Tried {
+    Ended(Unmounted),
+    /// It is still there.
+    Held {
+        said: String,
+    },
+}
+
+/// Whether the server says anything at all in time, be it an error, of what its client cannot remember.
+async fn is_answered(mount_point: &Path, limit: Duration) -> bool {
+    let arguments = file::ASK_SERVER.map(AsRef::as_ref).into_iter().chain([mount_point.as_os_str()]);
+    let asked = command::run("stat", &arguments.collect::<Vec<_>>(), limit).await;
+    !matches!(asked, Err(CommandError::Timeout { .. }))
 }
 
 /// Who mounts.
@@ -75,19 +94,39 @@ impl Mounter {
         }
     }
 
-    /// Unmounts; lazily when that does not end within `limit`.
+    /// Unmounts; lazily when its server is dead. Takes three times `limit` at most.
     pub(super) async fn unmount(&mut self, mount_point: &Path, limit: Duration) -> Result<Unmounted, NfsError> {
-        let was_mounted = mountinfo::at(mount_point)?.is_some();
         let begun = Instant::now();
+        let mut tried = self.try_unmount(mount_point, limit).await?;
+        let is_quick = begun.elapsed() < limit;
+        if is_quick && matches!(tried, Tried::Held { .. }) && is_answered(mount_point, limit).await {
+            tried = self.try_unmount(mount_point, limit).await?;
+            if let Tried::Held { said } = tried {
+                tracing::info!(mount_point = %mount_point.display(), said, "the mount is in use and stays");
+                return Ok(Unmounted::Busy);
+            }
+        }
+        match tried {
+            Tried::Ended(unmounted) => Ok(unmounted),
+            Tried::Held { said } => {
+                tracing::warn!(mount_point = %mount_point.display(), said, "unmounted lazily: its server does not answer");
+                self.unmount_lazily(mount_point, limit).await?;
+                Ok(Unmounted::Gone)
+            }
+        }
+    }
+
+    async fn try_unmount(&mut self, mount_point: &Path, limit: Duration) -> Result<Tried, NfsError> {
+        let was_mounted = mountinfo::at(mount_point)?.is_some();
         let said = match self {
             // Asked in any case: a mount of an earlier run may still be under way.
             Self::Systemd(systemd) => match systemd.unmount(mount_point, limit).await {
                 Ok(JobEnd::Done | JobEnd::Failed) => String::new(),
-                Ok(JobEnd::NoUnit) if !was_mounted => return Ok(Unmounted::Unchanged),
+                Ok(JobEnd::NoUnit) if !was_mounted => return Ok(Tried::Ended(Unmounted::Unchanged)),
                 Ok(JobEnd::NoUnit) => "systemd has no unit for it".to_owned(),
                 Err(error) => error.to_string(),
             },
-            Self::Direct if !was_mounted => return Ok(Unmounted::Unchanged),
+            Self::Direct if !was_mounted => return Ok(Tried::Ended(Unmounted::Unchanged)),
             Self::Direct => {
                 let arguments = ["--no-canonicalize", "--"].map(AsRef::as_ref).into_iter().chain([mount_point.as_os_str()]);
                 match command::run("umount", &arguments.collect::<Vec<_>>(), limit).await {
@@ -96,16 +135,10 @@ impl Mounter {
                 }
             }
         };
-        if mountinfo::at(mount_point)?.is_none() {
-            return Ok(if was_mounted { Unmounted::Gone } else { Unmounted::Unchanged });
-        }
-        if begun.elapsed() < limit {
-            tracing::info!(mount_point = %mount_point.display(), said, "the mount is in use and stays");
-            return Ok(Unmounted::Busy);
-        }
-        tracing::warn!(mount_point = %mount_point.display(), said, "unmounted lazily: its server does not answer");
-        self.unmount_lazily(mount_point, limit).await?;
-        Ok(Unmounted::Gone)
+        Ok(match mountinfo::at(mount_point)? {
+            Some(_) => Tried::Held { said },
+            None => Tried::Ended(if was_mounted { Unmounted::Gone } else { Unmounted::Unchanged }),
+        })
     }
 
     async fn unmount_lazily(&mut self, mount_point: &Path, limit: Duration) -> Result<(), NfsError> {
