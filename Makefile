@@ -63,8 +63,19 @@ deny: ## licences, bans and sources of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then echo '== deny'; $(CARGO) deny check licenses bans sources; \
 	else echo '== deny: NOT CHECKED, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
 
-test: need-root dependencies-node build lint deny ## all tests: unit, clients, host, OpenStack, node
-	@$(MAKE) --no-print-directory test-unit test-clients test-host test-openstack test-node
+test: need-root dependencies-node build lint deny ## all tests: unit, host, OpenStack, clients, node
+	@$(MAKE) --no-print-directory test-unit test-host
+	@$(MAKE) --no-print-directory test-beside-openstack
+	@$(MAKE) --no-print-directory test-node
+
+# Either uses one processor for most of its time. What the clients' tests say comes in one piece, so that no lines mix.
+.PHONY: test-beside-openstack
+test-beside-openstack:
+	@log=$(TARGET)/test-clients.log; $(MAKE) --no-print-directory test-clients >"$$log" 2>&1 & clients=$$!; \
+	trap 'kill $$clients 2>/dev/null || :' EXIT; \
+	echo '== stock clients: begun beside the OpenStack tests; what they say follows those'; \
+	failed=0; $(MAKE) --no-print-directory test-openstack || failed=1; \
+	wait $$clients || failed=1; cat "$$log"; exit $$failed
 
 test-unit: need-root dependencies-run build ## tests that need no rig
 	$(call stage,unit and integration tests,$(CARGO) test --locked --lib --bins --test imports --test dbus; \

@@ -8,6 +8,8 @@ use super::{Machine, Output};
 
 /// The volume service's folder.
 const SERVICE: &str = "/var/lib/bowline-backend";
+/// What the tests add to the agent's unit.
+const DROP_IN: &str = "/run/systemd/system/bowlined.service.d";
 /// How long an operation of these tests may take, all waiting included.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -123,10 +125,11 @@ impl<'machine, M: Machine> Site<'machine, M> {
             }
             Services::Systemd => {
                 self.machine.ok(&format!(
-                    "mkdir -p /run/systemd/system/bowlined.service.d
-                    printf '[Service]\\nEnvironment=BOWLINE_LOG=debug BOWLINE_CRASH_AT={crash_at}\\nRestart=no\\n' \
-                        >/run/systemd/system/bowlined.service.d/test.conf
-                    systemctl daemon-reload
+                    "[ -e {DROP_IN}/test.conf ] || {{
+                      mkdir -p {DROP_IN} && printf '[Service]\\nEnvironment=BOWLINE_LOG=debug\\nRestart=no\\n' >{DROP_IN}/test.conf
+                      systemctl daemon-reload; }}
+                    # In the manager's environment: a change of the unit would cost a reload of them all, seconds here.
+                    systemctl set-environment BOWLINE_CRASH_AT={crash_at}
                     systemctl reset-failed bowlined 2>/dev/null || :
                     systemctl start bowlined"
                 ));
