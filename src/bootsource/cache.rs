@@ -8,16 +8,17 @@
 //! A disk over an image holds it by a hard link, so an image in use is known by its links, without a count that a crash could
 //! falsify; and taking an image out of the cache takes nothing from any disk.
 
-use super::{BootSourceError, inspect};
+use super::{
+    BootSourceError, inspect,
+    intake::{Written, write},
+};
 use crate::model::{DigestAlgorithm, ErrorKind, ImageFile, ImageId};
 use async_trait::async_trait;
-use md5::Md5;
-use sha2::{Digest, Sha256, Sha512};
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, File, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -33,8 +34,6 @@ const UNUSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 const PIECES: usize = 32;
 /// How often a download that broke off is taken up again, where it got further each time or not.
 const TRIES: u32 = 5;
-/// Bytes that are read at a time of what is there already.
-const READ_BYTES: usize = 256 * 1024;
 
 /// The image service did not give the bytes.
 #[derive(Debug, Clone)]
@@ -165,97 +164,6 @@ impl ImageCache {
         })
         .await
     }
-}
-
-/// What a download came to.
-struct Written {
-    length: u64,
-    digest: String,
-}
-
-/// A running digest.
-enum Hasher {
-    Sha512(Sha512),
-    Sha256(Sha256),
-    Md5(Md5),
-}
-
-impl Hasher {
-    fn new(algorithm: DigestAlgorithm) -> Self {
-        match algorithm {
-            DigestAlgorithm::Sha512 => Self::Sha512(Sha512::new()),
-            DigestAlgorithm::Sha256 => Self::Sha256(Sha256::new()),
-            DigestAlgorithm::Md5 => Self::Md5(Md5::new()),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha512(hasher) => hasher.update(bytes),
-            Self::Sha256(hasher) => hasher.update(bytes),
-            Self::Md5(hasher) => hasher.update(bytes),
-        }
-    }
-
-    fn finish(self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        match self {
-            Self::Sha512(hasher) => hex(&hasher.finalize()),
-            Self::Sha256(hasher) => hex(&hasher.finalize()),
-            Self::Md5(hasher) => hex(&hasher.finalize()),
-        }
-    }
-}
-
-/// Takes pieces into a file that may have the first of them already; tells through `begun` from where on they are wanted.
-fn write(
-    file: &Path,
-    size_bytes: u64,
-    algorithm: DigestAlgorithm,
-    mut pieces: mpsc::Receiver<Piece>,
-    begun: tokio::sync::oneshot::Sender<u64>,
-) -> io::Result<Written> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(file)?;
-    let mut length = file.metadata()?.len();
-    if length > size_bytes {
-        file.set_len(0)?;
-        length = 0;
-    }
-    let mut hasher = Hasher::new(algorithm);
-    let mut buffer = vec![0; READ_BYTES];
-    let mut left = length;
-    while left > 0 {
-        let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let Some(bytes) = buffer.get_mut(..count) else { break };
-        file.read_exact(bytes)?;
-        hasher.update(bytes);
-        left -= count as u64;
-    }
-    drop(buffer);
-    let _ = begun.send(length);
-    while let Some(piece) = pieces.blocking_recv() {
-        match piece {
-            Piece::From(from) if from == length => {}
-            // Only its beginning can be had: what is here is thrown away.
-            Piece::From(_) => {
-                file.set_len(0)?;
-                file.rewind()?;
-                length = 0;
-                hasher = Hasher::new(algorithm);
-            }
-            // More than there should be is never kept: one piece tells that it is too much.
-            Piece::Bytes(bytes) => {
-                length += bytes.len() as u64;
-                if length > size_bytes {
-                    break;
-                }
-                file.write_all(&bytes)?;
-                hasher.update(&bytes);
-            }
-        }
-    }
-    file.sync_all()?;
-    Ok(Written { length, digest: hasher.finish() })
 }
 
 /// It is what the service says, and nothing that harms.

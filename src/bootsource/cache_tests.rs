@@ -1,7 +1,7 @@
 //! The cache with a source that breaks off, lies, and is asked twice at once.
 
 use super::*;
-use crate::model::DiskFormat;
+use crate::{bootsource::intake::Hasher, model::DiskFormat};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SIZE: usize = 300_000;

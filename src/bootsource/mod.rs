@@ -10,6 +10,7 @@
 //! | `resolve` | what each entry comes to, with images, volumes and snapshots at hand |
 //! | `inspect/` | what bytes really are, before any other program opens them |
 //! | `cache` | images of this host: downloaded once, verified, bounded |
+//! | `intake` | how their bytes come into a file: written, digested and synced side by side |
 //! | `disks` | ephemeral disks: made, and removed |
 //! | `capture` | what is caught of an ephemeral disk for an image of its guest |
 //!
@@ -30,6 +31,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod inspect;
+mod intake;
 mod mapping;
 mod resolve;
 
