@@ -15,10 +15,14 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::place::{self, Copied, UNFINISHED, Unfinished, blocking, file_error, sync_directory};
 use super::{Capacity, Chunk, DriverError, Found, FoundKind, Provided, Reach, Stored, StoredSnapshot, VolumeDriver, sparse};
+
+/// Bytes after which the disk is told to begin, so that little is left to wait for at the end.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// The driver.
 #[derive(Clone, Debug)]
@@ -212,23 +216,44 @@ pub(super) async fn write_pieces(
         OpenOptions::new().write(true).open(&opened).map(Arc::new).map_err(file_error(id, "open", &opened))
     })
     .await?;
-    let mut written = 0;
-    while let Some(piece) = pieces.next().await {
+    let sync = || {
+        let (file, path) = (file.clone(), path.clone());
+        blocking(id, path.clone(), "sync", move || file.sync_all().map_err(file_error(id, "sync", &path)))
+    };
+    let (mut written, mut unsynced) = (0, 0);
+    let mut syncing: Option<JoinHandle<Result<(), DriverError>>> = None;
+    let mut next = pieces.next().await;
+    while let Some(piece) = next {
         let piece = piece.map_err(|source| DriverError::Source { volume_id: id, source })?;
         let length = piece.data.len() as u64;
         if piece.offset_bytes.checked_add(length).is_none_or(|end| end > size_bytes) {
             return Err(DriverError::too_large(id));
         }
         let (to, path) = (file.clone(), path.clone());
-        blocking(id, path.clone(), "write", move || {
+        let writing = blocking(id, path.clone(), "write", move || {
             to.write_all_at(&piece.data, piece.offset_bytes).map_err(file_error(id, "write", &path))
-        })
-        .await?;
+        });
+        // The next one is read meanwhile.
+        let (done, following) = tokio::join!(writing, pieces.next());
+        done?;
+        next = following;
         written += length;
+        unsynced += length;
+        if unsynced >= SYNC_BYTES && syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+            ended(id, syncing.take()).await?;
+            syncing = Some(tokio::spawn(sync()));
+            unsynced = 0;
+        }
     }
-    let synced = path.clone();
-    blocking(id, path, "sync", move || file.sync_all().map_err(file_error(id, "sync", &synced))).await?;
+    ended(id, syncing).await?;
+    sync().await?;
     Ok(written)
+}
+
+/// The end of a sync that may be under way. An error of the disk is told once only, to whoever synced.
+async fn ended(id: Uuid, syncing: Option<JoinHandle<Result<(), DriverError>>>) -> Result<(), DriverError> {
+    let Some(syncing) = syncing else { return Ok(()) };
+    syncing.await.unwrap_or_else(|error| Err(DriverError::Source { volume_id: id, source: io::Error::other(error) }))
 }
 
 /// Reads a file's data. `opened` is the file, where it is open already.
