@@ -36,6 +36,9 @@ const TRIES: u32 = 5;
 /// Bytes that are read at a time of what is there already.
 const READ_BYTES: usize = 256 * 1024;
 
+/// Ends the name of an image that comes while guests read of it.
+pub(super) const LAZY: &str = "lazy";
+
 /// The image service did not give the bytes.
 #[derive(Debug, Clone)]
 pub struct SourceError {
@@ -82,7 +85,7 @@ impl ImageCache {
     pub(super) async fn take(&self, image: &ImageFile, source: &dyn ImageSource, link: &Path) -> Result<u64, BootSourceError> {
         let turn = self.turn(image.id);
         let _turn = turn.lock().await;
-        let path = self.folder.join(name(image));
+        let path = self.path(image);
         if !path.exists() {
             self.prepare(image).await?;
             self.download(image, source, &path).await?;
@@ -108,8 +111,13 @@ impl ImageCache {
         turns.entry(image).or_default().clone()
     }
 
+    /// The file of an image that is whole.
+    pub(super) fn path(&self, image: &ImageFile) -> PathBuf {
+        self.folder.join(name(image))
+    }
+
     /// The folder, and room in it.
-    async fn prepare(&self, image: &ImageFile) -> Result<(), BootSourceError> {
+    pub(super) async fn prepare(&self, image: &ImageFile) -> Result<(), BootSourceError> {
         let (folder, limit, wanted) = (self.folder.clone(), self.limit_bytes, image.clone());
         // What somebody is about to link to stays; the turn of the one that needs room is not asked for.
         let busy: Vec<ImageId> = self.turns.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
@@ -153,35 +161,37 @@ impl ImageCache {
             }
         };
         let (image, path) = (image.clone(), path.to_owned());
-        blocking(&part.clone(), move || {
-            let checked = check(&image, &part, &digest);
-            if checked.is_err() {
-                remove(&part)?;
-            }
-            checked?;
-            fs::set_permissions(&part, Permissions::from_mode(0o444)).map_err(BootSourceError::file("open to QEMU", &part))?;
-            fs::rename(&part, &path).map_err(BootSourceError::file("rename", &part))?;
-            sync_folder(&path)
-        })
-        .await
+        blocking(&part.clone(), move || keep(&image, &part, &path, &digest)).await
     }
 }
 
+/// Makes what came an image of the cache, or throws it away if it is not what it should be.
+pub(super) fn keep(image: &ImageFile, part: &Path, path: &Path, written: &Written) -> Result<(), BootSourceError> {
+    let checked = check(image, part, written);
+    if checked.is_err() {
+        remove(part)?;
+    }
+    checked?;
+    fs::set_permissions(part, Permissions::from_mode(0o444)).map_err(BootSourceError::file("open to QEMU", part))?;
+    fs::rename(part, path).map_err(BootSourceError::file("rename", part))?;
+    sync_folder(path)
+}
+
 /// What a download came to.
-struct Written {
-    length: u64,
-    digest: String,
+pub(super) struct Written {
+    pub(super) length: u64,
+    pub(super) digest: String,
 }
 
 /// A running digest.
-enum Hasher {
+pub(super) enum Hasher {
     Sha512(Sha512),
     Sha256(Sha256),
     Md5(Md5),
 }
 
 impl Hasher {
-    fn new(algorithm: DigestAlgorithm) -> Self {
+    pub(super) fn new(algorithm: DigestAlgorithm) -> Self {
         match algorithm {
             DigestAlgorithm::Sha512 => Self::Sha512(Sha512::new()),
             DigestAlgorithm::Sha256 => Self::Sha256(Sha256::new()),
@@ -189,7 +199,7 @@ impl Hasher {
         }
     }
 
-    fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha512(hasher) => hasher.update(bytes),
             Self::Sha256(hasher) => hasher.update(bytes),
@@ -197,7 +207,7 @@ impl Hasher {
         }
     }
 
-    fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         match self {
             Self::Sha512(hasher) => hex(&hasher.finalize()),
@@ -301,7 +311,10 @@ fn make_room(folder: &Path, limit_bytes: u64, wanted: &ImageFile, busy: &[ImageI
         let Ok(entry) = entry else { continue };
         // One that is gone meanwhile needs no room.
         let Ok(about) = entry.metadata() else { continue };
-        cached.push((about.modified().unwrap_or(SystemTime::UNIX_EPOCH), about.blocks() * 512, about.nlink(), entry.path()));
+        let path = entry.path();
+        // What is coming will be as large as its file says.
+        let bytes = if path.extension().is_some_and(|end| end == LAZY) { about.len() } else { about.blocks() * 512 };
+        cached.push((about.modified().unwrap_or(SystemTime::UNIX_EPOCH), bytes, about.nlink(), path));
     }
     cached.sort();
     let mut held: u64 = cached.iter().map(|(_, bytes, _, _)| bytes).sum();

@@ -11,12 +11,13 @@
 //! | `inspect/` | what bytes really are, before any other program opens them |
 //! | `cache` | images of this host: downloaded once, verified, bounded |
 //! | `disks` | ephemeral disks: made, and removed |
+//! | `lazy/` | disks whose image comes while their guest runs |
 //! | `capture` | what is caught of an ephemeral disk for an image of its guest |
 //!
 //! The cache and the disks are in one folder, so that a disk holds its base by a hard link:
 //!
 //! ```text
-//! DIR/cache/IMAGE.DIGEST           a verified image; .part while it comes
+//! DIR/cache/IMAGE.DIGEST           a verified image; .part while it comes, .lazy while guests read of it meanwhile
 //! DIR/disks/GUEST/TARGET           an ephemeral disk; TARGET-xxxxxxxx where a rebuild made it
 //! DIR/disks/GUEST/TARGET.base      the cached image below it: one file with that of the cache
 //! DIR/snapshots/IMAGE              what was caught of a disk, until it is uploaded as that image
@@ -30,6 +31,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod inspect;
+mod lazy;
 mod mapping;
 mod resolve;
 
@@ -37,5 +39,6 @@ pub use cache::{ImageCache, ImageSource, Piece, SourceError};
 pub use capture::Captures;
 pub use disks::{DiskForm, DiskMaker};
 pub use error::BootSourceError;
+pub use lazy::{Fetching, LazyDisks, Progress, Streaming};
 pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};
 pub use resolve::{Facts, content_of_image};
