@@ -9,9 +9,9 @@ use crate::common::{HostRig, Machine, Site};
 
 /// Reads of what does not come fail soon enough for a test.
 const FRAGMENT: &str = "[images]\nstall_timeout_s = 2\n";
-/// Bytes of the image, the guest's own disk at its beginning: at the test's rate it takes 12 s to come.
+/// Bytes of the image, the guest's own disk at its beginning: at the test's rate it takes half a minute to come.
 const SIZE_MIB: u64 = 48;
-const RATE: &str = "rate 4000000";
+const RATE: &str = "rate 1500000";
 /// Texts in the image, far from each other and from what the guest needs to boot.
 const LATE: [(u64, &str); 3] = [(44, "text-at-the-end"), (30, "text-in-the-middle"), (20, "text-before-that")];
 
@@ -109,7 +109,7 @@ fn a_guest_runs_before_its_image_is_here_and_through_whatever_strikes_meanwhile(
         site.machine.ok(&format!("setsid guest-say g1 '{read}' >/run/late.log 2>&1 </dev/null &"));
         waits_for_state(site, "g1", "paused (I/O error)");
         let stuck = fill_is(site, "stuck");
-        let told = stuck["failure"]["message"].as_str().unwrap();
+        let told = stuck["error"]["message"].as_str().unwrap();
         assert!(told.contains("does not come from the image service") && told.contains("g1"), "{stuck}");
         slow(site, "rate 50000000");
         site.machine.ok(&format!("timeout 30 sh -c 'until grep -q \"{}\" /run/late.log; do sleep 0.2; done'", LATE[2].1));
@@ -132,22 +132,15 @@ fn a_guest_runs_before_its_image_is_here_and_through_whatever_strikes_meanwhile(
 }
 
 #[test]
-fn a_lazy_image_that_is_damaged_or_hostile_harms_nobody_and_a_guest_may_go_while_it_comes() {
+fn a_guest_may_go_while_its_image_comes_and_one_whose_image_is_damaged_is_paused() {
     on_host("lazy-damaged", FRAGMENT, |site| {
         prepare(site, "qcow2");
         site.machine.diskless_guest("g1");
-        // A header that leads elsewhere is refused before QEMU opens a byte.
-        site.machine.ok("qemu-img create -q -f qcow2 -u -b /etc/passwd -F raw /run/evil.qcow2 16M");
-        upload(site, "evil", "qcow2", "/run/evil.qcow2");
-        let refused = site.bowline("boot g1 --image evil --lazy");
-        assert!(refused.status == 2 && refused.stderr.contains("backing file"), "{refused:?}");
-        assert_gone(site, "g1");
-
         // One that is deleted while it comes leaves nothing.
         site.bowline("boot g1 --image big --lazy").ok();
         site.bowline("delete g1").ok();
         assert_gone(site, "g1");
-        assert_eq!(fill_is(site, "cancelled")["failure"]["kind"], "cancelled");
+        assert_eq!(fill_is(site, "cancelled")["error"]["kind"], "cancelled");
         assert_eq!(site.machine.ok("ls /run/bowline/lazy"), "");
 
         // One that is off when all is here is put over the image in the cache.
@@ -167,7 +160,7 @@ fn a_lazy_image_that_is_damaged_or_hostile_harms_nobody_and_a_guest_may_go_while
         slow(site, &format!("flip {}", 40 << 20));
         site.bowline("boot g1 --image big --lazy").ok();
         let failed = fill_is(site, "failed");
-        let told = failed["failure"]["message"].as_str().unwrap();
+        let told = failed["error"]["message"].as_str().unwrap();
         assert!(told.contains("sha512") && told.contains("g1 is paused"), "{failed}");
         waits_for_state(site, "g1", "paused");
         site.kill_agent();

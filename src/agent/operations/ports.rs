@@ -298,8 +298,6 @@ pub enum Fetched {
         done: u64,
         /// Bytes in all.
         total: u64,
-        /// Reads of it had to fail.
-        starves: bool,
     },
     /// It does not come now.
     Lost {

@@ -54,8 +54,6 @@ pub struct Progress {
     pub here_bytes: u64,
     /// Bytes in all.
     pub size_bytes: u64,
-    /// Reads that had to fail so far.
-    pub failed_reads: u64,
 }
 
 /// The image as guests and the downloader see it.
@@ -94,12 +92,7 @@ impl InUse {
 impl Stream {
     /// `patience`: how long a read waits while nothing comes at all; QEMU and the guest wait with it.
     pub(super) fn new(store: Store, state: Streaming, patience: Duration) -> Self {
-        let progress = Progress {
-            state,
-            here_bytes: store.map().here_bytes(),
-            size_bytes: store.size_bytes(),
-            failed_reads: 0,
-        };
+        let progress = Progress { state, here_bytes: store.map().here_bytes(), size_bytes: store.size_bytes() };
         let wants = Wants { blocks: VecDeque::new(), cursor: 0, heard: Instant::now() };
         Self { store, wants: Mutex::new(wants), arrived: Notify::new(), progress: watch::Sender::new(progress), patience }
     }
@@ -152,7 +145,6 @@ impl Stream {
     fn starve(&self) {
         let patience_s = self.patience.as_secs();
         self.progress.send_modify(|progress| {
-            progress.failed_reads += 1;
             if matches!(progress.state, Streaming::Coming) {
                 let message = format!("the image service has sent nothing for {patience_s} s");
                 progress.state = Streaming::Lost(SourceError { kind: ErrorKind::Timeout, message });

@@ -141,11 +141,11 @@ impl BootSourcePort for HostBootSources {
 #[async_trait]
 impl FetchPort for Fetching {
     async fn next(&mut self) -> Fetched {
-        let Some(Progress { state, here_bytes, size_bytes, failed_reads }) = Self::next(self).await else {
+        let Some(Progress { state, here_bytes, size_bytes }) = Self::next(self).await else {
             return Fetched::Gone;
         };
         match state {
-            Streaming::Coming => Fetched::Coming { done: here_bytes, total: size_bytes, starves: failed_reads > 0 },
+            Streaming::Coming => Fetched::Coming { done: here_bytes, total: size_bytes },
             Streaming::Lost(error) => Fetched::Lost { kind: error.kind, problem: error.message },
             Streaming::Whole => Fetched::Whole,
             Streaming::Damaged(error) => Fetched::Damaged { problem: chain(&*error) },

@@ -1,21 +1,34 @@
 //! From a disk over an image that was coming to a disk as any other.
 
-use super::super::{
-    Shared,
-    locks::Key,
-    ports::{PortError, PortResult},
+use super::{
+    super::{
+        Shared,
+        locks::Key,
+        ports::{PortError, PortResult},
+    },
+    going::keep_going,
 };
 use crate::agent::journal::{BootRecord, Facts, FillTask, OperationRecord, Task};
 use crate::model::{BootedDisk, ErrorKind, LocalDisk, OperationId};
 use std::sync::Arc;
 
-/// Completes all disks.
+/// Completes all disks, of a guest that is kept going meanwhile.
 pub(in super::super) async fn complete(
     shared: &Arc<Shared>,
     id: OperationId,
     task: &FillTask,
     facts: &mut Facts,
 ) -> PortResult<()> {
+    let completing = complete_all(shared, id, task, facts);
+    tokio::pin!(completing);
+    tokio::select! {
+        biased;
+        completed = &mut completing => completed,
+        () = keep_going(shared, task) => completing.await,
+    }
+}
+
+async fn complete_all(shared: &Arc<Shared>, id: OperationId, task: &FillTask, facts: &mut Facts) -> PortResult<()> {
     for disk in &task.disks {
         let is_there = shared.registry.booted(task.guest).is_some_and(|booted| super::lazy_disks(&booted).any(|one| one == disk));
         if !is_there {

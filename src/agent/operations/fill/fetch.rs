@@ -1,19 +1,16 @@
 //! Waiting for an image, and for the guest that waits for it.
 
-use super::super::{
-    Shared,
-    ports::{Fetched, PortError, PortResult},
+use super::{
+    super::{
+        Shared,
+        ports::{Fetched, PortError, PortResult},
+    },
+    going::keep_going,
 };
 use crate::agent::api::GuestChange;
 use crate::agent::journal::{Facts, FillTask};
 use crate::model::{ErrorKind, LocalDisk, OperationId};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-/// How often it is looked whether the guest was paused: QEMU may take a moment to, after a read has failed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+use std::sync::Arc;
 
 /// Waits until the images of all disks are here and verified.
 pub(in super::super) async fn fetch(
@@ -39,21 +36,21 @@ async fn fetch_one(
     let guest = &task.guest_name;
     let mut fetching = shared.boot_sources.fetching(task.guest, disk).await?;
     let told = shared.telling(id, &disk.target);
-    // It may have been paused before this try, or before the agent's start.
-    let mut looked: Option<Instant> = None;
+    let going = keep_going(shared, task);
+    tokio::pin!(going);
+    let mut comes = false;
     loop {
-        match fetching.next().await {
-            Fetched::Coming { done, total, starves } => {
+        let news = tokio::select! {
+            biased;
+            news = fetching.next() => news,
+            () = &mut going, if comes => continue,
+        };
+        match news {
+            Fetched::Coming { done, total } => {
                 told(done, total);
-                if looked.is_none_or(|looked| starves && looked.elapsed() >= LOOK_EVERY) {
-                    resume(shared, task).await;
-                    looked = Some(Instant::now());
-                }
+                comes = true;
             }
-            Fetched::Whole => {
-                resume(shared, task).await;
-                return Ok(());
-            }
+            Fetched::Whole => return Ok(()),
             Fetched::Lost { kind, problem } => {
                 let message = format!(
                     "image {image}, which guest {guest} was booted from, does not come from the image service: {problem}. The guest is \
@@ -79,17 +76,5 @@ async fn fetch_one(
                 return Err(PortError::new(ErrorKind::Cancelled, message));
             }
         }
-    }
-}
-
-/// Lets the guest go on, if QEMU has paused it. Where libvirt cannot be asked, the next look does.
-async fn resume(shared: &Shared, task: &FillTask) {
-    match shared.hypervisor.resume_after_io_error(task.guest).await {
-        Ok(true) => {
-            tracing::info!(guest = %task.guest, "goes on: its image comes again");
-            shared.registry.tell_guest(task.guest, task.guest_name.clone(), GuestChange::Resumed);
-        }
-        Ok(false) => {}
-        Err(error) => tracing::warn!(guest = %task.guest, %error, "it is not known whether the guest is paused"),
     }
 }

@@ -12,6 +12,7 @@
 
 mod complete;
 mod fetch;
+mod going;
 
 pub(super) use complete::{complete, filled_record};
 pub(super) use fetch::fetch;
