@@ -10,15 +10,15 @@ use crate::common::{HostRig, Machine, Site};
 /// Reads of what does not come fail soon enough for a test.
 const FRAGMENT: &str = "[images]\nstall_timeout_s = 2\n";
 /// Bytes of the image, the guest's own disk at its beginning: at the test's rate it takes half a minute to come.
-const SIZE_MIB: u64 = 48;
+const SIZE_MIB: u64 = 64;
 const RATE: &str = "rate 1500000";
 /// Texts in the image, far from each other and from what the guest needs to boot.
-const LATE: [(u64, &str); 3] = [(44, "text-at-the-end"), (30, "text-in-the-middle"), (20, "text-before-that")];
+const LATE: [(u64, &str); 3] = [(60, "text-at-the-end"), (54, "text-in-the-middle"), (46, "text-before-that")];
 
 /// Makes the image, uploads it, and puts the slow service between it and the agent.
 fn prepare(site: &Site<'_, HostRig>, format: &str) -> String {
     site.machine.ok(&format!(
-        "cp $BOWLINE_GUEST/disk.img /run/big.raw; size=$(stat -c %s /run/big.raw); [ $size -le $((16 << 20)) ]
+        "cp $BOWLINE_GUEST/disk.img /run/big.raw; size=$(stat -c %s /run/big.raw)
          truncate -s {SIZE_MIB}M /run/big.raw
          head -c $(({SIZE_MIB} << 20)) /dev/urandom | tail -c +$((size + 1)) | dd of=/run/big.raw bs=1M oflag=seek_bytes seek=$size conv=notrunc status=none"
     ));
@@ -157,7 +157,7 @@ fn a_guest_may_go_while_its_image_comes_and_one_whose_image_is_damaged_is_paused
 
         // One bit, behind all that the guest reads: it runs, until it is known.
         site.machine.ok("rm -rf /var/lib/bowline-images/cache");
-        slow(site, &format!("flip {}", 40 << 20));
+        slow(site, &format!("flip {}", 30 << 20));
         site.bowline("boot g1 --image big --lazy").ok();
         let failed = fill_is(site, "failed");
         let told = failed["error"]["message"].as_str().unwrap();

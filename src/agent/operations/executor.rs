@@ -393,7 +393,9 @@ impl Run {
         tracing::warn!(operation = %self.record.id, step = step.name(), %error, "will be tried again");
         self.shared.retries.fetch_add(1, Ordering::Relaxed);
         let stuck = self.record.state == OperationState::Stuck;
-        if stuck || !error.is_passing() || since.elapsed() >= self.shared.retry.patience {
+        // A guest may stand still until its image comes: that is told at once.
+        let is_urgent = matches!(self.record.task, Task::Fill(_));
+        if stuck || is_urgent || !error.is_passing() || since.elapsed() >= self.shared.retry.patience {
             let left = remedy::left_behind(step, &self.record);
             let message = match &self.record.cause {
                 Some(cause) => format!("{}; and {left}: {}", cause.message, error.message),
@@ -421,7 +423,10 @@ impl Run {
                 tokio::time::sleep(pause).await;
                 self.take_volume().await;
             } else {
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = fill::comes_again(&self.shared, &self.record.task) => {}
+                }
             }
         };
         let outcome = tokio::select! {

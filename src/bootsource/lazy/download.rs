@@ -82,6 +82,12 @@ async fn request(
                 fetched = Some(result);
                 continue;
             }
+            () = stream.wanted.notified(), if may_jump && taken >= RUN_BLOCKS => {
+                if stream.should_jump(block) {
+                    return Ok(ended);
+                }
+                continue;
+            }
         };
         match piece {
             Some(Piece::From(offset)) if offset == Stream::offset_of(from) => {}

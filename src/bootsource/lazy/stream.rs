@@ -61,6 +61,8 @@ pub(super) struct Stream {
     pub(super) store: Store,
     wants: Mutex<Wants>,
     arrived: Notify,
+    /// Somebody waits for a block that nobody waited for before.
+    pub(super) wanted: Notify,
     progress: watch::Sender<Progress>,
     patience: Duration,
 }
@@ -94,7 +96,7 @@ impl Stream {
     pub(super) fn new(store: Store, state: Streaming, patience: Duration) -> Self {
         let progress = Progress { state, here_bytes: store.map().here_bytes(), size_bytes: store.size_bytes() };
         let wants = Wants { blocks: VecDeque::new(), cursor: 0, heard: Instant::now() };
-        Self { store, wants: Mutex::new(wants), arrived: Notify::new(), progress: watch::Sender::new(progress), patience }
+        Self { store, wants: Mutex::new(wants), arrived: Notify::new(), wanted: Notify::new(), progress: watch::Sender::new(progress), patience }
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Progress> {
@@ -128,6 +130,7 @@ impl Stream {
                 let mut wants = self.wants();
                 if !wants.blocks.contains(&block) {
                     wants.blocks.push_back(block);
+                    self.wanted.notify_one();
                 }
                 wants.heard.max(begun) + self.patience
             };

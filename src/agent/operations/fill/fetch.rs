@@ -8,9 +8,13 @@ use super::{
     going::keep_going,
 };
 use crate::agent::api::GuestChange;
-use crate::agent::journal::{Facts, FillTask};
+use crate::agent::journal::{Facts, FillTask, Task};
 use crate::model::{ErrorKind, LocalDisk, OperationId};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
+
+/// How long an image may be lost before that is told: one broken connection is nothing.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Waits until the images of all disks are here and verified.
 pub(in super::super) async fn fetch(
@@ -38,17 +42,25 @@ async fn fetch_one(
     let told = shared.telling(id, &disk.target);
     let going = keep_going(shared, task);
     tokio::pin!(going);
+    // What it was lost to, and until when that is not worth a word.
+    let mut lost: Option<(PortError, Instant)> = None;
     let mut comes = false;
     loop {
+        let until = lost.as_ref().map_or_else(Instant::now, |(_, until)| *until);
         let news = tokio::select! {
             biased;
             news = fetching.next() => news,
-            () = &mut going, if comes => continue,
+            () = sleep_until(until), if lost.is_some() => match lost {
+                Some((error, _)) => return Err(error),
+                None => continue,
+            },
+            () = &mut going, if comes && lost.is_none() => continue,
         };
         match news {
             Fetched::Coming { done, total } => {
                 told(done, total);
                 comes = true;
+                lost = None;
             }
             Fetched::Whole => return Ok(()),
             Fetched::Lost { kind, problem } => {
@@ -57,7 +69,8 @@ async fn fetch_one(
                      paused when it reads of what is not here, and goes on by itself when the image comes again"
                 );
                 let kind = if kind == ErrorKind::Timeout { kind } else { ErrorKind::Unavailable };
-                return Err(PortError::new(kind, message));
+                let until = lost.map_or_else(|| Instant::now() + GRACE, |(_, until)| until);
+                lost = Some((PortError::new(kind, message), until));
             }
             Fetched::Damaged { problem } => {
                 if shared.hypervisor.suspend_guest(task.guest).await? {
@@ -77,4 +90,18 @@ async fn fetch_one(
             }
         }
     }
+}
+
+/// Returns once an image that is lost now comes again. Where none is lost, never.
+pub(in super::super) async fn comes_again(shared: &Shared, task: &Task) {
+    let Task::Fill(task) = task else { return std::future::pending().await };
+    for disk in &task.disks {
+        let Ok(mut fetching) = shared.boot_sources.fetching(task.guest, disk).await else { continue };
+        if !matches!(fetching.next().await, Fetched::Lost { .. }) {
+            continue;
+        }
+        while let Fetched::Lost { .. } = fetching.next().await {}
+        return;
+    }
+    std::future::pending().await
 }

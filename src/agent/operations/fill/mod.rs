@@ -15,7 +15,7 @@ mod fetch;
 mod going;
 
 pub(super) use complete::{complete, filled_record};
-pub(super) use fetch::fetch;
+pub(super) use fetch::{comes_again, fetch};
 
 use super::{
     Shared, boot,
