@@ -172,7 +172,13 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         volumes: Arc::new(CloudVolumes(volumes, keys)),
         connectors: Arc::new(HostConnectors::new(connectors)),
         hypervisor: Arc::new(Hypervisor(libvirt)),
-        boot_sources: Arc::new(HostBootSources::new(images, disk_maker(settings), captures(settings))),
+        boot_sources: Arc::new(HostBootSources::new(
+            images,
+            disk_maker(settings),
+            captures(settings),
+            &settings.paths.run_dir,
+            Duration::from_secs(settings.images.stall_timeout_s),
+        )),
         journal,
         contents,
     };
@@ -360,6 +366,7 @@ fn guest_news(mut events: broadcast::Receiver<GuestEvent>) -> mpsc::Receiver<Gue
                     LifecycleChange::Started => GuestNews::Changed(guest, GuestChange::Started),
                     LifecycleChange::Stopped => GuestNews::Changed(guest, GuestChange::Stopped),
                     LifecycleChange::Crashed => GuestNews::Changed(guest, GuestChange::Crashed),
+                    LifecycleChange::Paused => GuestNews::Changed(guest, GuestChange::Paused),
                     LifecycleChange::Other => continue,
                 },
                 Ok(GuestEvent::Connected) | Err(RecvError::Lagged(_)) => GuestNews::LookAgain,

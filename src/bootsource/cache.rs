@@ -35,6 +35,9 @@ const PIECES: usize = 32;
 /// How often a download that broke off is taken up again, where it got further each time or not.
 const TRIES: u32 = 5;
 
+/// Ends the name of an image that comes while guests read of it.
+pub(super) const LAZY: &str = "lazy";
+
 /// The image service did not give the bytes.
 #[derive(Debug, Clone)]
 pub struct SourceError {
@@ -81,7 +84,7 @@ impl ImageCache {
     pub(super) async fn take(&self, image: &ImageFile, source: &dyn ImageSource, link: &Path) -> Result<u64, BootSourceError> {
         let turn = self.turn(image.id);
         let _turn = turn.lock().await;
-        let path = self.folder.join(name(image));
+        let path = self.path(image);
         if !path.exists() {
             self.prepare(image).await?;
             self.download(image, source, &path).await?;
@@ -107,8 +110,13 @@ impl ImageCache {
         turns.entry(image).or_default().clone()
     }
 
+    /// The file of an image that is whole.
+    pub(super) fn path(&self, image: &ImageFile) -> PathBuf {
+        self.folder.join(name(image))
+    }
+
     /// The folder, and room in it.
-    async fn prepare(&self, image: &ImageFile) -> Result<(), BootSourceError> {
+    pub(super) async fn prepare(&self, image: &ImageFile) -> Result<(), BootSourceError> {
         let (folder, limit, wanted) = (self.folder.clone(), self.limit_bytes, image.clone());
         // What somebody is about to link to stays; the turn of the one that needs room is not asked for.
         let busy: Vec<ImageId> = self.turns.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
@@ -152,18 +160,20 @@ impl ImageCache {
             }
         };
         let (image, path) = (image.clone(), path.to_owned());
-        blocking(&part.clone(), move || {
-            let checked = check(&image, &part, &digest);
-            if checked.is_err() {
-                remove(&part)?;
-            }
-            checked?;
-            fs::set_permissions(&part, Permissions::from_mode(0o444)).map_err(BootSourceError::file("open to QEMU", &part))?;
-            fs::rename(&part, &path).map_err(BootSourceError::file("rename", &part))?;
-            sync_folder(&path)
-        })
-        .await
+        blocking(&part.clone(), move || keep(&image, &part, &path, &digest)).await
     }
+}
+
+/// Makes what came an image of the cache, or throws it away if it is not what it should be.
+pub(super) fn keep(image: &ImageFile, part: &Path, path: &Path, written: &Written) -> Result<(), BootSourceError> {
+    let checked = check(image, part, written);
+    if checked.is_err() {
+        remove(part)?;
+    }
+    checked?;
+    fs::set_permissions(part, Permissions::from_mode(0o444)).map_err(BootSourceError::file("open to QEMU", part))?;
+    fs::rename(part, path).map_err(BootSourceError::file("rename", part))?;
+    sync_folder(path)
 }
 
 /// It is what the service says, and nothing that harms.
@@ -209,7 +219,10 @@ fn make_room(folder: &Path, limit_bytes: u64, wanted: &ImageFile, busy: &[ImageI
         let Ok(entry) = entry else { continue };
         // One that is gone meanwhile needs no room.
         let Ok(about) = entry.metadata() else { continue };
-        cached.push((about.modified().unwrap_or(SystemTime::UNIX_EPOCH), about.blocks() * 512, about.nlink(), entry.path()));
+        let path = entry.path();
+        // What is coming will be as large as its file says.
+        let bytes = if path.extension().is_some_and(|end| end == LAZY) { about.len() } else { about.blocks() * 512 };
+        cached.push((about.modified().unwrap_or(SystemTime::UNIX_EPOCH), bytes, about.nlink(), path));
     }
     cached.sort();
     let mut held: u64 = cached.iter().map(|(_, bytes, _, _)| bytes).sum();

@@ -41,7 +41,7 @@ pub struct DiskMaker {
     folder: PathBuf,
     form: DiskForm,
     copy_limit: Duration,
-    cache: ImageCache,
+    pub(super) cache: ImageCache,
 }
 
 impl DiskMaker {
@@ -62,30 +62,15 @@ impl DiskMaker {
         bus: DiskBus,
         source: &dyn ImageSource,
     ) -> Result<LocalDisk, BootSourceError> {
-        let paths = self.paths(plan.guest, &plan.target);
-        let (folder, leftovers) = (paths.folder.clone(), paths.clone());
-        let outer = self.folder.clone();
-        blocking(&paths.folder.clone(), move || {
-            make_folder(&outer)?;
-            make_folder(&folder)?;
-            leftovers.remove()
-        })
-        .await?;
+        let paths = self.clear(plan.guest, &plan.target).await?;
         let (format, base) = match &plan.content {
             LocalContent::Image { image, size_bytes } => {
                 let virtual_bytes = self.cache.take(image, source, &paths.base).await?;
-                let size_bytes = size_bytes.unwrap_or(virtual_bytes);
-                if size_bytes < virtual_bytes {
-                    return Err(BootSourceError::TooSmall {
-                        target: plan.target.clone(),
-                        image: image.id,
-                        asked_bytes: size_bytes,
-                        virtual_bytes,
-                    });
-                }
+                let size_bytes = disk_bytes(&plan.target, image, *size_bytes, virtual_bytes)?;
                 match self.form {
                     DiskForm::Overlay => {
-                        self.overlay(plan, &paths, image, size_bytes).await?;
+                        let backing = (paths.base.clone().into(), image.format);
+                        self.overlay(&plan.target, &paths, backing, size_bytes).await?;
                         (DiskFormat::Qcow2, Some((paths.base.clone(), image.format)))
                     }
                     DiskForm::Flat => {
@@ -101,7 +86,7 @@ impl DiskMaker {
         };
         let (made, has_base) = (paths.clone(), base.is_some());
         blocking(&paths.disk, move || made.finish(has_base)).await?;
-        Ok(LocalDisk { target: plan.target.clone(), bus, path: paths.disk, format, base })
+        Ok(LocalDisk { target: plan.target.clone(), bus, path: paths.disk, format, base, lazy: None })
     }
 
     /// Removes a disk, and the guest's folder with the last of them. One that is not there is fine.
@@ -122,36 +107,54 @@ impl DiskMaker {
         .await
     }
 
-    fn paths(&self, guest: GuestUuid, target: &str) -> Paths {
+    /// The files of a disk that is to be made, and nothing where they are to be.
+    pub(super) async fn clear(&self, guest: GuestUuid, target: &str) -> Result<Paths, BootSourceError> {
+        let paths = self.paths(guest, target);
+        let (outer, cleared) = (self.folder.clone(), paths.clone());
+        blocking(&paths.folder, move || {
+            make_folder(&outer)?;
+            make_folder(&cleared.folder)?;
+            cleared.remove()?;
+            Ok(cleared)
+        })
+        .await
+    }
+
+    pub(super) fn paths(&self, guest: GuestUuid, target: &str) -> Paths {
         let folder = self.folder.join(guest.to_string());
         let file = |suffix: &str| folder.join(format!("{target}{suffix}"));
         Paths { disk: file(""), unfinished: file(".new"), base: file(".base"), folder }
     }
 
     /// qemu-img is told the base's format and not to open it.
-    async fn overlay(
+    pub(super) async fn overlay(
         &self,
-        plan: &LocalDiskPlan,
+        target: &str,
         paths: &Paths,
-        image: &ImageFile,
+        (base, base_format): (OsString, DiskFormat),
         size_bytes: u64,
     ) -> Result<(), BootSourceError> {
         let size = size_bytes.to_string();
-        let arguments: [OsString; 11] = [
+        let arguments: [OsString; 12] = [
             "create".into(),
             "-q".into(),
             "-u".into(),
             "-f".into(),
             DiskFormat::Qcow2.as_str().into(),
             "-b".into(),
-            paths.base.clone().into(),
+            base,
             "-F".into(),
-            image.format.as_str().into(),
+            base_format.as_str().into(),
             "--".into(),
             paths.unfinished.clone().into(),
+            size.into(),
         ];
-        let arguments: Vec<OsString> = arguments.into_iter().chain([size.into()]).collect();
-        run(&plan.target, "qemu-img", &arguments, TOOL_LIMIT).await
+        self.qemu_img(target, &arguments).await
+    }
+
+    /// Runs a qemu-img that opens no image's bytes.
+    pub(super) async fn qemu_img(&self, target: &str, arguments: &[OsString]) -> Result<(), BootSourceError> {
+        run(target, "qemu-img", arguments, TOOL_LIMIT).await
     }
 
     async fn flat(
@@ -169,6 +172,21 @@ impl DiskMaker {
             file.and_then(|file| file.set_len(size_bytes)).map_err(BootSourceError::file("resize", &unfinished))
         })
         .await
+    }
+}
+
+/// The size of a disk over an image, bytes: what was asked for, or the image's own.
+pub(super) fn disk_bytes(
+    target: &str,
+    image: &ImageFile,
+    asked_bytes: Option<u64>,
+    virtual_bytes: u64,
+) -> Result<u64, BootSourceError> {
+    match asked_bytes.unwrap_or(virtual_bytes) {
+        asked_bytes if asked_bytes < virtual_bytes => {
+            Err(BootSourceError::TooSmall { target: target.to_owned(), image: image.id, asked_bytes, virtual_bytes })
+        }
+        bytes => Ok(bytes),
     }
 }
 
@@ -234,11 +252,11 @@ async fn run(target: &str, program: &'static str, arguments: &[OsString], limit:
 
 /// The files of a disk.
 #[derive(Clone)]
-struct Paths {
+pub(super) struct Paths {
     folder: PathBuf,
-    disk: PathBuf,
+    pub(super) disk: PathBuf,
     unfinished: PathBuf,
-    base: PathBuf,
+    pub(super) base: PathBuf,
 }
 
 impl Paths {
@@ -247,7 +265,7 @@ impl Paths {
     }
 
     /// From here on it is a disk.
-    fn finish(&self, has_base: bool) -> Result<(), BootSourceError> {
+    pub(super) fn finish(&self, has_base: bool) -> Result<(), BootSourceError> {
         let failed = |operation| BootSourceError::file(operation, &self.unfinished);
         fs::set_permissions(&self.unfinished, Permissions::from_mode(0o600)).map_err(failed("close to others"))?;
         fs::File::open(&self.unfinished).and_then(|file| file.sync_all()).map_err(failed("sync"))?;

@@ -12,12 +12,13 @@
 //! | `cache` | images of this host: downloaded once, verified, bounded |
 //! | `intake` | how their bytes come into a file: written, digested and synced side by side |
 //! | `disks` | ephemeral disks: made, and removed |
+//! | `lazy/` | disks whose image comes while their guest runs |
 //! | `capture` | what is caught of an ephemeral disk for an image of its guest |
 //!
 //! The cache and the disks are in one folder, so that a disk holds its base by a hard link:
 //!
 //! ```text
-//! DIR/cache/IMAGE.DIGEST           a verified image; .part while it comes
+//! DIR/cache/IMAGE.DIGEST           a verified image; .part while it comes, .lazy while guests read of it meanwhile
 //! DIR/disks/GUEST/TARGET           an ephemeral disk; TARGET-xxxxxxxx where a rebuild made it
 //! DIR/disks/GUEST/TARGET.base      the cached image below it: one file with that of the cache
 //! DIR/snapshots/IMAGE              what was caught of a disk, until it is uploaded as that image
@@ -32,6 +33,7 @@ mod error;
 pub mod fuzzing;
 mod inspect;
 mod intake;
+mod lazy;
 mod mapping;
 mod resolve;
 
@@ -39,5 +41,6 @@ pub use cache::{ImageCache, ImageSource, Piece, SourceError};
 pub use capture::Captures;
 pub use disks::{DiskForm, DiskMaker};
 pub use error::BootSourceError;
+pub use lazy::{Fetching, LazyDisks, Progress, Streaming};
 pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};
 pub use resolve::{Facts, content_of_image};

@@ -223,6 +223,9 @@ pub struct BootArgs {
     /// Id or unique name of the volume snapshot to boot a new volume of
     #[arg(long, value_name = "SNAPSHOT")]
     pub snapshot: Option<String>,
+    /// Start the guest at once, on an ephemeral disk: the image comes while it runs, what it reads first
+    #[arg(long, requires = "image")]
+    pub lazy: bool,
     /// Delete the new volume with the guest
     #[arg(long)]
     pub delete_on_termination: bool,

@@ -42,5 +42,8 @@ pub fn boot_request(args: &BootArgs) -> Result<Request, CliError> {
     if !args.block_device.is_empty() {
         options.insert("block-devices", args.block_device.clone().into());
     }
+    if args.lazy {
+        options.insert("lazy", true.into());
+    }
     Ok(Request { kind: "boot", volume: String::new(), guest: args.guest.clone(), size_gib: 0, options })
 }

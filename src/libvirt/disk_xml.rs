@@ -10,6 +10,11 @@ use std::io;
 
 type Xml = Writer<Vec<u8>>;
 
+/// libvirt's word for the protocol by which a coming image is read.
+pub(super) const NBD: &str = "nbd";
+/// How long QEMU tries to reach an agent that is gone before reads fail, seconds: longer than its restart.
+const RECONNECT_S: &str = "60";
+
 /// The `<disk>` of a volume at `target`, which may differ from the one in `spec`.
 pub(super) fn disk(spec: &DiskSpec, target: &str, place: Place) -> Result<String, LibvirtError> {
     let kind = match spec.source {
@@ -49,8 +54,9 @@ pub(super) fn disk(spec: &DiskSpec, target: &str, place: Place) -> Result<String
     })
 }
 
-/// An ephemeral disk: a file, and the file below it, each with its format. A chain that is told to its end is never looked into.
-/// Through the host's cache: only this host ever has the file, and the guest's flushes reach it.
+/// An ephemeral disk: a file, and the file or the coming image below it, each with its format. A chain that is told to its end is never
+/// looked into. Through the host's cache: only this host ever has the file, and the guest's flushes reach it. A guest that reads of what
+/// does not come is paused, and told of no error: it would take its disk for broken.
 pub(super) fn local_disk(disk: &LocalDisk) -> Result<String, LibvirtError> {
     let text = |path: &std::path::Path| {
         path.to_str()
@@ -59,10 +65,13 @@ pub(super) fn local_disk(disk: &LocalDisk) -> Result<String, LibvirtError> {
     };
     let path = text(&disk.path)?;
     let base = disk.base.as_ref().map(|(path, format)| Ok((text(path)?, format))).transpose()?;
+    let coming = disk.lazy.as_ref().map(|lazy| Ok((text(&lazy.socket)?, lazy.image.format))).transpose()?;
     build(|xml| {
         xml.create_element("disk").with_attributes([("type", "file"), ("device", "disk")]).write_inner_content(|xml| {
             let driver = [("name", "qemu"), ("type", disk.format.as_str()), ("cache", "writeback"), ("discard", "unmap")];
-            xml.create_element("driver").with_attributes(driver).write_empty()?;
+            let stops = [("error_policy", "stop"), ("rerror_policy", "stop")];
+            let stops = stops.into_iter().filter(|_| coming.is_some());
+            xml.create_element("driver").with_attributes(driver.into_iter().chain(stops)).write_empty()?;
             xml.create_element("source").with_attribute(("file", path.as_str())).write_empty()?;
             if let Some((path, format)) = &base {
                 xml.create_element("backingStore").with_attribute(("type", "file")).write_inner_content(|xml| {
@@ -72,6 +81,9 @@ pub(super) fn local_disk(disk: &LocalDisk) -> Result<String, LibvirtError> {
                     Ok(())
                 })?;
             }
+            if let Some((socket, format)) = &coming {
+                coming_image(xml, socket, *format)?;
+            }
             xml.create_element("target")
                 .with_attributes([("dev", disk.target.as_str()), ("bus", disk.bus.as_str())])
                 .write_empty()?;
@@ -79,6 +91,21 @@ pub(super) fn local_disk(disk: &LocalDisk) -> Result<String, LibvirtError> {
         })?;
         Ok(())
     })
+}
+
+/// An image that the agent serves at a socket while it comes.
+fn coming_image(xml: &mut Xml, socket: &str, format: DiskFormat) -> io::Result<()> {
+    xml.create_element("backingStore").with_attribute(("type", "network")).write_inner_content(|xml| {
+        xml.create_element("format").with_attribute(("type", format.as_str())).write_empty()?;
+        xml.create_element("source").with_attribute(("protocol", NBD)).write_inner_content(|xml| {
+            xml.create_element("host").with_attributes([("transport", "unix"), ("socket", socket)]).write_empty()?;
+            xml.create_element("reconnect").with_attribute(("delay", RECONNECT_S)).write_empty()?;
+            Ok(())
+        })?;
+        xml.create_element("backingStore").write_empty()?;
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// A job that copies the disk `target` into a new qcow2 file, and leaves the guest's other disks out.

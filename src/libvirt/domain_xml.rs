@@ -1,6 +1,7 @@
 //! Reads a domain's XML as a stream: name, disks and SCSI controllers, and nothing else. A domain is never written back.
 
 use super::{
+    disk_xml::NBD,
     error::LibvirtError,
     guest::{DriveAddress, GuestDisk},
 };
@@ -30,6 +31,8 @@ pub(super) struct DomainXml {
     pub(super) iothread_users: Vec<u32>,
     /// The way to the agent in the guest.
     pub(super) agent: AgentChannel,
+    /// Target names of disks that are over an image which is still coming.
+    pub(super) coming: Vec<String>,
 }
 
 /// How a guest's agent can be spoken to.
@@ -131,6 +134,7 @@ impl DomainXml {
                     disk.target = attribute("dev")?.unwrap_or_default();
                     disk.bus = attribute("bus")?.unwrap_or_default();
                 }
+                ["backingStore", "source"] => disk.is_coming = attribute("protocol")?.as_deref() == Some(NBD),
                 ["alias"] => disk.alias = attribute("name")?,
                 ["address"] if attribute("type")?.as_deref() == Some("drive") => {
                     disk.address =
@@ -149,7 +153,11 @@ impl DomainXml {
             ["domain", "uuid"] => self.uuid = Uuid::try_parse(text).ok().map(GuestUuid),
             ["domain", "iothreads"] => *iothread_count = text.parse().unwrap_or_default(),
             ["domain", "devices", "disk", "serial"] => disk.serial = Some(text.to_owned()),
-            ["domain", "devices", "disk"] => self.disks.push(std::mem::take(disk).finish()),
+            ["domain", "devices", "disk"] => {
+                let disk = std::mem::take(disk);
+                self.coming.extend(disk.is_coming.then(|| disk.target.clone()));
+                self.disks.push(disk.finish());
+            }
             _ => {}
         }
     }
@@ -177,6 +185,8 @@ struct DiskParts {
     protocol: Option<String>,
     source: Option<String>,
     hosts: Vec<(String, Option<String>)>,
+    /// What is below it is read from the agent.
+    is_coming: bool,
     address: Option<DriveAddress>,
 }
 

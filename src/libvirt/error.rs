@@ -201,6 +201,14 @@ pub enum LibvirtError {
         /// QEMU's words, or what happened.
         problem: String,
     },
+    /// A running guest's disk could not take in the image below it.
+    #[error("the job that takes the image of disk {target} of guest {guest} in ended before its end: /var/log/libvirt/qemu tells why")]
+    Pull {
+        /// Which guest.
+        guest: GuestUuid,
+        /// Target name.
+        target: String,
+    },
     /// The thread of a call died.
     #[error("internal error: trying to {operation} ended without an answer")]
     Broken {
@@ -246,7 +254,7 @@ impl LibvirtError {
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
             Self::OtherSource { .. } | Self::BootOrder { .. } | Self::NotLuks { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } | Self::StaysOn { .. } => ErrorKind::GuestRefused,
-            Self::Backup { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
+            Self::Backup { .. } | Self::Pull { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
         }
     }
 }

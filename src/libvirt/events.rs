@@ -39,6 +39,11 @@ pub enum GuestEvent {
         /// Why it failed; `None` where all is copied.
         problem: Option<String>,
     },
+    /// A block job of a guest has ended, or could.
+    BlockJob {
+        /// Which guest.
+        guest: GuestUuid,
+    },
     /// The guest refused to let go of a device.
     DeviceRemovalFailed {
         /// Which guest.
@@ -61,6 +66,8 @@ pub enum LifecycleChange {
     Stopped,
     /// Its QEMU ended by itself or was killed, or the guest's kernel panicked.
     Crashed,
-    /// Suspended, resumed, shutting down and the like: its devices stay.
+    /// QEMU paused it, because it could not do its I/O.
+    Paused,
+    /// Suspended by somebody, resumed, shutting down and the like: its devices stay.
     Other,
 }

@@ -49,7 +49,7 @@ pub(super) struct Subscription {
 impl Subscription {
     /// Asks for lifecycle, unplug, I/O error and job events of all guests, and for the end of the connection.
     pub(super) fn new(connect: &Connect, sink: &Sink) -> Result<Self, Error> {
-        let mut subscription = Self { connect: connect.clone(), callbacks: Vec::with_capacity(5), watches_close: false };
+        let mut subscription = Self { connect: connect.clone(), callbacks: Vec::with_capacity(6), watches_close: false };
         subscription.watches_close = watch_close(connect, sink);
         // SAFETY: libvirt calls a callback with the signature that belongs to the event's number, so passing it under
         // the generic type is what VIR_DOMAIN_EVENT_CALLBACK() of its header does. Each number here goes with its type.
@@ -84,6 +84,12 @@ impl Subscription {
                     sys::VIR_DOMAIN_EVENT_ID_JOB_COMPLETED,
                     mem::transmute::<sys::virConnectDomainEventJobCompletedCallback, sys::virConnectDomainEventGenericCallback>(
                         Some(on_job_completed),
+                    ),
+                ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
+                    mem::transmute::<sys::virConnectDomainEventBlockJobCallback, sys::virConnectDomainEventGenericCallback>(
+                        Some(on_block_job),
                     ),
                 ),
             ]
@@ -205,6 +211,32 @@ pub(super) fn abort_job(domain: &Domain) -> Result<(), Error> {
     check(unsafe { sys::virDomainAbortJob(domain.as_ptr()) }).map(|_| ())
 }
 
+/// A guest's state, and the reason for it: libvirt's numbers.
+pub(super) fn state(domain: &Domain) -> Result<(u32, u32), Error> {
+    let (mut state, mut reason) = (0, 0);
+    // SAFETY: as above; both numbers outlive the call.
+    check(unsafe { sys::virDomainGetState(domain.as_ptr(), &raw mut state, &raw mut reason, 0) })?;
+    Ok((u32::try_from(state).unwrap_or_default(), u32::try_from(reason).unwrap_or_default()))
+}
+
+/// Begins a job that takes all that a disk has below it into the disk itself.
+pub(super) fn pull(domain: &Domain, target: &str) -> Result<(), Error> {
+    let target = CString::new(target)?;
+    // SAFETY: as above; the string outlives the call. No limit of the bandwidth, no flags.
+    check(unsafe { sys::virDomainBlockPull(domain.as_ptr(), target.as_ptr(), 0, 0) }).map(|_| ())
+}
+
+/// How far the disk's job is: bytes done, and in all. `None`: it has none.
+pub(super) fn block_job(domain: &Domain, target: &str) -> Result<Option<(u64, u64)>, Error> {
+    let target = CString::new(target)?;
+    let mut info = mem::MaybeUninit::<sys::virDomainBlockJobInfo>::zeroed();
+    // SAFETY: as above; libvirt writes no more than the structure has, whose fields are all numbers.
+    let found = check(unsafe { sys::virDomainGetBlockJobInfo(domain.as_ptr(), target.as_ptr(), info.as_mut_ptr(), 0) })?;
+    // SAFETY: zeroed before, and numbers are valid with any bits.
+    let info = unsafe { info.assume_init() };
+    Ok((found > 0).then_some((info.cur, info.end)))
+}
+
 fn check(status: c_int) -> Result<u32, Error> {
     u32::try_from(status).map_err(|_| Error::last_error())
 }
@@ -238,7 +270,9 @@ unsafe extern "C" fn on_lifecycle(
         detail as sys::virDomainEventStoppedDetailType,
         sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED | sys::VIR_DOMAIN_EVENT_STOPPED_FAILED
     );
+    let by_io_error = detail as sys::virDomainEventSuspendedDetailType == sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR;
     let change = match event as sys::virDomainEventType {
+        sys::VIR_DOMAIN_EVENT_SUSPENDED if by_io_error => LifecycleChange::Paused,
         sys::VIR_DOMAIN_EVENT_DEFINED => LifecycleChange::Defined,
         sys::VIR_DOMAIN_EVENT_UNDEFINED => LifecycleChange::Undefined,
         sys::VIR_DOMAIN_EVENT_STARTED => LifecycleChange::Started,
@@ -269,6 +303,22 @@ unsafe extern "C" fn on_io_error(
         if let Some((guest, alias)) = guest_uuid(domain).zip(text(alias)) {
             let reason = text(reason).unwrap_or_default();
             (*opaque.cast::<Sink>()).tell(GuestEvent::IoError { guest, alias, reason });
+        }
+    }
+}
+
+unsafe extern "C" fn on_block_job(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _disk: *const c_char,
+    _kind: c_int,
+    _status: c_int,
+    opaque: *mut c_void,
+) {
+    // SAFETY: domain and Sink are libvirt's and valid for the time of the callback.
+    unsafe {
+        if let Some(guest) = guest_uuid(domain) {
+            (*opaque.cast::<Sink>()).tell(GuestEvent::BlockJob { guest });
         }
     }
 }

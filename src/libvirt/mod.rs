@@ -17,6 +17,7 @@ mod error;
 mod event_loop;
 mod events;
 mod ffi;
+mod fill;
 mod freeze;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -228,6 +229,36 @@ impl Libvirt {
     /// libvirt cannot be reached or refuses.
     pub async fn abort_backup(&self, guest: GuestUuid, file: &Path) -> Result<Outcome, LibvirtError> {
         backup::abort(&self.connection, guest, file.to_owned()).await
+    }
+
+    /// Has a running guest's disk take in the image below it, and waits until it has, however long that takes; `tell` hears bytes done, and in
+    /// all. [`Outcome::Unchanged`]: the guest is off.
+    ///
+    /// # Errors
+    /// [`LibvirtError::Pull`]: the job ended before its end; libvirt cannot be reached or refuses.
+    pub async fn pull_disk(
+        &self,
+        guest: GuestUuid,
+        target: &str,
+        tell: impl Fn(u64, u64) + Send,
+    ) -> Result<Outcome, LibvirtError> {
+        fill::pull(&self.connection, guest, target, tell).await
+    }
+
+    /// Lets a guest go on that QEMU paused for an I/O error. Any other is left as it is.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or refuses.
+    pub async fn resume_after_io_error(&self, guest: GuestUuid) -> Result<Outcome, LibvirtError> {
+        fill::resume_after_io_error(&self.connection, guest).await
+    }
+
+    /// Pauses a running guest.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or refuses.
+    pub async fn suspend_guest(&self, guest: GuestUuid) -> Result<Outcome, LibvirtError> {
+        fill::suspend(&self.connection, guest).await
     }
 
     /// Defines a secret, ephemeral and private, and sets its value; the same UUID again sets the value anew.

@@ -17,6 +17,9 @@ pub struct BootRequest {
     pub mapping: String,
     /// More of it, each as an `openstack server create --block-device` has it.
     pub clauses: Vec<String>,
+    /// Start the guest at once: the images of its ephemeral disks come while it runs.
+    #[serde(default)]
+    pub lazy: bool,
 }
 
 /// The disks a guest is to have, in the order of the mapping.
@@ -148,6 +151,21 @@ pub struct LocalDisk {
     pub format: DiskFormat,
     /// The file below a copy-on-write one, and its format.
     pub base: Option<(PathBuf, DiskFormat)>,
+    /// Instead: the image below it, which is still coming.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lazy: Option<LazyBase>,
+}
+
+/// An image that a disk is over while it comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LazyBase {
+    /// Which, and what it must digest to.
+    pub image: ImageFile,
+    /// The socket by which QEMU reads it (NBD).
+    pub socket: PathBuf,
+    /// All of it came, and it is not what it should be: the disk is worth nothing, and nobody may start its guest.
+    #[serde(default)]
+    pub is_damaged: bool,
 }
 
 impl LocalDisk {

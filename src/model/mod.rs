@@ -22,7 +22,7 @@ mod snapshot;
 mod volume;
 
 pub use boot::{
-    BootPlan, BootRequest, BootedDisk, Filesystem, LocalContent, LocalDisk, LocalDiskPlan, PlannedDisk, PlannedStorage,
+    BootPlan, BootRequest, BootedDisk, Filesystem, LazyBase, LocalContent, LocalDisk, LocalDiskPlan, PlannedDisk, PlannedStorage,
     VolumeOrigin,
 };
 pub use connection_info::{

@@ -111,6 +111,10 @@ pub enum GuestChange {
     Undefined,
     /// It is defined again.
     Defined,
+    /// It stands still: its I/O could not be done, or it was paused for a disk that proved to be damaged.
+    Paused,
+    /// It goes on, after that.
+    Resumed,
 }
 
 impl GuestChange {
@@ -122,6 +126,8 @@ impl GuestChange {
             Self::Crashed => "crashed",
             Self::Undefined => "undefined",
             Self::Defined => "defined",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
         }
     }
 }

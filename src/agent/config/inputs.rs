@@ -89,7 +89,7 @@ section!(
 );
 section!(
     /// `[images]`: images and ephemeral disks of this host.
-    Images { dir: PathBuf, limit_gib: u64, disk_format: DiskFormat, download_timeout_s: u64 }
+    Images { dir: PathBuf, limit_gib: u64, disk_format: DiskFormat, download_timeout_s: u64, stall_timeout_s: u64 }
 );
 section!(
     /// `[paths]`

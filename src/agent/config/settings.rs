@@ -199,6 +199,8 @@ pub struct ImageSettings {
     pub disk_format: DiskFormat,
     /// Seconds for a boot's images to come, and to be copied.
     pub download_timeout_s: u64,
+    /// How long a guest's read of an image that still comes waits while nothing comes, seconds; then the guest is paused.
+    pub stall_timeout_s: u64,
 }
 
 /// `[paths]`
@@ -366,6 +368,7 @@ impl Settings {
                 },
                 disk_format: images.disk_format.unwrap_or(DiskFormat::Qcow2),
                 download_timeout_s: seconds("images.download_timeout_s", images.download_timeout_s, 3600)?,
+                stall_timeout_s: seconds("images.stall_timeout_s", images.stall_timeout_s, 30)?,
             },
             paths: PathSettings {
                 state_dir: absolute("paths.state_dir", paths.state_dir, "/var/lib/bowline")?,

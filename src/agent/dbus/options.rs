@@ -113,6 +113,7 @@ pub fn boot_request(guest: String, mapping: String, options: Options) -> Result<
     let image: Option<String> = taker.take("image", "a string (s)")?;
     let image_size_gib: Option<u64> = taker.take("image-size-gib", "a number (t)")?;
     let clauses: Option<Vec<String>> = taker.take("block-devices", "an array of strings (as)")?;
+    let lazy: Option<bool> = taker.take("lazy", "a boolean (b)")?;
     taker.finish()?;
     let image = image.map(|image| designation("image", image)).transpose()?;
     if image_size_gib == Some(0) {
@@ -125,7 +126,7 @@ pub fn boot_request(guest: String, mapping: String, options: Options) -> Result<
     if image_size_gib.is_some() && image.is_none() {
         return Err(MethodError::invalid("option \"image-size-gib\" is the size of an image's disk: give the image, too"));
     }
-    Ok(BootRequest { guest, image, image_size_gib, mapping, clauses })
+    Ok(BootRequest { guest, image, image_size_gib, mapping, clauses, lazy: lazy.unwrap_or(false) })
 }
 
 /// Arguments of `Plan` for a boot: its mapping is an option there.

@@ -6,7 +6,7 @@
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::model::{
     AttachmentId, BootPlan, BootRequest, BootedDisk, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes,
-    GuestUuid, LocalContent, LocalDisk, NewImage, ObservedIdentity, OperationId, SnapshotId, SnapshotRequest, SnapshotSource,
+    GuestUuid, ImageId, LocalContent, LocalDisk, NewImage, ObservedIdentity, OperationId, SnapshotId, SnapshotRequest, SnapshotSource,
     Stillness, VolumeId,
 };
 use serde::{Deserialize, Serialize};
@@ -58,10 +58,12 @@ pub enum Task {
     Stop(StopTask),
     /// Snapshot.
     Snapshot(SnapshotTask),
+    /// Fill.
+    Fill(FillTask),
 }
 
 impl Task {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop` or `snapshot`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop`, `snapshot` or `fill`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -73,6 +75,7 @@ impl Task {
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
             Self::Snapshot(_) => "snapshot",
+            Self::Fill(_) => "fill",
         }
     }
 
@@ -82,9 +85,13 @@ impl Task {
             Self::Attach(task) => task.volume,
             Self::Detach(task) => task.volume,
             Self::Extend(task) => task.volume,
-            Self::Boot(_) | Self::Delete(_) | Self::Rebuild(_) | Self::Start(_) | Self::Stop(_) | Self::Snapshot(_) => {
-                VolumeId(Uuid::nil())
-            }
+            Self::Boot(_)
+            | Self::Delete(_)
+            | Self::Rebuild(_)
+            | Self::Start(_)
+            | Self::Stop(_)
+            | Self::Snapshot(_)
+            | Self::Fill(_) => VolumeId(Uuid::nil()),
         }
     }
 
@@ -100,6 +107,7 @@ impl Task {
             Self::Start(task) => task.guest,
             Self::Stop(task) => task.guest,
             Self::Snapshot(task) => task.guest,
+            Self::Fill(task) => task.guest,
         }
     }
 
@@ -115,6 +123,7 @@ impl Task {
             Self::Start(task) => &task.guest_name,
             Self::Stop(task) => &task.guest_name,
             Self::Snapshot(task) => &task.guest_name,
+            Self::Fill(task) => &task.guest_name,
         }
     }
 }
@@ -252,6 +261,17 @@ pub struct StopTask {
     pub force: bool,
 }
 
+/// Fill the disks of a guest that was booted before its images were here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FillTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// The disks.
+    pub disks: Vec<LocalDisk>,
+}
+
 /// A guest that was booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootRecord {
@@ -327,6 +347,10 @@ pub enum Step {
     SnapshotVolumes,
     /// Make the image that names them.
     RegisterImage,
+    /// Fetch the rest of the images that a guest runs on, and verify them.
+    FetchImage,
+    /// Make its disks need the image service no more.
+    CompleteDisks,
 }
 
 impl Step {
@@ -362,6 +386,8 @@ impl Step {
             Self::RemoveCapture => "RemoveCapture",
             Self::SnapshotVolumes => "SnapshotVolumes",
             Self::RegisterImage => "RegisterImage",
+            Self::FetchImage => "FetchImage",
+            Self::CompleteDisks => "CompleteDisks",
         }
     }
 }
@@ -403,7 +429,7 @@ pub struct Facts {
     /// Size of an extended device, bytes; every layer of this host agreed on it.
     #[serde(default)]
     pub size_bytes: Option<u64>,
-    /// Of a boot or a rebuild: the ephemeral disks that were made.
+    /// Of a boot or a rebuild: the ephemeral disks that were made. Of a fill: those that were filled, as they are now.
     #[serde(default)]
     pub disks: Vec<LocalDisk>,
     /// Of a boot: its volumes by target name, those that were there and those that were made.
@@ -418,6 +444,9 @@ pub struct Facts {
     /// Of a snapshot: how the guest was.
     #[serde(default)]
     pub stillness: Option<Stillness>,
+    /// Of a fill: images that proved to be damaged.
+    #[serde(default)]
+    pub damaged: Vec<ImageId>,
 }
 
 /// A volume that a guest of this host has.

@@ -41,7 +41,9 @@ fn steps_left(record: &OperationRecord) -> Vec<Step> {
         Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => {
             !matches!(state, StepState::Pending | StepState::Undone)
         }
-        Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => state != StepState::Succeeded,
+        Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => {
+            state != StepState::Succeeded
+        }
     };
     let steps = record.steps.iter().filter(|step| left(step.state)).map(|step| step.step);
     // An attachment is deleted as a whole, and a look leaves nothing.
@@ -61,7 +63,8 @@ pub(super) fn change(record: &OperationRecord) -> Option<Change> {
         | Task::Rebuild(_)
         | Task::Start(_)
         | Task::Stop(_)
-        | Task::Snapshot(_) => None,
+        | Task::Snapshot(_)
+        | Task::Fill(_) => None,
     }
 }
 

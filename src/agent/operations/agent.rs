@@ -3,7 +3,7 @@
 use super::{
     Shared, adopt, boot, examine,
     executor::{self, Run},
-    fsck, growth_watch, plan,
+    fill, fsck, growth_watch, plan,
     ports::{BootSourcePort, ConnectorPort, GuestFacts, HypervisorPort, VolumeServicePort},
     reconnect, recovery,
     retry::RetryPolicy,
@@ -60,7 +60,9 @@ impl Agent {
     pub(super) async fn start_on(shared: Shared, operations: Vec<OperationRecord>) -> Self {
         let shared = Arc::new(shared);
         let agent = Self { shared, submitting: Mutex::new(()), running: TaskTracker::new() };
+        fill::serve_all(&agent.shared, &operations).await;
         recovery::recover(&agent.shared, &agent.running, operations).await;
+        fill::begin_all(&agent.shared).await;
         agent
     }
 
@@ -299,6 +301,7 @@ impl AgentApi for Agent {
             Task::Start(_) => format!("operation {operation} is starting the guest: stop it instead"),
             Task::Stop(_) => format!("operation {operation} has asked the guest to shut down, which cannot be taken back"),
             Task::Snapshot(_) => format!("operation {operation} has made the image: delete that instead"),
+            Task::Fill(_) => format!("operation {operation} fills disks that guest {} runs on: delete it instead", record.task.guest_name()),
         };
         refuse(ErrorKind::Conflict, message)
     }

@@ -1,6 +1,6 @@
 //! How an operation ends: done, not done, or given up. What it makes of the attachments is journalled in the same breath.
 
-use super::{abandon, boot, executor::Run, extend, now_us, steps};
+use super::{abandon, boot, executor::Run, extend, fill, now_us, steps};
 use crate::agent::api::{Failure, OperationState};
 use crate::agent::journal::{AttachmentRecord, Change, OperationRecord, Task};
 use crate::model::ErrorKind;
@@ -33,15 +33,22 @@ impl Run {
                 .map(|guest| Change::PutGuest(Box::new(guest)))
                 .into_iter()
                 .collect(),
+            Task::Fill(_) => fill::filled_record(&self.shared, &self.record)
+                .map(|guest| Change::PutGuest(Box::new(guest)))
+                .into_iter()
+                .collect(),
             Task::Start(_) | Task::Stop(_) | Task::Snapshot(_) => vec![],
         };
         self.record.state = OperationState::Succeeded;
         self.record.failure = None;
         self.finish(changes).await;
+        if matches!(self.record.task, Task::Boot(_)) {
+            fill::begin_all(&self.shared).await;
+        }
     }
 
     /// Journals the end together with what it makes of the attachments.
-    async fn finish(&mut self, changes: Vec<Change>) {
+    pub(super) async fn finish(&mut self, changes: Vec<Change>) {
         self.record.duration_us = now_us().saturating_sub(self.record.created_at_us);
         // What is true outside must be known here even if the journal fails: recovery finds the rest.
         let mut all = changes.clone();

@@ -18,13 +18,15 @@
 //!   boot, snapshot: as an attach, and so is a rebuild until RemoveDisks, which is tried until it works; delete: as a detach, with StopGuest for
 //!            DetachDisk
 //!
+//!   fill:    a step fails: tried again, as for a detach; an image that is damaged, or deleted disks --> Failed | Cancelled
+//!
 //!   start, stop: a step fails ----------------------------> Failed (what was connected stays so, as it belongs to the guest)
 //!
 //!   Stuck, and given up by an operator --------------------> Abandoned
 //! ```
 
 use super::{
-    Shared, boot, extend, faults,
+    Shared, boot, extend, faults, fill,
     locks::Key,
     now_us, plan,
     ports::{PortError, PortResult},
@@ -40,6 +42,9 @@ use std::{
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
+
+/// Bounds no fill that there is: a year.
+const FILL_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Counts an operation as at work as long as it lives.
 struct Busy(Arc<Shared>);
@@ -95,7 +100,7 @@ impl Run {
         self.shared.registry.commit_to(self.record.id);
         self.take_volume().await;
         match (&self.record.task, self.record.cause.clone()) {
-            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_), _) => {
+            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_), _) => {
                 self.record.state = OperationState::Running;
                 self.fill_detach_facts();
                 self.forward().await;
@@ -120,6 +125,7 @@ impl Run {
             Task::Boot(_) | Task::Delete(_) | Task::Rebuild(_) | Task::Start(_) | Task::Stop(_) | Task::Snapshot(_) => {
                 Key::Instance(self.record.task.guest())
             }
+            Task::Fill(task) => Key::Fill(task.guest),
             task => Key::Volume(task.volume()),
         }
     }
@@ -161,7 +167,7 @@ impl Run {
         let may_begin = match self.record.task {
             Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => !self.cancel.is_cancelled(),
             // Nor can an extension be taken back, nor a guest that was started or stopped.
-            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => {
                 shared.registry.commit_to(self.record.id)
             }
         };
@@ -209,7 +215,7 @@ impl Run {
                 Task::Rebuild(_) if step.step == Step::ReplaceRoot => !self.shared.registry.commit_to(self.record.id),
                 Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) => self.cancel.is_cancelled(),
                 Task::Rebuild(_) => step.step == Step::MakeDisks && self.cancel.is_cancelled(),
-                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => false,
+                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => false,
             };
             if cancelled_now {
                 return self.unwind(cancelled()).await;
@@ -217,8 +223,8 @@ impl Run {
             let outcome = if self.may_fail_at(step.step) {
                 self.step(index, step.step).await
             } else {
-                let Ok(()) = self.insist(index, step.step).await else { return self.give_up().await };
-                Ok(())
+                let Ok(outcome) = self.insist(index, step.step).await else { return self.give_up().await };
+                outcome
             };
             // What was caught is the snapshot's own: the guest may be stopped or deleted while it is uploaded.
             if matches!(step.step, Step::CaptureDisk | Step::SnapshotVolumes) {
@@ -240,6 +246,7 @@ impl Run {
             Task::Rebuild(_) => step != Step::RemoveDisks,
             Task::Snapshot(_) => step != Step::RemoveCapture,
             Task::Extend(_) => step == Step::ExtendVolume,
+            Task::Fill(_) => false,
         }
     }
 
@@ -256,6 +263,8 @@ impl Run {
             Step::GiveDisks | Step::DetachVolumes => {
                 self.shared.step_timeout.saturating_mul(boot::steps_within(&self.record.task))
             }
+            // As long as the image service, or the guest's own I/O, takes: what is silent for too long is told by those.
+            Step::FetchImage | Step::CompleteDisks => FILL_LIMIT,
             _ => Duration::ZERO,
         };
         self.shared.step_timeout + service
@@ -265,6 +274,9 @@ impl Run {
     async fn step(&mut self, index: usize, step: Step) -> PortResult<()> {
         let started = Instant::now();
         let limit = self.limit(step);
+        // It may take hours: neither the start nor the end of the agent waits for it.
+        let waits = matches!(self.record.task, Task::Fill(_));
+        self.busy = self.busy.take().filter(|_| !waits);
         let result = tokio::time::timeout(limit, async {
             steps::prepare(&self.shared, &mut self.record, &mut self.context, step).await?;
             self.set_step(index, StepState::Started, None);
@@ -283,6 +295,7 @@ impl Run {
         })
         .await
         .unwrap_or_else(|_| Err(late(step.name(), limit)));
+        self.busy = self.busy.take().or_else(|| Some(Busy::new(&self.shared)));
         let result = match result {
             Err(error) => steps::look_again(&self.shared, &mut self.record, step, error).await,
             done => done,
@@ -308,22 +321,26 @@ impl Run {
                 self.unwind(failure).await;
             }
             Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => self.unwind(failure).await,
+            Task::Fill(_) => self.fill_failed(failure).await,
             Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
                 self.end(OperationState::Failed, Some(failure)).await;
             }
         }
     }
 
-    /// Does a step of what cannot be taken back any more, however often it takes.
-    async fn insist(&mut self, index: usize, step: Step) -> Result<(), Abandoned> {
+    /// Does a step of what cannot be taken back any more, however often it takes; but for what no other try would mend.
+    async fn insist(&mut self, index: usize, step: Step) -> Result<PortResult<()>, Abandoned> {
         let mut delays = self.shared.retry.delays();
         let begun = Instant::now();
         while let Err(error) = self.step(index, step).await {
+            if fill::is_final(&self.record.task, &error) {
+                return Ok(Err(error));
+            }
             self.trouble(&error, step, begun, &mut delays).await?;
         }
         self.record.failure = None;
         self.record.state = OperationState::Running;
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Undoes in reverse what was begun, however often it takes, and ends the operation with `failure`.
@@ -376,7 +393,9 @@ impl Run {
         tracing::warn!(operation = %self.record.id, step = step.name(), %error, "will be tried again");
         self.shared.retries.fetch_add(1, Ordering::Relaxed);
         let stuck = self.record.state == OperationState::Stuck;
-        if stuck || !error.is_passing() || since.elapsed() >= self.shared.retry.patience {
+        // A guest may stand still until its image comes: that is told at once.
+        let is_urgent = matches!(self.record.task, Task::Fill(_));
+        if stuck || is_urgent || !error.is_passing() || since.elapsed() >= self.shared.retry.patience {
             let left = remedy::left_behind(step, &self.record);
             let message = match &self.record.cause {
                 Some(cause) => format!("{}; and {left}: {}", cause.message, error.message),
@@ -404,7 +423,10 @@ impl Run {
                 tokio::time::sleep(pause).await;
                 self.take_volume().await;
             } else {
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = fill::comes_again(&self.shared, &self.record.task) => {}
+                }
             }
         };
         let outcome = tokio::select! {

@@ -84,6 +84,8 @@ impl Agent {
             GuestChange::Stopped | GuestChange::Crashed => Seen::Off,
             // It may still run.
             GuestChange::Undefined if self.look_at_guest(guest).await == Some(Seen::Gone) => Seen::Gone,
+            // It runs as before, as far as its storage is concerned.
+            GuestChange::Paused | GuestChange::Resumed => return self.tell(guest, change),
             // One that was there has a new definition.
             GuestChange::Defined if before == Some(Seen::Gone) => Seen::Off,
             GuestChange::Undefined | GuestChange::Defined => return,
@@ -117,6 +119,9 @@ impl Agent {
                 %guest, name,
                 "is not defined any more: its volumes stay attached and its disks stay, until they are detached or deleted"
             ),
+            GuestChange::Paused => {
+                tracing::warn!(%guest, name, "is paused, for its I/O could not be done: mend its storage, and virsh resume");
+            }
             GuestChange::Crashed => tracing::warn!(%guest, name, "crashed: its volumes stay attached"),
             _ => tracing::info!(%guest, name, change = change.as_str(), "its volumes stay attached"),
         }

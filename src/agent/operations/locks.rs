@@ -16,6 +16,8 @@ pub(super) enum Key {
     Instance(GuestUuid),
     /// A guest, while its power is cut: that waits for no operation of the guest but another of its kind.
     Power(GuestUuid),
+    /// A guest, while its disks are filled: nothing else waits for that.
+    Fill(GuestUuid),
     /// A guest, while a target name is chosen and its disk is plugged in.
     Guest(GuestUuid),
 }

@@ -16,6 +16,7 @@ mod examine;
 mod executor;
 mod extend;
 mod faults;
+mod fill;
 mod fsck;
 mod growth_watch;
 mod guest_watch;
@@ -178,7 +179,7 @@ impl Shared {
             }
             Task::Rebuild(task) => boot::check_root(self, task)?,
             Task::Snapshot(task) => snapshot::check_still(self, task)?,
-            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {}
+            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => {}
         }
         Ok(None)
     }

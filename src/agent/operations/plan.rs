@@ -1,7 +1,7 @@
 //! Planning: a pure function of what was asked and of what is now. It decides what the steps are and refuses what cannot
 //! end well; it touches nothing.
 
-use super::{boot, ports::GuestFacts, snapshot};
+use super::{boot, fill, ports::GuestFacts, snapshot};
 use crate::agent::api::{ApiError, AttachRequest, Plan, PlannedStep};
 use crate::agent::journal::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Step, Task};
 use crate::model::{DiskBus, ErrorKind, GIB, Volume, VolumeId};
@@ -39,6 +39,7 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
         Task::Start(_) => boot::START.to_vec(),
         Task::Stop(task) => vec![boot::stop_step(task)],
         Task::Snapshot(task) => snapshot::snapshot_steps(task),
+        Task::Fill(_) => fill::FILL.to_vec(),
     }
 }
 
@@ -229,6 +230,7 @@ fn describe_step(step: Step, task: &Task) -> String {
             Task::Snapshot(task) => snapshot::describe(step, task),
             _ => step.name().to_owned(),
         },
+        Step::FetchImage | Step::CompleteDisks => fill::describe(step, guest),
     }
 }
 

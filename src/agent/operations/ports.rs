@@ -215,6 +215,13 @@ pub trait HypervisorPort: Send + Sync {
     /// The guests that are marked to be started with the host, running or not.
     async fn autostart_guests(&self) -> PortResult<Vec<GuestFacts>>;
 
+    /// Has a running guest's disk take in all that is below it. `false`: the guest is off.
+    async fn pull_disk(&self, guest: GuestUuid, target: &str, told: Told) -> PortResult<bool>;
+    /// Lets a guest go on that was paused because its I/O could not be done; `true`: it was.
+    async fn resume_after_io_error(&self, guest: GuestUuid) -> PortResult<bool>;
+    /// Pauses a running guest; `true`: it ran.
+    async fn suspend_guest(&self, guest: GuestUuid) -> PortResult<bool>;
+
     /// Freezes a guest's filesystems. `false`: it is off, or no agent in it listens. Whatever comes of it, a thaw has to follow.
     async fn freeze(&self, guest: GuestUuid, limit: Duration) -> PortResult<bool>;
     /// Thaws them. A guest that is not frozen is fine.
@@ -242,6 +249,16 @@ pub trait BootSourcePort: Send + Sync {
     async fn find_image(&self, name_or_id: &str) -> PortResult<Image>;
     /// Makes an ephemeral disk; what an earlier try left of it is replaced.
     async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
+    /// Makes one over an image that comes while the guest runs; another, where there is nothing to wait for.
+    async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
+    /// Serves the image of such a disk to it. One that is served, or needs none, is fine.
+    async fn serve_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
+    /// The news of its image.
+    async fn fetching(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<Box<dyn FetchPort>>;
+    /// Puts such a disk of a guest that is off over the image, which is all here. Returns the disk as it is then.
+    async fn rebase_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<LocalDisk>;
+    /// Ends the serving of a disk, as it is now.
+    async fn release_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Removes it. One that is not there is fine.
     async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()>;
 
@@ -263,6 +280,41 @@ pub trait BootSourcePort: Send + Sync {
     async fn finish_image(&self, image: ImageId) -> PortResult<()>;
     /// Deletes an image. One that is not there is fine.
     async fn delete_image(&self, image: ImageId) -> PortResult<()>;
+}
+
+/// The news of an image that comes while a guest runs on it.
+#[async_trait]
+pub trait FetchPort: Send {
+    /// How it is doing now, and then, each time, once that has changed.
+    async fn next(&mut self) -> Fetched;
+}
+
+/// How such an image is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetched {
+    /// It comes.
+    Coming {
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// It does not come now.
+    Lost {
+        /// Kind.
+        kind: ErrorKind,
+        /// Why, in words.
+        problem: String,
+    },
+    /// All of it is here, and is what it should be.
+    Whole,
+    /// It is not.
+    Damaged {
+        /// What was found, in words.
+        problem: String,
+    },
+    /// The disk was removed.
+    Gone,
 }
 
 /// The volume service, as it answered.

@@ -78,7 +78,7 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
         (ErrorKind::IdentityMismatch, Step::DisconnectVolume | Step::AttachDisk) => {
             "the device is not the one that was attached and was left alone: find out who replaced it before you remove it"
         }
-        (ErrorKind::IdentityMismatch, Step::MakeDisks) => {
+        (ErrorKind::IdentityMismatch, Step::MakeDisks | Step::FetchImage) => {
             "the image service or the way to it changed the bytes: check the image (openstack image show), and upload it again"
         }
         (ErrorKind::IdentityMismatch, _) => {
@@ -111,6 +111,10 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
         (ErrorKind::Unavailable | ErrorKind::Timeout, Step::UploadImage | Step::RegisterImage) => {
             "check that the image service is up and reachable from this host"
         }
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::FetchImage) => {
+            "check that the image service is up and reachable from this host"
+        }
+        (_, Step::CompleteDisks) => "the guest's log has QEMU's own words (/var/log/libvirt/qemu); it is tried again by itself",
         (ErrorKind::Internal, Step::StartGuest) => "the guest's log has QEMU's own words: /var/log/libvirt/qemu",
         _ => "",
     };
@@ -145,6 +149,7 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
         Step::SnapshotVolumes => {
             format!("guest {guest} may be frozen, and the volume service may have snapshots of its volumes")
         }
+        Step::FetchImage | Step::CompleteDisks => format!("disks of guest {guest} are not filled yet"),
         Step::UploadImage | Step::RegisterImage => "the image service may have the image that was not finished".to_owned(),
         Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             format!("volume {volume} is in an unclear state")
@@ -212,6 +217,9 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
             _ => "openstack image list shows it".to_owned(),
         }),
         Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => Some(format!("virsh destroy {guest} stops it")),
+        Step::FetchImage | Step::CompleteDisks => {
+            Some(format!("guest {guest} reads its disks as long as the agent serves them: the next start of the agent goes on filling them"))
+        }
         Step::ConnectVolumes | Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             None
         }

@@ -1,7 +1,7 @@
 //! Each step: what it does, and how it is undone. Every one can be run twice, and undone from wherever it got to.
 
 use super::{
-    Shared, boot, disk, extend,
+    Shared, boot, disk, extend, fill,
     locks::Key,
     ports::{PortError, PortResult},
     snapshot,
@@ -117,6 +117,11 @@ pub(super) async fn perform(
         Task::Start(task) => boot::start_step(shared, task, step).await,
         Task::Stop(task) => boot::stop(shared, task, step).await,
         Task::Snapshot(task) => snapshot::snapshot_step(shared, *id, task, facts, step).await,
+        Task::Fill(task) => match step {
+            Step::FetchImage => fill::fetch(shared, *id, task, facts).await,
+            Step::CompleteDisks => fill::complete(shared, *id, task, facts).await,
+            other => Err(missing(other.name())),
+        },
     }
 }
 

@@ -1,29 +1,46 @@
 //! The image service over HTTP, and the images and ephemeral disks of this host.
 
-use super::super::ports::{BootSourcePort, PortError, PortResult, Told};
+use super::super::ports::{BootSourcePort, FetchPort, Fetched, PortError, PortResult, Told};
 use super::chain;
-use crate::bootsource::{BootSourceError, Captures, DiskMaker, ImageSource, Piece, SourceError};
+use crate::bootsource::{
+    BootSourceError, Captures, DiskMaker, Fetching, ImageSource, LazyDisks, Piece, Progress, SourceError, Streaming,
+};
 use crate::model::{DiskBus, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, NewImage};
 use crate::openstack::{Chunk, ImageService};
 use async_trait::async_trait;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::mpsc;
 
 /// [`BootSourcePort`] by a client of the image service, the maker of this host's disks, and the folder of what is caught of them.
 pub struct HostBootSources {
     images: CloudImages,
-    disks: DiskMaker,
+    disks: Arc<DiskMaker>,
+    lazy: LazyDisks,
     captures: Captures,
 }
 
 impl HostBootSources {
-    /// Puts them together.
-    pub const fn new(images: ImageService, disks: DiskMaker, captures: Captures) -> Self {
-        Self { images: CloudImages(images), disks, captures }
+    /// Puts them together. `run_dir`: for the sockets of images that come while guests run on them; `stall_limit`: how long a guest's
+    /// read waits while nothing comes.
+    pub fn new(
+        images: ImageService,
+        disks: DiskMaker,
+        captures: Captures,
+        run_dir: &Path,
+        stall_limit: Duration,
+    ) -> Self {
+        let (images, disks) = (CloudImages(images), Arc::new(disks));
+        let lazy = LazyDisks::new(disks.clone(), Arc::new(images.clone()), run_dir.join("lazy"), stall_limit);
+        Self { images, disks, lazy, captures }
     }
 }
 
 /// [`ImageSource`] by a client of the image service.
+#[derive(Clone)]
 struct CloudImages(ImageService);
 
 #[async_trait]
@@ -60,8 +77,28 @@ impl BootSourcePort for HostBootSources {
         Ok(self.disks.make(plan, bus, &self.images).await?)
     }
 
+    async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
+        Ok(self.lazy.make(plan, bus).await?)
+    }
+
+    async fn serve_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        Ok(self.lazy.serve(guest, disk).await?)
+    }
+
+    async fn fetching(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<Box<dyn FetchPort>> {
+        Ok(Box::new(self.lazy.fetching(guest, disk).await?))
+    }
+
+    async fn rebase_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<LocalDisk> {
+        Ok(self.lazy.rebase(guest, disk).await?)
+    }
+
+    async fn release_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        Ok(self.lazy.release(guest, disk).await?)
+    }
+
     async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()> {
-        Ok(self.disks.remove(guest, target).await?)
+        Ok(self.lazy.remove(guest, target).await?)
     }
 
     fn capture_path(&self, image: ImageId) -> PathBuf {
@@ -98,5 +135,20 @@ impl BootSourcePort for HostBootSources {
 
     async fn delete_image(&self, image: ImageId) -> PortResult<()> {
         Ok(self.images.0.delete_image(image).await?)
+    }
+}
+
+#[async_trait]
+impl FetchPort for Fetching {
+    async fn next(&mut self) -> Fetched {
+        let Some(Progress { state, here_bytes, size_bytes }) = Self::next(self).await else {
+            return Fetched::Gone;
+        };
+        match state {
+            Streaming::Coming => Fetched::Coming { done: here_bytes, total: size_bytes },
+            Streaming::Lost(error) => Fetched::Lost { kind: error.kind, problem: error.message },
+            Streaming::Whole => Fetched::Whole,
+            Streaming::Damaged(error) => Fetched::Damaged { problem: chain(&*error) },
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::super::ports::{
     BackupPort, GivenDisk, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Told,
 };
 use super::chain;
-use crate::libvirt::{Backup, DetachProgress, Frozen, Guest, GuestDisk, Libvirt, LibvirtError, Resized, SecretUsage};
+use crate::libvirt::{Outcome, Backup, DetachProgress, Frozen, Guest, GuestDisk, Libvirt, LibvirtError, Resized, SecretUsage};
 use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, SecretKind, VolumeId};
 use async_trait::async_trait;
 use std::{path::Path, time::Duration};
@@ -127,6 +127,18 @@ impl HypervisorPort for Hypervisor {
 
     async fn autostart_guests(&self) -> PortResult<Vec<GuestFacts>> {
         Ok(self.0.autostart_guests().await?.into_iter().map(GuestFacts::from).collect())
+    }
+
+    async fn pull_disk(&self, guest: GuestUuid, target: &str, told: Told) -> PortResult<bool> {
+        Ok(self.0.pull_disk(guest, target, move |done, all| told(done, all)).await? == Outcome::Changed)
+    }
+
+    async fn resume_after_io_error(&self, guest: GuestUuid) -> PortResult<bool> {
+        Ok(self.0.resume_after_io_error(guest).await? == Outcome::Changed)
+    }
+
+    async fn suspend_guest(&self, guest: GuestUuid) -> PortResult<bool> {
+        Ok(self.0.suspend_guest(guest).await? == Outcome::Changed)
     }
 
     async fn freeze(&self, guest: GuestUuid, limit: Duration) -> PortResult<bool> {

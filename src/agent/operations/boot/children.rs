@@ -63,8 +63,7 @@ async fn run(shared: &Arc<Shared>, task: Task) -> PortResult<()> {
     let id = record.id;
     let change = Change::PutOperation(Box::new(record.clone()));
     shared.journal.commit(vec![change]).await.map_err(|error| PortError::new(error.kind(), error.to_string()))?;
-    // On its own: a wait that is given up cuts nothing.
-    tokio::spawn(launch(shared.clone(), record));
+    launch(shared, record);
     let ended = end_of(shared, id).await?;
     if ended.state == OperationState::Succeeded {
         return Ok(());
@@ -76,9 +75,11 @@ async fn run(shared: &Arc<Shared>, task: Task) -> PortResult<()> {
     Err(PortError::new(kind, format!("the {} of volume {}: {message}", ended.task.kind(), ended.task.volume())))
 }
 
-/// A type of its own, since an operation that waits for another would contain itself.
-fn launch(shared: Arc<Shared>, record: OperationRecord) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(Run::new(shared, record).run())
+/// Lets an operation go that is in the journal. On its own: a wait that is given up cuts nothing.
+pub(in super::super) fn launch(shared: &Arc<Shared>, record: OperationRecord) {
+    // A type of its own, since an operation that begins another would contain itself.
+    let run: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(Run::new(shared.clone(), record).run());
+    tokio::spawn(run);
 }
 
 /// Waits for an operation's end. One that is stuck is an error: it goes on by itself, and whoever needs its end asks again.

@@ -123,7 +123,11 @@ async fn give_disks(shared: &Arc<Shared>, task: &BootTask, facts: &Facts) -> Por
 async fn make_disk(shared: &Shared, task: &BootTask, disk: &PlannedDisk) -> PortResult<Option<LocalDisk>> {
     let PlannedStorage::Local(content) = &disk.storage else { return Ok(None) };
     let plan = LocalDiskPlan { guest: task.guest, target: disk.target.clone(), content: content.clone() };
-    shared.boot_sources.make_disk(&plan, disk.bus).await.map(Some)
+    let made = match task.request.lazy {
+        true => shared.boot_sources.make_lazy_disk(&plan, disk.bus).await,
+        false => shared.boot_sources.make_disk(&plan, disk.bus).await,
+    };
+    made.map(Some)
 }
 
 /// Has the service make the new volumes, side by side. One that an earlier try made is known by its name.

@@ -19,6 +19,7 @@ mod rebuild;
 mod resume;
 
 pub(super) use autostart::{Autostarted, has_storage};
+pub(super) use children::launch;
 pub(super) use delete::{delete_step, plan_delete};
 pub(super) use make::{boot_step, foreign, must_be_off, undo_boot_step};
 pub(super) use plan::{check_free, describe, plan_boot};

@@ -5,7 +5,7 @@ use crate::agent::api::ApiError;
 use crate::agent::journal::{BootTask, DeleteTask, RebuildTask, Step, Task};
 use crate::bootsource::{Facts, Mapping, MappingError, Source};
 use crate::model::{
-    BootRequest, ErrorKind, GIB, GuestUuid, LocalContent, OperationId, PlannedDisk, PlannedStorage, VolumeOrigin,
+    BootPlan, BootRequest, ErrorKind, GIB, GuestUuid, LocalContent, OperationId, PlannedDisk, PlannedStorage, VolumeOrigin,
 };
 
 impl From<MappingError> for ApiError {
@@ -52,9 +52,21 @@ pub(in super::super) async fn plan_boot(shared: &Shared, request: &BootRequest) 
         }
     }
     let plan = mapping.resolve(&facts)?;
+    check_lazy(request, &plan)?;
     // By its UUID it is the same request, whatever the guest was called in it.
     let request = BootRequest { guest: guest.uuid.to_string(), ..request.clone() };
     Ok(Task::Boot(BootTask { guest: guest.uuid, guest_name: guest.name, request, plan }))
+}
+
+/// What comes while the guest runs is an image on a disk of this host.
+fn check_lazy(request: &BootRequest, plan: &BootPlan) -> Result<(), ApiError> {
+    let of_image = |disk: &PlannedDisk| matches!(disk.storage, PlannedStorage::Local(LocalContent::Image { .. }));
+    if !request.lazy || plan.disks.first().is_some_and(of_image) {
+        return Ok(());
+    }
+    let problem = "a lazy boot is of an image onto an ephemeral disk, whose bytes come while the guest runs: a volume is made whole by its \
+                   service before (leave --lazy out, or --to volume)";
+    Err(ApiError::new(ErrorKind::InvalidInput, problem))
 }
 
 /// A guest is booted once, and only when it is off: what runs has its disks already.
@@ -79,7 +91,7 @@ pub(in super::super) fn describe(step: Step, task: &Task) -> String {
         Task::Delete(task) => of_delete(step, task),
         Task::Rebuild(task) => of_rebuild(step, task),
         Task::Start(_) | Task::Stop(_) => of_power(step, task.guest_name()),
-        Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Snapshot(_) => step.name().to_owned(),
+        Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Snapshot(_) | Task::Fill(_) => step.name().to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@
 //! A stop takes no storage from the guest: its volumes stay attached, and connected.
 
 use super::super::{
-    Shared,
+    Shared, fill,
     ports::{PortError, PortResult},
     reconnect,
     steps::missing,
@@ -46,9 +46,10 @@ pub(in super::super) async fn stop(shared: &Shared, task: &StopTask, step: Step)
     }
 }
 
-/// Connects what of the guest's volumes is not connected, side by side, and proves each to be the volume. All are tried, whatever
-/// becomes of one.
+/// Connects what of the guest's volumes is not connected, side by side, and proves each to be the volume; images that still come to its
+/// disks are served. All volumes are tried, whatever becomes of one.
 pub(super) async fn connect_volumes(shared: &Arc<Shared>, guest: GuestUuid) -> PortResult<()> {
+    fill::make_ready(shared, guest).await?;
     let attached = shared.registry.attachments().into_iter().filter(|record| record.guest == guest);
     let connecting = stream::iter(attached.collect::<Vec<_>>()).map(|record| {
         let (shared, volume) = (shared.clone(), record.volume);

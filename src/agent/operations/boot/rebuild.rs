@@ -10,6 +10,7 @@
 
 use super::super::{
     Shared,
+    fill,
     executor::{Run, interrupted},
     ports::{PortError, PortResult},
     steps::missing,
@@ -49,7 +50,10 @@ pub(in super::super) fn check_root(shared: &Shared, task: &RebuildTask) -> Resul
 /// The guest's root disk: the first that it was booted with.
 fn root_of(shared: &Shared, guest: GuestUuid, name: &str) -> Result<LocalDisk, ApiError> {
     match shared.registry.booted(guest).map(|record| record.disks.into_iter().next()) {
-        Some(Some(BootedDisk::Local(disk))) => Ok(disk),
+        Some(Some(BootedDisk::Local(disk))) => {
+            fill::check_filled(&disk, name, true)?;
+            Ok(disk)
+        }
         Some(Some(BootedDisk::Volume { volume, .. })) => {
             let problem = format!(
                 "the root disk of guest {name} is volume {volume}, and only ephemeral ones can be made anew: delete the guest's disks \

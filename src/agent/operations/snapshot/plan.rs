@@ -1,6 +1,6 @@
 //! Planning a snapshot: what of the guest is caught, and what the image says of it. Nothing is touched.
 
-use super::super::{Shared, ports::GuestFacts};
+use super::super::{Shared, fill, ports::GuestFacts};
 use crate::agent::api::ApiError;
 use crate::agent::journal::{AttachmentRecord, BootRecord, SnapshotTask, Step, Task};
 use crate::model::{
@@ -28,7 +28,10 @@ pub(in super::super) async fn plan_snapshot(shared: &Shared, request: &SnapshotR
     attached.retain(|record| record.guest == guest.uuid);
     let image_id = ImageId(Uuid::new_v4());
     let (source, target) = match booted.disks.first() {
-        Some(BootedDisk::Local(disk)) => (SnapshotSource::Disk(disk.clone()), disk.target.clone()),
+        Some(BootedDisk::Local(disk)) => {
+            fill::check_filled(disk, &guest.name, false)?;
+            (SnapshotSource::Disk(disk.clone()), disk.target.clone())
+        }
         Some(BootedDisk::Volume { volume, .. }) if attached.iter().any(|record| record.volume == *volume) => {
             let disks = instance_disks(&booted, attached, &request.name, image_id);
             let target = disks.first().map(|disk| disk.target.clone()).unwrap_or_default();

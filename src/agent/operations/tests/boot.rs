@@ -17,6 +17,7 @@ pub fn boot() -> Request {
         image_size_gib: Some(1),
         mapping: mapping.to_string(),
         clauses: vec![],
+        lazy: false,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{State, World, not_found};
 use crate::agent::operations::ports::{
-    BackupPort, GivenDisk, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult,
+    BackupPort, GivenDisk, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Told,
 };
 use crate::model::*;
 use async_trait::async_trait;
@@ -114,6 +114,22 @@ impl HypervisorPort for World {
             Ok(())
         })
         .await
+    }
+    async fn pull_disk(&self, guest: GuestUuid, target: &str, _told: Told) -> PortResult<bool> {
+        self.change("pull_disk", |state| {
+            let runs = state.guests.get(&guest).is_some_and(|guest| guest.active);
+            if runs {
+                state.coming.remove(target);
+            }
+            Ok(runs)
+        })
+        .await
+    }
+    async fn resume_after_io_error(&self, _guest: GuestUuid) -> PortResult<bool> {
+        Ok(false)
+    }
+    async fn suspend_guest(&self, _guest: GuestUuid) -> PortResult<bool> {
+        Ok(true)
     }
     async fn freeze(&self, guest: GuestUuid, _limit: Duration) -> PortResult<bool> {
         self.change("freeze", |state| {

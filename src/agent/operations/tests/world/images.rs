@@ -1,7 +1,7 @@
 //! Images, ephemeral disks and what is caught of them, of the simulated world.
 
 use super::{World, image_id, not_found};
-use crate::agent::operations::ports::{BackupPort, BootSourcePort, PortResult, Told};
+use crate::agent::operations::ports::{BackupPort, BootSourcePort, FetchPort, Fetched, PortResult, Told};
 use crate::model::*;
 use async_trait::async_trait;
 use std::{
@@ -38,7 +38,40 @@ impl BootSourcePort for World {
                 state.guests.get_mut(&plan.guest).ok_or_else(|| not_found("guest"))?.active = true;
             }
             let path = PathBuf::from("/disks").join(&plan.target);
-            Ok(LocalDisk { target: plan.target.clone(), bus, path, format: DiskFormat::Qcow2, base: None })
+            Ok(LocalDisk { target: plan.target.clone(), bus, path, format: DiskFormat::Qcow2, base: None, lazy: None })
+        })
+        .await
+    }
+    async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
+        let made = self.make_disk(plan, bus).await?;
+        let LocalContent::Image { image, .. } = &plan.content else { return Ok(made) };
+        self.state.lock().unwrap().coming.insert(plan.target.clone());
+        let lazy = LazyBase { image: image.clone(), socket: PathBuf::from("/sockets").join(&plan.target), is_damaged: false };
+        Ok(LocalDisk { lazy: Some(lazy), ..made })
+    }
+    async fn serve_disk(&self, _guest: GuestUuid, _disk: &LocalDisk) -> PortResult<()> {
+        Ok(())
+    }
+    async fn fetching(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<Box<dyn FetchPort>> {
+        self.change("fetching", |_| Ok(())).await?;
+        Ok(Box::new(Coming(self.clone(), disk.name().to_owned())))
+    }
+    async fn rebase_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<LocalDisk> {
+        self.change("rebase_disk", |state| {
+            if state.guests.get(&guest).is_some_and(|guest| guest.active) {
+                state.crimes.push("a disk was put over another file under a guest".into());
+            }
+            state.coming.remove(disk.name());
+            Ok(LocalDisk { lazy: None, ..disk.clone() })
+        })
+        .await
+    }
+    async fn release_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        self.change("release_disk", |state| {
+            if state.coming.contains(disk.name()) {
+                state.crimes.push("an image was let go of that a disk needs".into());
+            }
+            Ok(())
         })
         .await
     }
@@ -50,6 +83,7 @@ impl BootSourcePort for World {
                 state.crimes.push("a disk was removed under a guest".into());
             }
             state.files.remove(target);
+            state.coming.remove(target);
             Ok(())
         })
         .await
@@ -122,5 +156,18 @@ impl BackupPort for World {
             Ok(())
         })
         .await
+    }
+}
+
+/// The news of the image of a disk.
+struct Coming(World, String);
+
+#[async_trait]
+impl FetchPort for Coming {
+    async fn next(&mut self) -> Fetched {
+        match self.0.state.lock().unwrap().files.contains(&self.1) {
+            true => Fetched::Whole,
+            false => Fetched::Gone,
+        }
     }
 }

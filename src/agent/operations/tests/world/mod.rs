@@ -77,6 +77,8 @@ pub struct State {
     pub leads_elsewhere: Option<String>,
     /// Ephemeral disks of this host, by their target names.
     pub files: BTreeSet<String>,
+    /// Those whose image still comes.
+    pub coming: BTreeSet<String>,
     /// Ephemeral disks of the guest's definition.
     pub defined: BTreeSet<String>,
     /// Guests that start with the host.

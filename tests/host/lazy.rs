@@ -1,0 +1,176 @@
+//! Guests that start before their image is here: streamed while they run, filled, verified, and what strikes them meanwhile.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::boot::{assert_gone, booted, on_host, upload};
+use crate::common::{HostRig, Machine, Site};
+
+/// Reads of what does not come fail soon enough for a test.
+const FRAGMENT: &str = "[images]\nstall_timeout_s = 2\n";
+/// Bytes of the image, the guest's own disk at its beginning: at the test's rate it takes half a minute to come.
+const SIZE_MIB: u64 = 64;
+const RATE: &str = "rate 1500000";
+/// Texts in the image, far from each other and from what the guest needs to boot.
+const LATE: [(u64, &str); 3] = [(60, "text-at-the-end"), (54, "text-in-the-middle"), (46, "text-before-that")];
+
+/// Makes the image, uploads it, and puts the slow service between it and the agent.
+fn prepare(site: &Site<'_, HostRig>, format: &str) -> String {
+    site.machine.ok(&format!(
+        "cp $BOWLINE_GUEST/disk.img /run/big.raw; size=$(stat -c %s /run/big.raw)
+         truncate -s {SIZE_MIB}M /run/big.raw
+         head -c $(({SIZE_MIB} << 20)) /dev/urandom | tail -c +$((size + 1)) | dd of=/run/big.raw bs=1M oflag=seek_bytes seek=$size conv=notrunc status=none"
+    ));
+    for (at_mib, text) in LATE {
+        site.machine.ok(&format!("printf '{text}' | dd of=/run/big.raw bs=1M seek={at_mib} conv=notrunc status=none"));
+    }
+    site.machine.ok(&format!("qemu-img convert -f raw -O {format} /run/big.raw /run/big.{format}.image"));
+    let id = upload(site, "big", format, &format!("/run/big.{format}.image"));
+    slow(site, RATE);
+    site.machine.ok(
+        "setsid slow-images 8778 /run/slow-mode >/run/slow.log 2>&1 </dev/null & wait-for-line /run/slow.log listening
+         sed 's|:8776/image|:8778/image|' /var/lib/bowline-backend/clouds.yaml >/run/slow-clouds.yaml; grep -q :8778 /run/slow-clouds.yaml",
+    );
+    site.machine.write("/etc/bowline/bowlined.d/30-slow.toml", "[cloud]\nfile = \"/run/slow-clouds.yaml\"");
+    site.stop_agent();
+    site.start_agent("");
+    id
+}
+
+fn slow(site: &Site<'_, HostRig>, mode: &str) {
+    site.machine.ok(&format!("echo '{mode}' >/run/slow-mode.new; mv /run/slow-mode.new /run/slow-mode"));
+}
+
+/// The newest fill.
+fn fill(site: &Site<'_, HostRig>) -> Value {
+    let all = site.json("operations --all");
+    all["operations"].as_array().unwrap().iter().rfind(|operation| operation["kind"] == "fill").unwrap().clone()
+}
+
+/// Waits until the newest fill is so.
+fn fill_is(site: &Site<'_, HostRig>, state: &str) -> Value {
+    let query = format!(r#"[.operations[] | select(.kind == "fill")][-1].state == "{state}""#);
+    let waited = site.machine.exec_for(
+        &format!("until bowline --json operations --all | jq -e '{query}' >/dev/null; do sleep 0.2; done"),
+        Duration::from_secs(90),
+    );
+    assert_eq!(waited.status, 0, "{}", fill(site));
+    fill(site)
+}
+
+/// The state of a guest, and why.
+fn waits_for_state(site: &Site<'_, HostRig>, guest: &str, state: &str) {
+    let seen = site.machine.exec_for(
+        &format!("until virsh -q domstate {guest} --reason | grep -q '^{state}'; do sleep 0.2; done"),
+        Duration::from_secs(30),
+    );
+    assert_eq!(seen.status, 0, "{}", site.machine.ok(&format!("virsh -q domstate {guest} --reason")));
+}
+
+/// Nothing is read from the agent any more, and the image is in the cache, whole.
+fn assert_filled(site: &Site<'_, HostRig>, guest: &str, format: &str) {
+    site.machine.ok(&format!(
+        "! virsh dumpxml {guest} | grep nbd; ! virsh dumpxml {guest} --inactive | grep nbd
+         [ -z \"$(ls /run/bowline/lazy)\" ]
+         cd /var/lib/bowline-images/cache; [ $(ls | wc -l) = 1 ]; cmp * /run/big.{format}.image"
+    ));
+}
+
+#[test]
+fn a_guest_runs_before_its_image_is_here_and_through_whatever_strikes_meanwhile() {
+    on_host("lazy", FRAGMENT, |site| {
+        prepare(site, "raw");
+        site.machine.diskless_guest("g1");
+        let refused = site.bowline("boot g1 --image big --lazy --to volume --size 1");
+        assert!(refused.status == 2 && refused.stderr.contains("ephemeral"), "{refused:?}");
+        site.machine.ok("setsid dbus-monitor --system \"interface='org.bowline.Manager1',member='GuestChanged'\" >/run/told.log 2>/run/monitor.log </dev/null &
+            until grep -q NameAcquired /run/told.log; do sleep 0.1; done");
+
+        site.bowline("boot g1 --image big --lazy").ok();
+        let guest = booted(site, "g1");
+        assert_eq!(guest.read("vda", LATE[0].0 << 20, LATE[0].1.len()), LATE[0].1);
+        guest.write("vda", 600 << 10, "written-by-the-guest");
+        let under_way = fill(site);
+        assert_eq!(under_way["state"], "running", "all of it has come before the guest ran: {under_way}");
+        site.machine.ok("cd /var/lib/bowline-images/cache; [ $(ls | wc -l) = 1 ]; ls | grep '[.]lazy$'");
+        for refused in [site.bowline("snapshot g1 early"), site.bowline("rebuild g1 --image big")] {
+            assert!(refused.status == 4 && refused.stderr.contains("being filled"), "{refused:?}");
+        }
+
+        site.kill_agent();
+        site.start_agent("");
+        assert_eq!(guest.read("vda", LATE[1].0 << 20, LATE[1].1.len()), LATE[1].1);
+        assert_eq!(fill(site)["state"], "running");
+
+        // Without its image service the guest is told of no error, but stands still.
+        slow(site, "off");
+        let read = format!("r vda {} {}", LATE[2].0 << 20, LATE[2].1.len());
+        site.machine.ok(&format!("setsid guest-say g1 '{read}' >/run/late.log 2>&1 </dev/null &"));
+        waits_for_state(site, "g1", "paused (I/O error)");
+        let stuck = fill_is(site, "stuck");
+        let told = stuck["error"]["message"].as_str().unwrap();
+        assert!(told.contains("does not come from the image service") && told.contains("g1"), "{stuck}");
+        slow(site, "rate 50000000");
+        site.machine.ok(&format!("timeout 30 sh -c 'until grep -q \"{}\" /run/late.log; do sleep 0.2; done'", LATE[2].1));
+
+        fill_is(site, "succeeded");
+        assert_filled(site, "g1", "raw");
+        let told = site.machine.ok("cat /run/told.log");
+        assert!(told.contains("\"paused\"") && told.contains("\"resumed\""), "{told}");
+        assert_eq!(guest.read("vda", 600 << 10, 20), "written-by-the-guest");
+        site.bowline("stop g1 --force").ok();
+        site.machine.ok(
+            "printf written-by-the-guest | dd of=/run/big.raw bs=1K seek=600 conv=notrunc status=none
+             qemu-img compare -f raw -F qcow2 /run/big.raw /var/lib/bowline-images/disks/$(virsh domuuid g1)/vda; : >/run/guest-g1.log",
+        );
+        site.bowline("start g1").ok();
+        assert_eq!(booted(site, "g1").read("vda", 600 << 10, 20), "written-by-the-guest");
+        site.bowline("delete g1").ok();
+        assert_gone(site, "g1");
+    });
+}
+
+#[test]
+fn a_guest_may_go_while_its_image_comes_and_one_whose_image_is_damaged_is_paused() {
+    on_host("lazy-damaged", FRAGMENT, |site| {
+        prepare(site, "qcow2");
+        site.machine.diskless_guest("g1");
+        // One that is deleted while it comes leaves nothing.
+        site.bowline("boot g1 --image big --lazy").ok();
+        site.bowline("delete g1").ok();
+        assert_gone(site, "g1");
+        assert_eq!(fill_is(site, "cancelled")["error"]["kind"], "cancelled");
+        assert_eq!(site.machine.ok("ls /run/bowline/lazy"), "");
+
+        // One that is off when all is here is put over the image in the cache.
+        site.bowline("boot g1 --image big --lazy").ok();
+        booted(site, "g1");
+        site.bowline("stop g1 --force").ok();
+        slow(site, "rate 50000000");
+        fill_is(site, "succeeded");
+        assert_filled(site, "g1", "qcow2");
+        site.machine.ok(": >/run/guest-g1.log; [ $(stat -c %h /var/lib/bowline-images/cache/*) = 2 ]");
+        site.bowline("start g1").ok();
+        assert_eq!(booted(site, "g1").read("vda", LATE[0].0 << 20, LATE[0].1.len()), LATE[0].1);
+        site.bowline("delete g1").ok();
+
+        // One bit, behind all that the guest reads: it runs, until it is known.
+        site.machine.ok("rm -rf /var/lib/bowline-images/cache");
+        slow(site, &format!("flip {}", 30 << 20));
+        site.bowline("boot g1 --image big --lazy").ok();
+        let failed = fill_is(site, "failed");
+        let told = failed["error"]["message"].as_str().unwrap();
+        assert!(told.contains("sha512") && told.contains("g1 is paused"), "{failed}");
+        waits_for_state(site, "g1", "paused");
+        site.kill_agent();
+        site.start_agent("");
+        let refused = site.bowline("start g1");
+        assert!(refused.status == 9 && refused.stderr.contains("bowline delete g1"), "{refused:?}");
+        assert_eq!(fill(site)["state"], "failed", "nobody goes on with it");
+        waits_for_state(site, "g1", "paused");
+        assert_eq!(site.machine.ok("ls /var/lib/bowline-images/cache"), "", "it is not called an image");
+        site.bowline("delete g1").ok();
+        assert_gone(site, "g1");
+    });
+}
