@@ -14,6 +14,7 @@ pub fn mapping(json: &str, clause: &str) -> Result<Vec<String>, MappingError> {
         image_size_gib: None,
         mapping: json.to_owned(),
         clauses: vec![clause.to_owned()],
+        definition: None,
     };
     let mapping = Mapping::of(&request, None)?;
     Ok(mapping.references().into_iter().map(|reference| reference.name).collect())

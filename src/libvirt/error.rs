@@ -76,6 +76,26 @@ pub enum LibvirtError {
         /// Name or UUID as it was asked for.
         guest: String,
     },
+    /// What a guest is to be defined by makes no sense.
+    #[error("guest {guest} cannot be defined by that: {problem}")]
+    Definition {
+        /// Name as it was asked for.
+        guest: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is a guest of that name or UUID.
+    #[error("guest {guest} is defined already: boot it as it is, or give another name (and no <uuid>)")]
+    Defined {
+        /// Name or UUID.
+        guest: String,
+    },
+    /// The guest runs, and not from its rescue disk.
+    #[error("guest {guest} runs from its own disks: somebody else started it")]
+    RunsOtherwise {
+        /// Which guest.
+        guest: GuestUuid,
+    },
     /// The guest has the volume already, from elsewhere.
     #[error("guest {guest} already has volume {volume} as {target}, but from {found} instead of {wanted}; detach it first")]
     OtherSource {
@@ -233,7 +253,9 @@ impl LibvirtError {
     /// The stable kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config { .. } | Self::DiskXml { .. } | Self::NotBase64 { .. } => ErrorKind::InvalidInput,
+            Self::Config { .. } | Self::DiskXml { .. } | Self::NotBase64 { .. } | Self::Definition { .. } => {
+                ErrorKind::InvalidInput
+            }
             Self::Connect { source, .. } => match source.kind() {
                 kind @ (ErrorKind::PermissionDenied | ErrorKind::AuthenticationFailed) => kind,
                 _ => ErrorKind::Unavailable,
@@ -244,7 +266,11 @@ impl LibvirtError {
             Self::NoRbdNamespaces { .. } | Self::NoLuks2 { .. } => ErrorKind::Unsupported,
             Self::WrongKey { .. } => ErrorKind::AuthenticationFailed,
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
-            Self::OtherSource { .. } | Self::BootOrder { .. } | Self::NotLuks { .. } => ErrorKind::Conflict,
+            Self::OtherSource { .. }
+            | Self::BootOrder { .. }
+            | Self::NotLuks { .. }
+            | Self::Defined { .. }
+            | Self::RunsOtherwise { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } | Self::StaysOn { .. } => ErrorKind::GuestRefused,
             Self::Backup { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
         }
@@ -277,7 +303,9 @@ impl LibvirtMessage {
             ErrorNumber::NoSupport | ErrorNumber::ConfigUnsupported | ErrorNumber::OperationUnsupported => {
                 ErrorKind::Unsupported
             }
-            ErrorNumber::XmlError | ErrorNumber::XmlDetail | ErrorNumber::InvalidArg => ErrorKind::InvalidInput,
+            ErrorNumber::XmlError | ErrorNumber::XmlDetail | ErrorNumber::XmlInvalidSchema | ErrorNumber::InvalidArg => {
+                ErrorKind::InvalidInput
+            }
             ErrorNumber::NoConnect | ErrorNumber::Rpc | ErrorNumber::SystemError => ErrorKind::Unavailable,
             _ => ErrorKind::Internal,
         }

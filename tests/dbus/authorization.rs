@@ -100,6 +100,8 @@ async fn each_method_has_its_action() {
         (vec!["boot", "guest", "--image", "one", "--dry-run"], "list"),
         (vec!["delete", "guest"], "boot"),
         (vec!["rebuild", "guest", "--image", "one"], "boot"),
+        (vec!["rescue", "guest", "--image", "one"], "boot"),
+        (vec!["unrescue", "guest"], "boot"),
         (vec!["rebuild", "guest", "--image", "one", "--dry-run"], "list"),
         (vec!["start", "guest"], "power"),
         (vec!["stop", "guest"], "power"),

@@ -18,6 +18,8 @@
 //!   boot, snapshot: as an attach, and so is a rebuild until RemoveDisks, which is tried until it works; delete: as a detach, with StopGuest for
 //!            DetachDisk
 //!
+//!   rescue: as an attach; unrescue: a step fails -----------> Failed (it stays rescued), but for RemoveDisks, tried until it works
+//!
 //!   start, stop: a step fails ----------------------------> Failed (what was connected stays so, as it belongs to the guest)
 //!
 //!   Stuck, and given up by an operator --------------------> Abandoned
@@ -95,12 +97,15 @@ impl Run {
         self.shared.registry.commit_to(self.record.id);
         self.take_volume().await;
         match (&self.record.task, self.record.cause.clone()) {
-            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_), _) => {
+            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Unrescue(_) | Task::Start(_) | Task::Stop(_), _) => {
                 self.record.state = OperationState::Running;
                 self.fill_detach_facts();
                 self.forward().await;
             }
-            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_), Some(cause)) => self.unwind(cause).await,
+            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_), Some(cause)) => {
+                self.unwind(cause).await
+            }
+            (Task::Rescue(_), None) => self.resume_rescue().await,
             (Task::Rebuild(_), None) => self.resume_rebuild().await,
             (Task::Attach(_), None) => self.resume_attach().await,
             (Task::Boot(_), None) => self.resume_boot().await,
@@ -117,9 +122,14 @@ impl Run {
         match &self.record.task {
             // A guest that takes its time to shut down, or never does, is what it is for.
             Task::Stop(task) if task.force => Key::Power(task.guest),
-            Task::Boot(_) | Task::Delete(_) | Task::Rebuild(_) | Task::Start(_) | Task::Stop(_) | Task::Snapshot(_) => {
-                Key::Instance(self.record.task.guest())
-            }
+            Task::Boot(_)
+            | Task::Delete(_)
+            | Task::Rebuild(_)
+            | Task::Rescue(_)
+            | Task::Unrescue(_)
+            | Task::Start(_)
+            | Task::Stop(_)
+            | Task::Snapshot(_) => Key::Instance(self.record.task.guest()),
             task => Key::Volume(task.volume()),
         }
     }
@@ -159,9 +169,11 @@ impl Run {
         }
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {
-            Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => !self.cancel.is_cancelled(),
+            Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => {
+                !self.cancel.is_cancelled()
+            }
             // Nor can an extension be taken back, nor a guest that was started or stopped.
-            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Unrescue(_) | Task::Start(_) | Task::Stop(_) => {
                 shared.registry.commit_to(self.record.id)
             }
         };
@@ -203,13 +215,15 @@ impl Run {
             // The last step of an attach ends it: from there on it is a detach that takes it back.
             let is_last = index + 1 == self.record.steps.len();
             let cancelled_now = match self.record.task {
-                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) if is_last => {
+                Task::Attach(_) | Task::Boot(_) | Task::Rescue(_) | Task::Snapshot(_) if is_last => {
                     !self.shared.registry.commit_to(self.record.id)
                 }
                 Task::Rebuild(_) if step.step == Step::ReplaceRoot => !self.shared.registry.commit_to(self.record.id),
-                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) => self.cancel.is_cancelled(),
+                Task::Attach(_) | Task::Boot(_) | Task::Rescue(_) | Task::Snapshot(_) => self.cancel.is_cancelled(),
                 Task::Rebuild(_) => step.step == Step::MakeDisks && self.cancel.is_cancelled(),
-                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => false,
+                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Unrescue(_) | Task::Start(_) | Task::Stop(_) => {
+                    false
+                }
             };
             if cancelled_now {
                 return self.unwind(cancelled()).await;
@@ -234,10 +248,10 @@ impl Run {
     /// Up to here nothing was done that cannot be taken back.
     fn may_fail_at(&self, step: Step) -> bool {
         match self.record.task {
-            Task::Attach(_) | Task::Boot(_) | Task::Start(_) | Task::Stop(_) => true,
+            Task::Attach(_) | Task::Boot(_) | Task::Rescue(_) | Task::Start(_) | Task::Stop(_) => true,
             Task::Detach(_) => step == Step::DetachDisk,
             Task::Delete(_) => step == Step::StopGuest,
-            Task::Rebuild(_) => step != Step::RemoveDisks,
+            Task::Rebuild(_) | Task::Unrescue(_) => step != Step::RemoveDisks,
             Task::Snapshot(_) => step != Step::RemoveCapture,
             Task::Extend(_) => step == Step::ExtendVolume,
         }
@@ -307,8 +321,8 @@ impl Run {
                 }
                 self.unwind(failure).await;
             }
-            Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => self.unwind(failure).await,
-            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
+            Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => self.unwind(failure).await,
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Unrescue(_) | Task::Start(_) | Task::Stop(_) => {
                 self.end(OperationState::Failed, Some(failure)).await;
             }
         }

@@ -78,6 +78,7 @@ mod tests {
             image_size_gib: None,
             mapping: String::new(),
             clauses: vec![],
+            definition: None,
         };
         let mapping = Mapping::of(&request, Some(&image)).unwrap();
         let mut facts = Facts { guest_name: "g".into(), ..Facts::default() };

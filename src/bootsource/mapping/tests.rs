@@ -48,6 +48,7 @@ fn request(mapping: Value, clauses: &[&str]) -> BootRequest {
         image_size_gib: None,
         mapping: mapping.to_string(),
         clauses: clauses.iter().map(ToString::to_string).collect(),
+        definition: None,
     }
 }
 

@@ -206,6 +206,7 @@ fn boot_from_volume() -> Request {
         image_size_gib: Some(1),
         mapping: r#"[{"source_type": "volume", "uuid": "data"}]"#.into(),
         clauses: vec![],
+        definition: None,
     })
 }
 

@@ -20,6 +20,7 @@ fn booted() -> (World, tempfile::TempDir) {
         image_size_gib: Some(1),
         mapping: mapping.into(),
         clauses: vec![],
+        definition: None,
     };
     live(&world, dir.path(), Some(Request::Boot(request)));
     live(&world, dir.path(), Some(Request::Stop(StopRequest { guest: "guest-1".into(), force: true })));

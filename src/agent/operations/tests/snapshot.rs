@@ -12,6 +12,7 @@ fn boot(of_volume: bool) -> Request {
         image_size_gib: None,
         mapping: if of_volume { root.to_string() } else { String::new() },
         clauses: vec![],
+        definition: None,
     })
 }
 
