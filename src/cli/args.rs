@@ -217,7 +217,7 @@ pub struct BootArgs {
     /// Name or UUID of the guest; of one that the boot defines the name it is to have
     pub guest: String,
     /// Define the guest by this domain XML; - reads it from standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "vcpus", "network", "arch", "machine"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "vcpus", "network", "virt_type", "arch", "machine"])]
     pub xml: Option<PathBuf>,
     /// Define a plain guest with this much memory, in MiB
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
@@ -228,6 +228,9 @@ pub struct BootArgs {
     /// A network of libvirt's that it has an interface in; may be repeated [default: none]
     #[arg(long, value_name = "NETWORK", requires = "memory")]
     pub network: Vec<String>,
+    /// Whether the processor helps to run it [default: where it can]
+    #[arg(long, requires = "memory", value_parser = PossibleValuesParser::new(["kvm", "qemu"]))]
+    pub virt_type: Option<String>,
     /// Its architecture, such as x86_64 [default: the host's]
     #[arg(long, requires = "memory")]
     pub arch: Option<String>,

@@ -59,6 +59,7 @@ fn definition(args: &BootArgs) -> Result<Vec<(&'static str, Variant<'static>)>, 
     if !args.network.is_empty() {
         options.push(("networks", args.network.clone().into()));
     }
+    options.extend(args.virt_type.clone().map(|virt_type| ("virt-type", virt_type.into())));
     options.extend(args.arch.clone().map(|arch| ("arch", arch.into())));
     options.extend(args.machine.clone().map(|machine| ("machine", machine.into())));
     Ok(options)

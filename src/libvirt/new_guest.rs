@@ -13,7 +13,7 @@ use super::{
     error::{LibvirtError, failed},
     guest, rewrite, template,
 };
-use crate::model::{GuestDefinition, GuestUuid, NewGuest};
+use crate::model::{GuestDefinition, GuestTemplate, GuestUuid, NewGuest};
 use quick_xml::{Reader, events::Event};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -34,9 +34,9 @@ pub(super) async fn prepare(
     let text = match definition {
         GuestDefinition::Xml(text) => text.clone(),
         GuestDefinition::Template(template) => {
-            let (arch, machine) = (template.arch.clone(), template.machine.clone());
+            let GuestTemplate { virt_type, arch, machine, .. } = template.clone();
             let ask = move |connect: &Connect| {
-                let told = connect.domain_capabilities(None, arch.as_deref(), machine.as_deref(), None, 0);
+                let told = connect.domain_capabilities(None, arch.as_deref(), machine.as_deref(), virt_type.as_deref(), 0);
                 told.map_err(failed("find out what machines this host has"))
             };
             let call = Call::new("find out what machines this host has", None, connection.config.call_timeout_s);
@@ -205,7 +205,7 @@ fn is_marked(domain: &Domain, mark: Uuid) -> Result<bool, LibvirtError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ErrorKind, GuestTemplate};
+    use crate::model::ErrorKind;
 
     #[test]
     fn what_is_handed_over_is_judged_before_libvirt_sees_it() {
@@ -240,7 +240,14 @@ mod tests {
                     <os><loader><value>x</value></loader></os></domainCapabilities>";
         let machine = Machine::read(told).unwrap();
         assert_eq!((machine.domain_type.as_str(), machine.arch.as_str()), ("kvm", "x86_64"));
-        let template = GuestTemplate { memory_mib: 512, vcpus: 2, networks: vec!["a&b".into()], arch: None, machine: None };
+        let template = GuestTemplate {
+            memory_mib: 512,
+            vcpus: 2,
+            networks: vec!["a&b".into()],
+            virt_type: None,
+            arch: None,
+            machine: None,
+        };
         let new = new_guest("g", &template::guest("g", &template, &machine).unwrap()).unwrap();
         assert!(
             new.xml.contains("<source network=\"a&amp;b\"/>") || new.xml.contains("<source network=\"a&amp;b\"></source>"),

@@ -42,6 +42,9 @@ pub struct GuestTemplate {
     pub vcpus: u32,
     /// libvirt's networks, an interface each.
     pub networks: Vec<String>,
+    /// `kvm`, or `qemu` to do without the processor's help; `None` takes libvirt's choice.
+    #[serde(default)]
+    pub virt_type: Option<String>,
     /// Architecture in libvirt's word; `None` takes the host's.
     pub arch: Option<String>,
     /// Machine type in QEMU's word; `None` takes libvirt's default.

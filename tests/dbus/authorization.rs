@@ -97,6 +97,8 @@ async fn each_method_has_its_action() {
         (vec!["extend", "one", "2"], "manage-volumes"),
         (vec!["extend", "one", "2", "--dry-run"], "list"),
         (vec!["boot", "guest", "--volume", "one"], "boot"),
+        (vec!["boot", "guest", "--image", "one", "--memory", "96"], "boot"),
+        (vec!["boot", "guest", "--image", "one", "--xml", "/dev/null"], "define-guest"),
         (vec!["boot", "guest", "--image", "one", "--dry-run"], "list"),
         (vec!["delete", "guest"], "boot"),
         (vec!["rebuild", "guest", "--image", "one"], "boot"),

@@ -167,7 +167,7 @@ fn a_boot_that_fails_or_is_killed_midway_leaves_nothing_it_made() {
 }
 
 /// The machine of the rig's other guests, under TCG the quickest to boot.
-const TEMPLATE: &str = "--memory 96 --machine pc-i440fx-7.2";
+const TEMPLATE: &str = "--memory 96 --virt-type qemu --machine pc-i440fx-7.2";
 
 #[test]
 fn a_guest_is_defined_by_its_boot_and_goes_with_it() {
@@ -184,7 +184,7 @@ fn a_guest_is_defined_by_its_boot_and_goes_with_it() {
         assert!(refused.status != 0 && refused.stderr.contains("toaster"), "{refused:?}");
         let no_network = site.bowline(&format!("boot t1 {TEMPLATE} --network nowhere --image tiny"));
         assert!(no_network.status != 0 && no_network.stderr.contains("nowhere"), "{no_network:?}");
-        for point in ["DefineGuest:started", "DefineGuest:succeeded", "GiveDisks:succeeded", "StartGuest:started"] {
+        for point in ["DefineGuest:succeeded", "StartGuest:started"] {
             site.stop_agent();
             site.start_agent(point);
             site.bowline(&format!("boot t1 {TEMPLATE} --image tiny"));
@@ -207,7 +207,7 @@ fn a_guest_is_defined_by_its_boot_and_goes_with_it() {
         // By an XML, from a file and from standard input.
         machine.ok("guest-up x1 --diskless >/dev/null; virsh -q undefine x1");
         for (spoil, word) in [
-            ("s/<devices>/<devices><nonsense\\/>/", "nonsense"),
+            ("s/<devices>/<devices><nonsense\\/>/", "schema"),
             ("s/<name>x1/<name>other/", "\"other\""),
             ("s/<\\/domain>//", "ends early"),
             ("1i <!DOCTYPE d [<!ENTITY e SYSTEM \"file:///etc/passwd\">]>", "document type"),
@@ -252,7 +252,7 @@ fn a_guest_is_rescued_with_its_own_disks_behind_it() {
 
         let ended = site.bowline("unrescue g1");
         assert!(ended.status == 4 && ended.stderr.contains("not rescued"), "{ended:?}");
-        for point in ["MakeDisks:succeeded", "StopGuest:succeeded", "StartRescue:started"] {
+        for point in ["StopGuest:succeeded", "StartRescue:started"] {
             site.stop_agent();
             site.start_agent(point);
             machine.ok(clear);

@@ -118,8 +118,9 @@ impl Manager {
     /// empty. Options: "image" (s), the image to boot by id or unique name: its disks are those of its own mapping, or one ephemeral
     /// disk made of it, of "image-size-gib" (t); "block-devices" (as), further entries as the option block-device of openstack server
     /// create has them. A guest that is not defined yet is defined first, under the name given, by "xml" (s), a domain's XML, or by
-    /// "memory-mib" (t), "vcpus" (u), else 1, "networks" (as) of libvirt, "arch" (s) and "machine" (s), else libvirt's default. What fails
-    /// midway leaves nothing that it made, nor the definition. polkit action: org.bowline.agent1.boot.
+    /// "memory-mib" (t), "vcpus" (u), else 1, "networks" (as) of libvirt, "virt-type" (s) "kvm" or "qemu", "arch" (s) and "machine" (s), else libvirt's choice. What fails
+    /// midway leaves nothing that it made, nor the definition. polkit action: org.bowline.agent1.boot, and with "xml"
+    /// org.bowline.agent1.define-guest.
     #[zbus(out_args("operation"))]
     async fn boot(
         &self,
@@ -129,7 +130,8 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, MethodError> {
-        self.authority.check(connection, &header, Action::Boot).await?;
+        let action = if options.contains_key("xml") { Action::DefineGuest } else { Action::Boot };
+        self.authority.check(connection, &header, action).await?;
         self.submit(connection, Request::Boot(boot_request(guest, mapping, options)?)).await
     }
 

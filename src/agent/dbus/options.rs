@@ -138,9 +138,10 @@ fn guest_definition(taker: &mut Taker) -> Result<Option<GuestDefinition>, Method
     let memory_mib: Option<u64> = taker.take("memory-mib", "a number (t)")?;
     let vcpus: Option<u32> = taker.take("vcpus", "a number (u)")?;
     let networks: Option<Vec<String>> = taker.take("networks", "an array of strings (as)")?;
+    let virt_type: Option<String> = taker.take("virt-type", "a string (s)")?;
     let arch: Option<String> = taker.take("arch", "a string (s)")?;
     let machine: Option<String> = taker.take("machine", "a string (s)")?;
-    let has_more = vcpus.is_some() || networks.is_some() || arch.is_some() || machine.is_some();
+    let has_more = vcpus.is_some() || networks.is_some() || virt_type.is_some() || arch.is_some() || machine.is_some();
     match (xml, memory_mib) {
         (Some(_), Some(_)) => Err(MethodError::invalid("options \"xml\" and \"memory-mib\" each define the guest: give one")),
         (Some(_), None) if has_more => {
@@ -156,10 +157,10 @@ fn guest_definition(taker: &mut Taker) -> Result<Option<GuestDefinition>, Method
             let networks = networks.unwrap_or_default();
             let networks: Vec<_> = networks.into_iter().map(|name| designation("network", name)).collect::<Result<_, _>>()?;
             let vcpus = vcpus.unwrap_or(1);
-            Ok(Some(GuestDefinition::Template(GuestTemplate { memory_mib, vcpus, networks, arch, machine })))
+            Ok(Some(GuestDefinition::Template(GuestTemplate { memory_mib, vcpus, networks, virt_type, arch, machine })))
         }
         (None, None) if has_more => Err(MethodError::invalid(
-            "options \"vcpus\", \"networks\", \"arch\" and \"machine\" are of a guest that is defined here: give \"memory-mib\", too",
+            "options \"vcpus\", \"networks\", \"virt-type\", \"arch\" and \"machine\" are of a guest that is defined here: give \"memory-mib\", too",
         )),
         (None, None) => Ok(None),
     }
