@@ -15,6 +15,7 @@ pub fn mapping(json: &str, clause: &str) -> Result<Vec<String>, MappingError> {
         mapping: json.to_owned(),
         clauses: vec![clause.to_owned()],
         lazy: false,
+        definition: None,
     };
     let mapping = Mapping::of(&request, None)?;
     Ok(mapping.references().into_iter().map(|reference| reference.name).collect())

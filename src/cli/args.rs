@@ -51,12 +51,20 @@ pub enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Boot a guest, defined and off, from disks that are made or taken for it
+    /// Boot a guest, defined and off or defined by the boot, from disks that are made or taken for it
     Boot(BootArgs),
-    /// Stop a booted guest and delete its disks; volumes stay, but for those with delete_on_termination
+    /// Stop a booted guest and delete its disks, and its definition if its boot made that; volumes stay, but for those with
+    /// delete_on_termination
     Delete(DeleteArgs),
     /// Make the root disk of a guest, booted onto an ephemeral one and off, anew; it keeps its other disks
     Rebuild(RebuildArgs),
+    /// Start a booted guest from an image's disk, with its own disks behind it
+    #[command(
+        after_help = "A guest that does not shut down within libvirt.shutdown_timeout_s has its power cut. Its definition stays as it is."
+    )]
+    Rescue(RescueArgs),
+    /// Start a rescued guest from its own disks again, and delete the rescue disk
+    Unrescue(StopArgs),
     /// Start a guest, its volumes connected before
     Start(StartArgs),
     /// Ask a guest to shut down, and wait until it has; its volumes stay attached
@@ -206,8 +214,29 @@ pub struct ExtendArgs {
 /// `bowline boot`.
 #[derive(Debug, Args)]
 pub struct BootArgs {
-    /// Name or UUID of the guest
+    /// Name or UUID of the guest; of one that the boot defines the name it is to have
     pub guest: String,
+    /// Define the guest by this domain XML; - reads it from standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "vcpus", "network", "virt_type", "arch", "machine"])]
+    pub xml: Option<PathBuf>,
+    /// Define a plain guest with this much memory, in MiB
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub memory: Option<u64>,
+    /// Its virtual processors [default: 1]
+    #[arg(long, value_name = "N", requires = "memory", value_parser = clap::value_parser!(u32).range(1..))]
+    pub vcpus: Option<u32>,
+    /// A network of libvirt's that it has an interface in; may be repeated [default: none]
+    #[arg(long, value_name = "NETWORK", requires = "memory")]
+    pub network: Vec<String>,
+    /// Whether the processor helps to run it [default: where it can]
+    #[arg(long, requires = "memory", value_parser = PossibleValuesParser::new(["kvm", "qemu"]))]
+    pub virt_type: Option<String>,
+    /// Its architecture, such as x86_64 [default: the host's]
+    #[arg(long, requires = "memory")]
+    pub arch: Option<String>,
+    /// Its machine type, such as q35 [default: libvirt's]
+    #[arg(long, requires = "memory")]
+    pub machine: Option<String>,
     /// Id or unique name of the image to boot
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["volume", "snapshot"])]
     pub image: Option<String>,
@@ -266,6 +295,25 @@ pub struct RebuildArgs {
     pub wait: WaitArgs,
 }
 
+/// `bowline rescue`.
+#[derive(Debug, Args)]
+pub struct RescueArgs {
+    /// Name or UUID of the guest
+    pub guest: String,
+    /// Id or unique name of the image
+    #[arg(long, value_name = "IMAGE")]
+    pub image: String,
+    /// Size of the rescue disk, in GiB [default: the image's own]
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub size: Option<u64>,
+    /// Cut its power at once, as pulling the plug would; what it has not written is lost
+    #[arg(long)]
+    pub force: bool,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
 /// `bowline start`.
 #[derive(Debug, Args)]
 pub struct StartArgs {
@@ -276,7 +324,7 @@ pub struct StartArgs {
     pub wait: WaitArgs,
 }
 
-/// `bowline stop`.
+/// `bowline stop` and `bowline unrescue`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
     /// Name or UUID of the guest

@@ -2,7 +2,7 @@
 
 use super::{args::BootArgs, client::Request, error::CliError};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::{collections::HashMap, io};
 use zbus::Variant;
 
 /// The request that the arguments make.
@@ -29,8 +29,9 @@ pub fn boot_request(args: &BootArgs) -> Result<Request, CliError> {
         (None, None, Some(snapshot)) => entries.push(root("snapshot", snapshot)),
         (None, None, None) => {}
     }
+    options.extend(definition(args)?);
     if let Some(file) = &args.mapping {
-        let unusable = |reason: String| CliError::Mapping { file: file.clone(), reason };
+        let unusable = |reason: String| CliError::File { file: file.clone(), reason };
         let text = std::fs::read_to_string(file).map_err(|error| unusable(error.to_string()))?;
         let given: Vec<Value> =
             serde_json::from_str(&text).map_err(|error| unusable(format!("it is no JSON list: {error}")))?;
@@ -46,4 +47,23 @@ pub fn boot_request(args: &BootArgs) -> Result<Request, CliError> {
         options.insert("lazy", true.into());
     }
     Ok(Request { kind: "boot", volume: String::new(), guest: args.guest.clone(), size_gib: 0, options })
+}
+
+/// What says how the guest is to be defined.
+fn definition(args: &BootArgs) -> Result<Vec<(&'static str, Variant<'static>)>, CliError> {
+    let mut options: Vec<(&'static str, Variant<'static>)> = Vec::new();
+    if let Some(file) = &args.xml {
+        let read = if file.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
+        let text = read.map_err(|error| CliError::File { file: file.clone(), reason: error.to_string() })?;
+        options.push(("xml", text.into()));
+    }
+    options.extend(args.memory.map(|memory| ("memory-mib", memory.into())));
+    options.extend(args.vcpus.map(|vcpus| ("vcpus", vcpus.into())));
+    if !args.network.is_empty() {
+        options.push(("networks", args.network.clone().into()));
+    }
+    options.extend(args.virt_type.clone().map(|virt_type| ("virt-type", virt_type.into())));
+    options.extend(args.arch.clone().map(|arch| ("arch", arch.into())));
+    options.extend(args.machine.clone().map(|machine| ("machine", machine.into())));
+    Ok(options)
 }

@@ -72,13 +72,13 @@ impl Client {
         if request.kind == "extend" {
             return self.call(ROOT, MANAGER, request.method(), &(volume, request.size_gib, options)).await;
         }
-        if matches!(request.kind, "delete" | "start" | "stop") {
+        if matches!(request.kind, "delete" | "unrescue" | "start" | "stop") {
             return self.call(ROOT, MANAGER, request.method(), &(&request.guest, options)).await;
         }
         // A plan has it among the options.
         let argument = match request.kind {
             "boot" => Some("mapping"),
-            "rebuild" => Some("image"),
+            "rebuild" | "rescue" => Some("image"),
             "snapshot" => Some("name"),
             _ => None,
         };
@@ -212,7 +212,7 @@ impl Client {
 /// An operation that is asked for.
 #[derive(Debug)]
 pub struct Request {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop` or `snapshot`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `rescue`, `unrescue`, `start`, `stop` or `snapshot`.
     pub kind: &'static str,
     /// Id or name; empty where it is for a guest as a whole.
     pub volume: String,
@@ -232,6 +232,8 @@ impl Request {
             "boot" => "Boot",
             "delete" => "Delete",
             "rebuild" => "Rebuild",
+            "rescue" => "Rescue",
+            "unrescue" => "Unrescue",
             "start" => "Start",
             "stop" => "Stop",
             "snapshot" => "Snapshot",

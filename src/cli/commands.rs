@@ -1,7 +1,9 @@
 //! The commands that talk to the agent.
 
 use super::{
-    args::{AttachArgs, Command, DetachArgs, ExtendArgs, RebuildArgs, SnapshotArgs, StopArgs, VolumeCommand, WaitArgs},
+    args::{
+        AttachArgs, Command, DetachArgs, ExtendArgs, RebuildArgs, RescueArgs, SnapshotArgs, StopArgs, VolumeCommand, WaitArgs,
+    },
     boot::boot_request,
     client::{Client, Request, operation_path},
     error::CliError,
@@ -24,8 +26,10 @@ pub async fn run(client: &Client, output: Output, command: Command) -> Result<()
         Command::Boot(args) => operate(client, output, &boot_request(&args)?, &args.wait).await,
         Command::Delete(args) => operate(client, output, &of_guest("delete", &args.guest), &args.wait).await,
         Command::Rebuild(args) => operate(client, output, &rebuild_request(&args), &args.wait).await,
+        Command::Rescue(args) => operate(client, output, &rescue_request(&args), &args.wait).await,
+        Command::Unrescue(args) => operate(client, output, &stop_request("unrescue", &args), &args.wait).await,
         Command::Start(args) => operate(client, output, &of_guest("start", &args.guest), &args.wait).await,
-        Command::Stop(args) => operate(client, output, &stop_request(&args), &args.wait).await,
+        Command::Stop(args) => operate(client, output, &stop_request("stop", &args), &args.wait).await,
         Command::Snapshot(args) => operate(client, output, &snapshot_request(&args), &args.wait).await,
         Command::List => {
             let (_, attachments) = client.all().await?;
@@ -86,8 +90,18 @@ fn rebuild_request(args: &RebuildArgs) -> Request {
     request
 }
 
-fn stop_request(args: &StopArgs) -> Request {
-    let mut request = of_guest("stop", &args.guest);
+fn rescue_request(args: &RescueArgs) -> Request {
+    let mut request = of_guest("rescue", &args.guest);
+    request.options.insert("image", args.image.clone().into());
+    request.options.extend(args.size.map(|size| ("size-gib", size.into())));
+    if args.force {
+        request.options.insert("force", true.into());
+    }
+    request
+}
+
+fn stop_request(kind: &'static str, args: &StopArgs) -> Request {
+    let mut request = of_guest(kind, &args.guest);
     if args.force {
         request.options.insert("force", true.into());
     }

@@ -60,9 +60,9 @@ pub enum CliError {
         /// Its id.
         id: String,
     },
-    /// A file with a block device mapping that cannot be used.
-    #[error("the mapping in {} cannot be used: {reason}", file.display())]
-    Mapping {
+    /// A file of a boot, with a mapping or the guest's XML, that cannot be used.
+    #[error("{} cannot be used: {reason}", file.display())]
+    File {
         /// The file.
         file: std::path::PathBuf,
         /// Why not.
@@ -152,7 +152,7 @@ impl CliError {
             Self::Refused { kind, .. } => *kind,
             Self::NotConfirmed { .. } => ErrorKind::InvalidInput,
             Self::NoSuchObject { .. } => ErrorKind::NotFound,
-            Self::Mapping { .. } => ErrorKind::InvalidInput,
+            Self::File { .. } => ErrorKind::InvalidInput,
             Self::Operation(operation) => operation.error_kind(),
             Self::WaitTimeout { .. } => ErrorKind::Timeout,
             Self::Protocol { .. } => ErrorKind::Internal,

@@ -149,6 +149,8 @@ pub fn success(operation: &Operation, attachment: Option<&Attachment>) -> String
     }
     if let Some(done) = match operation.kind.as_str() {
         "rebuild" => Some("rebuilt"),
+        "rescue" => Some("rescued"),
+        "unrescue" => Some("ended the rescue of"),
         "start" => Some("started"),
         "stop" => Some("stopped"),
         _ => None,

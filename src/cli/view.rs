@@ -334,7 +334,10 @@ pub fn object(kind: &str, volume: &str, guest_name: &str) -> String {
     match kind {
         "detach" => format!("volume {volume} from guest {guest_name}"),
         "extend" => format!("volume {volume}"),
-        "boot" | "delete" | "rebuild" | "start" | "stop" | "snapshot" | "fill" => format!("guest {guest_name}"),
+        "boot" | "delete" | "rebuild" | "rescue" | "unrescue" | "start" | "stop" | "snapshot" | "fill" => {
+            format!("guest {guest_name}")
+        }
+
         _ => format!("volume {volume} to guest {guest_name}"),
     }
 }

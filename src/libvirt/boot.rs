@@ -6,7 +6,7 @@ use super::{
     disk_xml,
     domain_xml::DomainXml,
     error::{LibvirtError, failed},
-    guest,
+    guest, rewrite,
 };
 use crate::model::{GuestUuid, LocalDisk};
 use std::{path::PathBuf, sync::Arc};
@@ -26,7 +26,7 @@ pub(super) async fn define_disk(
         if has(&domain, &disk.target, &disk.path)? {
             return Ok(Outcome::Unchanged);
         }
-        let xml = disk_xml::local_disk(&disk)?;
+        let xml = disk_xml::local_disk(&disk, None)?;
         domain.attach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_CONFIG).map_err(failed(operation.clone()))?;
         Ok(Outcome::Changed)
     };
@@ -63,6 +63,34 @@ pub(super) async fn start(connection: &Arc<Connection>, uuid: GuestUuid) -> Resu
             return Ok(Outcome::Unchanged);
         }
         domain.create().map_err(failed(operation.clone()))?;
+        Ok(Outcome::Changed)
+    };
+    connection.read(call, work).await
+}
+
+/// Starts the guest once from one more disk, before all others; its definition stays as it is. One that runs from it is left alone.
+pub(super) async fn start_rescue(
+    connection: &Arc<Connection>,
+    uuid: GuestUuid,
+    disk: &LocalDisk,
+) -> Result<Outcome, LibvirtError> {
+    let operation = format!("start guest {uuid} from its rescue disk");
+    let call = Call::new(operation.clone(), Some(uuid), connection.config.attach_timeout_s);
+    let disk = disk.clone();
+    let work = move |connect: &virt::connect::Connect| {
+        let domain = guest::by_uuid(connect, uuid)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: uuid.to_string() })?;
+        let read = |flags| domain.xml_desc(flags).map_err(failed("read the guest's definition"));
+        if domain.is_active().map_err(failed(operation.clone()))? {
+            let disks = DomainXml::parse(&read(0)?)?.disks;
+            return match disks.iter().any(|has| has.source.as_deref() == disk.path.to_str()) {
+                true => Ok(Outcome::Unchanged),
+                false => Err(LibvirtError::RunsOtherwise { guest: uuid }),
+            };
+        }
+        let definition = read(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE)?;
+        let xml = rewrite::booting_from(&definition, &disk_xml::local_disk(&disk, Some(1))?)?;
+        // Of a guest that is defined, libvirt keeps the definition and starts it by this one.
+        connect.create_domain_xml(&xml, 0).map_err(failed(operation.clone()))?;
         Ok(Outcome::Changed)
     };
     connection.read(call, work).await

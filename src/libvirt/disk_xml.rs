@@ -57,7 +57,8 @@ pub(super) fn disk(spec: &DiskSpec, target: &str, place: Place) -> Result<String
 /// An ephemeral disk: a file, and the file or the coming image below it, each with its format. A chain that is told to its end is never
 /// looked into. Through the host's cache: only this host ever has the file, and the guest's flushes reach it. A guest that reads of what
 /// does not come is paused, and told of no error: it would take its disk for broken.
-pub(super) fn local_disk(disk: &LocalDisk) -> Result<String, LibvirtError> {
+/// `boot_order`: its place among what the guest boots from, where devices have one.
+pub(super) fn local_disk(disk: &LocalDisk, boot_order: Option<u32>) -> Result<String, LibvirtError> {
     let text = |path: &std::path::Path| {
         path.to_str()
             .map(str::to_owned)
@@ -87,6 +88,9 @@ pub(super) fn local_disk(disk: &LocalDisk) -> Result<String, LibvirtError> {
             xml.create_element("target")
                 .with_attributes([("dev", disk.target.as_str()), ("bus", disk.bus.as_str())])
                 .write_empty()?;
+            if let Some(order) = boot_order {
+                xml.create_element("boot").with_attribute(("order", order.to_string().as_str())).write_empty()?;
+            }
             Ok(())
         })?;
         Ok(())

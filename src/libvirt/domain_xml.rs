@@ -4,6 +4,7 @@ use super::{
     disk_xml::NBD,
     error::LibvirtError,
     guest::{DriveAddress, GuestDisk},
+    rewrite,
 };
 use crate::model::{GuestUuid, Portal, VolumeId};
 use quick_xml::{
@@ -16,6 +17,10 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DomainXml {
     pub(super) uuid: Option<GuestUuid>,
+    /// There is a `<uuid>`, whatever is in it.
+    pub(super) has_uuid: bool,
+    /// What Bowline marked the definition with.
+    pub(super) mark: Option<Uuid>,
     pub(super) name: String,
     /// It runs: only a running domain has an id.
     pub(super) active: bool,
@@ -99,6 +104,8 @@ impl DomainXml {
         let attribute = |name: &str| attribute(element, name);
         match path {
             ["domain"] => self.active = attribute("id")?.is_some(),
+            ["domain", "uuid"] => self.has_uuid = true,
+            ["domain", "metadata", _] => self.mark = self.mark.or(rewrite::mark_of(element)),
             ["domain", "os", "boot"] => self.boots_by_os = true,
             ["domain", "devices", _, "boot"] => self.boot_orders.push(number(attribute("order")?)),
             ["domain", "iothreadids", "iothread"] => self.iothreads.push(number(attribute("id")?)),

@@ -76,6 +76,26 @@ pub enum LibvirtError {
         /// Name or UUID as it was asked for.
         guest: String,
     },
+    /// What a guest is to be defined by makes no sense.
+    #[error("guest {guest} cannot be defined by that: {problem}")]
+    Definition {
+        /// Name as it was asked for.
+        guest: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is a guest of that name or UUID.
+    #[error("guest {guest} is defined already: boot it as it is, or give another name (and no <uuid>)")]
+    Defined {
+        /// Name or UUID.
+        guest: String,
+    },
+    /// The guest runs, and not from its rescue disk.
+    #[error("guest {guest} runs from its own disks: somebody else started it")]
+    RunsOtherwise {
+        /// Which guest.
+        guest: GuestUuid,
+    },
     /// The guest has the volume already, from elsewhere.
     #[error("guest {guest} already has volume {volume} as {target}, but from {found} instead of {wanted}; detach it first")]
     OtherSource {
@@ -202,7 +222,9 @@ pub enum LibvirtError {
         problem: String,
     },
     /// A running guest's disk could not take in the image below it.
-    #[error("the job that takes the image of disk {target} of guest {guest} in ended before its end: /var/log/libvirt/qemu tells why")]
+    #[error(
+        "the job that takes the image of disk {target} of guest {guest} in ended before its end: /var/log/libvirt/qemu tells why"
+    )]
     Pull {
         /// Which guest.
         guest: GuestUuid,
@@ -241,7 +263,9 @@ impl LibvirtError {
     /// The stable kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config { .. } | Self::DiskXml { .. } | Self::NotBase64 { .. } => ErrorKind::InvalidInput,
+            Self::Config { .. } | Self::DiskXml { .. } | Self::NotBase64 { .. } | Self::Definition { .. } => {
+                ErrorKind::InvalidInput
+            }
             Self::Connect { source, .. } => match source.kind() {
                 kind @ (ErrorKind::PermissionDenied | ErrorKind::AuthenticationFailed) => kind,
                 _ => ErrorKind::Unavailable,
@@ -252,9 +276,15 @@ impl LibvirtError {
             Self::NoRbdNamespaces { .. } | Self::NoLuks2 { .. } => ErrorKind::Unsupported,
             Self::WrongKey { .. } => ErrorKind::AuthenticationFailed,
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
-            Self::OtherSource { .. } | Self::BootOrder { .. } | Self::NotLuks { .. } => ErrorKind::Conflict,
+            Self::OtherSource { .. }
+            | Self::BootOrder { .. }
+            | Self::NotLuks { .. }
+            | Self::Defined { .. }
+            | Self::RunsOtherwise { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } | Self::StaysOn { .. } => ErrorKind::GuestRefused,
-            Self::Backup { .. } | Self::Pull { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
+            Self::Backup { .. } | Self::Pull { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => {
+                ErrorKind::Internal
+            }
         }
     }
 }
@@ -285,7 +315,9 @@ impl LibvirtMessage {
             ErrorNumber::NoSupport | ErrorNumber::ConfigUnsupported | ErrorNumber::OperationUnsupported => {
                 ErrorKind::Unsupported
             }
-            ErrorNumber::XmlError | ErrorNumber::XmlDetail | ErrorNumber::InvalidArg => ErrorKind::InvalidInput,
+            ErrorNumber::XmlError | ErrorNumber::XmlDetail | ErrorNumber::XmlInvalidSchema | ErrorNumber::InvalidArg => {
+                ErrorKind::InvalidInput
+            }
             ErrorNumber::NoConnect | ErrorNumber::Rpc | ErrorNumber::SystemError => ErrorKind::Unavailable,
             _ => ErrorKind::Internal,
         }

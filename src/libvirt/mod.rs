@@ -24,11 +24,14 @@ mod freeze;
 pub mod fuzzing;
 mod guest;
 mod iothreads;
+mod new_guest;
 mod resize;
+mod rewrite;
 #[cfg(test)]
 mod samples;
 mod secret;
 mod shutdown;
+mod template;
 mod unplug;
 
 pub use attach::Attached;
@@ -42,7 +45,7 @@ pub use guest::{Guest, GuestDisk};
 pub use resize::Resized;
 pub use secret::{SECRET_USAGE_PREFIX, SecretRecord, SecretUsage};
 
-use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, VolumeId};
+use crate::model::{DiskSpec, GuestDefinition, GuestUuid, LocalDisk, NewGuest, Secret, VolumeId};
 use connection::{Call, Connection};
 use error::failed;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -166,12 +169,44 @@ impl Libvirt {
         boot::undefine_disk(&self.connection, guest, &disk.target, disk.path.clone()).await
     }
 
+    /// Makes a definition of what is handed over, with a UUID and a mark of its own. Touches nothing.
+    ///
+    /// # Errors
+    /// [`LibvirtError::Definition`]; this host has no such machine.
+    pub async fn prepare_guest(&self, name: &str, definition: &GuestDefinition) -> Result<NewGuest, LibvirtError> {
+        new_guest::prepare(&self.connection, name, definition).await
+    }
+
+    /// Defines a guest. The same one again changes nothing.
+    ///
+    /// # Errors
+    /// [`LibvirtError::Defined`]: another has its name or UUID. What libvirt's schema, or libvirt, refuses.
+    pub async fn define_guest(&self, new: &NewGuest) -> Result<Outcome, LibvirtError> {
+        new_guest::define(&self.connection, new).await
+    }
+
+    /// Stops and undefines the guest whose definition has this mark. One that is gone, or has not got it, is fine.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or refuses.
+    pub async fn undefine_guest(&self, guest: GuestUuid, mark: Uuid) -> Result<Outcome, LibvirtError> {
+        new_guest::undefine(&self.connection, guest, mark).await
+    }
+
     /// Starts a guest. One that runs is fine.
     ///
     /// # Errors
     /// [`LibvirtError::GuestNotFound`]; libvirt's and QEMU's refusals.
     pub async fn start_guest(&self, guest: GuestUuid) -> Result<Outcome, LibvirtError> {
         boot::start(&self.connection, guest).await
+    }
+
+    /// Starts a guest from one more disk, before all others, with its definition left as it is. One that runs from it is fine.
+    ///
+    /// # Errors
+    /// [`LibvirtError::RunsOtherwise`], [`LibvirtError::GuestNotFound`]; libvirt's and QEMU's refusals.
+    pub async fn start_rescue(&self, guest: GuestUuid, disk: &LocalDisk) -> Result<Outcome, LibvirtError> {
+        boot::start_rescue(&self.connection, guest, disk).await
     }
 
     /// Ends a guest at once. One that is off or gone is fine.

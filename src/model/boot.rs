@@ -3,11 +3,12 @@
 use super::{DiskBus, DiskFormat, GuestUuid, ImageFile, ImageId, SnapshotId, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use uuid::Uuid;
 
 /// Boot a guest with disks that are made, or taken, for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootRequest {
-    /// Guest name or UUID. It is defined and off.
+    /// Guest name or UUID. It is defined and off; of one that is defined by this boot the name it is to have.
     pub guest: String,
     /// Image to boot, by id or unique name: its disks are those of its own mapping, or one ephemeral disk made of it.
     pub image: Option<String>,
@@ -20,6 +21,52 @@ pub struct BootRequest {
     /// Start the guest at once: the images of its ephemeral disks come while it runs.
     #[serde(default)]
     pub lazy: bool,
+    /// By what the guest is defined first; `None` for one that is.
+    #[serde(default)]
+    pub definition: Option<GuestDefinition>,
+}
+
+/// By what a guest is defined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestDefinition {
+    /// A domain XML, as libvirt reads it.
+    Xml(String),
+    /// What Bowline makes of a few numbers.
+    Template(GuestTemplate),
+}
+
+/// A plain guest: no more than it needs to boot from its disks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestTemplate {
+    /// Memory, MiB.
+    pub memory_mib: u64,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// libvirt's networks, an interface each.
+    pub networks: Vec<String>,
+    /// `kvm`, or `qemu` to do without the processor's help; `None` takes libvirt's choice.
+    #[serde(default)]
+    pub virt_type: Option<String>,
+    /// Architecture in libvirt's word; `None` takes the host's.
+    pub arch: Option<String>,
+    /// Machine type in QEMU's word; `None` takes libvirt's default.
+    pub machine: Option<String>,
+}
+
+/// A guest that is to be defined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewGuest {
+    /// Its UUID.
+    pub guest: GuestUuid,
+    /// What its definition is marked with, and no other: by it Bowline knows what it has defined.
+    pub mark: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its definition.
+    pub xml: String,
+    /// Target names of disks that it brings along.
+    pub targets: Vec<String>,
 }
 
 /// The disks a guest is to have, in the order of the mapping.

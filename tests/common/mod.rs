@@ -7,6 +7,7 @@
 // Each test crate compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod boots;
 pub mod cases;
 pub mod cuts;
 pub mod growth;

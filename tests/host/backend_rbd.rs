@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::common::boots;
 use crate::common::cuts::{self, Storage};
 use crate::common::service::{STATE, call, delete, until};
 use crate::common::{HostRig, Machine, Services, Site};
@@ -129,6 +130,8 @@ fn volumes_on_ceph_live_their_whole_life_and_nothing_is_left() {
         delete(&host, "volumes", id);
     }
     assert_eq!(left(&host), format!("image: volume-{image}"), "what is kept of the image is all that is left");
+
+    boots::every_source_boots_from_volumes(&site, "");
 
     let shown = call(&host, "GET", "/v3/scheduler-stats/get_pools?detail=true", "");
     assert_eq!(shown["pools"][0]["capabilities"]["storage_protocol"], "ceph", "{shown}");

@@ -1,48 +1,20 @@
 //! Guests that boot from disks which Bowline makes or takes for them: every pair of source and destination that the bundled service
 //! offers, and what becomes of the disks.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::common::{Guest, HostRig, Machine, Services, Site};
+pub use crate::common::boots::{IMAGES, booted, curl, upload, volumes};
+use crate::common::boots::{MARKER, PLACE};
+use crate::common::{HostRig, Machine, Services, Site};
 
 /// QEMU is the initiator. The images' folder is in memory, as all of the rig's state.
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"qemu\"\n";
-/// What `tests/guest/build` writes at 512 KiB of its disk.
-const MARKER: &str = "marker-of-the-root-disk";
-pub const IMAGES: &str = "http://127.0.0.1:8776/image/v2/images";
-
 pub fn on_host(name: &str, fragment: &str, test: impl FnOnce(&Site<'_, HostRig>)) {
     let host = HostRig::start(name);
     let site = Site::start(&host, Services::Processes, &format!("{FRAGMENT}{fragment}"));
     test(&site);
     site.stop_agent();
     site.stop_service();
-}
-
-pub fn curl(site: &Site<'_, HostRig>, arguments: &str) -> String {
-    let token = "X-Auth-Token: $(cat /var/lib/bowline-backend/token)";
-    site.machine.ok(&format!("curl -sS --fail-with-body -H \"{token}\" {arguments}"))
-}
-
-/// Uploads an image; returns its id.
-pub fn upload(site: &Site<'_, HostRig>, name: &str, format: &str, file: &str) -> String {
-    let record = json!({"name": name, "disk_format": format, "container_format": "bare"});
-    let made = curl(site, &format!("-H 'Content-Type: application/json' -d '{record}' {IMAGES}"));
-    let id = serde_json::from_str::<Value>(&made).unwrap()["id"].as_str().unwrap().to_owned();
-    curl(site, &format!("-X PUT -H 'Content-Type: application/octet-stream' --data-binary @{file} {IMAGES}/{id}/file"));
-    id
-}
-
-/// The guest that booted, and what its root disk has at the marker's place.
-pub fn booted<'a>(site: &Site<'a, HostRig>, name: &str) -> Guest<'a> {
-    let guest = site.machine.booted_guest(name);
-    assert_eq!(guest.read("vda", 512 << 10, MARKER.len()), MARKER);
-    guest
-}
-
-pub fn volumes(site: &Site<'_, HostRig>) -> Vec<String> {
-    let listed = site.json("volume list");
-    listed["volumes"].as_array().unwrap().iter().map(|volume| volume["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Nothing of a boot is left here: no disk in the definition, no file, no attachment.
@@ -76,7 +48,7 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         assert_eq!(guest.read("vdb", 4086, 10), "SWAPSPACE2");
         let disks = site.machine.ok("guest-say g1 ls");
         assert_eq!(disks.matches(" 2097152 ").count(), 3, "three disks of 1 GiB: {disks}");
-        guest.write("vda", 600 << 10, "written-by-the-guest");
+        guest.write("vda", PLACE, "written-by-the-guest");
         guest.write("vdc", 0, "on-a-new-volume");
         assert_eq!(volumes(site).len(), 1);
         let again = site.bowline(boot);
@@ -85,7 +57,7 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         // A second guest of the same image shares its bytes and not the first one's writes.
         site.machine.diskless_guest("g2");
         site.bowline("boot g2 --image tiny --size 1").ok();
-        assert_ne!(booted(site, "g2").read("vda", 600 << 10, 20), "written-by-the-guest");
+        assert_ne!(booted(site, "g2").read("vda", PLACE, 20), "written-by-the-guest");
         site.machine.ok("cd /var/lib/bowline-images; [ $(ls cache | wc -l) = 1 ]; [ $(stat -c %h cache/*) = 3 ]");
 
         // Its root disk is made anew, and nothing else of it.
@@ -96,7 +68,7 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         site.machine.ok(": >/run/guest-g1.log; [ $(ls /var/lib/bowline-images/disks/$(virsh domuuid g1) | wc -l) = 3 ]");
         site.bowline("start g1").ok();
         let guest = booted(site, "g1");
-        assert_ne!(guest.read("vda", 600 << 10, 20), "written-by-the-guest");
+        assert_ne!(guest.read("vda", PLACE, 20), "written-by-the-guest");
         assert_eq!(guest.read("vdb", 4086, 10), "SWAPSPACE2");
         assert_eq!(guest.read("vdc", 0, 15), "on-a-new-volume");
 
@@ -128,7 +100,7 @@ fn a_volume_boots_made_of_an_image_or_a_snapshot_or_as_it_is_and_stays() {
 
         site.bowline("boot g1 --image tiny --to volume --size 1 --block-device source=blank,size=1,format=ext4").ok();
         let guest = booted(site, "g1");
-        guest.write("vda", 600 << 10, "written-by-the-guest");
+        guest.write("vda", PLACE, "written-by-the-guest");
         site.bowline("delete g1").ok();
         assert_gone(site, "g1");
         let kept = volumes(site);
@@ -142,12 +114,12 @@ fn a_volume_boots_made_of_an_image_or_a_snapshot_or_as_it_is_and_stays() {
         site.machine.diskless_guest("g1");
         site.bowline(&format!("boot g1 --volume {}", kept[0])).ok();
         let guest = booted(site, "g1");
-        assert_eq!(guest.read("vda", 600 << 10, 20), "written-by-the-guest");
-        guest.write("vda", 600 << 10, "written-a-second-ti.");
+        assert_eq!(guest.read("vda", PLACE, 20), "written-by-the-guest");
+        guest.write("vda", PLACE, "written-a-second-ti.");
 
         site.machine.diskless_guest("g2");
         site.bowline("boot g2 --snapshot before --delete-on-termination").ok();
-        assert_eq!(booted(site, "g2").read("vda", 600 << 10, 20), "written-by-the-guest");
+        assert_eq!(booted(site, "g2").read("vda", PLACE, 20), "written-by-the-guest");
         site.bowline("delete g2").ok();
         site.bowline("delete g1").ok();
         assert_gone(site, "g1");
@@ -191,5 +163,136 @@ fn a_boot_that_fails_or_is_killed_midway_leaves_nothing_it_made() {
         assert!(refused.status == 9 && refused.stderr.contains("sha512"), "{refused:?}");
         assert_gone(site, "g1");
         assert_eq!(site.machine.ok("ls /var/lib/bowline-images/cache"), "");
+    });
+}
+
+/// The machine of the rig's other guests, under TCG the quickest to boot.
+const TEMPLATE: &str = "--memory 96 --virt-type qemu --machine pc-i440fx-7.2";
+
+#[test]
+fn a_guest_is_defined_by_its_boot_and_goes_with_it() {
+    on_host("boot-define", "", |site| {
+        let machine = site.machine;
+        machine.ok("cp $BOWLINE_GUEST/disk.img /run/tiny.raw");
+        upload(site, "tiny", "raw", "/run/tiny.raw");
+        let defined = || machine.ok("virsh -q list --all --name | tr '\\n' ' '");
+
+        // By the template; what cannot be defined, or booted, leaves no guest.
+        let plan = site.bowline(&format!("boot t1 {TEMPLATE} --vcpus 2 --network inside --image tiny --dry-run")).ok();
+        assert!(plan.contains("DefineGuest") && plan.contains("96 MiB") && plan.contains("networks: inside"), "{plan}");
+        let refused = site.bowline("boot t1 --memory 96 --machine toaster --image tiny");
+        assert!(refused.status != 0 && refused.stderr.contains("toaster"), "{refused:?}");
+        let no_network = site.bowline(&format!("boot t1 {TEMPLATE} --network nowhere --image tiny"));
+        assert!(no_network.status != 0 && no_network.stderr.contains("nowhere"), "{no_network:?}");
+        for point in ["DefineGuest:succeeded", "StartGuest:started"] {
+            site.stop_agent();
+            site.start_agent(point);
+            site.bowline(&format!("boot t1 {TEMPLATE} --image tiny"));
+            assert!(!site.agent_runs(), "{point}");
+            site.start_agent("");
+            assert_eq!(defined(), "", "{point}");
+            assert_eq!(machine.ok("ls /var/lib/bowline-images/disks"), "", "{point}");
+        }
+        site.bowline(&format!("boot t1 {TEMPLATE} --vcpus 2 --image tiny --size 1")).ok();
+        // Its console is a terminal: it says that it is up, and reads the marker from its disk.
+        machine.ok("exec 3<>$(virsh -q ttyconsole t1); (timeout 100 cat <&3 >/run/t1.log) &
+                    wait-for-line /run/t1.log READY && printf 'r vda 524288 23\\n' >&3");
+        machine.ok(&format!("wait-for-line /run/t1.log {MARKER}"));
+        assert_eq!(machine.ok("virsh -q vcpucount t1 --live --current"), "2");
+        let again = site.bowline(&format!("boot t1 {TEMPLATE} --image tiny"));
+        assert!(again.status == 4 && again.stderr.contains("defined already"), "{again:?}");
+        site.bowline("delete t1").ok();
+        assert_eq!(defined(), "");
+
+        // By an XML, from a file and from standard input.
+        machine.ok("guest-up x1 --diskless >/dev/null; virsh -q undefine x1");
+        for (spoil, word) in [
+            ("s/<devices>/<devices><nonsense\\/>/", "schema"),
+            ("s/<name>x1/<name>other/", "\"other\""),
+            ("s/<\\/domain>//", "ends early"),
+            ("1i <!DOCTYPE d [<!ENTITY e SYSTEM \"file:///etc/passwd\">]>", "document type"),
+            ("s/<devices>/<devices><graphics type='vnc' passwd='secret'\\/>/", "password"),
+        ] {
+            machine.write("/run/spoil.sed", spoil);
+            let refused = site.bowline("boot x1 --image tiny --xml <(sed -f /run/spoil.sed /run/guest-x1.xml)");
+            assert!(refused.status == 2 && refused.stderr.contains(word), "{spoil}: {refused:?}");
+            assert_eq!(defined(), "", "{spoil}");
+        }
+        site.bowline("boot x1 --image tiny --xml - </run/guest-x1.xml").ok();
+        booted(site, "x1");
+        site.bowline("delete x1").ok();
+        assert_eq!(defined(), "");
+        assert_eq!(machine.ok("ls /var/lib/bowline-images/disks"), "");
+
+        // What somebody defines anew by hand is theirs, and stays.
+        site.bowline("boot x1 --image tiny --xml /run/guest-x1.xml").ok();
+        machine.ok("virsh -q dumpxml x1 --inactive | grep -v bowline:guest >/run/own.xml; virsh -q destroy x1; virsh -q define /run/own.xml");
+        site.bowline("delete x1").ok();
+        assert_eq!(defined().trim(), "x1");
+        assert_gone(site, "x1");
+    });
+}
+
+#[test]
+fn a_guest_is_rescued_with_its_own_disks_behind_it() {
+    on_host("rescue", "", |site| {
+        let machine = site.machine;
+        machine.ok("cp $BOWLINE_GUEST/disk.img /run/tiny.raw");
+        upload(site, "tiny", "raw", "/run/tiny.raw");
+        machine.ok("printf marker-of-the-rescue-dis | dd of=/run/tiny.raw bs=1K seek=512 conv=notrunc status=none");
+        upload(site, "doctor", "raw", "/run/tiny.raw");
+        machine.diskless_guest("g1");
+        site.bowline("boot g1 --image tiny --size 1 --block-device source=blank,dest=volume,size=1,delete_on_termination=true")
+            .ok();
+        let guest = booted(site, "g1");
+        guest.write("vda", PLACE, "of-the-root-disk");
+        guest.write("vdb", 0, "of-the-volume");
+        let definition = || machine.ok("virsh -q dumpxml g1 --inactive | sha256sum");
+        let (before, clear) = (definition(), ": >/run/guest-g1.log");
+
+        let ended = site.bowline("unrescue g1");
+        assert!(ended.status == 4 && ended.stderr.contains("not rescued"), "{ended:?}");
+        for point in ["StopGuest:succeeded", "StartRescue:started"] {
+            site.stop_agent();
+            site.start_agent(point);
+            machine.ok(clear);
+            site.bowline("rescue g1 --image doctor --force");
+            assert!(!site.agent_runs(), "{point}");
+            site.start_agent("");
+            assert_eq!(
+                machine.ok("virsh -q domstate g1; ls /var/lib/bowline-images/disks/*"),
+                "running\nvda\nvda.base",
+                "{point}"
+            );
+            assert_eq!(definition(), before, "{point}");
+        }
+
+        machine.ok(clear);
+        site.bowline("rescue g1 --image doctor --force").ok();
+        // The guest names disks by their places: the one that it runs from, its boot loader's first, is behind the others.
+        let rescued = machine.booted_guest("g1");
+        assert_eq!(rescued.read("vda", 512 << 10, MARKER.len()), MARKER);
+        assert_eq!(rescued.read("vda", PLACE, 16), "of-the-root-disk");
+        assert_eq!(rescued.read("vdb", 0, 13), "of-the-volume");
+        assert_eq!(rescued.read("vdc", 512 << 10, 24), "marker-of-the-rescue-dis");
+        rescued.write("vda", PLACE, "mended-by-rescue");
+        assert_eq!(definition(), before, "what it is defined as is not touched");
+        let again = site.bowline("rescue g1 --image doctor");
+        assert!(again.status == 4 && again.stderr.contains("bowline unrescue g1"), "{again:?}");
+
+        machine.ok(clear);
+        site.bowline("unrescue g1 --force").ok();
+        assert_eq!(booted(site, "g1").read("vda", PLACE, 16), "mended-by-rescue");
+        assert_eq!(machine.ok("ls /var/lib/bowline-images/disks/*; virsh -q domblklist g1 | wc -l"), "vda\nvda.base\n2");
+        assert_eq!(definition(), before);
+
+        // One whose root disk boots no more.
+        machine.booted_guest("g1").write("vda", 0, "no-boot-loader-any-more");
+        machine.ok(clear);
+        site.bowline("rescue g1 --image doctor --force").ok();
+        assert_eq!(machine.booted_guest("g1").read("vda", 0, 23), "no-boot-loader-any-more");
+        site.bowline("delete g1").ok();
+        assert_gone(site, "g1");
+        assert_eq!(volumes(site), [""; 0]);
     });
 }

@@ -12,6 +12,7 @@ mod extend;
 mod fsck;
 mod guest_side;
 mod health;
+mod hostile;
 mod lazy;
 mod leases;
 mod power;

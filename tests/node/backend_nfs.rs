@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::boots;
 use crate::common::cuts::{self, Storage};
 use crate::common::service::{call, delete, until};
 use crate::common::{Machine, Node, Services, Site};
@@ -80,6 +81,8 @@ fn volumes_on_nfs_live_their_whole_life_and_nothing_is_left() {
         delete(&node, "volumes", &copy);
         delete(&node, "snapshots", &snapshot);
     }
+
+    boots::every_source_boots_from_volumes(&site, "flat");
 
     // No host needs an initiator for this, and no target runs for it.
     let body = format!("{{\"attachment\": {{\"volume_uuid\": \"{flat}\", \"connector\": {{\"host\": \"without\"}}}}}}");

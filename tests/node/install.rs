@@ -20,13 +20,15 @@ fn units_and_policies_are_what_the_system_accepts() {
     };
     let policy = include_str!("../../systemd/org.bowline.agent1.policy");
     let actions = policy.split("<action id=\"org.bowline.agent1.").skip(1).map(|rest| rest.split('"').next().unwrap());
-    let guarded: Vec<&str> = actions.filter(|action| !["list", "abandon"].contains(action)).collect();
+    let guarded: Vec<&str> = actions.filter(|action| !["list", "abandon", "define-guest"].contains(action)).collect();
     assert!(guarded.len() >= 6, "{guarded:?}");
     for action in guarded {
         assert_eq!(may("member", action), 0, "a member of the group 'bowline' asks to {action}");
         assert_eq!(may("stranger", action), NEEDS_AUTHENTICATION, "a stranger asks to {action}");
     }
-    assert_eq!(may("member", "abandon"), NEEDS_AUTHENTICATION, "giving up is the administrator's alone");
+    for action in ["abandon", "define-guest"] {
+        assert_eq!(may("member", action), NEEDS_AUTHENTICATION, "to {action} is the administrator's alone");
+    }
     assert_eq!(may("stranger", "list"), 0, "a stranger looks");
 
     let own = "busctl call org.freedesktop.DBus / org.freedesktop.DBus RequestName su org.bowline.Agent1 0";

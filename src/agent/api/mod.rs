@@ -7,8 +7,8 @@ mod requests;
 pub use attachment::{AttachmentView, FaultView, HealthState, HealthView};
 pub use operation::{DiskProgress, Failure, OperationState, OperationView, StepState, StepView};
 pub use requests::{
-    AttachRequest, DeleteRequest, DetachRequest, ExtendRequest, Plan, PlannedStep, RebuildRequest, Request, StartRequest,
-    StopRequest,
+    AttachRequest, DeleteRequest, DetachRequest, ExtendRequest, Plan, PlannedStep, RebuildRequest, Request, RescueRequest,
+    StartRequest, StopRequest, UnrescueRequest,
 };
 
 use crate::model::{AttachmentId, Difference, ErrorKind, Finding, GuestUuid, NewVolume, OperationId, Volume};

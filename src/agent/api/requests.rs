@@ -19,6 +19,10 @@ pub enum Request {
     Delete(DeleteRequest),
     /// Make a guest's root disk anew.
     Rebuild(RebuildRequest),
+    /// Start a guest from a rescue disk.
+    Rescue(RescueRequest),
+    /// Start it from its own disks again.
+    Unrescue(UnrescueRequest),
     /// Start a guest, its volumes connected before.
     Start(StartRequest),
     /// Stop a guest.
@@ -28,7 +32,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop` or `snapshot`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `rescue`, `unrescue`, `start`, `stop` or `snapshot`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -37,6 +41,8 @@ impl Request {
             Self::Boot(_) => "boot",
             Self::Delete(_) => "delete",
             Self::Rebuild(_) => "rebuild",
+            Self::Rescue(_) => "rescue",
+            Self::Unrescue(_) => "unrescue",
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
             Self::Snapshot(_) => "snapshot",
@@ -98,6 +104,28 @@ pub struct RebuildRequest {
     pub size_gib: Option<u64>,
 }
 
+/// Start a guest from a disk made of an image, with its own disks behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescueRequest {
+    /// Guest name or UUID. It was booted by Bowline.
+    pub guest: String,
+    /// Image, by id or unique name.
+    pub image: String,
+    /// Size of the rescue disk, GiB; `None` takes the image's own.
+    pub size_gib: Option<u64>,
+    /// Cut its power at once, instead of asking it to shut down first.
+    pub force: bool,
+}
+
+/// Start a rescued guest from its own disks again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnrescueRequest {
+    /// Guest name or UUID.
+    pub guest: String,
+    /// Cut its power at once, instead of asking it to shut down first.
+    pub force: bool,
+}
+
 /// Start a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartRequest {
@@ -117,7 +145,7 @@ pub struct StopRequest {
 /// What an operation would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop` or `snapshot`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `rescue`, `unrescue`, `start`, `stop` or `snapshot`.
     pub kind: String,
     /// The volume; nil where it is a guest's as a whole.
     pub volume: VolumeId,

@@ -28,6 +28,8 @@ pub enum Action {
     ManageVolumes,
     /// Boot guests, and delete what that made.
     Boot,
+    /// Boot guests that an XML defines: with whatever of this host its author likes.
+    DefineGuest,
     /// Start and stop guests.
     Power,
 }
@@ -44,6 +46,7 @@ impl Action {
             Self::Repair => "org.bowline.agent1.repair",
             Self::ManageVolumes => "org.bowline.agent1.manage-volumes",
             Self::Boot => "org.bowline.agent1.boot",
+            Self::DefineGuest => "org.bowline.agent1.define-guest",
             Self::Power => "org.bowline.agent1.power",
         }
     }

@@ -8,8 +8,8 @@ use super::{
     operation::{guest_text, volume_text},
     options::{
         Options, attach_request, boot_plan_request, boot_request, delete_request, detach_request, extend_plan_request,
-        extend_request, rebuild_plan_request, rebuild_request, snapshot_plan_request, snapshot_request, start_request,
-        stop_request,
+        extend_request, rebuild_plan_request, rebuild_request, rescue_plan_request, rescue_request, snapshot_plan_request,
+        snapshot_request, start_request, stop_request, unrescue_request,
     },
 };
 use crate::{
@@ -117,7 +117,10 @@ impl Manager {
     /// The mapping is a JSON list in the form of Nova's block_device_mapping_v2, where "uuid" may also be a unique name; it may be
     /// empty. Options: "image" (s), the image to boot by id or unique name: its disks are those of its own mapping, or one ephemeral
     /// disk made of it, of "image-size-gib" (t); "block-devices" (as), further entries as the option block-device of openstack server
-    /// create has them. What fails midway leaves nothing that it made. polkit action: org.bowline.agent1.boot.
+    /// create has them. A guest that is not defined yet is defined first, under the name given, by "xml" (s), a domain's XML, or by
+    /// "memory-mib" (t), "vcpus" (u), else 1, "networks" (as) of libvirt, "virt-type" (s) "kvm" or "qemu", "arch" (s) and "machine" (s), else libvirt's choice. What fails
+    /// midway leaves nothing that it made, nor the definition. polkit action: org.bowline.agent1.boot, and with "xml"
+    /// org.bowline.agent1.define-guest.
     #[zbus(out_args("operation"))]
     async fn boot(
         &self,
@@ -127,13 +130,14 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, MethodError> {
-        self.authority.check(connection, &header, Action::Boot).await?;
+        let action = if options.contains_key("xml") { Action::DefineGuest } else { Action::Boot };
+        self.authority.check(connection, &header, action).await?;
         self.submit(connection, Request::Boot(boot_request(guest, mapping, options)?)).await
     }
 
     /// Takes up the deletion of what a boot made of a guest and returns its Operation1 object at once.
     ///
-    /// The guest is stopped at once and stays defined. Its ephemeral disks go, its volumes are detached, and those that were booted
+    /// The guest is stopped at once, and stays defined unless its boot defined it. Its ephemeral disks go, its volumes are detached, and those that were booted
     /// with delete_on_termination are deleted. There are no options yet. polkit action: org.bowline.agent1.boot.
     #[zbus(out_args("operation"))]
     async fn delete(
@@ -184,6 +188,41 @@ impl Manager {
         self.submit(connection, Request::Rebuild(rebuild_request(guest, image, options)?)).await
     }
 
+    /// Takes up the rescue of a guest and returns its Operation1 object at once.
+    ///
+    /// The guest was booted by Bowline. A disk is made of the image, by id or unique name, beside its own; the guest is asked to shut down,
+    /// and has its power cut if it does not; then it is started from that disk, with its own disks behind it under the names they
+    /// have. What fails midway starts it again as it was. As long as it is rescued, Start starts it so. Options: "size-gib" (t), else the
+    /// image's own; "force" (b): its power is cut at once. polkit action: org.bowline.agent1.boot.
+    #[zbus(out_args("operation"))]
+    async fn rescue(
+        &self,
+        guest: String,
+        image: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Boot).await?;
+        self.submit(connection, Request::Rescue(rescue_request(guest, image, options)?)).await
+    }
+
+    /// Takes up the end of a rescue and returns its Operation1 object at once.
+    ///
+    /// The guest is stopped as by Rescue, started from its own disks, and the rescue disk goes. Options: "force" (b): its power is cut at
+    /// once. polkit action: org.bowline.agent1.boot.
+    #[zbus(out_args("operation"))]
+    async fn unrescue(
+        &self,
+        guest: String,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, MethodError> {
+        self.authority.check(connection, &header, Action::Boot).await?;
+        self.submit(connection, Request::Unrescue(unrescue_request(guest, options)?)).await
+    }
+
     /// Takes up the start of a guest and returns its Operation1 object at once.
     ///
     /// What of its volumes is not connected, as after a boot of the host, is connected first, and proved to be the volumes. A guest that
@@ -224,11 +263,11 @@ impl Manager {
     #[zbus(signal)]
     pub async fn guest_changed(emitter: &SignalEmitter<'_>, guest: &str, name: &str, change: &str) -> zbus::Result<()>;
 
-    /// What an Attach, Detach, Extend, Boot, Delete, Rebuild, Start, Stop or Snapshot (kind "attach", "detach", "extend", "boot", "delete",
-    /// "rebuild", "start", "stop" or "snapshot") with these arguments would do now; touches nothing.
+    /// What an Attach, Detach, Extend, Boot, Delete, Rebuild, Rescue, Unrescue, Start, Stop or Snapshot (kind "attach", "detach", "extend",
+    /// "boot", "delete", "rebuild", "rescue", "unrescue", "start", "stop" or "snapshot") with these arguments would do now; touches nothing.
     ///
     /// For an extend the guest is empty and the option "size-gib" (t) tells the size. For a guest as a whole the volume is empty; the
-    /// option "mapping" (s) tells a boot's mapping, "image" (s) a rebuild's image, "name" (s) the name of a snapshot's. Returns the kind, the
+    /// option "mapping" (s) tells a boot's mapping, "image" (s) a rebuild's or a rescue's image, "name" (s) the name of a snapshot's. Returns the kind, the
     /// volume's UUID, the guest's UUID and name, and for each step its name and what it will do.
     /// polkit action: org.bowline.agent1.list.
     #[zbus(out_args("plan"))]
@@ -246,18 +285,20 @@ impl Manager {
             "attach" => Request::Attach(attach_request(volume, guest, options)?),
             "detach" => Request::Detach(detach_request(volume, guest, options)?),
             "extend" => Request::Extend(extend_plan_request(volume, &guest, options)?),
-            "boot" | "delete" | "rebuild" | "start" | "stop" | "snapshot" if !volume.is_empty() => {
+            "boot" | "delete" | "rebuild" | "rescue" | "unrescue" | "start" | "stop" | "snapshot" if !volume.is_empty() => {
                 return Err(MethodError::invalid(format!("a {kind} is for a guest: leave the volume empty")));
             }
             "boot" => Request::Boot(boot_plan_request(guest, options)?),
             "delete" => Request::Delete(delete_request(guest, options)?),
             "rebuild" => Request::Rebuild(rebuild_plan_request(guest, options)?),
+            "rescue" => Request::Rescue(rescue_plan_request(guest, options)?),
+            "unrescue" => Request::Unrescue(unrescue_request(guest, options)?),
             "start" => Request::Start(start_request(guest, options)?),
             "stop" => Request::Stop(stop_request(guest, options)?),
             "snapshot" => Request::Snapshot(snapshot_plan_request(guest, options)?),
             _ => {
-                let kinds = "the kind of a plan must be \"attach\", \"detach\", \"extend\", \"boot\", \"delete\", \"rebuild\", \"start\", \
-                             \"stop\" or \"snapshot\"";
+                let kinds = "the kind of a plan must be \"attach\", \"detach\", \"extend\", \"boot\", \"delete\", \"rebuild\", \"rescue\", \
+                             \"unrescue\", \"start\", \"stop\" or \"snapshot\"";
                 return Err(MethodError::invalid(kinds));
             }
         };

@@ -3,9 +3,10 @@
 
 use super::error::MethodError;
 use crate::agent::api::{
-    AttachRequest, DeleteRequest, DetachRequest, ExtendRequest, RebuildRequest, StartRequest, StopRequest,
+    AttachRequest, DeleteRequest, DetachRequest, ExtendRequest, RebuildRequest, RescueRequest, StartRequest, StopRequest,
+    UnrescueRequest,
 };
-use crate::model::{BootRequest, DiskWishes, SnapshotRequest};
+use crate::model::{BootRequest, DiskWishes, GuestDefinition, GuestTemplate, SnapshotRequest};
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
 
@@ -16,6 +17,8 @@ pub type Options = HashMap<String, OwnedVariant>;
 const DESIGNATION_CHARS: usize = 255;
 /// Longest mapping: a hundred times what any guest has.
 const MAPPING_BYTES: usize = 256 * 1024;
+/// Longest definition of a guest: ten times what any has.
+const XML_BYTES: usize = 256 * 1024;
 
 /// Options that are taken one by one; what is left over at the end is an error.
 struct Taker {
@@ -114,6 +117,7 @@ pub fn boot_request(guest: String, mapping: String, options: Options) -> Result<
     let image_size_gib: Option<u64> = taker.take("image-size-gib", "a number (t)")?;
     let clauses: Option<Vec<String>> = taker.take("block-devices", "an array of strings (as)")?;
     let lazy: Option<bool> = taker.take("lazy", "a boolean (b)")?;
+    let definition = guest_definition(&mut taker)?;
     taker.finish()?;
     let image = image.map(|image| designation("image", image)).transpose()?;
     if image_size_gib == Some(0) {
@@ -126,7 +130,41 @@ pub fn boot_request(guest: String, mapping: String, options: Options) -> Result<
     if image_size_gib.is_some() && image.is_none() {
         return Err(MethodError::invalid("option \"image-size-gib\" is the size of an image's disk: give the image, too"));
     }
-    Ok(BootRequest { guest, image, image_size_gib, mapping, clauses, lazy: lazy.unwrap_or(false) })
+    Ok(BootRequest { guest, image, image_size_gib, mapping, clauses, lazy: lazy.unwrap_or(false), definition })
+}
+
+/// By what a boot defines its guest.
+fn guest_definition(taker: &mut Taker) -> Result<Option<GuestDefinition>, MethodError> {
+    let xml: Option<String> = taker.take("xml", "a string (s)")?;
+    let memory_mib: Option<u64> = taker.take("memory-mib", "a number (t)")?;
+    let vcpus: Option<u32> = taker.take("vcpus", "a number (u)")?;
+    let networks: Option<Vec<String>> = taker.take("networks", "an array of strings (as)")?;
+    let virt_type: Option<String> = taker.take("virt-type", "a string (s)")?;
+    let arch: Option<String> = taker.take("arch", "a string (s)")?;
+    let machine: Option<String> = taker.take("machine", "a string (s)")?;
+    let has_more = vcpus.is_some() || networks.is_some() || virt_type.is_some() || arch.is_some() || machine.is_some();
+    match (xml, memory_mib) {
+        (Some(_), Some(_)) => Err(MethodError::invalid("options \"xml\" and \"memory-mib\" each define the guest: give one")),
+        (Some(_), None) if has_more => {
+            Err(MethodError::invalid("option \"xml\" is all of the guest: no other option says what it has"))
+        }
+        (Some(xml), None) if xml.len() > XML_BYTES => {
+            Err(MethodError::invalid(format!("option \"xml\" is longer than {XML_BYTES} bytes")))
+        }
+        (Some(xml), None) => Ok(Some(GuestDefinition::Xml(xml))),
+        (None, Some(0)) => Err(MethodError::invalid("option \"memory-mib\" is 0: a guest has some memory")),
+        (None, Some(_)) if vcpus == Some(0) => Err(MethodError::invalid("option \"vcpus\" is 0: a guest has at least 1")),
+        (None, Some(memory_mib)) => {
+            let networks = networks.unwrap_or_default();
+            let networks: Vec<_> = networks.into_iter().map(|name| designation("network", name)).collect::<Result<_, _>>()?;
+            let vcpus = vcpus.unwrap_or(1);
+            Ok(Some(GuestDefinition::Template(GuestTemplate { memory_mib, vcpus, networks, virt_type, arch, machine })))
+        }
+        (None, None) if has_more => Err(MethodError::invalid(
+            "options \"vcpus\", \"networks\", \"virt-type\", \"arch\" and \"machine\" are of a guest that is defined here: give \"memory-mib\", too",
+        )),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Arguments of `Plan` for a boot: its mapping is an option there.
@@ -162,9 +200,40 @@ pub fn rebuild_request(guest: String, image: String, options: Options) -> Result
 
 /// Arguments of `Plan` for a rebuild: its image is an option there.
 pub fn rebuild_plan_request(guest: String, mut options: Options) -> Result<RebuildRequest, MethodError> {
+    let image = image_option(&mut options)?;
+    rebuild_request(guest, image, options)
+}
+
+/// Arguments of `Rescue`.
+pub fn rescue_request(guest: String, image: String, options: Options) -> Result<RescueRequest, MethodError> {
+    let guest = designation("guest", guest)?;
+    let image = designation("image", image)?;
+    let mut taker = Taker::new(options);
+    let size_gib: Option<u64> = taker.take("size-gib", "a number (t)")?;
+    let force: Option<bool> = taker.take("force", "a boolean (b)")?;
+    taker.finish()?;
+    if size_gib == Some(0) {
+        return Err(MethodError::invalid("option \"size-gib\" is 0: a disk has at least 1 GiB"));
+    }
+    Ok(RescueRequest { guest, image, size_gib, force: force.unwrap_or(false) })
+}
+
+/// Arguments of `Plan` for a rescue: its image is an option there.
+pub fn rescue_plan_request(guest: String, mut options: Options) -> Result<RescueRequest, MethodError> {
+    let image = image_option(&mut options)?;
+    rescue_request(guest, image, options)
+}
+
+/// Arguments of `Unrescue`.
+pub fn unrescue_request(guest: String, options: Options) -> Result<UnrescueRequest, MethodError> {
+    let StopRequest { guest, force } = stop_request(guest, options)?;
+    Ok(UnrescueRequest { guest, force })
+}
+
+/// The image, where it is an option.
+fn image_option(options: &mut Options) -> Result<String, MethodError> {
     let image = options.remove("image").map(String::try_from).transpose();
-    let image = image.map_err(|_| MethodError::invalid("option \"image\" must be a string (s)"))?;
-    rebuild_request(guest, image.unwrap_or_default(), options)
+    Ok(image.map_err(|_| MethodError::invalid("option \"image\" must be a string (s)"))?.unwrap_or_default())
 }
 
 /// Arguments of `Start`.
@@ -259,6 +328,29 @@ mod tests {
         }
         let error = detach_request("v".into(), String::new(), options([("force", true.into())])).unwrap_err();
         assert!(error.message.contains("\"force\""), "{}", error.message);
+    }
+
+    #[test]
+    fn a_guest_is_defined_by_one_of_two_ways() {
+        let boot = |pairs: Options| boot_request("g".into(), String::new(), pairs);
+        let xml = || ("xml", "<domain/>".into());
+        let template =
+            boot(options([("memory-mib", 512_u64.into()), ("networks", vec!["default".to_owned()].into())])).unwrap();
+        let Some(GuestDefinition::Template(template)) = template.definition else { panic!("{template:?}") };
+        assert_eq!((template.memory_mib, template.vcpus, template.networks), (512, 1, vec!["default".to_owned()]));
+        assert_eq!(boot(options([xml()])).unwrap().definition, Some(GuestDefinition::Xml("<domain/>".into())));
+        assert_eq!(boot(Options::new()).unwrap().definition, None);
+        for (pairs, word) in [
+            (options([xml(), ("memory-mib", 1_u64.into())]), "each define"),
+            (options([xml(), ("vcpus", 1_u32.into())]), "all of the guest"),
+            (options([("xml", " ".repeat(XML_BYTES + 1).into())]), "longer"),
+            (options([("vcpus", 1_u32.into())]), "memory-mib"),
+            (options([("memory-mib", 0_u64.into())]), "is 0"),
+            (options([("memory-mib", 9_u64.into()), ("networks", vec![String::new()].into())]), "network"),
+        ] {
+            let error = boot(pairs).unwrap_err();
+            assert!(error.kind == ErrorKind::InvalidInput && error.message.contains(word), "{}", error.message);
+        }
     }
 
     #[test]

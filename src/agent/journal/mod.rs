@@ -12,7 +12,7 @@ mod records;
 
 pub use records::{
     AttachTask, AttachmentRecord, BootRecord, BootTask, DeleteTask, DetachTask, ExtendTask, Facts, FillTask, OperationRecord,
-    RebuildTask, SnapshotTask, StartTask, Step, StepRecord, StopTask, Task,
+    RebuildTask, RescueTask, SnapshotTask, StartTask, Step, StepRecord, StopTask, Task, UnrescueTask,
 };
 
 use crate::model::{ErrorKind, GuestUuid, OperationId, VolumeId};
@@ -25,8 +25,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Version of what is written. An agent that finds a higher one refuses to start and leaves the file alone; a lower one is read,
 /// and marked as this one by the first write. 2 has extends and abandoned operations, 3 guests that
-/// were booted, 4 those that were started, stopped and rebuilt, snapshots of guests, and fills.
-pub const FORMAT: u32 = 4;
+/// were booted, 4 those that were started, stopped and rebuilt, and snapshots of guests, 5 guests that boots define and
+/// that are rescued, and fills.
+pub const FORMAT: u32 = 5;
 
 /// The journal cannot be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]

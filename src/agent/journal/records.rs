@@ -6,8 +6,8 @@
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::model::{
     AttachmentId, BootPlan, BootRequest, BootedDisk, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes,
-    GuestUuid, ImageId, LocalContent, LocalDisk, NewImage, ObservedIdentity, OperationId, SnapshotId, SnapshotRequest, SnapshotSource,
-    Stillness, VolumeId,
+    GuestUuid, ImageId, LocalContent, LocalDisk, NewGuest, NewImage, ObservedIdentity, OperationId, SnapshotId,
+    SnapshotRequest, SnapshotSource, Stillness, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -52,6 +52,10 @@ pub enum Task {
     Delete(DeleteTask),
     /// Rebuild.
     Rebuild(RebuildTask),
+    /// Rescue.
+    Rescue(RescueTask),
+    /// Unrescue.
+    Unrescue(UnrescueTask),
     /// Start.
     Start(StartTask),
     /// Stop.
@@ -63,7 +67,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `start`, `stop`, `snapshot` or `fill`.
+    /// `attach`, `detach`, `extend`, `boot`, `delete`, `rebuild`, `rescue`, `unrescue`, `start`, `stop`, `snapshot` or `fill`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
@@ -72,6 +76,8 @@ impl Task {
             Self::Boot(_) => "boot",
             Self::Delete(_) => "delete",
             Self::Rebuild(_) => "rebuild",
+            Self::Rescue(_) => "rescue",
+            Self::Unrescue(_) => "unrescue",
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
             Self::Snapshot(_) => "snapshot",
@@ -88,6 +94,8 @@ impl Task {
             Self::Boot(_)
             | Self::Delete(_)
             | Self::Rebuild(_)
+            | Self::Rescue(_)
+            | Self::Unrescue(_)
             | Self::Start(_)
             | Self::Stop(_)
             | Self::Snapshot(_)
@@ -104,6 +112,8 @@ impl Task {
             Self::Boot(task) => task.guest,
             Self::Delete(task) => task.guest,
             Self::Rebuild(task) => task.guest,
+            Self::Rescue(task) => task.guest,
+            Self::Unrescue(task) => task.guest,
             Self::Start(task) => task.guest,
             Self::Stop(task) => task.guest,
             Self::Snapshot(task) => task.guest,
@@ -120,6 +130,8 @@ impl Task {
             Self::Boot(task) => &task.guest_name,
             Self::Delete(task) => &task.guest_name,
             Self::Rebuild(task) => &task.guest_name,
+            Self::Rescue(task) => &task.guest_name,
+            Self::Unrescue(task) => &task.guest_name,
             Self::Start(task) => &task.guest_name,
             Self::Stop(task) => &task.guest_name,
             Self::Snapshot(task) => &task.guest_name,
@@ -196,6 +208,9 @@ pub struct BootTask {
     pub request: BootRequest,
     /// What was made of that.
     pub plan: BootPlan,
+    /// The guest, where this boot defines it.
+    #[serde(default)]
+    pub new_guest: Option<NewGuest>,
 }
 
 /// Delete what a boot made of a guest.
@@ -209,6 +224,9 @@ pub struct DeleteTask {
     pub disks: Vec<LocalDisk>,
     /// Its volumes that it still has, and whether each is deleted.
     pub volumes: Vec<(VolumeId, bool)>,
+    /// The mark of its definition, where a boot defined it: it goes, too.
+    #[serde(default)]
+    pub mark: Option<Uuid>,
 }
 
 /// Make an image of a guest.
@@ -239,6 +257,38 @@ pub struct RebuildTask {
     pub root: LocalDisk,
     /// What the new one's file is called.
     pub name: String,
+}
+
+/// Start a guest from a rescue disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescueTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// What is to be in the rescue disk.
+    pub content: LocalContent,
+    /// Its target name.
+    pub target: String,
+    /// Its bus.
+    pub bus: DiskBus,
+    /// The guest's power is cut; else it is asked to shut down first.
+    pub force: bool,
+    /// It ran: an undoing starts it again.
+    pub was_active: bool,
+}
+
+/// Start a rescued guest from its own disks again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnrescueTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// The rescue disk.
+    pub disk: LocalDisk,
+    /// The guest's power is cut; else it is asked to shut down first.
+    pub force: bool,
 }
 
 /// Start a guest.
@@ -284,6 +334,12 @@ pub struct BootRecord {
     /// What it was booted by; those that were booted before format 4 have none.
     #[serde(default)]
     pub plan: Option<BootPlan>,
+    /// The mark of its definition, where its boot defined it.
+    #[serde(default)]
+    pub mark: Option<Uuid>,
+    /// The disk that it is rescued by, if it is.
+    #[serde(default)]
+    pub rescue: Option<LocalDisk>,
 }
 
 /// The steps there are. The names are stable: they are in the journal, on the bus and in benchmarks.
@@ -313,6 +369,8 @@ pub enum Step {
     GrowDevice,
     /// Have the guests see it.
     ResizeDisk,
+    /// Define the guest.
+    DefineGuest,
     /// Make the ephemeral disks.
     MakeDisks,
     /// Have the service make the volumes.
@@ -321,6 +379,8 @@ pub enum Step {
     GiveDisks,
     /// Start the guest.
     StartGuest,
+    /// Start the guest from the rescue disk.
+    StartRescue,
     /// Stop the guest.
     StopGuest,
     /// Detach the volumes, each by an operation of its own.
@@ -331,6 +391,8 @@ pub enum Step {
     DeleteVolumes,
     /// Remove the ephemeral disks.
     RemoveDisks,
+    /// Undefine the guest, if it is as a boot defined it.
+    UndefineGuest,
     /// Put the new root disk into the definition in the place of the old one.
     ReplaceRoot,
     /// Connect again what of the guest's volumes is not connected, and prove that it is the volumes.
@@ -369,15 +431,18 @@ impl Step {
             Self::ExtendVolume => "ExtendVolume",
             Self::GrowDevice => "GrowDevice",
             Self::ResizeDisk => "ResizeDisk",
+            Self::DefineGuest => "DefineGuest",
             Self::MakeDisks => "MakeDisks",
             Self::CreateVolumes => "CreateVolumes",
             Self::GiveDisks => "GiveDisks",
             Self::StartGuest => "StartGuest",
+            Self::StartRescue => "StartRescue",
             Self::StopGuest => "StopGuest",
             Self::DetachVolumes => "DetachVolumes",
             Self::UndefineDisks => "UndefineDisks",
             Self::DeleteVolumes => "DeleteVolumes",
             Self::RemoveDisks => "RemoveDisks",
+            Self::UndefineGuest => "UndefineGuest",
             Self::ReplaceRoot => "ReplaceRoot",
             Self::ConnectVolumes => "ConnectVolumes",
             Self::ShutDownGuest => "ShutDownGuest",
@@ -429,7 +494,7 @@ pub struct Facts {
     /// Size of an extended device, bytes; every layer of this host agreed on it.
     #[serde(default)]
     pub size_bytes: Option<u64>,
-    /// Of a boot or a rebuild: the ephemeral disks that were made. Of a fill: those that were filled, as they are now.
+    /// Of a boot, a rebuild or a rescue: the ephemeral disks that were made. Of a fill: those that were filled, as they are now.
     #[serde(default)]
     pub disks: Vec<LocalDisk>,
     /// Of a boot: its volumes by target name, those that were there and those that were made.

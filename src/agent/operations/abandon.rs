@@ -38,12 +38,16 @@ pub(super) fn told(record: &OperationRecord) -> Failure {
 /// The steps whose traces may be there.
 fn steps_left(record: &OperationRecord) -> Vec<Step> {
     let left = |state: StepState| match record.task {
-        Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => {
+        Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => {
             !matches!(state, StepState::Pending | StepState::Undone)
         }
-        Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => {
-            state != StepState::Succeeded
-        }
+        Task::Detach(_)
+        | Task::Extend(_)
+        | Task::Delete(_)
+        | Task::Unrescue(_)
+        | Task::Start(_)
+        | Task::Stop(_)
+        | Task::Fill(_) => state != StepState::Succeeded,
     };
     let steps = record.steps.iter().filter(|step| left(step.state)).map(|step| step.step);
     // An attachment is deleted as a whole, and a look leaves nothing.
@@ -61,6 +65,8 @@ pub(super) fn change(record: &OperationRecord) -> Option<Change> {
         | Task::Boot(_)
         | Task::Delete(_)
         | Task::Rebuild(_)
+        | Task::Rescue(_)
+        | Task::Unrescue(_)
         | Task::Start(_)
         | Task::Stop(_)
         | Task::Snapshot(_)

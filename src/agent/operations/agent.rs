@@ -159,6 +159,8 @@ impl Agent {
             Request::Boot(request) => boot::plan_boot(shared, request).await,
             Request::Delete(request) => boot::plan_delete(shared, request).await,
             Request::Rebuild(request) => boot::plan_rebuild(shared, request).await,
+            Request::Rescue(request) => boot::plan_rescue(shared, request).await,
+            Request::Unrescue(request) => boot::plan_unrescue(shared, request).await,
             Request::Start(StartRequest { guest }) => {
                 let GuestFacts { uuid: guest, name: guest_name, .. } = shared.hypervisor.guest(guest).await?;
                 Ok(Task::Start(StartTask { guest, guest_name }))
@@ -230,8 +232,13 @@ impl Agent {
                 && match (&record.task, task) {
                     (Task::Extend(one), Task::Extend(other)) => one.size_gib == other.size_gib,
                     (Task::Rebuild(one), Task::Rebuild(other)) => one.guest == other.guest && one.content == other.content,
+                    (Task::Rescue(one), Task::Rescue(other)) => one.guest == other.guest && one.content == other.content,
                     (Task::Stop(one), Task::Stop(other)) => one.guest == other.guest && one.force == other.force,
                     (Task::Snapshot(one), Task::Snapshot(other)) => one.request == other.request,
+                    // Each would be defined under a UUID of its own.
+                    (Task::Boot(one), Task::Boot(other)) if one.new_guest.is_some() && other.new_guest.is_some() => {
+                        one.guest_name == other.guest_name
+                    }
                     (one, other) => one.guest() == other.guest(),
                 }
         })
@@ -272,9 +279,10 @@ impl AgentApi for Agent {
             return refuse(ErrorKind::NotFound, format!("there is no operation {operation}"));
         };
         match (&record.task, record.state) {
-            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_), OperationState::Unwinding) => {
-                return Ok(());
-            }
+            (
+                Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_),
+                OperationState::Unwinding,
+            ) => return Ok(()),
             (_, state) if state.is_final() => {
                 let message = match state {
                     OperationState::Stuck => {
@@ -298,10 +306,14 @@ impl AgentApi for Agent {
             Task::Boot(_) => format!("operation {operation} is starting the guest: delete it instead"),
             Task::Delete(_) => format!("operation {operation} has stopped the guest, which cannot be taken back"),
             Task::Rebuild(_) => format!("operation {operation} has replaced the root disk, which cannot be taken back"),
+            Task::Rescue(_) => format!("operation {operation} is starting the guest: unrescue it instead"),
+            Task::Unrescue(_) => format!("operation {operation} is ending the rescue, which cannot be taken back"),
             Task::Start(_) => format!("operation {operation} is starting the guest: stop it instead"),
             Task::Stop(_) => format!("operation {operation} has asked the guest to shut down, which cannot be taken back"),
             Task::Snapshot(_) => format!("operation {operation} has made the image: delete that instead"),
-            Task::Fill(_) => format!("operation {operation} fills disks that guest {} runs on: delete it instead", record.task.guest_name()),
+            Task::Fill(_) => {
+                format!("operation {operation} fills disks that guest {} runs on: delete it instead", record.task.guest_name())
+            }
         };
         refuse(ErrorKind::Conflict, message)
     }
@@ -423,6 +435,8 @@ impl Agent {
             Request::Boot(_)
             | Request::Delete(_)
             | Request::Rebuild(_)
+            | Request::Rescue(_)
+            | Request::Unrescue(_)
             | Request::Start(_)
             | Request::Stop(_)
             | Request::Snapshot(_) => return None,

@@ -37,6 +37,10 @@ impl Run {
                 .map(|guest| Change::PutGuest(Box::new(guest)))
                 .into_iter()
                 .collect(),
+            Task::Rescue(_) | Task::Unrescue(_) => boot::rescued_record(&self.shared, &self.record)
+                .map(|guest| Change::PutGuest(Box::new(guest)))
+                .into_iter()
+                .collect(),
             Task::Start(_) | Task::Stop(_) | Task::Snapshot(_) => vec![],
         };
         self.record.state = OperationState::Succeeded;

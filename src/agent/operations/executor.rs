@@ -19,6 +19,7 @@
 //!            DetachDisk
 //!
 //!   fill:    a step fails: tried again, as for a detach; an image that is damaged, or deleted disks --> Failed | Cancelled
+//!   rescue: as an attach; unrescue: a step fails -----------> Failed (it stays rescued), but for RemoveDisks, tried until it works
 //!
 //!   start, stop: a step fails ----------------------------> Failed (what was connected stays so, as it belongs to the guest)
 //!
@@ -100,12 +101,24 @@ impl Run {
         self.shared.registry.commit_to(self.record.id);
         self.take_volume().await;
         match (&self.record.task, self.record.cause.clone()) {
-            (Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_), _) => {
+            (
+                Task::Detach(_)
+                | Task::Extend(_)
+                | Task::Delete(_)
+                | Task::Unrescue(_)
+                | Task::Start(_)
+                | Task::Stop(_)
+                | Task::Fill(_),
+                _,
+            ) => {
                 self.record.state = OperationState::Running;
                 self.fill_detach_facts();
                 self.forward().await;
             }
-            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_), Some(cause)) => self.unwind(cause).await,
+            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_), Some(cause)) => {
+                self.unwind(cause).await
+            }
+            (Task::Rescue(_), None) => self.resume_rescue().await,
             (Task::Rebuild(_), None) => self.resume_rebuild().await,
             (Task::Attach(_), None) => self.resume_attach().await,
             (Task::Boot(_), None) => self.resume_boot().await,
@@ -122,9 +135,15 @@ impl Run {
         match &self.record.task {
             // A guest that takes its time to shut down, or never does, is what it is for.
             Task::Stop(task) if task.force => Key::Power(task.guest),
-            Task::Boot(_) | Task::Delete(_) | Task::Rebuild(_) | Task::Start(_) | Task::Stop(_) | Task::Snapshot(_) => {
-                Key::Instance(self.record.task.guest())
-            }
+            Task::Boot(_)
+            | Task::Delete(_)
+            | Task::Rebuild(_)
+            | Task::Rescue(_)
+            | Task::Unrescue(_)
+            | Task::Start(_)
+            | Task::Stop(_)
+            | Task::Snapshot(_) => Key::Instance(self.record.task.guest()),
+
             Task::Fill(task) => Key::Fill(task.guest),
             task => Key::Volume(task.volume()),
         }
@@ -165,11 +184,17 @@ impl Run {
         }
         // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
         let may_begin = match self.record.task {
-            Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => !self.cancel.is_cancelled(),
-            // Nor can an extension be taken back, nor a guest that was started or stopped.
-            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => {
-                shared.registry.commit_to(self.record.id)
+            Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => {
+                !self.cancel.is_cancelled()
             }
+            // Nor can an extension be taken back, nor a guest that was started or stopped.
+            Task::Detach(_)
+            | Task::Extend(_)
+            | Task::Delete(_)
+            | Task::Unrescue(_)
+            | Task::Start(_)
+            | Task::Stop(_)
+            | Task::Fill(_) => shared.registry.commit_to(self.record.id),
         };
         if !may_begin {
             return self.end(OperationState::Cancelled, Some(cancelled())).await;
@@ -209,13 +234,19 @@ impl Run {
             // The last step of an attach ends it: from there on it is a detach that takes it back.
             let is_last = index + 1 == self.record.steps.len();
             let cancelled_now = match self.record.task {
-                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) if is_last => {
+                Task::Attach(_) | Task::Boot(_) | Task::Rescue(_) | Task::Snapshot(_) if is_last => {
                     !self.shared.registry.commit_to(self.record.id)
                 }
                 Task::Rebuild(_) if step.step == Step::ReplaceRoot => !self.shared.registry.commit_to(self.record.id),
-                Task::Attach(_) | Task::Boot(_) | Task::Snapshot(_) => self.cancel.is_cancelled(),
+                Task::Attach(_) | Task::Boot(_) | Task::Rescue(_) | Task::Snapshot(_) => self.cancel.is_cancelled(),
                 Task::Rebuild(_) => step.step == Step::MakeDisks && self.cancel.is_cancelled(),
-                Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => false,
+                Task::Detach(_)
+                | Task::Extend(_)
+                | Task::Delete(_)
+                | Task::Unrescue(_)
+                | Task::Start(_)
+                | Task::Stop(_)
+                | Task::Fill(_) => false,
             };
             if cancelled_now {
                 return self.unwind(cancelled()).await;
@@ -240,10 +271,10 @@ impl Run {
     /// Up to here nothing was done that cannot be taken back.
     fn may_fail_at(&self, step: Step) -> bool {
         match self.record.task {
-            Task::Attach(_) | Task::Boot(_) | Task::Start(_) | Task::Stop(_) => true,
+            Task::Attach(_) | Task::Boot(_) | Task::Rescue(_) | Task::Start(_) | Task::Stop(_) => true,
             Task::Detach(_) => step == Step::DetachDisk,
             Task::Delete(_) => step == Step::StopGuest,
-            Task::Rebuild(_) => step != Step::RemoveDisks,
+            Task::Rebuild(_) | Task::Unrescue(_) => step != Step::RemoveDisks,
             Task::Snapshot(_) => step != Step::RemoveCapture,
             Task::Extend(_) => step == Step::ExtendVolume,
             Task::Fill(_) => false,
@@ -320,9 +351,9 @@ impl Run {
                 }
                 self.unwind(failure).await;
             }
-            Task::Boot(_) | Task::Rebuild(_) | Task::Snapshot(_) => self.unwind(failure).await,
+            Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => self.unwind(failure).await,
             Task::Fill(_) => self.fill_failed(failure).await,
-            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) => {
+            Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Unrescue(_) | Task::Start(_) | Task::Stop(_) => {
                 self.end(OperationState::Failed, Some(failure)).await;
             }
         }

@@ -39,7 +39,7 @@ pub use guest_watch::GuestNews;
 
 use crate::agent::api::ApiError;
 use crate::agent::config::{Multipath, Settings};
-use crate::agent::journal::{Change, Journal, Task};
+use crate::agent::journal::{BootTask, Change, Journal, Task};
 use crate::model::{DiskBus, DiskTuning, ErrorKind};
 use locks::Locks;
 use ports::{BootSourcePort, ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
@@ -169,6 +169,7 @@ impl Shared {
                 let volume = self.volumes.volume(task.volume).await?;
                 plan::plan_extend(task.size_gib, &volume, &self.registry.attachments_of(task.volume))?;
             }
+            Task::Boot(BootTask { new_guest: Some(new), .. }) => boot::check_undefined(self, new).await?,
             Task::Boot(task) => {
                 let guest = self.hypervisor.guest(&task.guest.to_string()).await?;
                 boot::check_free(self, task.guest, &guest)?;
@@ -178,8 +179,16 @@ impl Shared {
                 return Err(ApiError::new(ErrorKind::NotFound, message));
             }
             Task::Rebuild(task) => boot::check_root(self, task)?,
+            Task::Rescue(task) => return boot::check_rescue(self, task).await.map(Some),
+            Task::Unrescue(task) => boot::check_unrescue(self, task)?,
             Task::Snapshot(task) => snapshot::check_still(self, task)?,
-            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => {}
+            Task::Attach(_)
+            | Task::Detach(_)
+            | Task::Extend(_)
+            | Task::Delete(_)
+            | Task::Start(_)
+            | Task::Stop(_)
+            | Task::Fill(_) => {}
         }
         Ok(None)
     }

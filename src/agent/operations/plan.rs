@@ -36,6 +36,8 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
         Task::Boot(task) => boot::boot_steps(task),
         Task::Delete(task) => boot::delete_steps(task),
         Task::Rebuild(_) => boot::REBUILD.to_vec(),
+        Task::Rescue(task) => boot::rescue_steps(task).to_vec(),
+        Task::Unrescue(task) => boot::unrescue_steps(task).to_vec(),
         Task::Start(_) => boot::START.to_vec(),
         Task::Stop(task) => vec![boot::stop_step(task)],
         Task::Snapshot(task) => snapshot::snapshot_steps(task),
@@ -213,15 +215,18 @@ fn describe_step(step: Step, task: &Task) -> String {
         },
         Step::GrowDevice => "have each layer of this host see the new size, and check that all agree".to_owned(),
         Step::ResizeDisk => format!("tell what runs of guest {guest} of the new size, and read it back"),
-        Step::MakeDisks
+        Step::DefineGuest
+        | Step::MakeDisks
         | Step::CreateVolumes
         | Step::GiveDisks
         | Step::StartGuest
+        | Step::StartRescue
         | Step::StopGuest
         | Step::DetachVolumes
         | Step::UndefineDisks
         | Step::DeleteVolumes
         | Step::RemoveDisks
+        | Step::UndefineGuest
         | Step::ReplaceRoot
         | Step::ConnectVolumes
         | Step::ShutDownGuest => boot::describe(step, task),

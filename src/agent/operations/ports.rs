@@ -5,8 +5,9 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestUuid, Health, Image, ImageId, LocalDisk, LocalDiskPlan, NewImage,
-    NewVolume, ObservedIdentity, OwnName, Secret, SecretKind, SnapshotId, Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestDefinition, GuestUuid, Health, Image, ImageId, LocalDisk, LocalDiskPlan,
+    NewGuest, NewImage, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind, SnapshotId, Volume, VolumeEncryption,
+    VolumeId, VolumeSnapshot,
 };
 use async_trait::async_trait;
 use std::{
@@ -202,12 +203,21 @@ pub trait HypervisorPort: Send + Sync {
     /// Forgets it. One that is gone is fine.
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()>;
 
+    /// Makes a definition of what is handed over. Touches nothing.
+    async fn prepare_guest(&self, name: &str, definition: &GuestDefinition) -> PortResult<NewGuest>;
+    /// Defines a guest. One that has its mark is fine.
+    async fn define_guest(&self, new: &NewGuest) -> PortResult<()>;
+    /// Stops and undefines the guest with this mark. One that is gone, or has not got it, is fine.
+    async fn undefine_guest(&self, guest: GuestUuid, mark: Uuid) -> PortResult<()>;
+
     /// Puts an ephemeral disk into a guest's definition.
     async fn define_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Takes it out again. One that is not there is fine.
     async fn undefine_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Starts a guest. One that runs is fine.
     async fn start_guest(&self, guest: GuestUuid) -> PortResult<()>;
+    /// Starts a guest that is off from one more disk, its definition left as it is. One that runs from it is fine.
+    async fn start_rescue(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Ends a guest at once. One that is off or gone is fine.
     async fn stop_guest(&self, guest: GuestUuid) -> PortResult<()>;
     /// Asks a guest to shut down, and returns once it has. One that is off or gone is fine.

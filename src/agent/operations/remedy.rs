@@ -115,7 +115,11 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
             "check that the image service is up and reachable from this host"
         }
         (_, Step::CompleteDisks) => "the guest's log has QEMU's own words (/var/log/libvirt/qemu); it is tried again by itself",
-        (ErrorKind::Internal, Step::StartGuest) => "the guest's log has QEMU's own words: /var/log/libvirt/qemu",
+        (ErrorKind::InvalidInput, Step::DefineGuest) => "virt-xml-validate FILE domain tells where the XML is wrong",
+        (ErrorKind::Internal, Step::StartGuest | Step::StartRescue) => {
+            "the guest's log has QEMU's own words: /var/log/libvirt/qemu"
+        }
+
         _ => "",
     };
     text.to_owned()
@@ -134,13 +138,14 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
         Step::ExtendVolume => format!("the volume service may still be extending volume {volume}"),
         Step::GrowDevice => format!("the volume service has extended volume {volume}, and this host does not see it yet"),
         Step::ResizeDisk => format!("this host sees the new size of volume {volume}, and guest {guest} does not yet"),
+        Step::DefineGuest | Step::UndefineGuest => format!("guest {guest} may still be defined, as its boot defined it"),
         Step::MakeDisks | Step::RemoveDisks => format!("this host still has ephemeral disks of guest {guest}"),
         Step::CreateVolumes | Step::DeleteVolumes => format!("the volume service still has volumes of guest {guest}"),
         Step::DetachVolumes => format!("guest {guest} may still have volumes attached"),
         Step::GiveDisks => format!("guest {guest} may still have disks of the boot, and volumes attached"),
         Step::ReplaceRoot => format!("the definition of guest {guest} may have no root disk, or the new one"),
         Step::UndefineDisks => format!("the definition of guest {guest} may still have ephemeral disks"),
-        Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => format!("guest {guest} may still run"),
+        Step::StartGuest | Step::StartRescue | Step::StopGuest | Step::ShutDownGuest => format!("guest {guest} may still run"),
         Step::ConnectVolumes => format!("volumes of guest {guest} are not connected"),
         Step::CaptureDisk => {
             format!("guest {guest} may be frozen, and this host may still have what was caught of its disk")
@@ -195,6 +200,7 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
         Step::GrowDevice | Step::ResizeDisk => {
             Some("detach the volume and attach it again: the guest then sees the new size".to_owned())
         }
+        Step::DefineGuest | Step::UndefineGuest => Some(format!("virsh undefine {guest} takes its definition away")),
         Step::MakeDisks | Step::RemoveDisks => {
             Some(format!("remove the folder of guest {} below disks in the folder of images.dir", record.task.guest()))
         }
@@ -216,10 +222,12 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
             crate::agent::journal::Task::Snapshot(task) => format!("openstack image delete {}", task.image.id),
             _ => "openstack image list shows it".to_owned(),
         }),
-        Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => Some(format!("virsh destroy {guest} stops it")),
-        Step::FetchImage | Step::CompleteDisks => {
-            Some(format!("guest {guest} reads its disks as long as the agent serves them: the next start of the agent goes on filling them"))
+        Step::StartGuest | Step::StartRescue | Step::StopGuest | Step::ShutDownGuest => {
+            Some(format!("virsh destroy {guest} stops it"))
         }
+        Step::FetchImage | Step::CompleteDisks => Some(format!(
+            "guest {guest} reads its disks as long as the agent serves them: the next start of the agent goes on filling them"
+        )),
         Step::ConnectVolumes | Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             None
         }

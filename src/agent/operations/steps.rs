@@ -114,6 +114,8 @@ pub(super) async fn perform(
         Task::Boot(task) => boot::boot_step(shared, task, facts, step).await,
         Task::Delete(task) => boot::delete_step(shared, task, step).await,
         Task::Rebuild(task) => boot::rebuild_step(shared, task, facts, step).await,
+        Task::Rescue(task) => boot::rescue_step(shared, task, facts, step).await,
+        Task::Unrescue(task) => boot::unrescue_step(shared, task, step).await,
         Task::Start(task) => boot::start_step(shared, task, step).await,
         Task::Stop(task) => boot::stop(shared, task, step).await,
         Task::Snapshot(task) => snapshot::snapshot_step(shared, *id, task, facts, step).await,
@@ -271,12 +273,13 @@ async fn disconnect(shared: &Shared, volume: VolumeId, guest: GuestUuid, facts: 
     }
 }
 
-/// Undoes a step of an attach, a boot, a rebuild or a snapshot, from wherever it got to. Where the id of an attachment was lost with an
+/// Undoes a step of an attach, a boot, a rebuild, a rescue or a snapshot, from wherever it got to. Where the id of an attachment was lost with an
 /// answer, what the service has is searched for it.
 pub(super) async fn undo(shared: &Arc<Shared>, record: &OperationRecord, step: Step) -> PortResult<()> {
     let facts = &record.facts;
     let task = match &record.task {
         Task::Attach(task) => task,
+        Task::Rescue(task) => return boot::undo_rescue_step(shared, task, facts, step).await,
         Task::Rebuild(task) => return boot::undo_rebuild_step(shared, task, facts, step).await,
         Task::Snapshot(task) => return snapshot::undo_snapshot_step(shared, record, task, step).await,
         _ => return boot::undo_boot_step(shared, record, step).await,

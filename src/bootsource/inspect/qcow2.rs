@@ -11,6 +11,8 @@ const KNOWN_FEATURES: u64 = 1 | 1 << 3 | 1 << 4;
 const DATA_FILE_NAME: u32 = 0x4441_5441;
 /// QEMU's own limit for the table of clusters, bytes.
 const L1_MAX_BYTES: u64 = 32 << 20;
+/// QEMU's own limit for the table of reference counts, bytes.
+const REFCOUNTS_MAX_BYTES: u64 = 8 << 20;
 /// Bytes of a version 2 header.
 const V2_BYTES: u64 = 72;
 /// Most header extensions that are walked: four are defined.
@@ -24,6 +26,10 @@ pub(super) fn virtual_size(image: &(impl Look + ?Sized)) -> Result<u64, Unfit> {
     if u32_at(&head, 16)? != 0 {
         return Err(Unfit::Qcow2("it has a backing file's name"));
     }
+    // QEMU would read a table of them, whose entries have lengths of their own (CVE-2014-0143 and its kin), and no boot needs one.
+    if u32_at(&head, 60)? != 0 {
+        return Err(Unfit::Qcow2("it has snapshots in it: a copy by qemu-img convert has none"));
+    }
     let cluster_bits = u32_at(&head, 20)?;
     if !(9..=21).contains(&cluster_bits) {
         return Err(Unfit::Qcow2("its clusters have an impossible size"));
@@ -33,6 +39,11 @@ pub(super) fn virtual_size(image: &(impl Look + ?Sized)) -> Result<u64, Unfit> {
     let covered = (l1_bytes / 8).saturating_mul(1_u64.checked_shl(2 * cluster_bits - 3).unwrap_or(u64::MAX));
     if l1_bytes > L1_MAX_BYTES || l1_at.checked_add(l1_bytes).is_none_or(|end| end > length) || covered < bytes {
         return Err(Unfit::Qcow2("its table of clusters is not in the file, or too small or too large for its disk"));
+    }
+    let (refcounts_at, refcounts_clusters) = (u64_at(&head, 48)?, u64::from(u32_at(&head, 56)?));
+    let refcounts_bytes = refcounts_clusters << cluster_bits;
+    if refcounts_bytes > REFCOUNTS_MAX_BYTES || refcounts_at.checked_add(refcounts_bytes).is_none_or(|end| end > length) {
+        return Err(Unfit::Qcow2("its table of reference counts is not in the file, or too large"));
     }
     let header_bytes = if u32_at(&head, 4)? == 2 {
         V2_BYTES

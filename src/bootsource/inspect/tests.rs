@@ -15,6 +15,8 @@ fn qcow2() -> Vec<u8> {
     put(24, &(1_u64 << 30).to_be_bytes());
     put(36, &2_u32.to_be_bytes());
     put(40, &(3 * CLUSTER as u64).to_be_bytes());
+    put(48, &(CLUSTER as u64).to_be_bytes());
+    put(56, &1_u32.to_be_bytes());
     put(100, &104_u32.to_be_bytes());
     bytes
 }
@@ -74,6 +76,9 @@ fn a_qcow2_that_makes_no_sense_is_refused() {
         (40, &u64::MAX.to_be_bytes(), "table"),
         (24, &u64::MAX.to_be_bytes(), "table"),
         (24, &0_u64.to_be_bytes(), "no bytes"),
+        (48, &u64::MAX.to_be_bytes(), "reference counts"),
+        (56, &u32::MAX.to_be_bytes(), "reference counts"),
+        (60, &1_u32.to_be_bytes(), "snapshots"),
         (72, &2_u64.to_be_bytes(), "damaged"),
         (72, &(1_u64 << 40).to_be_bytes(), "not known"),
         (100, &0_u32.to_be_bytes(), "length"),

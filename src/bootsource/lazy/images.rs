@@ -7,7 +7,8 @@ use super::{
 };
 use crate::bootsource::{
     BootSourceError, ImageCache, ImageSource, SourceError,
-    cache::{Hasher, Written, blocking, keep},
+    cache::{blocking, keep},
+    intake::{Hasher, Written},
 };
 use crate::model::{ErrorKind, ImageFile};
 use std::{

@@ -1,7 +1,7 @@
 //! Disks over an image whose service is slow, goes away, lies, or is out for harm.
 
 use super::*;
-use crate::bootsource::{BootSourceError, DiskForm, DiskMaker, ImageSource, Piece, SourceError, cache::Hasher};
+use crate::bootsource::{BootSourceError, DiskForm, DiskMaker, ImageSource, Piece, SourceError, intake::Hasher};
 use crate::model::{
     DigestAlgorithm, DiskBus, DiskFormat, ErrorKind, GuestUuid, ImageDigest, ImageFile, ImageId, LocalContent, LocalDisk,
     LocalDiskPlan,

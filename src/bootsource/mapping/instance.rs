@@ -79,6 +79,7 @@ mod tests {
             mapping: String::new(),
             clauses: vec![],
             lazy: false,
+            definition: None,
         };
         let mapping = Mapping::of(&request, Some(&image)).unwrap();
         let mut facts = Facts { guest_name: "g".into(), ..Facts::default() };

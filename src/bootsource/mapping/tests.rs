@@ -49,6 +49,7 @@ fn request(mapping: Value, clauses: &[&str]) -> BootRequest {
         mapping: mapping.to_string(),
         clauses: clauses.iter().map(ToString::to_string).collect(),
         lazy: false,
+        definition: None,
     }
 }
 

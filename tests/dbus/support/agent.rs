@@ -326,6 +326,8 @@ fn volume_of(request: &Request) -> Result<String, ApiError> {
         Request::Boot(request) => request.guest.clone(),
         Request::Delete(request) => request.guest.clone(),
         Request::Rebuild(request) => request.guest.clone(),
+        Request::Rescue(request) => request.guest.clone(),
+        Request::Unrescue(request) => request.guest.clone(),
         Request::Start(request) => request.guest.clone(),
         Request::Stop(request) => request.guest.clone(),
         Request::Snapshot(request) => request.guest.clone(),

@@ -4,8 +4,9 @@ use super::super::ports::{
     BackupPort, GivenDisk, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Told,
 };
 use super::chain;
-use crate::libvirt::{Outcome, Backup, DetachProgress, Frozen, Guest, GuestDisk, Libvirt, LibvirtError, Resized, SecretUsage};
-use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, SecretKind, VolumeId};
+use crate::libvirt::{Backup, DetachProgress, Frozen, Guest, GuestDisk, Libvirt, LibvirtError, Outcome, Resized, SecretUsage};
+use crate::model::{DiskSpec, GuestDefinition, GuestUuid, LocalDisk, NewGuest, Secret, SecretKind, VolumeId};
+
 use async_trait::async_trait;
 use std::{path::Path, time::Duration};
 use uuid::Uuid;
@@ -100,6 +101,20 @@ impl HypervisorPort for Hypervisor {
         Ok(())
     }
 
+    async fn prepare_guest(&self, name: &str, definition: &GuestDefinition) -> PortResult<NewGuest> {
+        Ok(self.0.prepare_guest(name, definition).await?)
+    }
+
+    async fn define_guest(&self, new: &NewGuest) -> PortResult<()> {
+        self.0.define_guest(new).await?;
+        Ok(())
+    }
+
+    async fn undefine_guest(&self, guest: GuestUuid, mark: Uuid) -> PortResult<()> {
+        self.0.undefine_guest(guest, mark).await?;
+        Ok(())
+    }
+
     async fn define_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
         self.0.define_disk(guest, disk).await?;
         Ok(())
@@ -112,6 +127,11 @@ impl HypervisorPort for Hypervisor {
 
     async fn start_guest(&self, guest: GuestUuid) -> PortResult<()> {
         self.0.start_guest(guest).await?;
+        Ok(())
+    }
+
+    async fn start_rescue(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        self.0.start_rescue(guest, disk).await?;
         Ok(())
     }
 

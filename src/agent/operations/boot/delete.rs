@@ -36,7 +36,9 @@ pub(in super::super) async fn plan_delete(shared: &Shared, request: &DeleteReque
         BootedDisk::Local(disk) => Some(disk),
         BootedDisk::Volume { .. } => None,
     });
-    Ok(Task::Delete(DeleteTask { guest: booted.guest, guest_name: booted.guest_name, disks: disks.collect(), volumes }))
+    let disks = disks.chain(booted.rescue).collect();
+    let (guest, guest_name, mark) = (booted.guest, booted.guest_name, booted.mark);
+    Ok(Task::Delete(DeleteTask { guest, guest_name, disks, volumes, mark }))
 }
 
 /// Why there is nothing: it may be too early, or another guest's.
@@ -82,6 +84,10 @@ pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTas
             let removed = task.disks.iter().map(|disk| shared.boot_sources.remove_disk(task.guest, disk.name()));
             join_all(removed).await.into_iter().collect()
         }
+        Step::UndefineGuest => match task.mark {
+            Some(mark) => shared.hypervisor.undefine_guest(task.guest, mark).await,
+            None => Ok(()),
+        },
         other => Err(missing(other.name())),
     }
 }

@@ -22,6 +22,10 @@ pub(in super::super) async fn boot_step(
     step: Step,
 ) -> PortResult<()> {
     match step {
+        Step::DefineGuest => {
+            let new = task.new_guest.as_ref().ok_or_else(|| missing("the guest's definition"))?;
+            shared.hypervisor.define_guest(new).await?;
+        }
         Step::MakeDisks => {
             let made = join_all(task.plan.disks.iter().map(|disk| make_disk(shared, task, disk))).await;
             let mut disks = vec![];
@@ -63,6 +67,10 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
             let local = task.plan.disks.iter().filter(|disk| matches!(disk.storage, PlannedStorage::Local(_)));
             all(join_all(local.map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target))).await)
         }
+        Step::DefineGuest => match &task.new_guest {
+            Some(new) => shared.hypervisor.undefine_guest(new.guest, new.mark).await,
+            None => Ok(()),
+        },
         _ => Ok(()),
     }
 }

@@ -1,10 +1,11 @@
 //! Booting a guest from disks that are made for it, and deleting them with it; starting and stopping a guest; making its
-//! root disk anew.
+//! root disk anew; rescuing it.
 //!
 //! ```text
-//! boot:    MakeDisks -> CreateVolumes -> GiveDisks -> StartGuest                        undone in reverse
-//! delete:  StopGuest -> DetachVolumes -> UndefineDisks -> DeleteVolumes -> RemoveDisks  tried until it is done
+//! boot:    DefineGuest -> MakeDisks -> CreateVolumes -> GiveDisks -> StartGuest                          undone in reverse
+//! delete:  StopGuest -> DetachVolumes -> UndefineDisks -> DeleteVolumes -> RemoveDisks -> UndefineGuest  tried until it is done
 //! ```
+//! A guest that a boot defined has a mark in its definition: by it alone it is undefined again, by the boot's undoing or by a delete.
 //! Steps that have nothing to do are left out. A volume is attached and detached by an operation of its own, as if an operator had asked
 //! for it: the boot waits for those, and never reaches into them. What a boot made is known by names that the plan gave (of files, of
 //! new volumes), so a step that was cut is done or undone by what is there, whatever was journalled.
@@ -16,15 +17,20 @@ mod make;
 mod plan;
 mod power;
 mod rebuild;
+mod rescue;
 mod resume;
 
 pub(super) use autostart::{Autostarted, has_storage};
 pub(super) use children::launch;
 pub(super) use delete::{delete_step, plan_delete};
 pub(super) use make::{boot_step, foreign, must_be_off, undo_boot_step};
-pub(super) use plan::{check_free, describe, plan_boot};
+pub(super) use plan::{check_free, check_undefined, describe, plan_boot};
 pub(super) use power::{START, start_step, stop, stop_step};
 pub(super) use rebuild::{REBUILD, check_root, is_replaced, plan_rebuild, rebuild_step, rebuilt_record, undo_rebuild_step};
+pub(super) use rescue::{
+    check_rescue, check_unrescue, plan_rescue, plan_unrescue, rescue_step, rescue_steps, rescued_record, undo_rescue_step,
+    unrescue_step, unrescue_steps,
+};
 
 use crate::agent::journal::{BootRecord, BootTask, DeleteTask, Facts, OperationRecord, Step, Task};
 use crate::model::{BootedDisk, PlannedStorage, VolumeId};
@@ -34,8 +40,13 @@ pub(super) fn boot_steps(task: &BootTask) -> Vec<Step> {
     let has = |wanted: fn(&PlannedStorage) -> bool| task.plan.disks.iter().any(|disk| wanted(&disk.storage));
     let has_local = has(|storage| matches!(storage, PlannedStorage::Local(_)));
     let has_new = has(|storage| matches!(storage, PlannedStorage::NewVolume { .. }));
-    let steps =
-        [(Step::MakeDisks, has_local), (Step::CreateVolumes, has_new), (Step::GiveDisks, true), (Step::StartGuest, true)];
+    let steps = [
+        (Step::DefineGuest, task.new_guest.is_some()),
+        (Step::MakeDisks, has_local),
+        (Step::CreateVolumes, has_new),
+        (Step::GiveDisks, true),
+        (Step::StartGuest, true),
+    ];
     steps.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| step).collect()
 }
 
@@ -48,6 +59,7 @@ pub(super) fn delete_steps(task: &DeleteTask) -> Vec<Step> {
         (Step::UndefineDisks, has_local),
         (Step::DeleteVolumes, task.volumes.iter().any(|(_, delete)| *delete)),
         (Step::RemoveDisks, has_local),
+        (Step::UndefineGuest, task.mark.is_some()),
     ];
     steps.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| step).collect()
 }
@@ -84,5 +96,6 @@ pub(super) fn boot_record(record: &OperationRecord) -> Option<BootRecord> {
             .map(|(_, volume)| BootedDisk::Volume { volume: *volume, delete_on_termination: disk.delete_on_termination }),
     });
     let (guest_name, disks) = (task.guest_name.clone(), disks.collect());
-    Some(BootRecord { guest: task.guest, guest_name, disks, plan: Some(task.plan.clone()) })
+    let mark = task.new_guest.as_ref().map(|new| new.mark);
+    Some(BootRecord { guest: task.guest, guest_name, disks, plan: Some(task.plan.clone()), mark, rescue: None })
 }

@@ -1,11 +1,15 @@
 //! Planning a boot: everything that the mapping names is looked up, and then it is resolved. Nothing is touched.
 
-use super::super::{Shared, ports::GuestFacts};
+use super::super::{
+    Shared,
+    ports::{GuestDiskFacts, GuestFacts, PortError},
+};
 use crate::agent::api::ApiError;
-use crate::agent::journal::{BootTask, DeleteTask, RebuildTask, Step, Task};
+use crate::agent::journal::{BootTask, DeleteTask, RebuildTask, RescueTask, Step, Task};
 use crate::bootsource::{Facts, Mapping, MappingError, Source};
 use crate::model::{
-    BootPlan, BootRequest, ErrorKind, GIB, GuestUuid, LocalContent, OperationId, PlannedDisk, PlannedStorage, VolumeOrigin,
+    BootPlan, BootRequest, ErrorKind, GIB, GuestDefinition, GuestUuid, LocalContent, NewGuest, OperationId, PlannedDisk,
+    PlannedStorage, VolumeOrigin,
 };
 
 impl From<MappingError> for ApiError {
@@ -16,8 +20,21 @@ impl From<MappingError> for ApiError {
 
 /// Plans a boot.
 pub(in super::super) async fn plan_boot(shared: &Shared, request: &BootRequest) -> Result<Task, ApiError> {
-    let guest = shared.hypervisor.guest(&request.guest).await?;
-    check_free(shared, guest.uuid, &guest)?;
+    let new_guest = match &request.definition {
+        Some(definition) => Some(shared.hypervisor.prepare_guest(&request.guest, definition).await?),
+        None => None,
+    };
+    let guest = match &new_guest {
+        Some(new) => {
+            check_undefined(shared, new).await?;
+            facts_of(new)
+        }
+        None => {
+            let guest = shared.hypervisor.guest(&request.guest).await.map_err(undefined)?;
+            check_free(shared, guest.uuid, &guest)?;
+            guest
+        }
+    };
     let image = match &request.image {
         Some(name) => Some(shared.boot_sources.find_image(name).await?),
         None => None,
@@ -53,9 +70,48 @@ pub(in super::super) async fn plan_boot(shared: &Shared, request: &BootRequest) 
     }
     let plan = mapping.resolve(&facts)?;
     check_lazy(request, &plan)?;
-    // By its UUID it is the same request, whatever the guest was called in it.
-    let request = BootRequest { guest: guest.uuid.to_string(), ..request.clone() };
-    Ok(Task::Boot(BootTask { guest: guest.uuid, guest_name: guest.name, request, plan }))
+    // By its UUID it is the same request, whatever the guest was called in it. One that is to be defined has only its name.
+    let called = if new_guest.is_some() { guest.name.clone() } else { guest.uuid.to_string() };
+    let request = BootRequest { guest: called, ..request.clone() };
+    Ok(Task::Boot(BootTask { guest: guest.uuid, guest_name: guest.name, request, plan, new_guest }))
+}
+
+/// The guest as it will be before it has disks of the boot.
+fn facts_of(new: &NewGuest) -> GuestFacts {
+    let disk = |target: &String| GuestDiskFacts { target: target.clone(), volume: None, live: false, defined: true };
+    let disks = new.targets.iter().map(disk).collect();
+    GuestFacts { uuid: new.guest, name: new.name.clone(), active: false, persistent: true, disks }
+}
+
+fn undefined(error: PortError) -> ApiError {
+    match error.kind {
+        ErrorKind::NotFound => {
+            let way = "define it first, or have the boot do it (--memory, or --xml)";
+            ApiError::new(error.kind, format!("{}: {way}", error.message))
+        }
+        _ => error.into(),
+    }
+}
+
+/// Nobody has the name or the UUID of the guest that is to be defined.
+pub(in super::super) async fn check_undefined(shared: &Shared, new: &NewGuest) -> Result<(), ApiError> {
+    for called in [new.guest.to_string(), new.name.clone()] {
+        match shared.hypervisor.guest(&called).await {
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => {
+                let problem = format!(
+                    "guest {called} is defined already: boot it without a definition, or give another name (and no <uuid>)"
+                );
+                return Err(ApiError::new(ErrorKind::Conflict, problem));
+            }
+        }
+    }
+    if shared.registry.booted(new.guest).is_some() {
+        let problem = format!("a former guest with UUID {} has disks left: bowline delete {}", new.guest, new.guest);
+        return Err(ApiError::new(ErrorKind::Conflict, problem));
+    }
+    Ok(())
 }
 
 /// What comes while the guest runs is an image on a disk of this host.
@@ -90,7 +146,15 @@ pub(in super::super) fn describe(step: Step, task: &Task) -> String {
         Task::Boot(task) => of_boot(step, task),
         Task::Delete(task) => of_delete(step, task),
         Task::Rebuild(task) => of_rebuild(step, task),
-        Task::Start(_) | Task::Stop(_) => of_power(step, task.guest_name()),
+        Task::Rescue(RescueTask { target, content, .. }) if step == Step::MakeDisks => {
+            format!("make a rescue disk: {}", of_content(target, content))
+        }
+        Task::Unrescue(_) if step == Step::RemoveDisks => "remove the rescue disk, with all that is on it".to_owned(),
+        Task::Unrescue(_) if step == Step::StartGuest => format!("start guest {} from its own disks", task.guest_name()),
+        Task::Rescue(_) | Task::Unrescue(_) if step == Step::ShutDownGuest => {
+            format!("ask guest {} to shut down, and cut its power if it does not", task.guest_name())
+        }
+        Task::Start(_) | Task::Stop(_) | Task::Rescue(_) | Task::Unrescue(_) => of_power(step, task.guest_name()),
         Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Snapshot(_) | Task::Fill(_) => step.name().to_owned(),
     }
 }
@@ -101,6 +165,16 @@ fn of_boot(step: Step, task: &BootTask) -> String {
         task.plan.disks.iter().filter_map(describe).collect::<Vec<_>>().join("; ")
     };
     match step {
+        Step::DefineGuest => format!(
+            "define guest {guest} in libvirt, {}",
+            match &task.request.definition {
+                Some(GuestDefinition::Template(template)) => {
+                    let networks = if template.networks.is_empty() { "none".to_owned() } else { template.networks.join(", ") };
+                    format!("with {} MiB of memory, {} vCPUs, networks: {networks}", template.memory_mib, template.vcpus)
+                }
+                _ => "by the XML that was handed over".to_owned(),
+            }
+        ),
         Step::MakeDisks => format!("make ephemeral disks: {}", each(local)),
         Step::CreateVolumes => format!("have the volume service make volumes, side by side: {}", each(new_volume)),
         Step::GiveDisks => {
@@ -126,6 +200,7 @@ fn of_delete(step: Step, task: &DeleteTask) -> String {
             let targets: Vec<_> = task.disks.iter().map(|disk| disk.target.as_str()).collect();
             format!("remove ephemeral disks: {}", targets.join(", "))
         }
+        Step::UndefineGuest => format!("undefine guest {guest}, which its boot defined"),
         other => other.name().to_owned(),
     }
 }
@@ -148,6 +223,7 @@ fn of_power(step: Step, guest: &str) -> String {
             format!("ask guest {guest} to shut down, and wait until it has; one that does not is left running")
         }
         Step::StopGuest => format!("cut the power of guest {guest}"),
+        Step::StartRescue => format!("start guest {guest} from the rescue disk, with its own disks behind it"),
         other => other.name().to_owned(),
     }
 }

@@ -6,11 +6,14 @@
 //! ```
 //! A stop takes no storage from the guest: its volumes stay attached, and connected.
 
-use super::super::{
-    Shared, fill,
-    ports::{PortError, PortResult},
-    reconnect,
-    steps::missing,
+use super::{
+    super::{
+        Shared, fill,
+        ports::{PortError, PortResult},
+        reconnect,
+        steps::missing,
+    },
+    rescue::rescue_disk,
 };
 use crate::agent::journal::{StartTask, Step, StopTask};
 use crate::model::{ErrorKind, GuestUuid};
@@ -32,7 +35,10 @@ pub(in super::super) const fn stop_step(task: &StopTask) -> Step {
 pub(in super::super) async fn start_step(shared: &Arc<Shared>, task: &StartTask, step: Step) -> PortResult<()> {
     match step {
         Step::ConnectVolumes => connect_volumes(shared, task.guest).await,
-        Step::StartGuest => shared.hypervisor.start_guest(task.guest).await,
+        Step::StartGuest => match rescue_disk(shared, task.guest) {
+            Some(disk) => shared.hypervisor.start_rescue(task.guest, &disk).await,
+            None => shared.hypervisor.start_guest(task.guest).await,
+        },
         other => Err(missing(other.name())),
     }
 }

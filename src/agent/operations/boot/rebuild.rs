@@ -8,12 +8,15 @@
 //! The new disk is made beside the old one, under a name of its own, so that a rebuild which fails or is cut has cost nothing. The guest
 //! is off all the time, and stays so: whoever asks for it stops and starts it.
 
-use super::super::{
-    Shared,
-    fill,
-    executor::{Run, interrupted},
-    ports::{PortError, PortResult},
-    steps::missing,
+use super::{
+    super::{
+        Shared,
+        executor::{Run, interrupted},
+        fill,
+        ports::{PortError, PortResult},
+        steps::missing,
+    },
+    rescue::must_not_be_rescued,
 };
 use crate::agent::api::{ApiError, OperationState, RebuildRequest, StepState};
 use crate::agent::journal::{BootRecord, Facts, OperationRecord, RebuildTask, Step, Task};
@@ -28,6 +31,7 @@ pub(in super::super) const REBUILD: [Step; 3] = [Step::MakeDisks, Step::ReplaceR
 pub(in super::super) async fn plan_rebuild(shared: &Shared, request: &RebuildRequest) -> Result<Task, ApiError> {
     let guest = shared.hypervisor.guest(&request.guest).await?;
     let root = root_of(shared, guest.uuid, &guest.name)?;
+    must_not_be_rescued(shared, guest.uuid, &guest.name)?;
     if guest.active {
         return Err(running(&guest.name).into());
     }
@@ -40,6 +44,7 @@ pub(in super::super) async fn plan_rebuild(shared: &Shared, request: &RebuildReq
 
 /// Looks again whether the guest has the root disk that is to be replaced.
 pub(in super::super) fn check_root(shared: &Shared, task: &RebuildTask) -> Result<(), ApiError> {
+    must_not_be_rescued(shared, task.guest, &task.guest_name)?;
     if root_of(shared, task.guest, &task.guest_name)? == task.root {
         return Ok(());
     }

@@ -1,7 +1,10 @@
 //! What must hold once the world has healed and nothing is under way: guests, host, service and journal agree, nothing forbidden
 //! has happened, and nothing is left of what came to nothing.
 
-use super::{Agent, end_of, world::World};
+use super::{
+    Agent, end_of,
+    world::{World, is_rescue},
+};
 use crate::agent::api::AgentApi;
 use crate::model::{AttachmentStatus, BootedDisk, GIB, GuestUuid, VolumeId};
 use std::{
@@ -63,9 +66,16 @@ pub async fn settled(world: &World, agent: &Agent) -> Result<(), String> {
         BootedDisk::Local(disk) => Some(disk.name().to_owned()),
         BootedDisk::Volume { .. } => None,
     };
-    let files: BTreeSet<_> = booted.iter().flat_map(|guest| guest.disks.iter().filter_map(local)).collect();
+    let defined: BTreeSet<_> = booted.iter().flat_map(|guest| guest.disks.iter().filter_map(local)).collect();
+    let rescue = booted.iter().filter_map(|guest| Some(guest.rescue.as_ref()?.name().to_owned()));
+    let files: BTreeSet<_> = rescue.chain(defined.iter().cloned()).collect();
     same("files and booted guests", &state.files, &files)?;
-    same("definitions and booted guests", &state.defined, &files)?;
+    same("definitions and booted guests", &state.defined, &defined)?;
+    let rescued = |guest: GuestUuid| booted.iter().any(|record| record.guest == guest && record.rescue.is_some());
+    let astray = state.guests.values().filter(|guest| guest.disks.iter().any(is_rescue) && !rescued(guest.uuid)).count();
+    same("guests that run from a rescue disk and are not rescued", &astray, &0)?;
+    let marks: BTreeMap<_, _> = booted.iter().filter_map(|guest| Some((guest.guest, guest.mark?))).collect();
+    same("guests that boots defined", &state.marks, &marks)?;
     same("a guest that stands still", &(state.frozen, state.backup), &(false, false))?;
     same("what was caught of disks", &state.captures, &BTreeSet::new())?;
     same("images that are not whole", &state.images.values().filter(|whole| !**whole).count(), &0)?;

@@ -2,7 +2,7 @@
 
 use super::{FAULTS, live, world::*};
 use crate::agent::api::{DeleteRequest, OperationState, Request};
-use crate::model::{BootRequest, ErrorKind};
+use crate::model::{BootRequest, ErrorKind, GuestDefinition};
 
 /// An image on an ephemeral disk, swap, a volume that is there, and a new one that goes with the guest.
 pub fn boot() -> Request {
@@ -18,11 +18,23 @@ pub fn boot() -> Request {
         mapping: mapping.to_string(),
         clauses: vec![],
         lazy: false,
+        definition: None,
     })
 }
 
+/// The same for a guest that the boot defines.
+pub fn boot_of_new(guest: &str) -> Request {
+    let Request::Boot(request) = boot() else { panic!("a boot") };
+    let definition = Some(GuestDefinition::Xml("<domain/>".into()));
+    Request::Boot(BootRequest { guest: guest.into(), definition, ..request })
+}
+
 pub fn delete() -> Request {
-    Request::Delete(DeleteRequest { guest: "guest-1".into() })
+    delete_of("guest-1")
+}
+
+pub fn delete_of(guest: &str) -> Request {
+    Request::Delete(DeleteRequest { guest: guest.into() })
 }
 
 fn world() -> (World, tempfile::TempDir) {
@@ -129,5 +141,31 @@ fn a_guest_is_booted_once_and_only_what_was_booted_is_deleted() {
         super::end_of(&agent, one.unwrap()).await;
         let error = agent.submit(boot()).await.unwrap_err();
         assert!(error.kind == ErrorKind::Conflict && error.message.contains("bowline delete guest-1"), "{error}");
+    });
+}
+
+#[test]
+fn a_guest_that_a_boot_defines_is_one_however_often_it_is_asked_for_and_goes_with_its_delete() {
+    let (world, dir) = world();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        use crate::agent::api::AgentApi;
+        let agent = super::start(&world, dir.path()).await;
+        let plan = agent.dry_run(boot_of_new("made")).await.unwrap();
+        assert_eq!(plan.steps[0].name, "DefineGuest");
+        let (one, other) = tokio::join!(agent.submit(boot_of_new("made")), agent.submit(boot_of_new("made")));
+        assert_eq!(one.clone().unwrap(), other.unwrap(), "the same request is the same operation");
+        let ended = super::end_of(&agent, one.unwrap()).await;
+        assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+        let taken = agent.submit(boot_of_new("made")).await.unwrap_err();
+        assert!(taken.kind == ErrorKind::Conflict && taken.message.contains("defined already"), "{taken}");
+        assert_eq!(agent.submit(boot_of_new("guest-2")).await.unwrap_err().kind, ErrorKind::Conflict);
+
+        // Somebody defined it anew by hand: it is theirs.
+        let made = *world.state.lock().unwrap().marks.keys().next().unwrap();
+        world.state.lock().unwrap().marks.clear();
+        let id = agent.submit(delete_of("made")).await.unwrap();
+        assert_eq!(super::end_of(&agent, id).await.state, OperationState::Succeeded);
+        assert!(world.state.lock().unwrap().guests.contains_key(&made));
     });
 }

@@ -6,7 +6,7 @@
 //! operation is asked for in [`next`].
 
 use super::world::{Fault, guest_uuid};
-use super::{FAULTS, World, agreement::settled, attach, boot, detach, start_tuned, world::At};
+use super::{FAULTS, World, agreement::settled, attach, boot, detach, rescue, start_tuned, world::At};
 use crate::agent::api::{AgentApi, ExtendRequest, OperationState, RebuildRequest, Request, StartRequest, StopRequest};
 use crate::agent::journal::{Step, faulty};
 use crate::agent::operations::{Agent, Shared, faults::DONE_TWICE, plan};
@@ -36,7 +36,9 @@ fn next(request: Option<&Request>) -> Option<Request> {
         Some(Request::Attach(_)) => Some(detach()),
         Some(Request::Detach(_)) => Some(Request::Extend(ExtendRequest { volume: "data".into(), size_gib: 2 })),
         Some(Request::Extend(_)) => Some(boot::boot()),
+        Some(Request::Boot(request)) if request.definition.is_none() => Some(boot::boot_of_new("made")),
         Some(Request::Boot(_)) => Some(boot::delete()),
+        Some(Request::Delete(request)) if request.guest != "made" => Some(boot::delete_of("made")),
         Some(Request::Delete(_)) => {
             Some(Request::Rebuild(RebuildRequest { guest: "guest-1".into(), image: "tiny".into(), size_gib: None }))
         }
@@ -45,7 +47,9 @@ fn next(request: Option<&Request>) -> Option<Request> {
         Some(Request::Stop(_)) => {
             Some(Request::Snapshot(SnapshotRequest { guest: "guest-1".into(), name: "snap".into(), freeze: true }))
         }
-        Some(Request::Snapshot(_)) => None,
+        Some(Request::Snapshot(_)) => Some(rescue::rescue()),
+        Some(Request::Rescue(_)) => Some(rescue::unrescue()),
+        Some(Request::Unrescue(_)) => None,
     }
 }
 
@@ -56,8 +60,11 @@ fn world_for(request: &Request, dir: &Path) -> World {
         Request::Attach(_) | Request::Stop(_) | Request::Boot(_) => vec![],
         Request::Detach(_) | Request::Extend(_) => vec![attach()],
         Request::Start(_) => vec![attach(), stop(true)],
+        Request::Delete(request) if request.guest == "made" => vec![boot::boot_of_new("made")],
         Request::Delete(_) | Request::Snapshot(_) => vec![boot::boot()],
         Request::Rebuild(_) => vec![boot::boot(), stop(true)],
+        Request::Rescue(_) => vec![boot::boot()],
+        Request::Unrescue(_) => vec![boot::boot(), rescue::rescue()],
     };
     if matches!(request, Request::Boot(_)) || before.iter().any(|request| matches!(request, Request::Boot(_))) {
         world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = false;

@@ -12,6 +12,7 @@ mod matrix;
 mod multiattach;
 mod power;
 mod rebuild;
+mod rescue;
 mod snapshot;
 mod world;
 

@@ -207,6 +207,7 @@ fn boot_from_volume() -> Request {
         mapping: r#"[{"source_type": "volume", "uuid": "data"}]"#.into(),
         clauses: vec![],
         lazy: false,
+        definition: None,
     })
 }
 

@@ -21,6 +21,7 @@ fn booted() -> (World, tempfile::TempDir) {
         mapping: mapping.into(),
         clauses: vec![],
         lazy: false,
+        definition: None,
     };
     live(&world, dir.path(), Some(Request::Boot(request)));
     live(&world, dir.path(), Some(Request::Stop(StopRequest { guest: "guest-1".into(), force: true })));

@@ -13,6 +13,7 @@ fn boot(of_volume: bool) -> Request {
         mapping: if of_volume { root.to_string() } else { String::new() },
         clauses: vec![],
         lazy: false,
+        definition: None,
     })
 }
 

@@ -18,6 +18,11 @@ impl State {
     }
 }
 
+/// The guest runs from a disk that its definition has not got.
+pub fn is_rescue(disk: &GuestDiskFacts) -> bool {
+    disk.volume.is_none() && disk.live && !disk.defined
+}
+
 #[async_trait]
 impl HypervisorPort for World {
     async fn examine(&self) -> PortResult<HypervisorFacts> {
@@ -94,6 +99,34 @@ impl HypervisorPort for World {
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()> {
         self.change("undefine_secret", |state| {
             state.secrets.remove(&secret);
+            Ok(())
+        })
+        .await
+    }
+    async fn prepare_guest(&self, name: &str, _definition: &GuestDefinition) -> PortResult<NewGuest> {
+        let (guest, mark) = (GuestUuid(Uuid::new_v4()), Uuid::new_v4());
+        Ok(NewGuest { guest, mark, name: name.to_owned(), xml: String::new(), targets: vec![] })
+    }
+    async fn define_guest(&self, new: &NewGuest) -> PortResult<()> {
+        self.change("define_guest", |state| {
+            let facts = GuestFacts { uuid: new.guest, name: new.name.clone(), active: false, persistent: true, disks: vec![] };
+            if state.guests.values().any(|guest| guest.name == new.name && state.marks.get(&guest.uuid) != Some(&new.mark)) {
+                return Err(PortError::new(ErrorKind::Conflict, "defined already"));
+            }
+            state.marks.insert(new.guest, new.mark);
+            state.guests.entry(new.guest).or_insert(facts);
+            Ok(())
+        })
+        .await
+    }
+    async fn undefine_guest(&self, guest: GuestUuid, mark: Uuid) -> PortResult<()> {
+        self.change("undefine_guest", |state| {
+            if state.marks.get(&guest) == Some(&mark) {
+                state.marks.remove(&guest);
+                if state.guests.remove(&guest).is_some_and(|guest| guest.disks.iter().any(|disk| disk.volume.is_some())) {
+                    state.crimes.push("a guest was undefined that had volumes".into());
+                }
+            }
             Ok(())
         })
         .await
@@ -181,9 +214,31 @@ impl HypervisorPort for World {
         let state = self.state.lock().unwrap();
         Ok(state.guests.values().filter(|guest| state.autostart.contains(&guest.uuid)).cloned().collect())
     }
+    async fn start_rescue(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
+        self.change("start_rescue", |state| {
+            if !state.files.contains(disk.name()) {
+                state.crimes.push("a guest was started from a file that is not there".into());
+            }
+            let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
+            if facts.active {
+                return match facts.disks.iter().any(is_rescue) {
+                    true => Ok(()),
+                    false => Err(PortError::new(ErrorKind::Conflict, "it runs from its own disks")),
+                };
+            }
+            facts.active = true;
+            let target = disk.target.clone();
+            facts.disks.push(GuestDiskFacts { target, volume: None, live: true, defined: false });
+            Ok(())
+        })
+        .await
+    }
     async fn stop_guest(&self, guest: GuestUuid) -> PortResult<()> {
         self.change("stop_guest", |state| {
-            state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?.active = false;
+            let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
+            facts.active = false;
+            // What it was started by once is forgotten.
+            facts.disks.retain(|disk| !is_rescue(disk));
             Ok(())
         })
         .await

@@ -1,7 +1,7 @@
 //! Images, ephemeral disks and what is caught of them, of the simulated world.
 
-use super::{World, image_id, not_found};
-use crate::agent::operations::ports::{BackupPort, BootSourcePort, FetchPort, Fetched, PortResult, Told};
+use super::{World, hypervisor::is_rescue, image_id, not_found};
+use crate::agent::operations::ports::{BackupPort, BootSourcePort, FetchPort, Fetched, GuestFacts, PortResult, Told};
 use crate::model::*;
 use async_trait::async_trait;
 use std::{
@@ -77,9 +77,12 @@ impl BootSourcePort for World {
     }
     async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()> {
         self.change("remove_disk", |state| {
-            if (state.guests.get(&guest).is_some_and(|guest| guest.active) && !state.started_meanwhile)
-                || state.defined.contains(target)
-            {
+            // A rescue disk goes when the guest runs from its own.
+            let uses = |guest: &GuestFacts| match target {
+                "rescue" => guest.disks.iter().any(is_rescue),
+                _ => guest.active && !state.started_meanwhile,
+            };
+            if state.guests.get(&guest).is_some_and(uses) || state.defined.contains(target) {
                 state.crimes.push("a disk was removed under a guest".into());
             }
             state.files.remove(target);

@@ -7,6 +7,8 @@ mod images;
 mod service;
 mod truth;
 
+pub use hypervisor::is_rescue;
+
 use crate::agent::api::StepState;
 use crate::agent::journal::{OperationRecord, Step, faulty};
 use crate::agent::operations::Shared;
@@ -81,6 +83,8 @@ pub struct State {
     pub coming: BTreeSet<String>,
     /// Ephemeral disks of the guest's definition.
     pub defined: BTreeSet<String>,
+    /// Guests that a boot defined, and their marks.
+    pub marks: BTreeMap<GuestUuid, Uuid>,
     /// Guests that start with the host.
     pub autostart: BTreeSet<GuestUuid>,
     /// Guests do not mind the power button.
