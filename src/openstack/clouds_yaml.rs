@@ -210,6 +210,7 @@ const SCALARS: [&str; 15] = [
     "volume_endpoint_override",
     "volumev3_endpoint_override",
     "image_endpoint_override",
+    "key_manager_endpoint_override",
 ];
 
 impl<'de> Deserialize<'de> for Cloud {

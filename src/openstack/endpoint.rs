@@ -74,7 +74,9 @@ pub(super) fn volume_endpoint(
 
 /// The key manager's base address, ending in `/v1`.
 pub(super) fn key_manager_endpoint(config: &CloudConfig, catalog: &[CatalogEntry]) -> Result<Url, OpenstackError> {
-    in_catalog(config, catalog, KEY_MANAGER, key_manager_address).ok_or_else(|| OpenstackError::NoKeyManager {
+    let configured = config.key_manager_endpoint.as_deref().and_then(key_manager_address);
+    let found = configured.or_else(|| in_catalog(config, catalog, KEY_MANAGER, key_manager_address));
+    found.ok_or_else(|| OpenstackError::NoKeyManager {
         cloud: config.name.clone(),
         problem: format!("Keystone's catalog has no {} endpoint of type {KEY_MANAGER}", config.interface.as_str()),
     })
@@ -184,6 +186,7 @@ mod tests {
             cacert: None,
             volume_endpoint: volume_endpoint.map(str::to_owned),
             image_endpoint: None,
+            key_manager_endpoint: None,
         }
     }
 
