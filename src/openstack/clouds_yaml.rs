@@ -194,7 +194,7 @@ struct File {
 struct Cloud(BTreeMap<String, Spanned<Scalar>>);
 
 /// Settings that this agent reads beside `auth`.
-const SCALARS: [&str; 15] = [
+const SCALARS: [&str; 16] = [
     "auth_type",
     "region_name",
     "interface",

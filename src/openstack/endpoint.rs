@@ -239,6 +239,10 @@ mod tests {
             let catalog: Vec<CatalogEntry> = entry(given);
             assert_eq!(key_manager_endpoint(&config(None, Interface::Public, None), &catalog).unwrap().as_str(), want);
         }
+        let told =
+            CloudConfig { key_manager_endpoint: Some("http://k/key-manager".into()), ..config(None, Interface::Public, None) };
+        let found = key_manager_endpoint(&told, &entry("http://h")).unwrap();
+        assert_eq!(found.as_str(), "http://k/key-manager/v1", "an override comes before the catalog");
         let error = key_manager_endpoint(&config(None, Interface::Internal, None), &entry("http://h")).unwrap_err();
         assert!(error.to_string().contains("key-manager"), "{error}");
     }
