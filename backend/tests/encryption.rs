@@ -274,7 +274,7 @@ async fn what_is_stored_opens_with_its_key_and_so_do_its_copies() {
         (make(json!({ "source_volid": volume, "volume_type": "files" })).await, "not compatible"),
         (make(json!({ "snapshot_id": snapshot, "volume_type": "secret" })).await, "not compatible"),
         (make(json!({ "source_volid": plain, "volume_type": "secret" })).await, "not compatible"),
-        (onto(&plain).await, "restored to the volume it is of"),
+        (onto(&service.volume(json!({})).await).await, "restored to the volume it is of"),
         (onto(&copy).await, "restored to the volume it is of"),
         (service.get(&format!("/backups/{backup}/export_record")).await, "its key is not told"),
         (
