@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::audit::{self, AuditError, Repair, Report};
 use crate::auth::TokenDigest;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, KeyManagerKind};
 use crate::domain::place::VOLUME_SERVICE;
 use crate::domain::{Assignment, Project, User};
 use crate::identity::{LoginError, PasswordError, People, Scope, roles};
@@ -62,7 +62,9 @@ pub async fn init(config: &Config) -> Result<(), AdminError> {
     } else {
         None
     };
-    state_dir.write_clouds_yaml(config.listen, &token, password.as_ref()).map_err(ServerError::from)?;
+    state_dir
+        .write_clouds_yaml(config.listen, &token, password.as_ref(), config.key_manager.kind == KeyManagerKind::Local)
+        .map_err(ServerError::from)?;
     store.close().await;
     Ok(())
 }

@@ -18,6 +18,8 @@
 //! command.rs   runs external programs: storages' own tools, qemu-img
 //! store/       the truth: SQLite, or PostgreSQL
 //! domain/      states and rules, pure
+//! keys/        keys of encrypted volumes: the service's own, sealed, or a Barbican's
+//! luks/        the containers that encrypted volumes are
 //! image/       disk images: what their bytes really are, and raw disks made of them
 //! identity/    users, projects and roles of the service's own
 //! config/, state_dir.rs, server/   what it is told, where it lives, how its roles run
@@ -38,6 +40,8 @@ pub mod drivers;
 mod hex;
 pub mod identity;
 pub mod image;
+pub mod keys;
+pub mod luks;
 pub mod operations;
 pub mod scheduler;
 pub mod secret;

@@ -5,6 +5,7 @@
 //! token         the token clients bring, made at the first start, 0600
 //! clouds.yaml   the same for stock clients: OS_CLIENT_CONFIG_FILE=…/clouds.yaml openstack --os-cloud bowline …, 0600
 //! password      the same user's password, made at the first start, 0600
+//! master_key    what the keys of encrypted volumes are kept under, made at the first start, 0600
 //! volumes.db    the database, 0600
 //! volumes/      the volumes' files
 //! images/       the images' files
@@ -139,36 +140,25 @@ impl StateDir {
         self.secret("password")
     }
 
+    /// What the keys of encrypted volumes are kept under: in this file, or in that of the state directory; made where there is none yet.
+    pub fn master_key(&self, file: Option<&Path>) -> Result<Secret, StateDirError> {
+        secret_in(file.map_or_else(|| self.path.join("master_key"), Path::to_owned))
+    }
+
     fn secret(&self, name: &str) -> Result<Secret, StateDirError> {
-        let path = self.path.join(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                // Whoever copied it into place may have left it open.
-                let closed = Permissions::from_mode(0o600);
-                fs::set_permissions(&path, closed).map_err(file_error("close to others", &path))?;
-                let token = Secret::new(text.trim().to_owned());
-                if token.reveal().len() < 32 {
-                    return Err(StateDirError::WeakToken { path });
-                }
-                Ok(token)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let token = Secret::random(TOKEN_LENGTH);
-                write_private(&path, &format!("{}\n", token.reveal()))?;
-                Ok(token)
-            }
-            Err(source) => Err(file_error("read", &path)(source)),
-        }
+        secret_in(self.path.join(name))
     }
 
     /// Writes what stock clients need to find and use this service, where it is not there already. Where it cannot be written
     /// (the disk is full) and an older one is there, the service does without. `bowline` brings the token. With a password,
-    /// `bowline-password` beside it logs in, as clients of a whole cloud do; there is none where users are known elsewhere.
+    /// `bowline-password` beside it logs in, as clients of a whole cloud do; there is none where users are known elsewhere. `has_keys`: it
+    /// is the service that has the keys of encrypted volumes.
     pub fn write_clouds_yaml(
         &self,
         listen: SocketAddr,
         token: &Secret,
         password: Option<&Secret>,
+        has_keys: bool,
     ) -> Result<(), StateDirError> {
         let origin = format!("http://{}", reachable(listen));
         let by_token = format!(
@@ -178,8 +168,10 @@ impl StateDir {
              \x20     token: {token}\n\
              \x20   block_storage_endpoint_override: {origin}/v3\n\
              \x20   image_endpoint_override: {origin}/image\n\
+             {keys}\
              \x20   volume_api_version: 3\n",
             token = token.reveal(),
+            keys = if has_keys { format!("    key_manager_endpoint_override: {origin}/key-manager\n") } else { String::new() },
         );
         let by_password = match password {
             None => String::new(),
@@ -217,6 +209,28 @@ impl StateDir {
             }
             written => written,
         }
+    }
+}
+
+/// A secret in a file; made where there is none yet.
+fn secret_in(path: PathBuf) -> Result<Secret, StateDirError> {
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            // Whoever copied it into place may have left it open.
+            let closed = Permissions::from_mode(0o600);
+            fs::set_permissions(&path, closed).map_err(file_error("close to others", &path))?;
+            let token = Secret::new(text.trim().to_owned());
+            if token.reveal().len() < 32 {
+                return Err(StateDirError::WeakToken { path });
+            }
+            Ok(token)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let token = Secret::random(TOKEN_LENGTH);
+            write_private(&path, &format!("{}\n", token.reveal()))?;
+            Ok(token)
+        }
+        Err(source) => Err(file_error("read", &path)(source)),
     }
 }
 
@@ -294,7 +308,7 @@ mod tests {
         let token = state.token().unwrap();
         assert!(token.reveal().len() >= 32);
         assert_eq!(state.token().unwrap(), token, "kept");
-        state.write_clouds_yaml("0.0.0.0:1234".parse().unwrap(), &token, None).unwrap();
+        state.write_clouds_yaml("0.0.0.0:1234".parse().unwrap(), &token, None, true).unwrap();
         for file in ["token", "clouds.yaml"] {
             let mode = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
@@ -332,7 +346,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         let token = state.token().unwrap();
-        let write = |port| state.write_clouds_yaml(SocketAddr::from(([127, 0, 0, 1], port)), &token, None);
+        let write = |port| state.write_clouds_yaml(SocketAddr::from(([127, 0, 0, 1], port)), &token, None, true);
         let file = dir.path().join("clouds.yaml");
         // In the way of the temporary file, as a full disk would be.
         let obstacle = dir.path().join("clouds.new");

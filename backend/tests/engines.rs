@@ -71,6 +71,7 @@ fn volume(project: &str, size_gib: u64, volume_type: &VolumeType, source: Source
         metadata: Default::default(),
         volume_type: volume_type.clone(),
         source,
+        key: None,
     }
 }
 

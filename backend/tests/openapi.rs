@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Files that name paths.
-const ROUTERS: [&str; 3] = ["router.rs", "images/mod.rs", "identity/mod.rs"];
+const ROUTERS: [&str; 4] = ["router.rs", "images/mod.rs", "identity/mod.rs", "key_manager.rs"];
 
 /// An id that nothing has.
 const NOTHING: &str = "00000000-0000-4000-8000-00000000000f";

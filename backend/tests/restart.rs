@@ -148,6 +148,7 @@ async fn work_that_was_cut_off_is_taken_up() {
         user_id: identity.user_id.clone(),
         volume_type: volume_type.clone(),
         source: Source::Nothing,
+        key: None,
         name: Some(name.into()),
         description: None,
         size_gib: 1,

@@ -47,9 +47,6 @@ async fn the_life_of_a_type() {
     assert_eq!(service.get(&format!("{extra}/a")).await.body, json!({ "a": "2" }));
     assert_eq!(service.delete(&format!("{extra}/a")).await.status, StatusCode::ACCEPTED);
     assert_eq!(service.get(&format!("{extra}/a")).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(service.get(&format!("{path}/encryption")).await.body, json!({}));
-    let encryption = json!({ "encryption": { "provider": "luks" } });
-    assert_eq!(service.post(&format!("{path}/encryption"), encryption).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(service.get(&format!("/volumes/{volume}/encryption")).await.body, json!({ "encryption_key_id": null }));
 
     service.delete(&path).await.is_error(400, "badRequest", "Target volume type is still in use.");

@@ -57,6 +57,7 @@ fn config(auth: AuthMethod) -> CloudConfig {
         cacert,
         volume_endpoint,
         image_endpoint: None,
+        key_manager_endpoint: None,
     }
 }
 

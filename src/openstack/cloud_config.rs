@@ -150,6 +150,8 @@ pub struct CloudConfig {
     pub volume_endpoint: Option<String>,
     /// The image service's address instead of the catalog's.
     pub image_endpoint: Option<String>,
+    /// The key manager's address instead of the catalog's.
+    pub key_manager_endpoint: Option<String>,
 }
 
 impl CloudConfig {
@@ -171,10 +173,12 @@ impl CloudConfig {
         if let Some(url) = &volume_endpoint {
             check_url(settings, override_key, url)?;
         }
-        let image_endpoint = settings.text("image_endpoint_override").map(str::to_owned);
-        if let Some(url) = &image_endpoint {
-            check_url(settings, "image_endpoint_override", url)?;
-        }
+        let further = |key: &str| match settings.text(key) {
+            Some(url) => check_url(settings, key, url).map(|()| Some(url.to_owned())),
+            None => Ok(None),
+        };
+        let image_endpoint = further("image_endpoint_override")?;
+        let key_manager_endpoint = further("key_manager_endpoint_override")?;
         let interface = settings.first(&["interface", "endpoint_type"]);
         let interface = match interface.map(|(_, word)| word.trim_end_matches("URL")) {
             None | Some("public") => Interface::Public,
@@ -190,6 +194,7 @@ impl CloudConfig {
             cacert: settings.text("cacert").map(PathBuf::from),
             volume_endpoint,
             image_endpoint,
+            key_manager_endpoint,
         })
     }
 }

@@ -194,7 +194,7 @@ struct File {
 struct Cloud(BTreeMap<String, Spanned<Scalar>>);
 
 /// Settings that this agent reads beside `auth`.
-const SCALARS: [&str; 15] = [
+const SCALARS: [&str; 16] = [
     "auth_type",
     "region_name",
     "interface",
@@ -210,6 +210,7 @@ const SCALARS: [&str; 15] = [
     "volume_endpoint_override",
     "volumev3_endpoint_override",
     "image_endpoint_override",
+    "key_manager_endpoint_override",
 ];
 
 impl<'de> Deserialize<'de> for Cloud {

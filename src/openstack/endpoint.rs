@@ -74,7 +74,9 @@ pub(super) fn volume_endpoint(
 
 /// The key manager's base address, ending in `/v1`.
 pub(super) fn key_manager_endpoint(config: &CloudConfig, catalog: &[CatalogEntry]) -> Result<Url, OpenstackError> {
-    in_catalog(config, catalog, KEY_MANAGER, key_manager_address).ok_or_else(|| OpenstackError::NoKeyManager {
+    let configured = config.key_manager_endpoint.as_deref().and_then(key_manager_address);
+    let found = configured.or_else(|| in_catalog(config, catalog, KEY_MANAGER, key_manager_address));
+    found.ok_or_else(|| OpenstackError::NoKeyManager {
         cloud: config.name.clone(),
         problem: format!("Keystone's catalog has no {} endpoint of type {KEY_MANAGER}", config.interface.as_str()),
     })
@@ -184,6 +186,7 @@ mod tests {
             cacert: None,
             volume_endpoint: volume_endpoint.map(str::to_owned),
             image_endpoint: None,
+            key_manager_endpoint: None,
         }
     }
 
@@ -236,6 +239,10 @@ mod tests {
             let catalog: Vec<CatalogEntry> = entry(given);
             assert_eq!(key_manager_endpoint(&config(None, Interface::Public, None), &catalog).unwrap().as_str(), want);
         }
+        let told =
+            CloudConfig { key_manager_endpoint: Some("http://k/key-manager".into()), ..config(None, Interface::Public, None) };
+        let found = key_manager_endpoint(&told, &entry("http://h")).unwrap();
+        assert_eq!(found.as_str(), "http://k/key-manager/v1", "an override comes before the catalog");
         let error = key_manager_endpoint(&config(None, Interface::Internal, None), &entry("http://h")).unwrap_err();
         assert!(error.to_string().contains("key-manager"), "{error}");
     }

@@ -180,7 +180,9 @@ pub enum OpenstackError {
         offered: String,
     },
     /// There is no key manager to ask.
-    #[error("cloud {cloud:?} has no usable key manager: {problem}; set key_manager.endpoint or key_manager.cloud")]
+    #[error(
+        "cloud {cloud:?} has no usable key manager: {problem}; set key_manager.endpoint or key_manager.cloud, or key_manager_endpoint_override in clouds.yaml"
+    )]
     NoKeyManager {
         /// Entry of clouds.yaml.
         cloud: String,

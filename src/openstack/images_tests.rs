@@ -19,6 +19,7 @@ pub(in crate::openstack) fn client(server: &Server) -> ImageService {
         cacert: None,
         volume_endpoint: None,
         image_endpoint: Some(format!("{}/image", server.url())),
+        key_manager_endpoint: None,
     };
     ImageService::new(config, HttpOptions::default()).unwrap()
 }

@@ -122,6 +122,7 @@ mod tests {
             cacert: None,
             volume_endpoint: None,
             image_endpoint: None,
+            key_manager_endpoint: None,
         };
         KeyManager::new(config, Some(&server.url()), HttpOptions::default()).unwrap()
     }

@@ -1,5 +1,5 @@
-//! What a guest gets beside its data: limits, block sizes, threads, controllers, decryption. The bundled service knows neither QoS
-//! nor encryption, so `lying-service` completes what it says of its real volumes.
+//! What a guest gets beside its data: limits, block sizes, threads, controllers, decryption. Where what the service says is to be odd,
+//! `lying-service` completes what it says of its real volumes.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,14 @@ use crate::common::{Guest, HostRig, Machine, Services, Site};
 const SOON: Duration = Duration::from_secs(30);
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"qemu\"\n[libvirt]\ndetach_timeout_s = 60\n";
 const TOLD: &str = "/run/told.json";
+/// Where the volume service answers.
+const SERVICE: &str = "http://127.0.0.1:8776";
+/// What an encrypted volume begins with, for its guest.
+const INSIDE: &str = "plain-inside-it!";
+/// The service's configuration where a Keystone knows its users, and a Barbican its keys.
+const KEYS_ELSEWHERE: &str =
+    "[keystone]\nauth_url = \"http://127.0.0.1:5000/v3\"\nusername = \"admin\"\nproject_name = \"admin\"
+password_file = \"/run/keystone-password\"\n[key_manager]\nkind = \"barbican\"";
 
 /// A site whose agent is told what [`tell`] says.
 fn site<'rig>(host: &'rig HostRig, fragment: &str) -> Site<'rig, HostRig> {
@@ -149,32 +157,45 @@ fn scsi_disks_share_a_controller_that_is_made_for_them_and_fill_its_holes() {
     assert_eq!(unit(3), "11");
 }
 
-/// Keystone and Barbican of Debian, and a key in it.
-struct Keys<'rig> {
-    host: &'rig HostRig,
+/// Asks the volume service, with an operator's or a Keystone's token; the answer.
+fn ask_service(host: &HostRig, token: &str, arguments: &str) -> Value {
+    let said = host.ok(&format!(
+        "curl -sS --fail-with-body -H \"X-Auth-Token: {token}\" -H 'OpenStack-API-Version: volume 3.71' {arguments}"
+    ));
+    serde_json::from_str(&said).unwrap_or(Value::String(said))
 }
 
-impl<'rig> Keys<'rig> {
-    fn start(host: &'rig HostRig) -> Self {
-        let entry = host.exec_for("key-manager-up", Duration::from_secs(180)).ok();
-        host.write("/run/keys.yaml", &entry);
-        host.write("/etc/bowline/bowlined.d/40-keys.toml", "[key_manager]\ncloud = \"keys\"");
-        host.ok("cat /run/keys.yaml >>/run/lying-clouds.yaml");
-        Self { host }
-    }
+/// Makes an encrypted volume from an image that begins with [`INSIDE`]; its id, its key's id.
+fn encrypted_volume(host: &HostRig, token: &str, name: &str) -> (String, String) {
+    let post = |path: &str, body: Value| {
+        ask_service(host, token, &format!("-H 'Content-Type: application/json' -d '{body}' {SERVICE}{path}"))
+    };
+    let id = |made: &Value| made["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+    let made = id(&post("/v3/types", json!({"volume_type": {"name": name}}))["volume_type"]);
+    let how = json!({"provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": 256});
+    post(&format!("/v3/types/{made}/encryption"), json!({"encryption": how}));
+    let image = id(&post("/image/v2/images", json!({"name": name, "disk_format": "raw", "container_format": "bare"})));
+    host.ok(&format!("printf '{INSIDE}' >/run/plain; truncate -s 4M /run/plain"));
+    let data = "-X PUT -H 'Content-Type: application/octet-stream' --data-binary @/run/plain";
+    ask_service(host, token, &format!("{data} {SERVICE}/image/v2/images/{image}/file"));
+    let volume = id(&post("/v3/volumes", json!({"volume": {"size": 1, "volume_type": name, "imageRef": image}}))["volume"]);
+    // The API has nothing to wait on but asking again.
+    host.ok(&format!(
+        "for _ in $(seq 100); do
+           status=$(curl -sS -H \"X-Auth-Token: {token}\" {SERVICE}/v3/volumes/{volume} | jq -r .volume.status)
+           [ $status != available ] || exit 0; sleep 0.2
+         done; echo $status; tail /run/bowline-backend.log; exit 1"
+    ));
+    let told = ask_service(host, token, &format!("{SERVICE}/v3/volumes/{volume}/encryption"));
+    let key = told["encryption_key_id"].as_str().unwrap_or_else(|| panic!("{told}")).to_owned();
+    (volume, key)
+}
 
-    /// Stores a key as Cinder does; returns its id, and the passphrase that it makes.
-    fn store(&self, bytes: &[u8; 32]) -> (String, String) {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let id = self.host.ok(&format!(
-            ". /run/key-manager.env
-             payload=$(printf {hex} | xxd -r -p | base64 -w0)
-             curl -sS --fail -H \"X-Auth-Token: $TOKEN\" -H 'Content-Type: application/json' -d '{{\"secret_type\": \"symmetric\", \"algorithm\": \"aes\",
-               \"bit_length\": 256, \"payload_content_type\": \"application/octet-stream\", \"payload_content_encoding\": \"base64\", \"payload\": \"'$payload'\"}}' \
-               $KEYS/v1/secrets | jq -r '.secret_ref | split(\"/\") | last'"
-        ));
-        (id, hex)
-    }
+/// A volume's file has the header of LUKS1, and none of these words.
+fn assert_ciphertext(host: &HostRig, file: &str, words: &[&str]) {
+    assert_eq!(host.ok(&format!("head -c 8 {file} | xxd -p")), "4c554b53babe0001");
+    let words: String = words.iter().map(|word| format!(" -e {word}")).collect();
+    assert_eq!(host.ok(&format!("grep -c -aF{words} {file} || :")), "0", "plain text on the storage");
 }
 
 fn encrypted_by(provider: &str, key: &str) -> Value {
@@ -185,66 +206,33 @@ fn encrypted_by(provider: &str, key: &str) -> Value {
 }
 
 #[test]
-fn an_encrypted_volume_is_decrypted_and_nothing_is_ever_formatted() {
+fn an_encrypted_volume_is_decrypted_for_its_guest_alone() {
     let host = HostRig::start("luks");
-    let site = site(&host, "");
+    let site = Site::start(&host, Services::Processes, FRAGMENT);
     let guest = host.persistent_guest("g1");
-    site.stop_agent();
-    let keys = Keys::start(&host);
-    site.start_agent("");
-    let (key, passphrase) = keys.store(b"\x00\xff secret of this volume, 32 b!!");
-    let (other, _) = keys.store(b"another key that opens nothing!!");
-    let volume = site.volume("private", "");
-    let file = format!("/var/lib/bowline-backend/volumes/volume-{volume}");
-    let sum = || host.ok(&format!("sha256sum <{file}"));
+    let operator = "$(cat /var/lib/bowline-backend/token)";
+    let file = |volume: &str| format!("/var/lib/bowline-backend/volumes/volume-{volume}");
 
-    // Blank: refused, and blank it stays.
-    tell(&host, &encrypted_by("luks", &key));
-    let blank = sum();
-    let refused = site.bowline(&format!("attach {volume} g1"));
-    assert!(refused.status == 4 && refused.stderr.contains("LUKS"), "{refused:?}");
-    assert_eq!(sum(), blank, "a blank device was written to");
-    site.assert_nothing_left("g1", &volume, "after a device without a header");
-
-    // Cinder's way to make one: the key's bytes in hexadecimal are the passphrase.
-    host.ok(&format!(
-        "printf %s {passphrase} >/run/passphrase; printf 'plain-inside-it!' >/run/plain; truncate -s 4M /run/plain
-         qemu-img convert -f raw -O luks --object secret,id=k,file=/run/passphrase -o key-secret=k,iter-time=10 /run/plain /run/luks
-         dd if=/run/luks of={file} conv=notrunc status=none; rm /run/passphrase /run/plain /run/luks"
-    ));
-    let before = sum();
-    for (told, status, word) in [
-        (encrypted_by("luks", &other), 6, "does not open"),
-        (encrypted_by("luks", "00000000-0000-4000-8000-000000000000"), 3, "key manager"),
-        (encrypted_by("luks2", &key), 10, "LUKS1"),
-        (encrypted_by("plain", &key), 10, "plain"),
-    ] {
-        tell(&host, &told);
-        let refused = site.bowline(&format!("attach {volume} g1"));
-        assert!(refused.status == status && refused.stderr.contains(word), "{told}: {refused:?}");
-        assert_eq!(guest.say("ls"), "", "{told}: the guest has a disk");
-        assert_eq!(sum(), before, "{told}: the device was written to");
-        site.assert_nothing_left("g1", &volume, &told.to_string());
-    }
-
-    tell(&host, &encrypted_by("luks", &key));
+    // The service has the key itself; nothing was set up for it.
+    let (volume, key) = encrypted_volume(&host, operator, "secret");
     let attached = site.json(&format!("attach {volume} g1"));
     assert_eq!(attached["attachment"]["encryption"], "luks", "{attached}");
     let (disk, head) = guest.expect_disk(&seen(&volume, "virtio"), SOON);
-    assert_eq!(head, "plain-inside-it!");
+    assert_eq!(head, INSIDE);
     guest.write(&disk, 8192, "written-by-the-guest");
-    assert_eq!(
-        host.ok(&format!("grep -c -aF -e written-by-the-guest -e plain-inside-it {file} || :")),
-        "0",
-        "plain text on the storage"
-    );
+    assert_ciphertext(&host, &file(&volume), &["written-by-the-guest", INSIDE]);
     assert_eq!(host.ok("virsh -q secret-list | awk '$2 == \"volume\"' | wc -l"), "1");
+    let payload = format!("{SERVICE}/key-manager/v1/secrets/{key}/payload");
+    let passphrase = host.ok(&format!("curl -sS --fail -H \"X-Auth-Token: {operator}\" {payload} | xxd -p -c 64"));
+    assert_eq!(passphrase.len(), 64, "{passphrase}");
     for (place, known) in [
         ("/var/lib/bowline/journal.redb", volume.as_str()),
         ("/run/bowlined.log", "ready:"),
+        ("/run/bowline-backend.log", "ready:"),
+        ("/var/lib/bowline-backend/volumes.db", volume.as_str()),
         ("/var/log/libvirt/qemu/g1.log", "qemu"),
     ] {
-        let count = |word: &str| host.ok(&format!("grep -caF -e '{word}' {place} || :"));
+        let count = |word: &str| host.ok(&format!("cat {place}* | grep -caF -e '{word}' || :"));
         assert_ne!(count(known), "0", "{place} does not even hold {known:?}");
         assert_eq!(count(&passphrase), "0", "the passphrase stands in {place}");
     }
@@ -255,8 +243,72 @@ fn an_encrypted_volume_is_decrypted_and_nothing_is_ever_formatted() {
     site.start_agent("");
     host.ok("virsh -q destroy g1; virsh -q start g1");
     let (disk, head) = guest.expect_disk(&seen(&volume, "virtio"), Duration::from_secs(120));
-    assert_eq!((head.as_str(), guest.read(&disk, 8192, 20)), ("plain-inside-it!", "written-by-the-guest".to_owned()));
-    site.bowline(&format!("detach {volume}")).ok();
-    guest.expect_gone(&disk, SOON);
-    site.assert_nothing_left("g1", &volume, "after the last detach");
+    assert_eq!((head.as_str(), guest.read(&disk, 8192, 20)), (INSIDE, "written-by-the-guest".to_owned()));
+    let detach = |volume: &str, disk: &str| {
+        site.bowline(&format!("detach {volume}")).ok();
+        guest.expect_gone(disk, SOON);
+        site.assert_nothing_left("g1", volume, "after a detach");
+    };
+    detach(&volume, &disk);
+
+    // A real Keystone and a real Barbican: the key is made there, with the token of who asks for the volume, and goes with it.
+    let entry = host.exec_for("key-manager-up", Duration::from_secs(180)).ok();
+    host.write("/run/keystone-password", "rig-password");
+    host.write("/etc/bowline/backend.toml", KEYS_ELSEWHERE);
+    site.stop_service();
+    site.start_service();
+    host.write("/run/keys.yaml", &entry);
+    host.ok("cat /var/lib/bowline-backend/clouds.yaml /run/keys.yaml >/run/both-clouds.yaml");
+    host.write(
+        "/etc/bowline/bowlined.d/30-clouds.toml",
+        "[cloud]\nfile = \"/run/both-clouds.yaml\"\n[key_manager]\ncloud = \"keys\"",
+    );
+    site.stop_agent();
+    site.start_agent("");
+    let theirs = "$(. /run/key-manager.env; echo $TOKEN)";
+    let (elsewhere, key) = encrypted_volume(&host, theirs, "elsewhere");
+    let of_barbican =
+        |what: &str| host.ok(&format!(". /run/key-manager.env; curl -sS -H \"X-Auth-Token: $TOKEN\" $KEYS/v1/secrets{what}"));
+    let kept = of_barbican(&format!("/{key}"));
+    assert!(kept.contains("\"bit_length\": 256"), "{kept}");
+    let in_transit = "import sqlite3; database = sqlite3.connect(\"/var/lib/bowline-backend/volumes.db\")
+print(database.execute(\"SELECT COUNT(*) FROM volume_keys WHERE kept = 0\").fetchone()[0])";
+    assert_eq!(host.ok(&format!("python3 -c '{in_transit}'")), "0", "the service keeps what is Barbican's");
+    site.bowline(&format!("attach {elsewhere} g1")).ok();
+    let (disk, head) = guest.expect_disk(&seen(&elsewhere, "virtio"), SOON);
+    assert_eq!(head, INSIDE);
+    assert_ciphertext(&host, &file(&elsewhere), &[INSIDE]);
+    detach(&elsewhere, &disk);
+
+    // What is not as it should be is refused, and left as it is.
+    let blank = site.volume("blank", "");
+    host.ok("rm /etc/bowline/bowlined.d/30-clouds.toml");
+    tell(&host, &json!({}));
+    site.lie(&format!("tell:{TOLD}"));
+    host.ok("cat /run/keys.yaml >>/run/lying-clouds.yaml");
+    host.write("/etc/bowline/bowlined.d/40-keys.toml", "[key_manager]\ncloud = \"keys\"");
+    site.stop_agent();
+    site.start_agent("");
+    let (other, other_key) = encrypted_volume(&host, theirs, "other");
+    for (volume, told, status, word) in [
+        (&blank, encrypted_by("luks", &key), 4, "LUKS"),
+        (&elsewhere, encrypted_by("luks", &other_key), 6, "does not open"),
+        (&elsewhere, encrypted_by("luks", "00000000-0000-4000-8000-000000000000"), 3, "key manager"),
+        (&elsewhere, encrypted_by("luks2", &key), 10, "LUKS1"),
+        (&elsewhere, encrypted_by("plain", &key), 10, "plain"),
+    ] {
+        let sum = || host.ok(&format!("sha256sum <{}", file(volume)));
+        let before = sum();
+        tell(&host, &told);
+        let refused = site.bowline(&format!("attach {volume} g1"));
+        assert!(refused.status == status && refused.stderr.contains(word), "{told}: {refused:?}");
+        assert_eq!(guest.say("ls"), "", "{told}: the guest has a disk");
+        assert_eq!(sum(), before, "{told}: the device was written to");
+        site.assert_nothing_left("g1", volume, &told.to_string());
+    }
+    for volume in [&elsewhere, &other] {
+        ask_service(&host, theirs, &format!("-X DELETE {SERVICE}/v3/volumes/{volume}"));
+    }
+    let left = of_barbican("");
+    assert!(left.contains("\"total\": 0"), "keys outlive their volumes: {left}");
 }

@@ -14,7 +14,7 @@ use crate::secret::Secret;
 
 /// Discovery tells clients where and how to bring a token, so it cannot ask for one.
 /// Metrics ask for one themselves, for scrapers bring it in a header of their own.
-const OPEN: [&str; 5] = ["/", "/v3", "/v3/", "/healthz", "/metrics"];
+const OPEN: [&str; 7] = ["/", "/v3", "/v3/", "/healthz", "/metrics", "/key-manager", "/key-manager/"];
 
 /// Lets in who brings a token, and nobody into another project's paths.
 pub(super) async fn require_token(State(state): State<AppState>, mut request: Request, next: Next) -> Response {

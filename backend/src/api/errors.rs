@@ -67,6 +67,9 @@ pub(super) enum ApiError {
     /// The images' service does not do what it should.
     #[error("The image service cannot be asked just now; try again in a moment.")]
     ImagesUnavailable,
+    /// The keys' service does not do what it should.
+    #[error("The key manager cannot be asked just now; try again in a moment.")]
+    KeysUnavailable,
     /// Something failed that is not the client's fault; the log says what.
     #[error("The server has either erred or is incapable of performing the requested operation.")]
     Internal,
@@ -91,9 +94,11 @@ impl ApiError {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "requestTimeout"),
             Self::VersionNotThere(_) => (StatusCode::NOT_ACCEPTABLE, "computeFault"),
-            Self::Stopping | Self::IdentityUnavailable | Self::ImagesUnavailable | Self::TooManyWatchers => {
-                (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable")
-            }
+            Self::Stopping
+            | Self::IdentityUnavailable
+            | Self::ImagesUnavailable
+            | Self::KeysUnavailable
+            | Self::TooManyWatchers => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
         }
     }
@@ -210,7 +215,7 @@ impl From<GlanceError> for ApiError {
     }
 }
 
-fn internal(cause: &dyn std::error::Error) -> ApiError {
+pub(super) fn internal(cause: &dyn std::error::Error) -> ApiError {
     error!("{}", crate::volume::chain(cause));
     ApiError::Internal
 }

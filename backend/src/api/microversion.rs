@@ -35,7 +35,7 @@ impl Microversion {
     /// | 3.67 | paths without a project id | yes, at every version |
     /// | 3.68 | `os-reimage` | refused: there is no such action |
     /// | 3.69 | `shared_targets` may be null | never: it is always known |
-    /// | 3.70 | encrypted volumes are transferred | there are none |
+    /// | 3.70 | encrypted volumes are transferred | yes, where their keys are the service's own |
     /// | 3.71 | `os-extend_volume_completion` | yes: refused, for no volume waits for it |
     pub const MAX: Self = Self(71);
     /// The summary tells metadata.
@@ -56,6 +56,8 @@ impl Microversion {
     pub const DEFAULT_TYPES: Self = Self(62);
     /// Encrypted volumes tell their key's id.
     pub const ENCRYPTION_KEY: Self = Self(64);
+    /// Encrypted volumes are transferred.
+    pub const TRANSFER_ENCRYPTED: Self = Self(70);
     /// A host says that it has seen an extend.
     pub const EXTEND_COMPLETION: Self = Self(71);
     /// Backups can be changed.

@@ -19,6 +19,8 @@
 //! identity/        users, projects, roles and tokens, in the words of its Identity API v3
 //! path.rs, query.rs, body.rs   what clients send, checked
 //! paging.rs        what a page of a list looks like
+//! encryption.rs    encrypted volumes: which key one gets, and what is told of it
+//! key_manager.rs   those keys, where hosts look for them: a small part of Barbican's API v1
 //! volume_images.rs volumes made from images and images made from volumes
 //! metrics.rs       figures for Prometheus
 //! idempotency/     requests that may come twice and do what they ask for once
@@ -34,11 +36,13 @@ mod availability_zones;
 mod backups;
 mod body;
 mod discovery;
+mod encryption;
 mod errors;
 mod health;
 mod idempotency;
 mod identity;
 mod images;
+mod key_manager;
 mod leases;
 mod limits;
 mod messages;
@@ -74,6 +78,7 @@ use crate::accept::Accept;
 use crate::auth::Validator;
 use crate::identity::People;
 use crate::image::{Glance, ImageFiles};
+use crate::keys::KeyManager;
 use crate::store::{ServiceIdentity, Store};
 
 pub use microversion::Microversion;
@@ -107,6 +112,8 @@ pub struct Shared {
     pub images: ImageFiles,
     /// The Glance that has the images in their place, where one does.
     pub glance: Option<Arc<Glance>>,
+    /// The keys of encrypted volumes.
+    pub keys: KeyManager,
     /// Users, projects and roles of the service's own; none where an identity service is configured.
     pub people: Option<People>,
 }

@@ -43,6 +43,7 @@ pub(super) const TYPE_ACCESS: Action = Action::admin("volume_extension:volume_ty
 pub(super) const EXTRA_SPECS_GET: Action = Action::read("volume_extension:types_extra_specs:index");
 pub(super) const EXTRA_SPECS_CHANGE: Action = Action::admin("volume_extension:types_extra_specs:update");
 pub(super) const TYPE_ENCRYPTION: Action = Action::admin("volume_extension:volume_type_encryption:get");
+pub(super) const TYPE_ENCRYPTION_CHANGE: Action = Action::admin("volume_extension:volume_type_encryption:update");
 pub(super) const DEFAULT_TYPE: Action = Action::admin("volume_extension:default_set_or_update");
 pub(super) const QOS: Action = Action::admin("volume_extension:qos_specs_manage");
 pub(super) const QUOTA_GET: Action = Action::read("volume_extension:quotas:show");

@@ -11,9 +11,9 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    AppState, actions, attachments, auth, availability_zones, backups, discovery, errors, health, idempotency, identity,
-    images, leases, limits, messages, metadata, metrics, microversion, operations, project, qos_specs, quota_sets, request_id,
-    services, snapshots, transfers, types, versions, volumes,
+    AppState, actions, attachments, auth, availability_zones, backups, discovery, encryption, errors, health, idempotency,
+    identity, images, key_manager, leases, limits, messages, metadata, metrics, microversion, operations, project, qos_specs,
+    quota_sets, request_id, services, snapshots, transfers, types, versions, volumes,
 };
 
 /// The field's limit for a request's body, in bytes.
@@ -57,7 +57,11 @@ pub(super) fn routes(state: AppState) -> Routes {
         )
         .route("/v3/types/{id}/os-volume-type-access", get(types::access::list))
         .route("/v3/types/{id}/action", post(types::access::action))
-        .route("/v3/types/{id}/encryption", get(types::encryption).post(types::encrypt))
+        .route("/v3/types/{id}/encryption", get(types::encryption::show).post(types::encryption::create))
+        .route(
+            "/v3/types/{id}/encryption/{key}",
+            get(types::encryption::show_one).put(types::encryption::update).delete(types::encryption::delete),
+        )
         .route("/v3/default-types", get(types::defaults::list))
         .route(
             "/v3/default-types/{project}",
@@ -74,7 +78,8 @@ pub(super) fn routes(state: AppState) -> Routes {
         .route("/v3/os-quota-sets/{project}/defaults", get(quota_sets::defaults))
         .route("/v3/os-quota-class-sets/{class}", get(quota_sets::show_class).put(quota_sets::update_class))
         .route("/v3/volumes/{id}/action", post(actions::volume))
-        .route("/v3/volumes/{id}/encryption", get(volumes::encryption))
+        .route("/v3/volumes/{id}/encryption", get(encryption::show))
+        .route("/v3/volumes/{id}/encryption/{key}", get(encryption::show_one))
         .route("/v3/volumes", get(volumes::list).post(volumes::create))
         .route("/v3/volumes/detail", get(volumes::list_detail))
         .route("/v3/volumes/summary", get(volumes::summary))
@@ -119,6 +124,7 @@ pub(super) fn routes(state: AppState) -> Routes {
         .layer(middleware::from_fn_with_state(state.clone(), request_id::attach))
         .merge(if state.glance.is_none() { images::routes(state.clone()) } else { Router::new() })
         .merge(identity::routes(&state))
+        .merge(if state.keys.is_local() { key_manager::routes(state.clone()) } else { Router::new() })
         .with_state(state);
     // Before routing, for it decides the route.
     BoxCloneSyncService::new(router.map_request(project::strip))

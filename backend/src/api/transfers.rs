@@ -33,7 +33,11 @@ pub(super) async fn create(
     let no_snapshots =
         if version >= Microversion::TRANSFER_SNAPSHOTS { fields.boolean("no_snapshots")?.unwrap_or(false) } else { false };
     fields.finish(version)?;
-    policy::volume_by_id(&state, &context, volume_id, policy::TRANSFER_CREATE).await?;
+    let volume = policy::volume_by_id(&state, &context, volume_id, policy::TRANSFER_CREATE).await?;
+    // A key that is here follows its volume; one in a Barbican is its maker's project's.
+    if volume.encryption_key_id.is_some() && (version < Microversion::TRANSFER_ENCRYPTED || !state.keys.is_local()) {
+        return Err(ApiError::BadRequest("Invalid volume: Transferring encrypted volume is not supported.".into()));
+    }
     let (transfer, key) = state.store.offer(NewTransfer { volume_id, name, no_snapshots }).await?;
     let mut view = detail(&transfer, version, &headers);
     if let Some(view) = view.as_object_mut() {

@@ -78,6 +78,14 @@ pub(super) async fn upload(
         Some(visibility) => visibility,
         None => return Err(invalid("visibility", &json!(visibility), "it must be community, private, public or shared")),
     };
+    if volume.encryption_key_id.is_some() {
+        let text = format!(
+            "Invalid volume: Volume {} is encrypted: an image of it would be of no use without its key, which images here do not have. Back it up \
+             instead.",
+            volume.id
+        );
+        return Err(ApiError::BadRequest(text));
+    }
     let new = NewImage {
         id: Uuid::new_v4(),
         project_id: context.project_id.clone(),

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::availability_zones::zones;
 use super::body::{Body, Fields};
+use super::encryption;
 use super::errors::ApiError;
 use super::microversion::Microversion;
 use super::paging::Asked;
@@ -18,7 +19,7 @@ use super::query::Pairs;
 use super::types::{default_type, seen_by};
 use super::views::Views;
 use super::volume_images;
-use crate::domain::{NewVolume, Source};
+use crate::domain::{NewVolume, Source, Volume};
 use crate::store::VolumeChange;
 
 /// What the field's service could make a volume from, or put it in, and this one cannot.
@@ -34,12 +35,23 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     allow(&context, policy::VOLUME_CREATE)?;
     let new = new_volume(&state, &context, version, body.object("volume", version)?).await?;
-    let volume = state.accept.create_volume(new, context.asker()).await?;
+    let volume = accept(&state, &context, new).await?;
     let view = Views::new(&state, version, &headers).volume(&volume, &[]);
     Ok((StatusCode::ACCEPTED, Json(json!({ "volume": view }))))
 }
 
-/// A volume that is asked for, found valid.
+/// Accepts a volume, with a key where it is to be encrypted.
+pub(super) async fn accept(state: &AppState, context: &Context, mut new: NewVolume) -> Result<Volume, ApiError> {
+    new.key = encryption::key_for(state, context, &new).await?;
+    let key_id = new.key.as_ref().map(|key| key.id);
+    let accepted = state.accept.create_volume(new, context.asker()).await;
+    if let (Err(_), Some(id)) = (&accepted, key_id) {
+        state.keys.discard(&context.token, id).await;
+    }
+    Ok(accepted?)
+}
+
+/// A volume that is asked for, found valid but for its key.
 pub(super) async fn new_volume(
     state: &AppState,
     context: &Context,
@@ -108,6 +120,7 @@ pub(super) async fn new_volume(
         metadata,
         volume_type,
         source,
+        key: None,
     })
 }
 
@@ -166,16 +179,6 @@ pub(super) async fn summary(
     Ok(Json(json!({ "volume-summary": summary })))
 }
 
-/// `GET /v3/volumes/{id}/encryption`: what a host needs to open an encrypted volume; without a key it is not encrypted.
-pub(super) async fn encryption(
-    State(state): State<AppState>,
-    context: Context,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let volume = policy::volume(&state, &context, &id, policy::ENCRYPTION_GET).await?;
-    Ok(Json(json!({ "encryption_key_id": volume.encryption_key_id })))
-}
-
 /// `GET /v3/volumes/{id}`
 pub(super) async fn show(
     State(state): State<AppState>,
@@ -228,5 +231,6 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let volume = policy::volume(&state, &context, &id, policy::VOLUME_DELETE).await?;
     state.accept.delete_volume(volume.id, context.asker()).await?;
+    encryption::discard(&state, &context, volume.encryption_key_id.as_deref()).await;
     Ok(StatusCode::ACCEPTED)
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
-use reqwest::{Client, StatusCode};
-use serde_json::json;
+use reqwest::{Client, Response, StatusCode};
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::AuthError;
@@ -54,7 +54,23 @@ impl ServiceUser {
         }
     }
 
+    /// Where Keystone's catalog says that a service is, for this user.
+    pub async fn endpoint(&self, service_type: &str) -> Result<Option<String>, AuthError> {
+        let (_, said) = self.ask().await?;
+        let said: Value = said.json().await.map_err(failed("read Keystone's catalog"))?;
+        let services = said.pointer("/token/catalog").and_then(Value::as_array).into_iter().flatten();
+        let is_meant = |service: &&Value| service.get("type").and_then(Value::as_str) == Some(service_type);
+        let endpoints = services.filter(is_meant).filter_map(|service| service.get("endpoints")?.as_array()).flatten();
+        let mut public = endpoints.filter(|one| one.get("interface").and_then(Value::as_str) == Some("public"));
+        Ok(public.find_map(|one| one.get("url")?.as_str().map(str::to_owned)))
+    }
+
     async fn log_in(&self) -> Result<HeaderValue, AuthError> {
+        Ok(self.ask().await?.0)
+    }
+
+    /// A new token, and what Keystone says of it.
+    async fn ask(&self) -> Result<(HeaderValue, Response), AuthError> {
         let user_domain = json!({ "name": self.settings.user_domain_name });
         let project_domain = json!({ "name": self.settings.project_domain_name });
         let user = json!({ "name": self.settings.username, "domain": user_domain, "password": self.password.reveal() });
@@ -69,7 +85,7 @@ impl ServiceUser {
         let mut token =
             answer.headers().get("x-subject-token").cloned().ok_or_else(|| unexpected("log in", answer.status()))?;
         token.set_sensitive(true);
-        Ok(token)
+        Ok((token, answer))
     }
 }
 

@@ -3,6 +3,7 @@
 mod backends;
 mod backup;
 mod images;
+mod key_manager;
 mod keystone;
 mod nfs;
 mod rbd;
@@ -20,6 +21,7 @@ use crate::domain::place::ISCSI;
 pub use backends::{Backend, DriverKind, Lvm};
 pub use backup::{BackupConfig, BackupStore, S3Config, SwiftConfig};
 pub use images::Images;
+pub use key_manager::{KeyManagerConfig, KeyManagerKind};
 pub use keystone::Keystone;
 pub use nfs::{FileFormat, Nfs};
 pub use rbd::Rbd;
@@ -56,6 +58,8 @@ pub struct Config {
     pub backup: BackupConfig,
     /// A Keystone that knows the users, in place of the service's own.
     pub keystone: Keystone,
+    /// Who has the keys of encrypted volumes.
+    pub key_manager: KeyManagerConfig,
 }
 
 impl Default for Config {
@@ -74,6 +78,7 @@ impl Default for Config {
             images: Images::default(),
             backup: BackupConfig::default(),
             keystone: Keystone::default(),
+            key_manager: KeyManagerConfig::default(),
         }
     }
 }
@@ -167,6 +172,9 @@ impl Config {
         }
         if !self.images.glance_url.is_empty() && self.keystone.auth_url.is_empty() {
             return wrong("images.glance_url", "needs [keystone] as well: a Glance believes nobody else's tokens");
+        }
+        if let Some((key, problem)) = self.key_manager.problem(!self.keystone.auth_url.is_empty()) {
+            return wrong(key, problem);
         }
         if let Some((key, problem)) = self.backup.problem() {
             return wrong(key, problem);

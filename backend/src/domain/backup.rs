@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::statuses::{BackupStatus, SnapshotStatus, VolumeStatus};
-use super::{Refusal, Snapshot, Volume};
+use super::{NewKey, Refusal, Snapshot, Volume};
 
 /// One backup.
 #[derive(Clone, Debug)]
@@ -51,6 +51,10 @@ pub struct Backup {
     pub metadata: BTreeMap<String, String>,
     /// The SHA-256 of its manifest, in hexadecimal; none before it has one.
     pub manifest: Option<String>,
+    /// The key that opens it, where its volume was encrypted, by the key manager's id.
+    pub encryption_key_id: Option<String>,
+    /// Its volume's type.
+    pub volume_type_id: Option<String>,
     /// The volume it is, or was last, restored to.
     pub restore_volume_id: Option<Uuid>,
     /// Whether others hold the differences from it.
@@ -84,6 +88,8 @@ pub struct NewBackup {
     pub metadata: BTreeMap<String, String>,
     /// The zone of the backup service.
     pub availability_zone: String,
+    /// A copy of the volume's key, where it is encrypted.
+    pub key: Option<NewKey>,
 }
 
 /// What another instance of the service exported, to be taken over with its bytes where they are.
@@ -186,11 +192,21 @@ pub fn may_restore_to(backup: &Backup, volume: &Volume) -> Result<(), Refusal> {
         let why = format!("volume size {} is too small to restore backup of size {}.", volume.size_gib, backup.size_gib);
         return Err(invalid("volume", why));
     }
+    // The backup's bytes open with the key that its volume has still.
+    let has_key = backup.encryption_key_id.is_some();
+    if has_key != volume.encryption_key_id.is_some() || has_key && backup.volume_id != volume.id {
+        let why =
+            "an encrypted backup is restored to the volume it is of, or to a new one; one that is not, to no encrypted volume.";
+        return Err(invalid("volume", why));
+    }
     Ok(())
 }
 
 /// Whether somebody may be told where the backup is.
 pub fn may_export(backup: &Backup) -> Result<&str, Refusal> {
+    if backup.encryption_key_id.is_some() {
+        return Err(invalid("backup", "it is encrypted, and its key is not told to another instance."));
+    }
     match (&backup.manifest, backup.status) {
         (Some(manifest), BackupStatus::Available) => Ok(manifest),
         (_, status) => Err(invalid("backup", format!("Backup status must be available and not {status}."))),

@@ -6,6 +6,7 @@
 //! attachment.rs  the attachment, the connector it was asked for, its CHAP account
 //! snapshot.rs    a volume's bytes as they were
 //! backup.rs      a volume's bytes, kept outside of its storage; when one may be made, restored, deleted
+//! encryption.rs  how a type's volumes are encrypted, and their keys
 //! image.rs       bytes that volumes are made from
 //! volume_type.rs a name for what a volume's place must be able to do
 //! place.rs       host@backend#pool, what pools say of themselves, services
@@ -21,6 +22,7 @@
 
 pub mod attachment;
 pub mod backup;
+pub mod encryption;
 pub mod image;
 pub mod message;
 pub mod migration;
@@ -38,6 +40,7 @@ pub mod volume_type;
 
 pub use attachment::{Attachment, ChapAccount, Connector, Lease};
 pub use backup::{Backup, ImportedBackup, NewBackup};
+pub use encryption::{NewKey, TypeEncryption};
 pub use image::{Image, ImageFacts, ImageMember, ImageStatus, MemberStatus, Visibility};
 pub use message::{Message, NewMessage, WhyNot};
 pub use migration::{Migration, Phase};

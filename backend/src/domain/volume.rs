@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::encryption::NewKey;
 use super::statuses::VolumeStatus;
 use super::volume_type::VolumeType;
 
@@ -148,4 +149,6 @@ pub struct NewVolume {
     pub volume_type: VolumeType,
     /// What it is made from.
     pub source: Source,
+    /// Its key, where it is to be encrypted.
+    pub key: Option<NewKey>,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::encryption::TypeEncryption;
+
 /// One type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VolumeType {
@@ -17,6 +19,8 @@ pub struct VolumeType {
     pub extra_specs: BTreeMap<String, String>,
     /// Its quality-of-service specs.
     pub qos_specs_id: Option<String>,
+    /// How its volumes are encrypted, where they are.
+    pub encryption: Option<TypeEncryption>,
 }
 
 impl VolumeType {

@@ -213,6 +213,11 @@ pub trait VolumeDriver: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// Refuses an encrypted volume where hosts could not open it.
+    fn may_encrypt(&self, _volume_id: Uuid) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     /// How a host gets at the volume.
     fn reach(&self, volume: &Stored) -> Reach;
 

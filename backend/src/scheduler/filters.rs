@@ -266,6 +266,7 @@ pub(super) mod tests {
                 is_public: true,
                 extra_specs: BTreeMap::from([(key.to_owned(), spec.to_owned())]),
                 qos_specs_id: None,
+                encryption: None,
             });
             assert_eq!(refused_by(&candidates).is_none(), fits, "{key}={spec}");
         }

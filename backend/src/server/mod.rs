@@ -30,6 +30,7 @@ use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE, backup_queue, volume_q
 use crate::drivers;
 use crate::identity::{PasswordError, People};
 use crate::image::{GlanceError, ImageFilesError};
+use crate::keys::BarbicanError;
 use crate::operations::{Relay, Runner, Work, keep_telling};
 use crate::scheduler::{Scheduler, Watchman};
 use crate::secret::Secret;
@@ -109,6 +110,9 @@ pub enum ServerError {
     /// Where backups are.
     #[error(transparent)]
     Backups(#[from] StoreFault),
+    /// The Barbican that has the keys.
+    #[error(transparent)]
+    Keys(#[from] BarbicanError),
     /// The identity service.
     #[error(transparent)]
     Auth(#[from] AuthError),

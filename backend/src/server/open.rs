@@ -12,10 +12,11 @@ use crate::accept::Accept;
 use crate::api::{Service, Shared, Watchers};
 use crate::auth::{Identity, KeystoneTokens, LocalTokens, Roles, ServiceUser, Validator};
 use crate::backup::{self, ObjectStore, StoreFault};
-use crate::config::{Config, TargetKind};
+use crate::config::{Config, KeyManagerKind, TargetKind};
 use crate::drivers;
 use crate::identity::People;
 use crate::image::{Glance, ImageFiles};
+use crate::keys::{Barbican, KeyManager, Vault};
 use crate::secret::Secret;
 use crate::store::{ServiceIdentity, Store};
 use crate::targets::lio::LioTarget;
@@ -54,6 +55,24 @@ fn open_images(common: &Common<'_>, role: &str) -> Result<ImageFiles, ServerErro
     Ok(ImageFiles::open(directory, &format!("{}-{role}", common.config.host_name()), settings)?)
 }
 
+/// What opens keys that are in the database.
+fn open_vault(common: &Common<'_>) -> Result<Vault, ServerError> {
+    Ok(Vault::new(&common.state_dir.master_key(common.config.key_manager.master_key_file.as_deref())?))
+}
+
+/// Who has the keys of encrypted volumes.
+fn open_keys(common: &Common<'_>) -> Result<KeyManager, ServerError> {
+    let settings = &common.config.key_manager;
+    let barbican = match settings.kind {
+        KeyManagerKind::Local => None,
+        KeyManagerKind::Barbican => {
+            let url = Some(settings.url.as_str()).filter(|url| !url.is_empty());
+            Some(Barbican::new(url, ServiceUser::new(&common.config.keystone)?)?)
+        }
+    };
+    Ok(KeyManager::new(common.store.clone(), open_vault(common)?, barbican))
+}
+
 /// Where backups are.
 pub(super) fn open_backups(common: &Common<'_>) -> Result<Arc<dyn ObjectStore>, StoreFault> {
     backup::open_store(&common.config.backup, common.state_dir.backups())
@@ -76,7 +95,8 @@ pub(super) async fn open_api(
         (None, None)
     };
     let tokens = validator(common.config, &store, &token, identity)?;
-    common.state_dir.write_clouds_yaml(address, &token, password.as_ref())?;
+    let keys = open_keys(common)?;
+    common.state_dir.write_clouds_yaml(address, &token, password.as_ref(), keys.is_local())?;
     let images = open_images(common, "api")?;
     store.abort_image_uploads(images.who()).await?;
     store.release_keys_of(images.who()).await?;
@@ -91,6 +111,7 @@ pub(super) async fn open_api(
         availability_zone: common.config.availability_zone.clone(),
         images,
         glance: open_glance(common.config)?,
+        keys,
         people,
     });
     Ok(Api { listener, address, service })
@@ -123,7 +144,7 @@ pub(super) async fn open_host(
     identity: &ServiceIdentity,
 ) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
     let target = open_target(common, identity).await?;
-    let opened = (open_images(common, "volume")?, open_glance(common.config)?, open_backups(common)?);
+    let opened = (open_images(common, "volume")?, open_glance(common.config)?, open_backups(common)?, open_vault(common)?);
     match start_host(common, target.clone(), opened).await {
         Ok(host) => Ok((host, target)),
         Err(error) => {
@@ -142,7 +163,7 @@ pub(super) async fn open_host(
 async fn start_host(
     common: &Common<'_>,
     target: Arc<dyn Target>,
-    (images, glance, backups): (ImageFiles, Option<Arc<Glance>>, Arc<dyn ObjectStore>),
+    (images, glance, backups, vault): (ImageFiles, Option<Arc<Glance>>, Arc<dyn ObjectStore>, Vault),
 ) -> Result<VolumeHost, VolumeError> {
     let config = common.config;
     let name = config.host_name();
@@ -170,6 +191,7 @@ async fn start_host(
         glance,
         cached_images: config.images.cached,
         backups,
+        vault,
         stopping: common.stopping.clone(),
     };
     let host = VolumeHost::start(parts).await?;

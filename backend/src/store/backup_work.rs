@@ -4,7 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::engine::{Session, Sql};
-use super::{Ending, Store, StoreError, attachments, backups, now_us, operations, quotas, volumes};
+use super::{Ending, Store, StoreError, attachments, backups, keys, now_us, operations, quotas, volumes};
 use crate::domain::place::BACKUP_QUEUE;
 use crate::domain::{BackupStatus, Operation, OperationKind, SnapshotStatus, VolumeStatus, rules};
 
@@ -106,6 +106,9 @@ impl Store {
         let mut tx = self.begin().await?;
         if let Some(backup) = backups::find_locked(&mut tx, operation.object_id).await? {
             tx.execute("forget a backup", Sql::new("DELETE FROM backups").filter("id = ", backup.id)).await?;
+            if backup.encryption_key_id.is_some() {
+                keys::forget(&mut tx, backup.id).await?;
+            }
             quotas::release(&mut tx, &backup.project_id, &quotas::of_backup(backup.size_gib, -1)).await?;
         }
         operations::end(&mut tx, operation, Ending::done()).await?;

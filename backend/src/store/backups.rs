@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::engine::{Row, Session, Sql, Value};
 use super::page::{self, SortKey};
-use super::{Limits, Store, StoreError, now_us, operations, quotas, snapshots, volumes};
+use super::{Limits, Store, StoreError, keys, now_us, operations, quotas, snapshots, volumes};
 use crate::domain::place::BACKUP_QUEUE;
 use crate::domain::{
     Asker, Backup, BackupStatus, ImportedBackup, NewBackup, NewOperation, Operation, OperationKind, Refusal, SnapshotStatus,
@@ -103,11 +103,16 @@ impl Store {
                 ("container", container.into()),
                 ("availability_zone", new.availability_zone.into()),
                 ("metadata", Value::from(&new.metadata)),
+                ("encryption_key_id", new.key.as_ref().map(|key| key.id).into()),
+                ("volume_type_id", volume.volume_type_id.clone().into()),
                 ("data_at_us", data_at_us.into()),
                 ("created_at_us", now.into()),
             ],
         );
         tx.execute("record a new backup", insert).await?;
+        if let Some(key) = &new.key {
+            keys::insert(&mut tx, key, id).await?;
+        }
         let operation = accept(&mut tx, OperationKind::BackupCreate, id, request, by).await?;
         let backup = find(&mut tx, id).await?;
         tx.commit().await?;
@@ -325,6 +330,8 @@ fn backup_of(row: &Row) -> Result<Backup, StoreError> {
         availability_zone: row.text("availability_zone")?,
         metadata: row.json("metadata")?,
         manifest: row.optional_text("manifest")?,
+        encryption_key_id: row.optional_text("encryption_key_id")?,
+        volume_type_id: row.optional_text("volume_type_id")?,
         restore_volume_id: row.optional_uuid("restore_volume_id")?,
         has_dependents: row.flag("dependents")?,
         data_at_us: row.int("data_at_us")?,

@@ -31,7 +31,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let volume = volumes::lock(&mut tx, id).await?;
         if let Some(new) = new_type {
-            retype::check(&volume, new)?;
+            retype::check(&mut tx, &volume, new).await?;
         }
         let held = attachments::of_volume(&mut tx, id).await?;
         rules::migrate(&volume, &held, snapshots::count_of(&mut tx, id).await?)?;

@@ -14,6 +14,8 @@
 //! backup_work.rs  backups: what work makes of them
 //! types.rs        volume types: those there are, who may use them
 //! type_changes.rs volume types: make, change, remove
+//! type_encryption.rs volume types: how their volumes are encrypted
+//! keys.rs         the keys of volumes and backups, sealed
 //! qos.rs          quality-of-service specs
 //! transfers.rs    volumes offered to other projects
 //! holds.rs        the older way of attaching: statuses of volumes first, attachments behind them
@@ -50,6 +52,7 @@ mod holds;
 mod idempotency;
 mod image_volumes;
 mod images;
+mod keys;
 mod leases;
 mod messages;
 mod migration;
@@ -69,6 +72,7 @@ mod statuses;
 mod tokens;
 mod transfers;
 mod type_changes;
+mod type_encryption;
 mod types;
 mod volumes;
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::engine::Sql;
+use super::engine::{Session, Sql};
 use super::placement::Candidates;
-use super::{Limits, Store, StoreError, now_us, quotas, services, volumes};
+use super::{Limits, Store, StoreError, now_us, quotas, services, types, volumes};
+use crate::domain::encryption::alike;
 use crate::domain::place::backend_of;
 use crate::domain::{Refusal, Volume, VolumeStatus, VolumeType};
 
@@ -23,7 +24,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let volume = volumes::lock(&mut tx, id).await?;
-        check(&volume, new)?;
+        check(&mut tx, &volume, new).await?;
         may_stay(&in_place(services::all(&mut tx).await?, &volume, new))?;
         let (old_name, new_name) = (volume.volume_type.clone().unwrap_or_default(), new.name.as_str());
         let query = Sql::new("SELECT size_gib FROM snapshots").filter("volume_id = ", id);
@@ -54,7 +55,27 @@ impl Store {
     }
 }
 
-pub(super) fn check(volume: &Volume, new: &VolumeType) -> Result<(), Refusal> {
+/// Whether the volume may have another type: its status allows it, and its bytes are what the new type's are.
+pub(super) async fn check(tx: &mut Session, volume: &Volume, new: &VolumeType) -> Result<(), StoreError> {
+    may_change(volume, new)?;
+    let old = match &volume.volume_type_id {
+        Some(id) => types::find(tx, id).await?.and_then(|old| old.encryption),
+        None => None,
+    };
+    // As it is in this transaction: what the caller has may be old.
+    let new = types::find_locked(tx, &new.id).await?.ok_or_else(|| Refusal::VolumeTypeNotFound(new.name.clone()))?;
+    if alike(old.as_ref(), new.encryption.as_ref()) {
+        return Ok(());
+    }
+    let text = format!(
+        "Invalid input received: Volume {} cannot get the type {}, which is encrypted otherwise: its bytes would have to be encrypted \
+         anew. Make a volume of that type and copy the data within a guest.",
+        volume.id, new.name
+    );
+    Err(Refusal::Invalid(text).into())
+}
+
+fn may_change(volume: &Volume, new: &VolumeType) -> Result<(), Refusal> {
     let id = volume.id;
     if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::InUse) {
         let text =

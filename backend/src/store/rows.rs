@@ -110,6 +110,7 @@ pub(super) fn volume_type(row: &Row) -> Result<VolumeType, StoreError> {
         is_public: row.flag("is_public")?,
         extra_specs: row.json::<BTreeMap<String, String>>("extra_specs")?,
         qos_specs_id: row.optional_text("qos_specs_id")?,
+        encryption: row.optional_json("encryption")?,
     })
 }
 

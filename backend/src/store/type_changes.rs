@@ -123,7 +123,7 @@ impl Store {
 }
 
 /// Reads a type and keeps others from changing it until the transaction ends.
-async fn lock(tx: &mut Session, id: &str) -> Result<VolumeType, StoreError> {
+pub(super) async fn lock(tx: &mut Session, id: &str) -> Result<VolumeType, StoreError> {
     types::find_locked(tx, id).await?.ok_or_else(|| Refusal::VolumeTypeNotFound(id.to_owned()).into())
 }
 

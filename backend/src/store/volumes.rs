@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::engine::{Session, Sql, Value};
 use super::rows::{self, SELECT_VOLUMES};
-use super::{Limits, Store, StoreError, attachments, backups, now_us, operations, quotas, snapshots};
+use super::{Limits, Store, StoreError, attachments, backups, keys, now_us, operations, quotas, snapshots, types};
 use crate::domain::place::{SCHEDULER_QUEUE, volume_queue};
 use crate::domain::{
     Asker, NewOperation, NewVolume, Operation, OperationKind, Refusal, SnapshotStatus, Source, Volume, VolumeStatus, backup,
@@ -34,6 +34,7 @@ impl Store {
         limits: &Limits,
     ) -> Result<(Volume, Operation), StoreError> {
         let mut tx = self.begin().await?;
+        may_have_key(&mut tx, &new).await?;
         let from = match new.source {
             Source::Nothing => None,
             Source::Snapshot(id) => Some(("snapshot_id", id)),
@@ -69,10 +70,14 @@ impl Store {
                 ("source_volume_id", made_from("source_volume_id").into()),
                 ("image_id", made_from("image_id").into()),
                 ("backup_id", made_from("backup_id").into()),
+                ("encryption_key_id", new.key.as_ref().map(|key| key.id).into()),
                 ("created_at_us", now_us().into()),
             ],
         );
         tx.execute("record a new volume", insert).await?;
+        if let Some(key) = &new.key {
+            keys::insert(&mut tx, key, new.id).await?;
+        }
         let operation = NewOperation {
             kind: OperationKind::VolumeCreate,
             object_id: new.id,
@@ -238,6 +243,17 @@ async fn source_of(tx: &mut Session, source: Source) -> Result<Option<SourceFact
     }
 }
 
+/// Refuses a volume that would not be encrypted as its type is now: that may have changed since the key was made, or was not.
+async fn may_have_key(tx: &mut Session, new: &NewVolume) -> Result<(), StoreError> {
+    let volume_type = types::find_locked(tx, &new.volume_type.id).await?;
+    let volume_type = volume_type.ok_or_else(|| Refusal::VolumeTypeNotFound(new.volume_type.name.clone()))?;
+    if volume_type.encryption.map(|encryption| encryption.key_size) == new.key.as_ref().map(|key| key.bits) {
+        return Ok(());
+    }
+    let text = format!("Invalid volume_type: the encryption of {} has just been changed; try again.", new.volume_type.name);
+    Err(Refusal::Invalid(text).into())
+}
+
 /// Reads one volume.
 pub(super) async fn find(session: &mut Session, id: Uuid) -> Result<Volume, StoreError> {
     let query = Sql::new(SELECT_VOLUMES).filter("volumes.id = ", id);
@@ -252,6 +268,9 @@ pub(super) async fn forget(tx: &mut Session, operation: &Operation) -> Result<()
     let id = operation.object_id;
     if let Some(volume) = find_locked(tx, id).await?.filter(|volume| volume.status == VolumeStatus::Deleting) {
         tx.execute("forget a volume", Sql::new("DELETE FROM volumes").filter("id = ", id)).await?;
+        if volume.encryption_key_id.is_some() {
+            keys::forget(tx, id).await?;
+        }
         let type_name = volume.volume_type.as_deref().unwrap_or_default();
         if volume.consumes_quota {
             quotas::release(tx, &volume.project_id, &quotas::of_volume(type_name, volume.size_gib, -1)).await?;

@@ -116,6 +116,7 @@ pub(super) async fn connection(
             admitted.info
         }
     };
+    info.insert("encrypted".into(), volume.encryption_key_id.is_some().into());
     let qos = match &volume.volume_type_id {
         Some(id) => parts.store.qos_of_type(id).await?,
         None => None,

@@ -18,7 +18,6 @@ pub(super) fn iscsi(volume: &Volume, portals: &[String], multipath: bool) -> Map
         "auth_method": "CHAP",
         "discard": true,
         "cacheable": false,
-        "encrypted": false,
         "qos_specs": null,
         "scsi_serial": scsi_serial(volume.id),
     }));

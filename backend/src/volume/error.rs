@@ -5,6 +5,8 @@ use uuid::Uuid;
 use crate::backup::BackupError;
 use crate::drivers::DriverError;
 use crate::image::{ExportError, OpenError};
+use crate::keys::VaultError;
+use crate::luks::LuksError;
 use crate::store::StoreError;
 use crate::targets::TargetError;
 
@@ -23,6 +25,15 @@ pub enum VolumeError {
     /// An image that is to be made from a volume.
     #[error("the volume could not be made an image")]
     Export(#[from] ExportError),
+    /// The key of an encrypted volume.
+    #[error(transparent)]
+    Key(#[from] VaultError),
+    /// The container of an encrypted volume.
+    #[error("cannot make an encrypted volume")]
+    Luks(#[from] LuksError),
+    /// The key of an encrypted volume is nowhere.
+    #[error("volume {0} is to be encrypted, and its key is not there")]
+    NoKey(Uuid),
     /// A backup.
     #[error(transparent)]
     Backup(#[from] BackupError),

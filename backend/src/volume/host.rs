@@ -19,6 +19,7 @@ use crate::domain::place::{backend_of, backup_queue, volume_queue};
 use crate::domain::{Operation, OperationKind, Refusal, Volume, VolumeStatus};
 use crate::drivers::{Stored, VolumeDriver};
 use crate::image::{Glance, ImageFiles};
+use crate::keys::Vault;
 use crate::operations::{Next, Work};
 use crate::store::{Ending, Store, StoreError};
 use crate::targets::Target;
@@ -43,6 +44,8 @@ pub struct HostParts {
     pub cached_images: u32,
     /// Where backups are.
     pub backups: Arc<dyn ObjectStore>,
+    /// Opens the keys of volumes that are to be made.
+    pub vault: Vault,
     /// Becomes true when this process stops: what takes long is left to the next.
     pub stopping: watch::Receiver<bool>,
 }
@@ -65,6 +68,7 @@ pub(super) struct Parts {
     pub(super) glance: Option<Arc<Glance>>,
     pub(super) cached_images: u32,
     pub(super) backups: Arc<dyn ObjectStore>,
+    pub(super) vault: Vault,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -72,8 +76,19 @@ impl VolumeHost {
     /// Shows again what was shown and lets hosts in. When this returns, hosts reach what they could before, but for volumes that
     /// cannot be shown just now: those are tried again.
     pub async fn start(parts: HostParts) -> Result<Self, VolumeError> {
-        let HostParts { store, backends, target, availability_zone, owner, images, glance, cached_images, backups, stopping } =
-            parts;
+        let HostParts {
+            store,
+            backends,
+            target,
+            availability_zone,
+            owner,
+            images,
+            glance,
+            cached_images,
+            backups,
+            vault,
+            stopping,
+        } = parts;
         let locks = Locks::default();
         let parts = Parts {
             store,
@@ -86,6 +101,7 @@ impl VolumeHost {
             glance,
             cached_images,
             backups,
+            vault,
             stopping,
         };
         let parts = Arc::new(parts);

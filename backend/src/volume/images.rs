@@ -19,6 +19,7 @@ use crate::domain::volume::GIB;
 use crate::domain::{Image, ImageStatus, NewMessage, Operation, Refusal, Volume, VolumeStatus};
 use crate::drivers::{Chunk, Stored, VolumeDriver};
 use crate::image::{ExportError, Format, GlanceError, OpenError, Progress, Unfit, export, open_as_raw};
+use crate::luks::HEADER_BYTES;
 use crate::operations::Next;
 use crate::store::{CachedImage, Ending, StoreError};
 
@@ -48,12 +49,15 @@ impl Parts {
         let wanted = stored(volume);
         let progress = Progress::default();
         let made = async {
+            if let Some(container) = self.container(volume).await? {
+                let (bytes, pieces) = self.open_image(&image, wanted.id, &progress).await?;
+                fits(bytes.saturating_add(HEADER_BYTES), &wanted)?;
+                return self.fill(&wanted, driver.as_ref(), container.around(pieces, bytes)).await;
+            }
             if self.cached_images == 0 {
                 let (bytes, pieces) = self.open_image(&image, wanted.id, &progress).await?;
                 fits(bytes, &wanted)?;
-                let empty = Stored { provider: driver.create(&wanted).await?, ..wanted.clone() };
-                driver.copy_in(&empty, pieces).await?;
-                return Ok(empty.provider);
+                return self.fill(&wanted, driver.as_ref(), pieces).await;
             }
             let source = of_cache(&self.kept_image(driver.as_ref(), backend, &image, &wanted, &progress).await?);
             fits(source.size_bytes, &wanted)?;
@@ -65,6 +69,18 @@ impl Parts {
             warn!(backend, "cannot let go of what is kept of images: {}", chain(&error));
         }
         Ok(provider)
+    }
+
+    /// Makes a volume and writes these pieces into it.
+    pub(super) async fn fill(
+        &self,
+        wanted: &Stored,
+        driver: &dyn VolumeDriver,
+        pieces: BoxStream<'_, Result<Chunk, io::Error>>,
+    ) -> Result<Option<Value>, VolumeError> {
+        let empty = Stored { provider: driver.create(wanted).await?, ..wanted.clone() };
+        driver.copy_in(&empty, pieces).await?;
+        Ok(empty.provider)
     }
 
     /// The volume that is kept of an image, made where there is none.

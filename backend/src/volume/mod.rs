@@ -4,6 +4,7 @@
 //! host.rs             the parts together; which operation is whose
 //! volumes.rs          volumes: make, remove
 //! extend.rs           a larger volume, also while hosts have it
+//! encryption.rs       encrypted volumes: the container that one is
 //! snapshots.rs        snapshots: make, remove
 //! migration.rs        volumes: to another place
 //! backups.rs          backups: read and written where the bytes are
@@ -17,6 +18,7 @@
 mod attachments;
 mod backups;
 mod connection_info;
+mod encryption;
 mod error;
 mod exports;
 mod extend;

@@ -29,6 +29,7 @@ impl Parts {
                 }
                 let from = self.store.volume(id).await?.status;
                 self.store.end_volume_work(operation, from, VolumeStatus::Available, Ending::done()).await?;
+                self.forget_key(&volume).await?;
                 info!(volume = %id, size_gib = volume.size_gib, "volume made");
                 Ok(Next::Ended)
             }
@@ -50,7 +51,8 @@ impl Parts {
         let wanted = stored(volume);
         let made: Provided = match volume.source() {
             // A backup's bytes come later: they take long, and a queue of their own.
-            Source::Nothing | Source::Backup(_) => driver.create(&wanted).await,
+            Source::Backup(_) => driver.create(&wanted).await,
+            Source::Nothing => return self.make_empty(volume).await,
             Source::Volume(source) => {
                 let _turn = self.locks.lock(source).await;
                 let source = self.store.volume(source).await?;

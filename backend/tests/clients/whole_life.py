@@ -71,6 +71,22 @@ def by_cinderclient(url, token):
     cinder.qos_specs.associate(qos, shared.id)
     assert [one.name for one in cinder.qos_specs.get_associations(qos)] == ["shared"]
 
+    secret = cinder.volume_types.create("secret")
+    how = {"provider": "luks", "cipher": "aes-xts-plain64", "key_size": 256, "control_location": "front-end"}
+    cinder.volume_encryption_types.create(secret, how)
+    cinder.volume_encryption_types.update(secret, {"key_size": 512})
+    assert [(one.provider, one.key_size) for one in cinder.volume_encryption_types.list()] == [("luks", 512)]
+    locked = cinder.volumes.create(1, volume_type="secret")
+    wait(lambda: cinder.volumes.get(locked.id), "available")
+    assert cinder.volumes.get(locked.id).encrypted
+    told = cinder.volumes.get_encryption_metadata(locked.id)
+    assert (told["provider"], told["key_size"]) == ("luks", 512) and told["encryption_key_id"], told
+    refused(exceptions.BadRequest, cinder.volume_encryption_types.delete, secret)
+    cinder.volumes.delete(locked)
+    wait(lambda: cinder.volumes.get(locked.id), None)
+    cinder.volume_encryption_types.delete(secret)
+    cinder.volume_types.delete(secret)
+
     hosts = []
     for host in ("a", "b"):
         connector = dict(CONNECTOR, initiator=f"iqn.2026-01.test:{host}", host=host)
@@ -187,6 +203,9 @@ def by_command():
         assert time.monotonic() < end
     assert [one["Name"] for one in run("volume", "list")] == ["by-command"]
     assert run("volume", "type", "list")
+    encryption = ["--encryption-provider", "luks", "--encryption-cipher", "aes-xts-plain64", "--encryption-key-size", "256"]
+    made = run("volume", "type", "create", "secret", *encryption, "--encryption-control-location", "front-end")
+    assert all(word in str(made["encryption"]) for word in ("luks", "aes-xts-plain64", "256", "front-end")), made
     done = ["openstack", "--os-cloud", "bowline", "volume", "delete", volume["id"]]
     assert subprocess.run(done, check=False).returncode == 0
 

@@ -4,7 +4,7 @@ use super::{Asked, Done};
 use crate::api::body::missing;
 use crate::api::errors::ApiError;
 use crate::api::microversion::Microversion;
-use crate::api::{policy, volume_images};
+use crate::api::{encryption, policy, volume_images};
 use crate::auth::Action;
 
 const FORCE_DELETE: Action = Action::admin("volume_extension:volume_admin_actions:force_delete");
@@ -15,6 +15,7 @@ const EXTEND_COMPLETION: Action = Action::service("volume_extension:volume_actio
 pub(super) async fn force_delete(asked: Asked) -> Result<Done, ApiError> {
     let volume = asked.volume(FORCE_DELETE).await?;
     asked.state.accept.force_delete_volume(volume.id, asked.context.asker()).await?;
+    encryption::discard(&asked.state, &asked.context, volume.encryption_key_id.as_deref()).await;
     Ok(Done::Accepted)
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::AppState;
 use super::actions::named;
 use super::body::{Body, Fields, invalid, missing};
+use super::encryption;
 use super::errors::ApiError;
 use super::microversion::Microversion;
 use super::paging::Asked;
@@ -44,7 +45,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let mut fields = body.object("backup", version)?;
     let volume_id = fields.uuid("volume_id")?.ok_or_else(|| missing("volume_id"))?;
-    let new = NewBackup {
+    let mut new = NewBackup {
         volume_id,
         snapshot_id: fields.uuid("snapshot_id")?,
         incremental: fields.boolean("incremental")?.unwrap_or(false),
@@ -54,16 +55,24 @@ pub(super) async fn create(
         description: fields.text("description")?,
         metadata: metadata(&mut fields, version)?.unwrap_or_default(),
         availability_zone: zone(&state, &mut fields, version).await?,
+        key: None,
     };
     fields.finish(version)?;
     if let Some(name) = &new.container {
         Place::new(name, volume_id).map_err(|error| invalid("container", &json!(name), &error.to_string()))?;
     }
-    policy::volume_by_id(&state, &context, volume_id, policy::BACKUP_CREATE).await?;
+    let volume = policy::volume_by_id(&state, &context, volume_id, policy::BACKUP_CREATE).await?;
     if let Some(snapshot) = new.snapshot_id {
         policy::snapshot(&state, &context, &snapshot.to_string(), policy::BACKUP_CREATE).await?;
     }
-    let backup = state.accept.create_backup(new, context.asker()).await?;
+    // Its own: the backup may stay when the volume has gone.
+    new.key = encryption::copy(&state, &context, volume.encryption_key_id).await?;
+    let key_id = new.key.as_ref().map(|key| key.id);
+    let accepted = state.accept.create_backup(new, context.asker()).await;
+    if let (Err(_), Some(id)) = (&accepted, key_id) {
+        state.keys.discard(&context.token, id).await;
+    }
+    let backup = accepted?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "backup": summary(&backup, &headers) }))))
 }
 
@@ -171,6 +180,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let backup = policy::backup(&state, &context, &id, policy::BACKUP_DELETE).await?;
     state.accept.delete_backup(backup.id, false, context.asker()).await?;
+    encryption::discard(&state, &context, backup.encryption_key_id.as_deref()).await;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -193,6 +203,7 @@ pub(super) async fn action(
         "os-force_delete" => {
             let backup = policy::backup(&state, &context, &id, policy::BACKUP_FORCE_DELETE).await?;
             state.accept.delete_backup(backup.id, true, context.asker()).await?;
+            encryption::discard(&state, &context, backup.encryption_key_id.as_deref()).await;
         }
         _ => return Err(ApiError::BadRequest(format!("There is no such action: {action}"))),
     }

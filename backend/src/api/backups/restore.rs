@@ -39,10 +39,13 @@ pub(in crate::api) async fn restore(
                 "name": name.unwrap_or_else(|| format!("restore_backup_{}", backup.id)),
                 "description": "auto-created_from_restore_from_backup",
             });
-            let Value::Object(wanted) = wanted else { return Err(ApiError::Internal) };
+            let Value::Object(mut wanted) = wanted else { return Err(ApiError::Internal) };
+            if let (Some(_), Some(volume_type)) = (&backup.encryption_key_id, &backup.volume_type_id) {
+                wanted.insert("volume_type".into(), json!(volume_type));
+            }
             let mut new = volumes::new_volume(&state, &context, version, Fields::from(Body(wanted))).await?;
             new.source = Source::Backup(backup.id);
-            state.accept.create_volume(new, context.asker()).await?
+            volumes::accept(&state, &context, new).await?
         }
     };
     Ok((StatusCode::ACCEPTED, Json(answer(backup.id, &volume))))

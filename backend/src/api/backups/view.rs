@@ -42,6 +42,9 @@ pub(super) fn detail(backup: &Backup, version: Microversion, admin: bool, header
     if version >= Microversion::BACKUP_METADATA {
         put("metadata", json!(backup.metadata));
     }
+    if let (true, Some(key)) = (version >= Microversion::ENCRYPTION_KEY, &backup.encryption_key_id) {
+        put("encryption_key_id", json!(key));
+    }
     if admin && version >= Microversion::BACKUP_PROJECT {
         put("os-backup-project-attr:project_id", json!(backup.project_id));
     }

@@ -15,11 +15,12 @@ use crate::api::versions::origin;
 pub(super) const REGION: &str = "RegionOne";
 
 /// Type, name and path of each. The block storage goes by both of its names.
-const SERVICES: [(&str, &str, &str); 4] = [
+const SERVICES: [(&str, &str, &str); 5] = [
     ("identity", "keystone", "/identity"),
     ("image", "glance", "/image"),
     ("block-storage", "cinder", "/v3"),
     ("volumev3", "cinderv3", "/v3"),
+    ("key-manager", "barbican", "/key-manager"),
 ];
 
 /// The same in every installation.

@@ -4,11 +4,13 @@
 //! mod.rs          types: list, show, make, change, remove
 //! extra_specs.rs  what their places must be able to do
 //! access.rs       who may use those that are not public
+//! encryption.rs   how their volumes are encrypted
 //! defaults.rs     the type that a project's volumes get which ask for none
 //! ```
 
 pub(super) mod access;
 pub(super) mod defaults;
+pub(super) mod encryption;
 pub(super) mod extra_specs;
 
 use std::collections::BTreeMap;
@@ -93,7 +95,8 @@ pub(super) async fn create(
     fields.finish(version)?;
     extra_specs::check(&extra_specs)?;
     let id = Uuid::new_v4().to_string();
-    let new = VolumeType { id, name: name.trim().to_owned(), description, is_public, extra_specs, qos_specs_id: None };
+    let name = name.trim().to_owned();
+    let new = VolumeType { id, name, description, is_public, extra_specs, qos_specs_id: None, encryption: None };
     state.store.insert_type(&new).await?;
     Ok(Json(json!({ "volume_type": view(&new, &context) })))
 }
@@ -140,28 +143,6 @@ pub(super) async fn delete(
     }
     state.store.delete_type(&found.id).await?;
     Ok(StatusCode::ACCEPTED)
-}
-
-/// `GET /v3/types/{id}/encryption`: no type's volumes are encrypted, for there is no key manager here.
-pub(super) async fn encryption(
-    State(state): State<AppState>,
-    context: Context,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    allow(&context, policy::TYPE_ENCRYPTION)?;
-    state.store.volume_type(&id, None).await?;
-    Ok(Json(json!({})))
-}
-
-/// `POST /v3/types/{id}/encryption`: refused rather than making volumes that would not be encrypted.
-pub(super) async fn encrypt(
-    State(state): State<AppState>,
-    context: Context,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    allow(&context, policy::TYPE_ENCRYPTION)?;
-    state.store.volume_type(&id, None).await?;
-    Err(ApiError::BadRequest("Invalid input received: encrypted volumes need a key manager, which this service has not".into()))
 }
 
 /// The id of the type that a volume gets which asks for none.

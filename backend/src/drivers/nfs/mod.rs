@@ -262,6 +262,17 @@ impl VolumeDriver for NfsDriver {
         self.share.leave().boxed()
     }
 
+    /// Hosts decrypt what is in a raw file, not what is within a format of its own.
+    fn may_encrypt(&self, volume_id: Uuid) -> Result<(), DriverError> {
+        match self.settings.format {
+            FileFormat::Raw => Ok(()),
+            FileFormat::Qcow2 => Err(DriverError::Unsupported {
+                volume_id,
+                operation: "encrypt volumes while nfs.format is qcow2; it must be raw",
+            }),
+        }
+    }
+
     fn reach(&self, _volume: &Stored) -> Reach {
         Reach::Direct
     }
@@ -279,7 +290,6 @@ impl VolumeDriver for NfsDriver {
             "format": format_of(volume.provider.as_ref()).as_str(),
             "mount_point_base": self.share.directory(),
             "cacheable": false,
-            "encrypted": false,
         });
         let info = if let Value::Object(info) = info { info } else { Map::new() };
         async { Ok(Admitted { info, account: None }) }.boxed()

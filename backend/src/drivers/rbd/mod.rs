@@ -197,7 +197,6 @@ impl VolumeDriver for RbdDriver {
                 "secret_uuid": secret_uuid,
                 "discard": true,
                 "cacheable": false,
-                "encrypted": false,
             });
             let info = if let Value::Object(info) = info { info } else { Map::new() };
             Ok(Admitted { info, account })
