@@ -21,7 +21,7 @@ $(2); \
 echo "== $(1): $$((SECONDS - started)) s"
 endef
 
-.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-connect fuzz lint deny doc \
+.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-connect bench-starts fuzz lint deny doc \
 	install install-programs install-system install-docs clean clean-rig help \
 	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side backend-load
 # Cargo uses all processors by itself, and what comes first below is to come first.
@@ -106,6 +106,10 @@ backend-load: dependencies
 bench-boot: need-root ## its part from images to disks alone
 	@$(MAKE) --no-print-directory dependencies-node release >&2
 	@scripts/bench-boot
+
+bench-starts: need-root ## its part about starts with a thousand attachments alone
+	@$(MAKE) --no-print-directory dependencies-node release >&2
+	@scripts/bench-starts
 
 bench-connect: need-root ## its part beside os-brick alone
 	@$(MAKE) --no-print-directory dependencies-node connect-side >&2
