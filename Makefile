@@ -21,7 +21,7 @@ $(2); \
 echo "== $(1): $$((SECONDS - started)) s"
 endef
 
-.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-connect bench-starts fuzz lint deny doc \
+.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-connect bench-starts soak fuzz lint deny doc \
 	install install-programs install-system install-docs clean clean-rig help \
 	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side backend-load
 # Cargo uses all processors by itself, and what comes first below is to come first.
@@ -117,6 +117,10 @@ bench-connect: need-root ## its part beside os-brick alone
 
 connect-side: dependencies
 	$(CARGO) build --locked --release --features fuzzing --example connect_side
+
+soak: need-root ## a node under load and faults for MINUTES (10); one JSON object on stdout, fails where anything is wrong
+	@$(MAKE) --no-print-directory dependencies-node release >&2
+	@scripts/soak $(or $(MINUTES),10)
 
 # SECONDS for each target; TARGETS to name some.
 fuzz: dependencies-run ## the fuzz targets: libFuzzer with a nightly toolchain and cargo-fuzz, else mutations

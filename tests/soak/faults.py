@@ -7,7 +7,7 @@ from collections import Counter
 from machine import PORTAL, ask, say, shell
 
 # Between two faults, seconds.
-PAUSE_S = (4, 12)
+PAUSE_S = (8, 20)
 # How long packets are lost, or a process stands still.
 LASTING_S = (2, 12)
 
