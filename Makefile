@@ -123,7 +123,7 @@ soak: need-root ## a node under load and faults for MINUTES (10); one JSON objec
 	@scripts/soak $(or $(MINUTES),10)
 
 # SECONDS for each target; TARGETS to name some.
-fuzz: dependencies-run ## the fuzz targets: libFuzzer with a nightly toolchain and cargo-fuzz, else mutations
+fuzz: dependencies-run ## the fuzz targets under libFuzzer, built by any toolchain
 	@scripts/fuzz $(or $(SECONDS),60) $(TARGETS)
 
 doc: dependencies ## the API documentation
