@@ -21,7 +21,7 @@ $(2); \
 echo "== $(1): $$((SECONDS - started)) s"
 endef
 
-.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-connect fuzz lint deny doc \
+.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-connect bench-starts soak fuzz lint deny doc \
 	install install-programs install-system install-docs clean clean-rig help \
 	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side backend-load
 # Cargo uses all processors by itself, and what comes first below is to come first.
@@ -118,6 +118,10 @@ bench-boot: need-root ## its part from images to disks alone
 	@$(MAKE) --no-print-directory dependencies-node release >&2
 	@scripts/bench-boot
 
+bench-starts: need-root ## its part about starts with a thousand attachments alone
+	@$(MAKE) --no-print-directory dependencies-node release >&2
+	@scripts/bench-starts
+
 bench-connect: need-root ## its part beside os-brick alone
 	@$(MAKE) --no-print-directory dependencies-node connect-side >&2
 	@scripts/bench-connect
@@ -125,8 +129,12 @@ bench-connect: need-root ## its part beside os-brick alone
 connect-side: dependencies
 	$(CARGO) build --locked --release --features fuzzing --example connect_side
 
+soak: need-root ## a node under load and faults for MINUTES (10); one JSON object on stdout, fails where anything is wrong
+	@$(MAKE) --no-print-directory dependencies-node release >&2
+	@scripts/soak $(or $(MINUTES),10)
+
 # SECONDS for each target; TARGETS to name some.
-fuzz: dependencies-run ## the fuzz targets: libFuzzer with a nightly toolchain and cargo-fuzz, else mutations
+fuzz: dependencies-run ## the fuzz targets under libFuzzer, built by any toolchain
 	@scripts/fuzz $(or $(SECONDS),60) $(TARGETS)
 
 doc: dependencies ## the API documentation

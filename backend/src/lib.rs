@@ -37,6 +37,9 @@ pub mod config;
 pub mod doctor;
 pub mod domain;
 pub mod drivers;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hex;
 pub mod identity;
 pub mod image;

@@ -7,7 +7,7 @@ use bowline::{
         config::{self, Initiator, MetricsListen, Multipath, RbdClient, Settings},
         dbus,
         health::{self, Pace},
-        journal::Journal,
+        journal::{Journal, JournalError},
         memory,
         metrics::{self, Metrics, Readings},
         operations::{
@@ -54,6 +54,14 @@ const IO_ERRORS_KEPT: usize = 64;
 /// News of guests that wait to be told.
 const GUEST_NEWS_KEPT: usize = 64;
 
+/// Exit status where the journal has to be seen to by somebody first, as sysexits.h has it for what is wrong with the setup. The unit
+/// starts the agent again after any other.
+const NEEDS_A_HAND: u8 = 78;
+
+/// How long a start under systemd that could not write the journal waits before it gives up, since the next one comes at once: on a
+/// full disk each of them would only add to the log.
+const BEFORE_ANOTHER_START: Duration = Duration::from_secs(10);
+
 /// Threads of the runtime. The agent waits far more than it computes; libvirt's blocking calls have threads of their own.
 const WORKER_THREADS: usize = 2;
 
@@ -76,7 +84,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<JournalError>() {
+                Some(error) if error.needs_a_hand() => ExitCode::from(NEEDS_A_HAND),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -154,7 +165,20 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     status("opening the journal");
-    let (journal, contents) = Journal::open(&settings.paths.state_dir)?;
+    let (journal, contents) = match Journal::open(&settings.paths.state_dir) {
+        Ok(opened) => opened,
+        Err(error) => {
+            if !error.needs_a_hand() && std::env::var_os("NOTIFY_SOCKET").is_some() {
+                status(&error.to_string());
+                tokio::select! {
+                    () = tokio::time::sleep(BEFORE_ANOTHER_START) => {}
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            }
+            return Err(error.into());
+        }
+    };
     let journal_file = journal.path().to_owned();
     let (volumes, keys, images, connectors) = clients(settings, user, service, keys)?;
     let kernels_name = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());

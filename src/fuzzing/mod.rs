@@ -14,6 +14,8 @@
 mod boot;
 mod host;
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod runner;
 mod service;
 mod storage;

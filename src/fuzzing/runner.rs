@@ -1,10 +1,13 @@
 //! Runs every target over its corpus and over mutations of it, without libFuzzer: no coverage guides it, so it finds what is near
-//! the corpus. It is what the ordinary tests run; `make fuzz` takes libFuzzer where there is a nightly toolchain.
+//! the corpus. It is what the ordinary tests run; `make fuzz` takes libFuzzer.
 //!
 //! `FUZZ_SECONDS` is the time of each target; without it each has a fixed number of mutations. `FUZZ_TARGETS` names some. A failing
 //! input is written to `target/fuzz-failure-NAME`.
 
-use super::{TARGETS, Target};
+use super::{
+    TARGETS, Target,
+    mutations::{Numbers, mutate},
+};
 use std::{
     env, fs,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,44 +17,6 @@ use std::{
 
 /// Mutations of each target in the ordinary tests: about a second for the slowest.
 const MUTATIONS: u32 = 400;
-/// Longer inputs are cut.
-const LENGTH_MAX: usize = 64 * 1024;
-/// What formats hang on, and what names must not have.
-const WORDS: [&[u8]; 16] = [
-    b"..",
-    b"/",
-    b"-",
-    b"--",
-    b"\n",
-    b"\0",
-    b"\x1b[2J",
-    b"null",
-    b"\"\"",
-    b"18446744073709551615",
-    b"-1",
-    b"[::1]",
-    b"<disk>",
-    b"&#0;",
-    b"\xff\xff\xff\xff",
-    b"\\u0000",
-];
-
-/// A reproducible stream of numbers (xorshift64*): the same mutations in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
-
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
@@ -60,35 +25,6 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
         .collect();
     files.sort();
     files.iter().map(|file| fs::read(file).unwrap()).collect()
-}
-
-fn mutate(numbers: &mut Numbers, corpus: &[Vec<u8>]) -> Vec<u8> {
-    let mut data = corpus[numbers.below(corpus.len())].clone();
-    for _ in 0..=numbers.below(6) {
-        let at = numbers.below(data.len() + 1);
-        let end = (at + numbers.below(24)).min(data.len());
-        match numbers.below(8) {
-            0 if at < data.len() => data[at] ^= 1 << numbers.below(8),
-            1 if at < data.len() => data[at] = numbers.next() as u8,
-            2 => data.insert(at, numbers.next() as u8),
-            3 => drop(data.drain(at..end)),
-            4 => drop(data.splice(at..at, WORDS[numbers.below(WORDS.len())].iter().copied())),
-            5 => drop(data.splice(at..end, WORDS[numbers.below(WORDS.len())].iter().copied())),
-            6 => {
-                let copied = data[at..end].to_vec();
-                let to = numbers.below(data.len() + 1);
-                drop(data.splice(to..to, copied));
-            }
-            7 => {
-                let other = &corpus[numbers.below(corpus.len())];
-                data.truncate(at);
-                data.extend(&other[at.min(other.len())..]);
-            }
-            _ => {}
-        }
-    }
-    data.truncate(LENGTH_MAX);
-    data
 }
 
 fn check(name: &str, target: Target, data: &[u8]) {
@@ -113,7 +49,7 @@ fn the_corpora_and_their_mutations_break_no_promise() {
         assert!(!corpus.is_empty(), "{name} has no corpus");
         corpus.iter().for_each(|data| check(name, target, data));
         check(name, target, b"");
-        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ number as u64);
+        let mut numbers = Numbers::new(number);
         let begun = Instant::now();
         let mut done = 0;
         while seconds.map_or(done < MUTATIONS, |limit| begun.elapsed() < Duration::from_secs(limit)) {

@@ -36,8 +36,8 @@ class Host:
         configure(self.initiator)
         self.agent = None
 
-    def start_service(self):
-        self.service = self._start('bowline-backend', 'serve')[0]
+    def start_service(self, *arguments):
+        self.service = self._start('bowline-backend', 'serve', *arguments)[0]
         return self.service.pid
 
     def start_agent(self):

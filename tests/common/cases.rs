@@ -97,7 +97,7 @@ pub fn killed_at_every_boundary_it_ends_attached_or_undone<M: Machine>(site: &Si
             site.stop_agent();
             site.start_agent(&at);
             let output = site.bowline(&format!("--json {verb} {volume} {name} --no-wait"));
-            site.machine.ok("p=$(pgrep -x bowlined) || exit 0; timeout 60 tail --pid=$p -f /dev/null");
+            site.machine.ok("p=$(pgrep -x bowlined) || exit 0; timeout 60 tail -s 0.1 --pid=$p -f /dev/null");
             assert!(!site.agent_runs(), "{at}: the agent did not die: {output:?}");
             site.start_agent("");
             let operations = site.json("operations --all");

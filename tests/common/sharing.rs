@@ -110,7 +110,7 @@ pub fn killed_between_two_guests_it_ends_with_each_attached_or_not<M: Machine>(
             site.start_agent(&format!("{step}:{when}"));
             site.machine.exec(&format!(
                 "bowline {verb} {volume} {} --no-wait & bowline {verb} {volume} {} --no-wait & wait
-                 p=$(pgrep -x bowlined) || exit 0; timeout 60 tail --pid=$p -f /dev/null",
+                 p=$(pgrep -x bowlined) || exit 0; timeout 60 tail -s 0.1 --pid=$p -f /dev/null",
                 one.name(),
                 two.name()
             ));

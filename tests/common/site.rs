@@ -85,7 +85,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     pub fn stop_service(&self) {
         match self.services {
             Services::Processes => {
-                self.machine.ok("p=$(pgrep -x bowline-backend); kill $p; timeout 20 tail --pid=$p -f /dev/null")
+                self.machine.ok("p=$(pgrep -x bowline-backend); kill $p; timeout 20 tail -s 0.1 --pid=$p -f /dev/null")
             }
             Services::Systemd => self.machine.ok("systemctl stop bowline-backend"),
         };
@@ -96,7 +96,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     #[track_caller]
     pub fn kill_service_in(&self, commands: &[String]) -> Vec<String> {
         let kill = match self.services {
-            Services::Processes => "p=$(pgrep -x bowline-backend); kill -9 $p; timeout 20 tail --pid=$p -f /dev/null",
+            Services::Processes => "p=$(pgrep -x bowline-backend); kill -9 $p; timeout 20 tail -s 0.1 --pid=$p -f /dev/null",
             Services::Systemd => "systemctl kill --signal=KILL --kill-who=main bowline-backend",
         };
         let asked: String = commands.iter().map(|command| format!("{command} || exit 1; echo;\n")).collect();
@@ -140,7 +140,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     /// Ends the agent by `kill -9`.
     #[track_caller]
     pub fn kill_agent(&self) {
-        self.machine.ok("p=$(pgrep -x bowlined); kill -9 $p; timeout 20 tail --pid=$p -f /dev/null");
+        self.machine.ok("p=$(pgrep -x bowlined); kill -9 $p; timeout 20 tail -s 0.1 --pid=$p -f /dev/null");
     }
 
     /// The agent is running.
@@ -152,7 +152,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     #[track_caller]
     pub fn stop_agent(&self) {
         match self.services {
-            Services::Processes => self.machine.ok("p=$(pgrep -x bowlined); kill $p; timeout 30 tail --pid=$p -f /dev/null"),
+            Services::Processes => self.machine.ok("p=$(pgrep -x bowlined); kill $p; timeout 30 tail -s 0.1 --pid=$p -f /dev/null"),
             Services::Systemd => self.machine.ok("systemctl stop bowlined"),
         };
     }
@@ -208,7 +208,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     /// The agent asks the service itself again.
     #[track_caller]
     pub fn stop_lying(&self) {
-        self.machine.ok("p=$(cat /run/lying.pid); kill $p; timeout 10 tail --pid=$p -f /dev/null; rm -f /etc/bowline/bowlined.d/30-lie.toml");
+        self.machine.ok("p=$(cat /run/lying.pid); kill $p; timeout 10 tail -s 0.1 --pid=$p -f /dev/null; rm -f /etc/bowline/bowlined.d/30-lie.toml");
         self.stop_agent();
         self.start_agent("");
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 
 mod authorization;
+mod bad_journal;
 mod cli_errors;
 mod cli_output;
 mod cli_waiting;

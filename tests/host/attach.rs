@@ -52,7 +52,7 @@ fn services_that_are_away_are_told() {
         cases::a_libvirtd_that_is_away_is_told(
             site,
             guest,
-            "p=$(cat /run/rig/libvirtd.pid); kill $p; timeout 20 tail --pid=$p -f /dev/null",
+            "p=$(cat /run/rig/libvirtd.pid); kill $p; timeout 20 tail -s 0.1 --pid=$p -f /dev/null",
             "libvirtd --daemon --pid-file /run/rig/libvirtd.pid",
         );
     });

@@ -238,7 +238,7 @@ fn an_encrypted_volume_is_decrypted_for_its_guest_alone() {
     }
 
     // libvirtd forgets what is ephemeral when it restarts; the guest's next start needs it.
-    host.ok("p=$(cat /run/rig/libvirtd.pid); kill $p; timeout 20 tail --pid=$p -f /dev/null; libvirtd --daemon --pid-file /run/rig/libvirtd.pid");
+    host.ok("p=$(cat /run/rig/libvirtd.pid); kill $p; timeout 20 tail -s 0.1 --pid=$p -f /dev/null; libvirtd --daemon --pid-file /run/rig/libvirtd.pid");
     site.stop_agent();
     site.start_agent("");
     host.ok("virsh -q destroy g1; virsh -q start g1");

@@ -8,6 +8,7 @@ mod backend_rbd;
 mod boot;
 #[path = "../common/mod.rs"]
 mod common;
+mod crashes;
 mod extend;
 mod fsck;
 mod guest_side;

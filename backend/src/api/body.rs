@@ -201,6 +201,35 @@ impl Fields {
     }
 }
 
+/// Fuzz target: every field of an object read in every way there is. A refusal is the client's fault, and what is taken fits into a row.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_body(data: &[u8]) {
+    use axum::response::IntoResponse as _;
+
+    fn taken<T>(read: Result<Option<T>, ApiError>) -> Option<T> {
+        read.unwrap_or_else(|error| {
+            let status = error.into_response().status();
+            assert!(status.is_client_error(), "a body is answered with {status}");
+            None
+        })
+    }
+    let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(data) else { return };
+    let Some(wrapper) = body.keys().next().cloned() else { return };
+    let Ok(Fields(object)) = Body(body).object(&wrapper, Microversion::MAX) else { return };
+    for field in object.keys() {
+        let fields = || Fields(object.clone());
+        let fits = |text: &String| text.chars().count() <= LONGEST_TEXT && !text.contains('\0');
+        assert!(taken(fields().text(field)).as_ref().is_none_or(fits), "{field} does not fit");
+        assert!(taken(fields().required_text(field).map(Some)).is_none_or(|text| !text.trim().is_empty()));
+        assert!(taken(fields().size(field)).is_none_or(|size| (1..=i32::MAX as u64).contains(&size)), "{field} is no size");
+        let pairs = taken(fields().pairs(field)).unwrap_or_default();
+        assert!(pairs.iter().all(|(key, value)| !key.is_empty() && fits(key) && fits(value)), "{field} does not fit");
+        taken(fields().boolean(field));
+        taken(fields().uuid(field));
+        taken(fields().connector(field));
+    }
+}
+
 fn check_text(field: &str, text: String) -> Result<String, ApiError> {
     if text.contains('\0') {
         // PostgreSQL has no text with it.

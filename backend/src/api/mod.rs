@@ -81,6 +81,10 @@ use crate::image::{Glance, ImageFiles};
 use crate::keys::KeyManager;
 use crate::store::{ServiceIdentity, Store};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use body::fuzz_body;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use images::fuzz_image_patch;
 pub use microversion::Microversion;
 pub use operations::Watchers;
 pub use serve::Service;

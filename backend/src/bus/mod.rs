@@ -22,6 +22,8 @@ use uuid::Uuid;
 
 pub use local::LocalBus;
 pub use rabbit::RabbitBus;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use rabbit::fuzz_message;
 
 /// So many ended operations are remembered for a client that is slow to listen.
 const ENDED_REMEMBERED: usize = 1024;

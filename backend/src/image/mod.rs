@@ -27,6 +27,8 @@ pub use export::{ExportError, export};
 pub use files::{ImageFiles, ImageFilesError, ImageLimits};
 pub use format::Format;
 pub use glance::{Glance, GlanceError};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use inspect::fuzz_upload;
 pub use source::{OpenError, Progress, open_as_raw};
 pub use unfit::Unfit;
 pub use writer::{ImageWriter, Whole, WriteError};

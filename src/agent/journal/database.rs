@@ -33,57 +33,86 @@ pub(super) struct Database {
     /// None after a write that failed, until the next.
     redb: Option<redb::Database>,
     /// Locked for longer than the file is open: redb's own lock ends while it is not.
-    folder: Option<File>,
+    _folder: Option<File>,
 }
 
 impl Database {
-    /// Opens and reads. redb panics on a page whose bytes make no sense; here that is an error, since the agent has to say what
-    /// is wrong with which file instead of dying at each start.
+    /// Opens and reads; makes it where it is missing. A file that is refused is left byte for byte as it was: redb writes to what
+    /// it opens, so a copy in memory is looked at first. redb panics on a page whose bytes make no sense; here that is an error,
+    /// since the agent has to say what is wrong with which file instead of dying at each start.
     pub(super) fn load(state_dir: &Path, path: &Path) -> Result<(Self, Contents), JournalError> {
         let opened = panic::catch_unwind(|| {
-            let database = Self::open(state_dir, path)?;
-            database.check_sums()?;
-            let contents = database.read()?;
+            let folder = Self::lock(state_dir, path)?;
+            let contents = if path.try_exists().map_err(open_error(path))? {
+                Self::examine(path)?
+            } else {
+                Self::make(path, &folder)?;
+                Contents::default()
+            };
+            let database = Self { _folder: Some(folder), ..Self::open_file(path, false)? };
             Ok((database, contents))
         });
         opened.unwrap_or_else(|_| Err(Self::senseless(path)))
     }
 
-    pub(super) fn open(state_dir: &Path, path: &Path) -> Result<Self, JournalError> {
-        let open_error = |error: io::Error| JournalError::Open { path: path.to_owned(), message: error.to_string() };
-        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(open_error)?;
-        let folder = File::open(state_dir).map_err(open_error)?;
+    fn lock(state_dir: &Path, path: &Path) -> Result<File, JournalError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(open_error(path))?;
+        let folder = File::open(state_dir).map_err(open_error(path))?;
         match folder.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) => return Err(open_error(error)),
+            Ok(()) => Ok(folder),
+            Err(TryLockError::WouldBlock) => Err(JournalError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(open_error(path)(error)),
         }
-        if !path.try_exists().map_err(open_error)? {
-            let draft = path.with_extension("redb.new");
-            // Of a start that was cut: it never had the name, so nothing is in it.
-            match fs::remove_file(&draft) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(open_error(error)),
-                _ => {}
-            }
-            Self::open_file(&draft, true)?.write(std::iter::empty())?;
-            fs::rename(&draft, path).and_then(|()| folder.sync_all()).map_err(open_error)?;
+    }
+
+    fn make(path: &Path, folder: &File) -> Result<(), JournalError> {
+        let draft = path.with_extension("redb.new");
+        // Of a start that was cut: it never had the name, so nothing is in it.
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(open_error(path)(error)),
+            _ => {}
         }
-        let mut database = Self::open_file(path, false)?;
-        database.folder = Some(folder);
-        database.check_format()?;
-        Ok(database)
+        Self::open_file(&draft, true)?.write(std::iter::empty())?;
+        fs::rename(&draft, path).and_then(|()| folder.sync_all()).map_err(open_error(path))
+    }
+
+    /// Reads a copy, every page of it held against its checksum: redb itself looks at them only after a crash, and mends by going
+    /// back to an older state, which is not for a program to decide.
+    fn examine(path: &Path) -> Result<Contents, JournalError> {
+        let copied = Self { path: path.to_owned(), redb: None, _folder: None };
+        let bytes = fs::read(path).map_err(open_error(path))?;
+        // redb would make a new one of it.
+        if bytes.is_empty() {
+            return Err(copied.damaged("file", &"it is empty"));
+        }
+        let memory = InMemoryBackend::new();
+        let filled = memory.set_len(bytes.len() as u64).and_then(|()| memory.write(0, &bytes));
+        drop(bytes);
+        filled.map_err(|error| copied.damaged("file", &error))?;
+        let mut redb = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(memory)
+            .map_err(|error| copied.damaged("file", &error))?;
+        match redb.check_integrity() {
+            Ok(true) => {}
+            Ok(false) => return Err(copied.damaged("file", &"a page is not what its checksum says")),
+            Err(error) => return Err(copied.damaged("file", &error)),
+        }
+        let copy = Self { redb: Some(redb), ..copied };
+        copy.check_format()?;
+        copy.read()
     }
 
     fn open_file(path: &Path, create: bool) -> Result<Self, JournalError> {
-        let open_error = |error: io::Error| JournalError::Open { path: path.to_owned(), message: error.to_string() };
-        let file = OpenOptions::new().read(true).write(true).create_new(create).mode(0o600).open(path).map_err(open_error)?;
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(open_error)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(create).mode(0o600).open(path).map_err(open_error(path))?;
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(open_error(path))?;
         let backend = disk::backend(path, file).map_err(|error| Self::open_failure(path, error))?;
         let redb = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)
             .map_err(|error| Self::open_failure(path, error))?;
-        Ok(Self { path: path.to_owned(), redb: Some(redb), folder: None })
+        Ok(Self { path: path.to_owned(), redb: Some(redb), _folder: None })
     }
 
     fn senseless(path: &Path) -> JournalError {
@@ -106,7 +135,7 @@ impl Database {
         }
     }
 
-    fn check_format(&mut self) -> Result<(), JournalError> {
+    fn check_format(&self) -> Result<(), JournalError> {
         let found = {
             let transaction = self.redb()?.begin_read().map_err(|error| self.damaged("meta", &error))?;
             match transaction.open_table(META) {
@@ -118,32 +147,12 @@ impl Database {
         match found {
             Some(format) if format > FORMAT => Err(JournalError::Newer { path: self.path.clone(), found: format }),
             Some(_) => Ok(()),
-            None => self.write(std::iter::empty()),
+            None => Err(self.damaged("meta", &"it has no format")),
         }
     }
 
     fn damaged(&self, what: &str, error: &dyn std::fmt::Display) -> JournalError {
         JournalError::Damaged { path: self.path.clone(), what: what.to_owned(), message: error.to_string() }
-    }
-
-    /// Holds every page against its checksum, on a copy: redb itself looks at them only after a crash, and mends by going back to an
-    /// older state, which is not for a program to decide.
-    fn check_sums(&self) -> Result<(), JournalError> {
-        let bytes =
-            fs::read(&self.path).map_err(|error| JournalError::Open { path: self.path.clone(), message: error.to_string() })?;
-        let copy = InMemoryBackend::new();
-        let filled = copy.set_len(bytes.len() as u64).and_then(|()| copy.write(0, &bytes));
-        drop(bytes);
-        filled.map_err(|error| self.damaged("file", &error))?;
-        let mut copy = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(copy)
-            .map_err(|error| self.damaged("file", &error))?;
-        match copy.check_integrity() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.damaged("file", &"a page is not what its checksum says")),
-            Err(error) => Err(self.damaged("file", &error)),
-        }
     }
 
     pub(super) fn read(&self) -> Result<Contents, JournalError> {
@@ -183,7 +192,7 @@ impl Database {
     pub(super) fn write<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) -> Result<(), JournalError> {
         if self.redb.is_none() {
             let again = panic::catch_unwind(|| {
-                let mut database = Self::open_file(&self.path, false)?;
+                let database = Self::open_file(&self.path, false)?;
                 database.check_format()?;
                 Ok(database)
             });
@@ -237,6 +246,10 @@ impl Database {
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn open_error(path: &Path) -> impl Fn(io::Error) -> JournalError {
+    move |error| JournalError::Open { path: path.to_owned(), message: error.to_string() }
 }
 
 fn attachment_key(volume: VolumeId, guest: GuestUuid) -> [u8; 32] {

@@ -43,5 +43,5 @@ pub fn make(folder: &Path, file: &Path) -> Result<(), JournalError> {
         failure: None,
         duration_us: 0,
     };
-    Database::open(folder, file)?.write(std::iter::once(&Change::PutOperation(Box::new(record))))
+    Database::load(folder, file)?.0.write(std::iter::once(&Change::PutOperation(Box::new(record))))
 }

@@ -33,7 +33,9 @@ pub const FORMAT: u32 = 5;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JournalError {
     /// Not opened.
-    #[error("cannot open the journal {path}: {message}")]
+    #[error(
+        "cannot open the journal {path}: {message}; nothing of it was changed, and nothing is attached or detached before it can be written"
+    )]
     Open {
         /// File.
         path: PathBuf,
@@ -81,6 +83,11 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Another start will find the file just as it is: somebody has to see to it first.
+    pub const fn needs_a_hand(&self) -> bool {
+        matches!(self, Self::Newer { .. } | Self::Damaged { .. })
+    }
+
     /// Its kind.
     pub const fn kind(&self) -> ErrorKind {
         match self {

@@ -79,7 +79,7 @@ async fn a_journal_of_an_older_version_is_read_and_marked_as_this_one_once_it_is
     let definition: redb::TableDefinition<'_, &str, u32> = redb::TableDefinition::new("meta");
     let kept = operation();
     {
-        let mut database = Database::open(dir.path(), &file).unwrap();
+        let mut database = Database::load(dir.path(), &file).unwrap().0;
         database.write([Change::PutOperation(Box::new(kept.clone()))].iter()).unwrap();
     }
     {
@@ -89,7 +89,7 @@ async fn a_journal_of_an_older_version_is_read_and_marked_as_this_one_once_it_is
         transaction.commit().unwrap();
     }
     {
-        let mut database = Database::open(dir.path(), &file).unwrap();
+        let mut database = Database::load(dir.path(), &file).unwrap().0;
         assert_eq!(database.read().unwrap().operations, std::slice::from_ref(&kept));
         database.write([Change::DropOperation(kept.id)].iter()).unwrap();
     }

@@ -3,6 +3,9 @@
 //!
 //! A device is given back only under its own name and only if it is the very one that was journalled; its size may have grown
 //! with the service's.
+//!
+//! Most starts find everything in its place, and a host may have a thousand attachments. So the service is asked only about those
+//! that lost something, and libvirt once, for all secrets that it holds.
 
 use super::{
     Shared, disk,
@@ -11,9 +14,11 @@ use super::{
     steps,
 };
 use crate::agent::journal::{AttachmentRecord, Change};
-use crate::model::{AttachmentId, ConnectedDevice, ConnectionInfo, ErrorKind, GIB, ObservedIdentity, VerifiedDevice};
+use crate::model::{
+    AttachmentId, ConnectedDevice, ConnectionInfo, ErrorKind, GIB, GuestUuid, ObservedIdentity, VerifiedDevice,
+};
 use futures_util::{StreamExt, stream};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use uuid::Uuid;
 
 /// How long an attachment waits for an operation on its volume before it is left for the next time.
@@ -24,9 +29,11 @@ const WIDTH: usize = 8;
 
 /// Brings back every attachment that lost something. Returns how many could not be brought back; each was logged.
 pub(super) async fn reconnect_all(shared: &Shared) -> usize {
-    stream::iter(shared.registry.attachments())
+    let attachments = shared.registry.attachments();
+    let in_place = &InPlace::look(shared, &attachments).await;
+    stream::iter(attachments)
         .map(|record| async move {
-            match reconnect(shared, &record).await {
+            match reconnect_but(shared, &record, in_place).await {
                 Ok(false) => 0,
                 Ok(true) => {
                     tracing::info!(volume = %record.volume, guest = record.guest_name, "connected again");
@@ -43,7 +50,46 @@ pub(super) async fn reconnect_all(shared: &Shared) -> usize {
         .await
 }
 
+/// What libvirt has, asked once for all attachments.
+#[derive(Default)]
+struct InPlace {
+    /// Secrets of Bowline's.
+    secrets: BTreeSet<Uuid>,
+    /// Guests that run.
+    running: BTreeSet<GuestUuid>,
+}
+
+impl InPlace {
+    /// Where libvirt cannot be asked now, nothing: whatever needs it finds out what is wrong.
+    async fn look(shared: &Shared, attachments: &[AttachmentRecord]) -> Self {
+        let mut found = Self::default();
+        if attachments.iter().any(|record| record.secret.is_some() || record.encryption.is_some())
+            && let Ok(facts) = shared.hypervisor.examine().await
+        {
+            found.secrets.extend(facts.secrets);
+        }
+        if attachments.iter().any(|record| matches!(record.device, ConnectedDevice::RbdNetwork(_)))
+            && let Ok(guests) = shared.hypervisor.guests().await
+        {
+            found.running.extend(guests.into_iter().filter(|guest| guest.active).map(|guest| guest.uuid));
+        }
+        found
+    }
+
+    /// The secret is there, and may stay: an RBD image's name may lead to another one by the time a guest that is off is started.
+    fn has_secret(&self, record: &AttachmentRecord, secret: Uuid) -> bool {
+        let is_open = !matches!(record.device, ConnectedDevice::RbdNetwork(_)) || self.running.contains(&record.guest);
+        is_open && self.secrets.contains(&secret)
+    }
+}
+
+/// Brings back what one attachment lost, and gives libvirt its secrets anew. Returns whether a device was brought back.
 pub(super) async fn reconnect(shared: &Shared, seen: &AttachmentRecord) -> PortResult<bool> {
+    reconnect_but(shared, seen, &InPlace::default()).await
+}
+
+/// The same but for what is in its place.
+async fn reconnect_but(shared: &Shared, seen: &AttachmentRecord, in_place: &InPlace) -> PortResult<bool> {
     let lock = shared.locks.lock(Key::Volume(seen.volume));
     let Ok(_guard) = tokio::time::timeout(LOCK_PATIENCE, lock).await else {
         return Err(PortError::new(ErrorKind::Conflict, "an operation on the volume is under way"));
@@ -51,17 +97,18 @@ pub(super) async fn reconnect(shared: &Shared, seen: &AttachmentRecord) -> PortR
     // What was seen before the lock may have been detached, and attached anew, since.
     let Some(record) = shared.registry.still_attached(seen) else { return Ok(false) };
     let record = &record;
-    // QEMU's clients of a disk with a secret, and what is absent, need the connection info; the rest needs nobody.
+    // QEMU's clients of a disk whose secret is gone, and what is absent, need the connection info; the rest needs nobody.
     let presence = presence(shared, record).await?;
-    if let Some(encryption) = record.encryption {
+    if let Some(encryption) = record.encryption.filter(|encryption| !in_place.secrets.contains(&encryption.secret)) {
         let passphrase = disk::passphrase(shared, record.volume).await?;
         disk::define_passphrase(shared, encryption, record.volume, &passphrase).await?;
     }
-    if presence == Presence::Present && record.secret.is_none() {
+    let secret = record.secret.filter(|secret| !in_place.has_secret(record, *secret));
+    if presence == Presence::Present && secret.is_none() {
         return Ok(false);
     }
     let info = connection(shared, record).await?;
-    if let Some(secret) = record.secret {
+    if let Some(secret) = secret {
         prove_image(shared, record, secret, &info).await?;
         steps::define_secret(shared, secret, record.volume, &info).await?;
     }

@@ -24,6 +24,9 @@ mod schemas;
 mod versions;
 pub(super) mod view;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fields::fuzz_image_patch;
+
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post, put};
 use axum::{Router, middleware};

@@ -235,6 +235,14 @@ pub(super) async fn bury(message: &Message) -> Result<(), BusError> {
     message.nack(options).await.map_err(broker("put a message aside")).map(|_| ())
 }
 
+/// Fuzz target: a message. It is an operation's id in one of the forms of a UUID, or nothing.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_message(data: &[u8]) {
+    let Some(id) = id_of(data) else { return };
+    assert!(data.len() <= "urn:uuid:".len() + 36, "{} bytes are an id", data.len());
+    assert_eq!(id_of(id.to_string().as_bytes()), Some(id));
+}
+
 fn id_of(data: &[u8]) -> Option<Uuid> {
     std::str::from_utf8(data).ok().and_then(|text| Uuid::parse_str(text).ok())
 }

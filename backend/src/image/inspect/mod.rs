@@ -43,6 +43,27 @@ impl From<Unfit> for InspectError {
     }
 }
 
+/// Fuzz target: the first byte chooses the format that is claimed, the others are the file. It is refused, or its disk has a size that was
+/// allowed; nothing is read from beyond its end.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_upload(data: &[u8]) {
+    use std::io::Write as _;
+
+    const FORMATS: [Format; 7] =
+        [Format::Raw, Format::Qcow2, Format::Vmdk, Format::Vdi, Format::Vhd, Format::Vhdx, Format::Iso];
+    let limits = ImageLimits { largest_bytes: 1 << 40, largest_disk_bytes: 1 << 40 };
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let Some(format) = FORMATS.get(usize::from(*choice) % FORMATS.len()) else { return };
+    let made = rustix::fs::memfd_create("upload", rustix::fs::MemfdFlags::CLOEXEC).map(File::from);
+    let Ok(mut file) = made else { return };
+    assert!(file.write_all(bytes).is_ok());
+    match inspect(&file, *format, &limits) {
+        Ok(size) => assert!(size <= limits.largest_disk_bytes, "a {format} of {size} bytes is taken"),
+        Err(InspectError::Unfit(unfit)) => assert!(!unfit.to_string().is_empty()),
+        Err(InspectError::Io(error)) => assert!(error.raw_os_error().is_some(), "a {format} is read beyond its end: {error}"),
+    }
+}
+
 /// Looks into a file that is said to be of `format`; gives how many bytes a disk made from it has.
 pub(super) fn inspect(file: &File, format: Format, limits: &ImageLimits) -> Result<u64, InspectError> {
     let length = file.metadata()?.len();

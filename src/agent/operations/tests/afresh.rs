@@ -5,7 +5,8 @@ use super::*;
 use crate::agent::api::ExtendRequest;
 use crate::agent::health::Wards;
 use crate::agent::journal::AttachmentRecord;
-use crate::model::{BlockDevice, ConnectedDevice, GuestUuid, MultipathMap};
+use crate::model::{BlockDevice, ConnectedDevice, DiskEncryption, GuestUuid, MultipathMap, VolumeId};
+use uuid::Uuid;
 
 fn attach_to(guest: &str) -> Request {
     let Request::Attach(request) = attach() else { panic!("not an attach") };
@@ -129,4 +130,53 @@ async fn an_extend_that_brings_a_device_back_keeps_the_device_it_brought() {
     assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
     assert_eq!(agent.shared.registry.attachments()[0].device, brought);
     world.assert_sizes(2, "after the extend");
+}
+
+/// What an agent asks for, and does, at its start on a host that has so many attachments like the world's one.
+async fn calls_of_a_start(count: u128, lost: impl FnOnce(&mut Vec<Uuid>)) -> (usize, Vec<&'static str>) {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    world.state.lock().unwrap().encrypted = true;
+    let agent = start(&world, dir.path()).await;
+    let id = agent.submit(attach()).await.unwrap();
+    assert_eq!(end_of(&agent, id).await.state, OperationState::Succeeded);
+    let one = agent.shared.registry.attachments().remove(0);
+    let mut held: Vec<Uuid> = vec![];
+    for number in 1..=count {
+        let secret = |of: u128| Uuid::from_u128(of << 64 | number);
+        let record = AttachmentRecord {
+            volume: VolumeId(secret(1)),
+            secret: Some(secret(2)),
+            encryption: one.encryption.map(|encryption| DiskEncryption { secret: secret(3), ..encryption }),
+            ..one.clone()
+        };
+        held.extend([secret(2), secret(3)]);
+        world.state.lock().unwrap().connected.insert(record.volume);
+        agent.shared.registry.put_attachment(record);
+    }
+    lost(&mut held);
+    let before = {
+        let mut state = world.state.lock().unwrap();
+        state.secrets.extend(held);
+        state.questions = 0;
+        state.calls
+    };
+    assert_eq!(agent.reconnect().await, 0);
+    let state = world.state.lock().unwrap();
+    (state.questions, state.names[before..].to_vec())
+}
+
+#[tokio::test]
+async fn a_start_that_finds_everything_in_its_place_asks_no_more_for_many_attachments_than_for_one() {
+    let one = calls_of_a_start(1, |_| {}).await;
+    assert_eq!(one, (1, vec![]), "what libvirt holds, once");
+    assert_eq!(calls_of_a_start(300, |_| {}).await, one);
+}
+
+#[tokio::test]
+async fn a_start_gives_libvirt_back_just_the_secret_that_it_lost() {
+    let (_, did) = calls_of_a_start(40, |held| {
+        held.remove(0);
+    })
+    .await;
+    assert_eq!(did, ["define_secret"], "of one attachment of forty");
 }

@@ -26,13 +26,16 @@ pub fn is_rescue(disk: &GuestDiskFacts) -> bool {
 #[async_trait]
 impl HypervisorPort for World {
     async fn examine(&self) -> PortResult<HypervisorFacts> {
-        self.state.lock().unwrap().must_have_hypervisor()?;
-        let secrets = self.state.lock().unwrap().secrets.iter().copied().collect();
+        let mut state = self.state.lock().unwrap();
+        state.must_have_hypervisor()?;
+        state.questions += 1;
+        let secrets = state.secrets.iter().copied().collect();
         Ok(HypervisorFacts { version: 9_000_000, hypervisor_version: 7_002_000, secrets })
     }
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts> {
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         state.must_have_hypervisor()?;
+        state.questions += 1;
         let found = state.guests.values().find(|guest| guest.name == name_or_uuid || guest.uuid.to_string() == name_or_uuid);
         found.cloned().ok_or_else(|| not_found("guest"))
     }

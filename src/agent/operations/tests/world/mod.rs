@@ -62,6 +62,8 @@ pub struct State {
     /// What the agent was at, call by call.
     pub at: Vec<Option<At>>,
     pub fault: Option<(usize, Fault)>,
+    /// How often it was asked something that changes nothing, where tests ask for that.
+    pub questions: usize,
     /// A second one, that strikes what comes of the first.
     pub second_fault: Option<(usize, Fault)>,
     /// Calls that are refused as long as they are named here.

@@ -159,7 +159,9 @@ impl VolumeServicePort for World {
         .await
     }
     async fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
-        self.state.lock().unwrap().attachment(id)
+        let mut state = self.state.lock().unwrap();
+        state.questions += 1;
+        state.attachment(id)
     }
     async fn attachments(&self, volume: VolumeId) -> PortResult<Vec<AttachmentSummary>> {
         let state = self.state.lock().unwrap();
