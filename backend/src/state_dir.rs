@@ -216,9 +216,11 @@ impl StateDir {
 fn secret_in(path: PathBuf) -> Result<Secret, StateDirError> {
     match fs::read_to_string(&path) {
         Ok(text) => {
-            // Whoever copied it into place may have left it open.
-            let closed = Permissions::from_mode(0o600);
-            fs::set_permissions(&path, closed).map_err(file_error("close to others", &path))?;
+            // Whoever copied it into place may have left it open. A closed one may be where nothing can be written.
+            if is_open(&path)? {
+                let closed = Permissions::from_mode(0o600);
+                fs::set_permissions(&path, closed).map_err(file_error("close to others", &path))?;
+            }
             let token = Secret::new(text.trim().to_owned());
             if token.reveal().len() < 32 {
                 return Err(StateDirError::WeakToken { path });

@@ -1,6 +1,6 @@
 //! Encrypted volumes: what is on the storage opens with the key that the key manager has, and with nothing else; who may read the key;
 //! and where no trace of it is.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
 mod common;
 

@@ -63,7 +63,7 @@ pub(super) async fn check(tx: &mut Session, volume: &Volume, new: &VolumeType) -
         None => None,
     };
     // As it is in this transaction: what the caller has may be old.
-    let new = types::find_locked(tx, &new.id).await?.ok_or_else(|| Refusal::VolumeTypeNotFound(new.name.clone()))?;
+    let new = types::find(tx, &new.id).await?.ok_or_else(|| Refusal::VolumeTypeNotFound(new.name.clone()))?;
     if alike(old.as_ref(), new.encryption.as_ref()) {
         return Ok(());
     }
