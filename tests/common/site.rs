@@ -149,7 +149,9 @@ impl<'machine, M: Machine> Site<'machine, M> {
     #[track_caller]
     pub fn stop_agent(&self) {
         match self.services {
-            Services::Processes => self.machine.ok("p=$(pgrep -x bowlined); kill $p; timeout 30 tail -s 0.1 --pid=$p -f /dev/null"),
+            Services::Processes => {
+                self.machine.ok("p=$(pgrep -x bowlined); kill $p; timeout 30 tail -s 0.1 --pid=$p -f /dev/null")
+            }
             Services::Systemd => self.machine.ok("systemctl stop bowlined"),
         };
     }
