@@ -1,4 +1,5 @@
 """Once all is quiet: does everybody say the same of every volume, and is anything there that nobody has?"""
+import json
 import time
 from collections import Counter
 
@@ -53,8 +54,8 @@ class Truth:
         self.compare_with_libvirt(listed)
         self.compare_with_host(listed)
         self.compare_with_guests(listed)
-        differences = machine.asked('fsck')['differences']
-        for difference in differences:
+        # Its status tells whether there are any.
+        for difference in json.loads(machine.ask('bowline', '--json', 'fsck')[1])['differences']:
             self.account.accuse(f'fsck: {difference}')
         time.sleep(1)
         for zombie in machine.zombies():
