@@ -60,7 +60,11 @@ pub(super) fn sessions(data: &[u8]) {
 
 /// A domain's definition, which has whatever an operator or another tool wrote.
 pub(super) fn domain_xml(data: &[u8]) {
-    let _ = libvirt::fuzzing::disks(&String::from_utf8_lossy(data));
+    let text = String::from_utf8_lossy(data);
+    let _ = libvirt::fuzzing::disks(&text);
+    if let Ok(is_marked) = libvirt::fuzzing::hand_over("g", &text) {
+        assert!(is_marked, "a guest would be defined that could not be told from others: {text}");
+    }
 }
 
 /// The journal's file, damaged by a disk: an error, never a panic at every start.

@@ -85,7 +85,7 @@ impl Machine {
 }
 
 /// Judges what is handed over.
-fn new_guest(name: &str, text: &str) -> Result<NewGuest, LibvirtError> {
+pub(super) fn new_guest(name: &str, text: &str) -> Result<NewGuest, LibvirtError> {
     let refuse = |problem: String| LibvirtError::Definition { guest: name.to_owned(), problem };
     check_content(text).map_err(refuse)?;
     let domain = DomainXml::parse(text).map_err(|error| refuse(error.to_string()))?;

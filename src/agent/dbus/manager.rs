@@ -119,8 +119,8 @@ impl Manager {
     /// disk made of it, of "image-size-gib" (t); "block-devices" (as), further entries as the option block-device of openstack server
     /// create has them. A guest that is not defined yet is defined first, under the name given, by "xml" (s), a domain's XML, or by
     /// "memory-mib" (t), "vcpus" (u), else 1, "networks" (as) of libvirt, "virt-type" (s) "kvm" or "qemu", "arch" (s) and "machine" (s), else libvirt's choice. What fails
-    /// midway leaves nothing that it made, nor the definition. polkit action: org.bowline.agent1.boot, and with "xml"
-    /// org.bowline.agent1.define-guest.
+    /// midway leaves nothing that it made, nor the definition. polkit action: org.bowline.agent1.boot; for "xml", with which any
+    /// file and device of the host can be given, the one of that name that ends in define-guest.
     #[zbus(out_args("operation"))]
     async fn boot(
         &self,

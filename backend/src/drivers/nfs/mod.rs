@@ -13,15 +13,17 @@
 mod mount;
 mod qcow2;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use rustix::fs::{Advice, fadvise};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::place::Copied;
+use super::place::{Copied, blocking, file_error};
 use super::{
     Admitted, Capacity, Chunk, DriverError, FilesDriver, Found, Guest, Provided, Reach, Stored, StoredSnapshot, VolumeDriver,
 };
@@ -47,6 +49,20 @@ impl NfsDriver {
 
     fn directory(&self) -> PathBuf {
         self.share.directory().to_owned()
+    }
+
+    /// Has a volume's file read from the server. What a guest of this very machine wrote went by another mount of the share, and a server
+    /// that has delegated the file to a client tells it nothing of its own writes: this mount's cache would go on with what was before.
+    async fn read_anew(share: &Share, files: &FilesDriver, volume: &Stored) -> Result<(), DriverError> {
+        share.ready().await?;
+        let (id, path) = (volume.id, files.path(volume.id));
+        let opened = path.clone();
+        blocking(id, path, "read", move || {
+            let file = File::open(&opened).map_err(file_error(id, "open", &opened))?;
+            let forgotten = fadvise(&file, 0, None, Advice::DontNeed).map_err(std::io::Error::from);
+            forgotten.map_err(file_error(id, "read anew", &opened))
+        })
+        .await
     }
 
     /// Makes a qcow2 file with another's bytes, unless it is there.
@@ -135,8 +151,8 @@ impl VolumeDriver for NfsDriver {
 
     fn create_snapshot<'a>(&'a self, snapshot: &'a StoredSnapshot) -> BoxFuture<'a, Provided> {
         async move {
-            self.share.ready().await?;
             let volume = &snapshot.volume;
+            Self::read_anew(&self.share, &self.files, volume).await?;
             if is_raw(volume) {
                 self.files.create_snapshot(snapshot).await?;
             } else {
@@ -175,7 +191,7 @@ impl VolumeDriver for NfsDriver {
 
     fn clone_volume<'a>(&'a self, volume: &'a Stored, source: &'a Stored) -> BoxFuture<'a, Provided> {
         async move {
-            self.share.ready().await?;
+            Self::read_anew(&self.share, &self.files, source).await?;
             if is_raw(source) {
                 self.files.clone_volume(volume, source).await?;
             } else {
@@ -218,7 +234,7 @@ impl VolumeDriver for NfsDriver {
     fn copy_out(&self, volume: &Stored) -> BoxStream<'static, Result<Chunk, DriverError>> {
         let (share, files, volume) = (self.share.clone(), self.files.clone(), volume.clone());
         let opened = async move {
-            share.ready().await?;
+            Self::read_anew(&share, &files, &volume).await?;
             if is_raw(&volume) {
                 return Ok(files.copy_out(&volume));
             }

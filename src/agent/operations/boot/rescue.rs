@@ -173,7 +173,7 @@ async fn end_guest(shared: &Shared, guest: GuestUuid, step: Step) -> PortResult<
 
 /// Undoes a step of a rescue, from wherever it got to.
 pub(in super::super) async fn undo_rescue_step(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     task: &RescueTask,
     facts: &Facts,
     step: Step,
@@ -183,7 +183,7 @@ pub(in super::super) async fn undo_rescue_step(
             Some(disk) if runs_from(shared, task.guest, disk).await? => shared.hypervisor.stop_guest(task.guest).await,
             _ => Ok(()),
         },
-        Step::ShutDownGuest | Step::StopGuest if task.was_active => match shared.hypervisor.start_guest(task.guest).await {
+        Step::ShutDownGuest | Step::StopGuest if task.was_active => match start_again(shared, task.guest).await {
             // Whoever asked for a rescue may have a guest that cannot be started: that is no reason to try for ever.
             Err(error) if !error.is_passing() => {
                 tracing::error!(guest = task.guest_name, %error, "was running, was stopped to be rescued, and does not start again");
@@ -194,6 +194,12 @@ pub(in super::super) async fn undo_rescue_step(
         Step::MakeDisks => shared.boot_sources.remove_disk(task.guest, NAME).await,
         _ => Ok(()),
     }
+}
+
+/// As it ran before. What was cut by a reboot of the host finds its volumes gone from here.
+async fn start_again(shared: &Arc<Shared>, guest: GuestUuid) -> PortResult<()> {
+    connect_volumes(shared, guest).await?;
+    shared.hypervisor.start_guest(guest).await
 }
 
 /// The guest runs, and from the rescue disk.
