@@ -202,7 +202,9 @@ pub enum LibvirtError {
         problem: String,
     },
     /// A running guest's disk could not take in the image below it.
-    #[error("the job that takes the image of disk {target} of guest {guest} in ended before its end: /var/log/libvirt/qemu tells why")]
+    #[error(
+        "the job that takes the image of disk {target} of guest {guest} in ended before its end: /var/log/libvirt/qemu tells why"
+    )]
     Pull {
         /// Which guest.
         guest: GuestUuid,
@@ -254,7 +256,9 @@ impl LibvirtError {
             Self::GuestNotFound { .. } => ErrorKind::NotFound,
             Self::OtherSource { .. } | Self::BootOrder { .. } | Self::NotLuks { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } | Self::StaysOn { .. } => ErrorKind::GuestRefused,
-            Self::Backup { .. } | Self::Pull { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => ErrorKind::Internal,
+            Self::Backup { .. } | Self::Pull { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => {
+                ErrorKind::Internal
+            }
         }
     }
 }

@@ -22,8 +22,8 @@ mod snapshot;
 mod volume;
 
 pub use boot::{
-    BootPlan, BootRequest, BootedDisk, Filesystem, LazyBase, LocalContent, LocalDisk, LocalDiskPlan, PlannedDisk, PlannedStorage,
-    VolumeOrigin,
+    BootPlan, BootRequest, BootedDisk, Filesystem, LazyBase, LocalContent, LocalDisk, LocalDiskPlan, PlannedDisk,
+    PlannedStorage, VolumeOrigin,
 };
 pub use connection_info::{
     CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiDiscovery, IscsiPath, NfsConnection,

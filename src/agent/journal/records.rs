@@ -6,8 +6,8 @@
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::model::{
     AttachmentId, BootPlan, BootRequest, BootedDisk, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes,
-    GuestUuid, ImageId, LocalContent, LocalDisk, NewImage, ObservedIdentity, OperationId, SnapshotId, SnapshotRequest, SnapshotSource,
-    Stillness, VolumeId,
+    GuestUuid, ImageId, LocalContent, LocalDisk, NewImage, ObservedIdentity, OperationId, SnapshotId, SnapshotRequest,
+    SnapshotSource, Stillness, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

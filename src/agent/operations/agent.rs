@@ -301,7 +301,9 @@ impl AgentApi for Agent {
             Task::Start(_) => format!("operation {operation} is starting the guest: stop it instead"),
             Task::Stop(_) => format!("operation {operation} has asked the guest to shut down, which cannot be taken back"),
             Task::Snapshot(_) => format!("operation {operation} has made the image: delete that instead"),
-            Task::Fill(_) => format!("operation {operation} fills disks that guest {} runs on: delete it instead", record.task.guest_name()),
+            Task::Fill(_) => {
+                format!("operation {operation} fills disks that guest {} runs on: delete it instead", record.task.guest_name())
+            }
         };
         refuse(ErrorKind::Conflict, message)
     }

@@ -179,7 +179,13 @@ impl Shared {
             }
             Task::Rebuild(task) => boot::check_root(self, task)?,
             Task::Snapshot(task) => snapshot::check_still(self, task)?,
-            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => {}
+            Task::Attach(_)
+            | Task::Detach(_)
+            | Task::Extend(_)
+            | Task::Delete(_)
+            | Task::Start(_)
+            | Task::Stop(_)
+            | Task::Fill(_) => {}
         }
         Ok(None)
     }

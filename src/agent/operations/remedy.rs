@@ -217,9 +217,9 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
             _ => "openstack image list shows it".to_owned(),
         }),
         Step::StartGuest | Step::StopGuest | Step::ShutDownGuest => Some(format!("virsh destroy {guest} stops it")),
-        Step::FetchImage | Step::CompleteDisks => {
-            Some(format!("guest {guest} reads its disks as long as the agent serves them: the next start of the agent goes on filling them"))
-        }
+        Step::FetchImage | Step::CompleteDisks => Some(format!(
+            "guest {guest} reads its disks as long as the agent serves them: the next start of the agent goes on filling them"
+        )),
         Step::ConnectVolumes | Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             None
         }

@@ -10,10 +10,7 @@
 //!   +-> Damaged                                                 every read fails, for good
 //! ```
 
-use super::{
-    block_map::BLOCK_BYTES,
-    store::Store,
-};
+use super::{block_map::BLOCK_BYTES, store::Store};
 use crate::bootsource::{BootSourceError, SourceError};
 use crate::model::ErrorKind;
 use std::{
@@ -96,7 +93,14 @@ impl Stream {
     pub(super) fn new(store: Store, state: Streaming, patience: Duration) -> Self {
         let progress = Progress { state, here_bytes: store.map().here_bytes(), size_bytes: store.size_bytes() };
         let wants = Wants { blocks: VecDeque::new(), cursor: 0, heard: Instant::now() };
-        Self { store, wants: Mutex::new(wants), arrived: Notify::new(), wanted: Notify::new(), progress: watch::Sender::new(progress), patience }
+        Self {
+            store,
+            wants: Mutex::new(wants),
+            arrived: Notify::new(),
+            wanted: Notify::new(),
+            progress: watch::Sender::new(progress),
+            patience,
+        }
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Progress> {

@@ -26,13 +26,7 @@ pub struct HostBootSources {
 impl HostBootSources {
     /// Puts them together. `run_dir`: for the sockets of images that come while guests run on them; `stall_limit`: how long a guest's
     /// read waits while nothing comes.
-    pub fn new(
-        images: ImageService,
-        disks: DiskMaker,
-        captures: Captures,
-        run_dir: &Path,
-        stall_limit: Duration,
-    ) -> Self {
+    pub fn new(images: ImageService, disks: DiskMaker, captures: Captures, run_dir: &Path, stall_limit: Duration) -> Self {
         let (images, disks) = (CloudImages(images), Arc::new(disks));
         let lazy = LazyDisks::new(disks.clone(), Arc::new(images.clone()), run_dir.join("lazy"), stall_limit);
         Self { images, disks, lazy, captures }

@@ -4,7 +4,7 @@ use super::super::ports::{
     BackupPort, GivenDisk, GuestDiskFacts, GuestFacts, HypervisorFacts, HypervisorPort, PortError, PortResult, Told,
 };
 use super::chain;
-use crate::libvirt::{Outcome, Backup, DetachProgress, Frozen, Guest, GuestDisk, Libvirt, LibvirtError, Resized, SecretUsage};
+use crate::libvirt::{Backup, DetachProgress, Frozen, Guest, GuestDisk, Libvirt, LibvirtError, Outcome, Resized, SecretUsage};
 use crate::model::{DiskSpec, GuestUuid, LocalDisk, Secret, SecretKind, VolumeId};
 use async_trait::async_trait;
 use std::{path::Path, time::Duration};

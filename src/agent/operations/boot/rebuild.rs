@@ -10,8 +10,8 @@
 
 use super::super::{
     Shared,
-    fill,
     executor::{Run, interrupted},
+    fill,
     ports::{PortError, PortResult},
     steps::missing,
 };

@@ -30,7 +30,8 @@ pub(in super::super) async fn complete(
 
 async fn complete_all(shared: &Arc<Shared>, id: OperationId, task: &FillTask, facts: &mut Facts) -> PortResult<()> {
     for disk in &task.disks {
-        let is_there = shared.registry.booted(task.guest).is_some_and(|booted| super::lazy_disks(&booted).any(|one| one == disk));
+        let is_there =
+            shared.registry.booted(task.guest).is_some_and(|booted| super::lazy_disks(&booted).any(|one| one == disk));
         if !is_there {
             let message = format!("disk {} of guest {} was removed before it was filled", disk.target, task.guest_name);
             return Err(PortError::new(ErrorKind::Cancelled, message));

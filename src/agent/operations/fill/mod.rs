@@ -116,8 +116,9 @@ pub(super) async fn begin_all(shared: &Arc<Shared>) {
 
 async fn begin(shared: &Arc<Shared>, booted: &BootRecord) {
     let disks: Vec<_> = lazy_disks(booted).filter(|disk| !is_damaged(disk)).cloned().collect();
-    let is_under_way =
-        |record: &OperationRecord| matches!(record.task, Task::Fill(_)) && record.task.guest() == booted.guest && !record.state.is_over();
+    let is_under_way = |record: &OperationRecord| {
+        matches!(record.task, Task::Fill(_)) && record.task.guest() == booted.guest && !record.state.is_over()
+    };
     if disks.is_empty() || shared.registry.records().iter().any(is_under_way) {
         return;
     }

@@ -160,12 +160,7 @@ async fn whoever_makes_no_sense_is_hung_up_on() {
         assert_eq!(client.ended().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
     // Flags of another handshake; no option; an endless option.
-    for (flags, bytes) in [
-        (0, &b""[..]),
-        (0x80, b""),
-        (3, b"IHAVEOPX"),
-        (3, b"IHAVEOPT\0\0\0\x07\xff\xff\xff\xff"),
-    ] {
+    for (flags, bytes) in [(0, &b""[..]), (0x80, b""), (3, b"IHAVEOPX"), (3, b"IHAVEOPT\0\0\0\x07\xff\xff\xff\xff")] {
         let mut client = Client::greeted(flags).await;
         client.wire.write_all(bytes).await.unwrap();
         if !bytes.is_empty() {

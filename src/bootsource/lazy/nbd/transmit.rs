@@ -2,9 +2,7 @@
 
 use super::{
     super::stream::Stream,
-    wire::{
-        CMD_DISC, CMD_FLUSH, CMD_READ, CMD_WRITE, EINVAL, EIO, EPERM, READ_MAX_BYTES, REQUEST, SIMPLE_REPLY, nonsense,
-    },
+    wire::{CMD_DISC, CMD_FLUSH, CMD_READ, CMD_WRITE, EINVAL, EIO, EPERM, READ_MAX_BYTES, REQUEST, SIMPLE_REPLY, nonsense},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{io, sync::Arc};
@@ -73,8 +71,12 @@ async fn next(reader: &mut (impl AsyncRead + Send + Unpin)) -> io::Result<Option
     }
     let _flags = reader.read_u16().await?;
     let command = reader.read_u16().await?;
-    let request =
-        Request { command, cookie: reader.read_u64().await?, offset: reader.read_u64().await?, length: reader.read_u32().await? };
+    let request = Request {
+        command,
+        cookie: reader.read_u64().await?,
+        offset: reader.read_u64().await?,
+        length: reader.read_u32().await?,
+    };
     match command {
         CMD_DISC => return Ok(None),
         // Its bytes follow, and are nobody's.
