@@ -37,7 +37,8 @@ JSON:
                {\"kind\", \"message\", \"remedy\"},
                \"image\" or null, \"disks\":
                [{\"disk\", \"done\", \"total\"}]}
-    kind      attach, detach, extend, boot, delete or snapshot
+    kind      attach, detach, extend, boot, delete, rebuild,
+              start, stop, snapshot or fill
     volume    empty for a boot, a delete and a snapshot
     image     of a snapshot, the image that it makes
     disks     how far the step under way is, in bytes

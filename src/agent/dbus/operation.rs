@@ -76,7 +76,7 @@ impl Operation {
         self.read(|view| view.id.to_string())
     }
 
-    /// "attach", "detach", "extend", "boot", "delete", "rebuild", "start", "stop" or "snapshot".
+    /// "attach", "detach", "extend", "boot", "delete", "rebuild", "start", "stop", "snapshot" or "fill".
     #[zbus(property(emits_changed_signal = "const"))]
     fn kind(&self) -> String {
         self.read(|view| view.kind.clone())

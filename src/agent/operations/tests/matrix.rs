@@ -29,7 +29,8 @@ const HASTE: Duration = Duration::from_millis(40);
 
 const COLUMNS: [&str; 6] = ["error", "crash", "timeout", "repeat", "for good", "journal"];
 
-/// The request that is tried after this one: there is no operation that is not in this chain.
+/// The request that is tried after this one: there is no operation that is not in this chain, but the fill, which nobody asks for: `fill.rs`
+/// strikes that.
 fn next(request: Option<&Request>) -> Option<Request> {
     match request {
         None => Some(attach()),

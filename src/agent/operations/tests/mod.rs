@@ -6,6 +6,7 @@ mod afresh;
 mod agreement;
 mod boot;
 mod extend;
+mod fill;
 mod fsck;
 mod histories;
 mod matrix;
