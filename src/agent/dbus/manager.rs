@@ -117,9 +117,10 @@ impl Manager {
     /// The mapping is a JSON list in the form of Nova's block_device_mapping_v2, where "uuid" may also be a unique name; it may be
     /// empty. Options: "image" (s), the image to boot by id or unique name: its disks are those of its own mapping, or one ephemeral
     /// disk made of it, of "image-size-gib" (t); "block-devices" (as), further entries as the option block-device of openstack server
-    /// create has them; "lazy" (b), start the guest at once, the image coming while it runs. A guest that is not defined yet is defined first, under the name given, by "xml" (s), a domain's XML, or by
-    /// "memory-mib" (t), "vcpus" (u), else 1, "networks" (as) of libvirt, "virt-type" (s) "kvm" or "qemu", "arch" (s) and "machine" (s), else libvirt's choice. What fails
-    /// midway leaves nothing that it made, nor the definition. polkit action: org.bowline.agent1.boot; for "xml", with which any
+    /// create has them; "lazy" (b), start the guest at once, the image coming while it runs. A guest that is not defined yet is
+    /// defined first, under the name given, by "xml" (s), a domain's XML, or by "memory-mib" (t), "vcpus" (u), else 1, "networks"
+    /// (as) of libvirt, "virt-type" (s) "kvm" or "qemu", "arch" (s) and "machine" (s), else libvirt's choice. What fails midway
+    /// leaves nothing that it made, nor the definition. polkit action: org.bowline.agent1.boot; for "xml", with which any
     /// file and device of the host can be given, the one of that name that ends in define-guest.
     #[zbus(out_args("operation"))]
     async fn boot(
