@@ -14,6 +14,7 @@ fn lazy_boot() -> Request {
         mapping: String::new(),
         clauses: vec![],
         lazy: true,
+        definition: None,
     })
 }
 
