@@ -134,7 +134,7 @@ soak: need-root ## a node under load and faults for MINUTES (10); one JSON objec
 	@scripts/soak $(or $(MINUTES),10)
 
 # SECONDS for each target; TARGETS to name some.
-fuzz: dependencies-run ## the fuzz targets under libFuzzer, built by any toolchain
+fuzz: dependencies-run ## the fuzz targets by mutations; with FUZZ_WITH=libfuzzer under libFuzzer
 	@scripts/fuzz $(or $(SECONDS),60) $(TARGETS)
 
 doc: dependencies ## the API documentation

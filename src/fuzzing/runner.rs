@@ -1,5 +1,5 @@
 //! Runs every target over its corpus and over mutations of it, without libFuzzer: no coverage guides it, so it finds what is near
-//! the corpus. It is what the ordinary tests run; `make fuzz` takes libFuzzer.
+//! the corpus. It is what the ordinary tests run; `make fuzz` takes libFuzzer if told so.
 //!
 //! `FUZZ_SECONDS` is the time of each target; without it each has a fixed number of mutations. `FUZZ_TARGETS` names some. A failing
 //! input is written to `target/fuzz-failure-NAME`.
