@@ -17,7 +17,6 @@
 //!
 //!   boot, snapshot: as an attach, and so is a rebuild until RemoveDisks, which is tried until it works; delete: as a detach, with StopGuest for
 //!            DetachDisk
-//!
 //!   rescue: as an attach; unrescue: a step fails -----------> Failed (it stays rescued), but for RemoveDisks, tried until it works
 //!
 //!   start, stop: a step fails ----------------------------> Failed (what was connected stays so, as it belongs to the guest)
