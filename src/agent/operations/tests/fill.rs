@@ -1,7 +1,7 @@
 //! Fills, which nobody asks for: struck at every call, with the guest on and off. The guest ends on a disk as any other.
 
 use super::{FAULTS, agreement::settled, live, start, world::*};
-use crate::agent::api::{AgentApi, OperationState, Request, StopRequest};
+use crate::agent::api::{AgentApi, OperationState, Request};
 use crate::agent::operations::fill;
 use crate::model::{BootRequest, BootedDisk};
 use std::path::Path;
@@ -49,11 +49,9 @@ fn filled(runs: bool, fault: Option<(usize, Fault)>) -> Vec<&'static str> {
     }
     let booted = live(&world, dir.path(), Some(lazy_boot())).unwrap();
     assert_eq!(booted.state, OperationState::Succeeded, "{booted:?}");
-    if !runs {
-        live(&world, dir.path(), Some(Request::Stop(StopRequest { guest: "guest-1".into(), force: true })));
-    }
     let before = {
         let mut state = world.state.lock().unwrap();
+        state.guests.get_mut(&guest_uuid()).unwrap().active = runs;
         state.refused.clear();
         state.fault = fault.map(|(at, fault)| (state.calls + at, fault));
         state.calls
