@@ -9,10 +9,12 @@ mod disk;
 #[doc(hidden)]
 pub mod fuzzing;
 mod records;
+mod tasks;
 
-pub use records::{
-    AttachTask, AttachmentRecord, BootRecord, BootTask, DeleteTask, DetachTask, ExtendTask, Facts, FillTask, OperationRecord,
-    RebuildTask, RescueTask, SnapshotTask, StartTask, Step, StepRecord, StopTask, Task, UnrescueTask,
+pub use records::{AttachmentRecord, BootRecord, Facts, OperationRecord, Step, StepRecord};
+pub use tasks::{
+    AttachTask, BootTask, DeleteTask, DetachTask, ExtendTask, FillTask, RebuildTask, RescueTask, SnapshotTask, StartTask,
+    StopTask, Task, UnrescueTask,
 };
 
 use crate::model::{ErrorKind, GuestUuid, OperationId, VolumeId};

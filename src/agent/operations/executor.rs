@@ -26,11 +26,9 @@
 //! ```
 
 use super::{
-    Shared, boot, extend, faults, fill,
-    locks::Key,
-    now_us, plan,
+    Shared, extend, faults, fill, now_us, plan,
     ports::{PortError, PortResult},
-    remedy,
+    remedy, rules,
     steps::{self, Context},
 };
 use crate::agent::api::{Failure, OperationState, StepState};
@@ -42,9 +40,6 @@ use std::{
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
-
-/// Bounds no fill that there is: a year.
-const FILL_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Counts an operation as at work as long as it lives.
 struct Busy(Arc<Shared>);
@@ -127,25 +122,7 @@ impl Run {
 
     /// Takes the volume if nobody has it.
     pub(super) fn try_volume(&mut self) {
-        self.volume = self.volume.take().or_else(|| self.shared.locks.try_lock(self.lock_key()));
-    }
-
-    fn lock_key(&self) -> Key {
-        match &self.record.task {
-            // A guest that takes its time to shut down, or never does, is what it is for.
-            Task::Stop(task) if task.force => Key::Power(task.guest),
-            Task::Boot(_)
-            | Task::Delete(_)
-            | Task::Rebuild(_)
-            | Task::Rescue(_)
-            | Task::Unrescue(_)
-            | Task::Start(_)
-            | Task::Stop(_)
-            | Task::Snapshot(_) => Key::Instance(self.record.task.guest()),
-
-            Task::Fill(task) => Key::Fill(task.guest),
-            task => Key::Volume(task.volume()),
-        }
+        self.volume = self.volume.take().or_else(|| self.shared.locks.try_lock(rules::lock_key(&self.record.task)));
     }
 
     /// Waits for the volume; while it waits the operation is not at work. Tells whether it had to.
@@ -155,7 +132,7 @@ impl Run {
             return false;
         }
         self.busy = None;
-        self.volume = Some(self.shared.locks.lock(self.lock_key()).await);
+        self.volume = Some(self.shared.locks.lock(rules::lock_key(&self.record.task)).await);
         self.busy = Some(Busy::new(&self.shared));
         true
     }
@@ -250,7 +227,7 @@ impl Run {
             if cancelled_now {
                 return self.unwind(cancelled()).await;
             }
-            let outcome = if self.may_fail_at(step.step) {
+            let outcome = if rules::may_fail_at(&self.record.task, step.step) {
                 self.step(index, step.step).await
             } else {
                 let Ok(outcome) = self.insist(index, step.step).await else { return self.give_up().await };
@@ -267,43 +244,10 @@ impl Run {
         self.succeed().await;
     }
 
-    /// Up to here nothing was done that cannot be taken back.
-    fn may_fail_at(&self, step: Step) -> bool {
-        match self.record.task {
-            Task::Attach(_) | Task::Boot(_) | Task::Rescue(_) | Task::Start(_) | Task::Stop(_) => true,
-            Task::Detach(_) => step == Step::DetachDisk,
-            Task::Delete(_) => step == Step::StopGuest,
-            Task::Rebuild(_) | Task::Unrescue(_) => step != Step::RemoveDisks,
-            Task::Snapshot(_) => step != Step::RemoveCapture,
-            Task::Extend(_) => step == Step::ExtendVolume,
-            Task::Fill(_) => false,
-        }
-    }
-
-    /// The most that a step may take. What the service may take to extend a volume comes on top: it is waited for before it is asked and
-    /// after.
-    fn limit(&self, step: Step) -> Duration {
-        let service = match step {
-            Step::ExtendVolume => self.shared.extend_timeout * 2,
-            Step::GrowDevice => self.shared.extend_timeout,
-            Step::MakeDisks | Step::CaptureDisk | Step::UploadImage => self.shared.download_timeout,
-            Step::CreateVolumes | Step::SnapshotVolumes => self.shared.create_timeout,
-            Step::DeleteVolumes => self.shared.delete_timeout,
-            // Each of their operations' steps has the same bound.
-            Step::GiveDisks | Step::DetachVolumes => {
-                self.shared.step_timeout.saturating_mul(boot::steps_within(&self.record.task))
-            }
-            // As long as the image service, or the guest's own I/O, takes: what is silent for too long is told by those.
-            Step::FetchImage | Step::CompleteDisks => FILL_LIMIT,
-            _ => Duration::ZERO,
-        };
-        self.shared.step_timeout + service
-    }
-
     /// One step: prepared, journalled as started, done.
     async fn step(&mut self, index: usize, step: Step) -> PortResult<()> {
         let started = Instant::now();
-        let limit = self.limit(step);
+        let limit = rules::limit(&self.shared, &self.record.task, step);
         // It may take hours: neither the start nor the end of the agent waits for it.
         let waits = matches!(self.record.task, Task::Fill(_));
         self.busy = self.busy.take().filter(|_| !waits);
@@ -406,7 +350,7 @@ impl Run {
 
     /// Undoes one step, within the same time as it may take.
     async fn undo(&self, step: Step) -> PortResult<()> {
-        let limit = self.limit(step);
+        let limit = rules::limit(&self.shared, &self.record.task, step);
         let undone = tokio::time::timeout(limit, steps::undo(&self.shared, &self.record, step)).await;
         undone.unwrap_or_else(|_| Err(late(&format!("the undoing of {}", step.name()), limit)))
     }

@@ -29,6 +29,7 @@ mod recovery;
 mod registry;
 mod remedy;
 mod retry;
+mod rules;
 mod snapshot;
 mod steps;
 #[cfg(test)]
