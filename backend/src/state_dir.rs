@@ -142,7 +142,12 @@ impl StateDir {
 
     /// What the keys of encrypted volumes are kept under: in this file, or in that of the state directory; made where there is none yet.
     pub fn master_key(&self, file: Option<&Path>) -> Result<Secret, StateDirError> {
-        secret_in(file.map_or_else(|| self.path.join("master_key"), Path::to_owned))
+        secret_in(self.master_key_file(file))
+    }
+
+    /// Where that is.
+    pub fn master_key_file(&self, file: Option<&Path>) -> PathBuf {
+        file.map_or_else(|| self.path.join("master_key"), Path::to_owned)
     }
 
     fn secret(&self, name: &str) -> Result<Secret, StateDirError> {

@@ -11,14 +11,15 @@ use super::microversion::Microversion;
 use super::policy::Context;
 use super::views::time;
 use crate::domain::volume::GIB;
-use crate::domain::{ImageStatus, Refusal, Source, Visibility, Volume, rules};
+use crate::domain::{Image, ImageStatus, Refusal, Source, Visibility, Volume, rules};
+use crate::luks::HEADER_BYTES;
 use crate::store::NewImage;
 use crate::volume::chain;
 
-/// An image as a volume's source, where the asker sees it and the volume is large enough.
-pub(super) async fn source(state: &AppState, context: &Context, id: Uuid, size_gib: Option<u64>) -> Result<Source, ApiError> {
+/// An image that the asker sees.
+async fn seen(state: &AppState, context: &Context, id: Uuid) -> Result<Image, ApiError> {
     let absent = || ApiError::from(Refusal::ImageNotFound(id.to_string()));
-    let image = match &state.glance {
+    Ok(match &state.glance {
         Some(glance) => glance.show(&context.token, id).await?.ok_or_else(absent)?,
         None => {
             let image = state.store.image(id).await?;
@@ -29,7 +30,26 @@ pub(super) async fn source(state: &AppState, context: &Context, id: Uuid, size_g
             }
             image
         }
-    };
+    })
+}
+
+/// Whether an encrypted volume has room for the image and for the header before it.
+pub(super) async fn fits_encrypted(state: &AppState, context: &Context, id: Uuid, size_gib: u64) -> Result<(), ApiError> {
+    let image_bytes = seen(state, context, id).await?.virtual_bytes.unwrap_or(0);
+    if image_bytes.saturating_add(HEADER_BYTES) <= size_gib.saturating_mul(GIB) {
+        return Ok(());
+    }
+    let header_mib = HEADER_BYTES >> 20;
+    Err(ApiError::BadRequest(format!(
+        "Invalid input received: image {id} has {image_bytes} bytes and an encrypted volume a header of {header_mib} MiB before them, \
+         which is more than volume size {size_gib}GB: ask for {} GB",
+        image_bytes.saturating_add(HEADER_BYTES).div_ceil(GIB)
+    )))
+}
+
+/// An image as a volume's source, where the asker sees it and the volume is large enough.
+pub(super) async fn source(state: &AppState, context: &Context, id: Uuid, size_gib: Option<u64>) -> Result<Source, ApiError> {
+    let image = seen(state, context, id).await?;
     let wrong = |text: String| Err(ApiError::BadRequest(format!("Invalid input received: {text}")));
     let Some(size_gib) = size_gib else {
         return Err(ApiError::BadRequest("Invalid input for field/attribute volume. 'size' is a required property".into()));

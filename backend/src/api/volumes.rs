@@ -107,6 +107,9 @@ pub(super) async fn new_volume(
         None => default_type(state, context).await?,
     };
     let volume_type = state.store.volume_type(&wanted, seen_by(context)).await?;
+    if let (Source::Image(id), Some(_), Some(size_gib)) = (&source, &volume_type.encryption, size_gib) {
+        volume_images::fits_encrypted(state, context, *id, size_gib).await?;
+    }
     Ok(NewVolume {
         id: Uuid::new_v4(),
         project_id: context.project_id.clone(),

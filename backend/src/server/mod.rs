@@ -12,6 +12,7 @@ mod open;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE, backup_queue, volume_q
 use crate::drivers;
 use crate::identity::{PasswordError, People};
 use crate::image::{GlanceError, ImageFilesError};
-use crate::keys::BarbicanError;
+use crate::keys::{BarbicanError, VaultError};
 use crate::operations::{Relay, Runner, Work, keep_telling};
 use crate::scheduler::{Scheduler, Watchman};
 use crate::secret::Secret;
@@ -113,6 +114,23 @@ pub enum ServerError {
     /// The Barbican that has the keys.
     #[error(transparent)]
     Keys(#[from] BarbicanError),
+    /// The file of the master key is not the one that was there.
+    #[error(
+        "the master key in {} does not open the keys of encrypted volumes that are in the database: put back the one they were made \
+         with (STATE_DIR/master_key, or where key_manager.master_key_file says), which all roles have in common", path.display()
+    )]
+    MasterKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: VaultError,
+    },
+    /// The keys are here.
+    #[error(
+        "key_manager.kind is \"barbican\", and the database has keys of the service's own: no volume that they open could be used. \
+         Delete or copy out those volumes and backups first, with kind = \"local\""
+    )]
+    KeysHere,
     /// The identity service.
     #[error(transparent)]
     Auth(#[from] AuthError),

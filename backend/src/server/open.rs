@@ -55,13 +55,24 @@ fn open_images(common: &Common<'_>, role: &str) -> Result<ImageFiles, ServerErro
     Ok(ImageFiles::open(directory, &format!("{}-{role}", common.config.host_name()), settings)?)
 }
 
-/// What opens keys that are in the database.
-fn open_vault(common: &Common<'_>) -> Result<Vault, ServerError> {
-    Ok(Vault::new(&common.state_dir.master_key(common.config.key_manager.master_key_file.as_deref())?))
+/// What opens keys that are in the database. One that does not open those that are there is refused: with another file in the old one's
+/// place new volumes would be made that only it opens.
+async fn open_vault(common: &Common<'_>) -> Result<Vault, ServerError> {
+    let settings = &common.config.key_manager;
+    let file = settings.master_key_file.as_deref();
+    let vault = Vault::new(&common.state_dir.master_key(file)?);
+    if let Some((id, sealed)) = common.store.any_kept_key().await? {
+        if settings.kind == KeyManagerKind::Barbican {
+            return Err(ServerError::KeysHere);
+        }
+        let path = common.state_dir.master_key_file(file);
+        vault.open(id, &sealed).map_err(|source| ServerError::MasterKey { path, source })?;
+    }
+    Ok(vault)
 }
 
 /// Who has the keys of encrypted volumes.
-fn open_keys(common: &Common<'_>) -> Result<KeyManager, ServerError> {
+async fn open_keys(common: &Common<'_>) -> Result<KeyManager, ServerError> {
     let settings = &common.config.key_manager;
     let barbican = match settings.kind {
         KeyManagerKind::Local => None,
@@ -70,7 +81,7 @@ fn open_keys(common: &Common<'_>) -> Result<KeyManager, ServerError> {
             Some(Barbican::new(url, ServiceUser::new(&common.config.keystone)?)?)
         }
     };
-    Ok(KeyManager::new(common.store.clone(), open_vault(common)?, barbican))
+    Ok(KeyManager::new(common.store.clone(), open_vault(common).await?, barbican))
 }
 
 /// Where backups are.
@@ -95,7 +106,7 @@ pub(super) async fn open_api(
         (None, None)
     };
     let tokens = validator(common.config, &store, &token, identity)?;
-    let keys = open_keys(common)?;
+    let keys = open_keys(common).await?;
     common.state_dir.write_clouds_yaml(address, &token, password.as_ref(), keys.is_local())?;
     let images = open_images(common, "api")?;
     store.abort_image_uploads(images.who()).await?;
@@ -144,7 +155,8 @@ pub(super) async fn open_host(
     identity: &ServiceIdentity,
 ) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
     let target = open_target(common, identity).await?;
-    let opened = (open_images(common, "volume")?, open_glance(common.config)?, open_backups(common)?, open_vault(common)?);
+    let opened =
+        (open_images(common, "volume")?, open_glance(common.config)?, open_backups(common)?, open_vault(common).await?);
     match start_host(common, target.clone(), opened).await {
         Ok(host) => Ok((host, target)),
         Err(error) => {

@@ -15,6 +15,14 @@ impl Store {
         row.map(|row| row.text("sealed")).transpose()
     }
 
+    /// A key of this service's own, whichever, as it was sealed; none where it has none.
+    pub async fn any_kept_key(&self) -> Result<Option<(Uuid, String)>, StoreError> {
+        let mut query = Sql::new("SELECT id, sealed FROM volume_keys").filter("kept = ", true);
+        query.push(" LIMIT 1");
+        let row = self.read().await?.optional("look for keys", query).await?;
+        row.map(|row| Ok((row.uuid("id")?, row.text("sealed")?))).transpose()
+    }
+
     /// The project whose volume or backup a key of this service's own opens, and since when, microseconds since the epoch.
     pub async fn owner_of_key(&self, id: Uuid) -> Result<Option<(String, i64)>, StoreError> {
         let query = Sql::new(

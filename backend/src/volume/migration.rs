@@ -61,8 +61,8 @@ impl Parts {
 
     /// From storage to storage.
     async fn copy_over(&self, operation: &Operation, migration: &Migration) -> Result<Next, VolumeError> {
-        let source = stored(&self.on_its_way(operation, migration).await?);
-        let to = self.room_for(migration).await?;
+        let volume = self.on_its_way(operation, migration).await?;
+        let (source, to) = (stored(&volume), self.room_for(&volume, migration).await?);
         let progress = Progress::default();
         let (heard, size_bytes) = (progress.clone(), to.size_bytes);
         let pieces = self.driver(&migration.from)?.copy_out(&source).inspect_ok(move |piece| {
@@ -94,10 +94,10 @@ impl Parts {
 
     /// From the store of backups to storage.
     async fn take_in(&self, operation: &Operation, migration: &Migration, digest: &str) -> Result<Next, VolumeError> {
-        self.on_its_way(operation, migration).await?;
+        let volume = self.on_its_way(operation, migration).await?;
         let place = Place::new(CONTAINER, operation.id)?;
         let manifest = backup::open(self.backups.as_ref(), &place, digest).await?;
-        let to = self.room_for(migration).await?;
+        let to = self.room_for(&volume, migration).await?;
         let progress = Progress::default();
         let pieces = backup::pieces(self.backups.clone(), place, manifest, stream::empty().boxed(), progress.clone());
         let written = async { Ok(self.driver(&migration.to)?.copy_in(&to, pieces).await?) };
@@ -117,8 +117,11 @@ impl Parts {
     }
 
     /// An empty volume in the new place.
-    async fn room_for(&self, migration: &Migration) -> Result<Stored, VolumeError> {
+    async fn room_for(&self, volume: &Volume, migration: &Migration) -> Result<Stored, VolumeError> {
         let (driver, new) = (self.driver(&migration.to)?, new_storage(migration));
+        if volume.encryption_key_id.is_some() {
+            driver.may_encrypt(volume.id)?;
+        }
         // What a try before left is of no use: nobody knows how far it came. The id was never another's.
         driver.delete(&new).await?;
         let provider: Option<Value> = driver.create(&new).await?;

@@ -51,7 +51,12 @@ impl Parts {
         let wanted = stored(volume);
         let made: Provided = match volume.source() {
             // A backup's bytes come later: they take long, and a queue of their own.
-            Source::Backup(_) => driver.create(&wanted).await,
+            Source::Backup(_) => {
+                if volume.encryption_key_id.is_some() {
+                    driver.may_encrypt(volume.id)?;
+                }
+                driver.create(&wanted).await
+            }
             Source::Nothing => return self.make_empty(volume).await,
             Source::Volume(source) => {
                 let _turn = self.locks.lock(source).await;

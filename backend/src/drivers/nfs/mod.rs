@@ -125,6 +125,8 @@ impl VolumeDriver for NfsDriver {
             if is_raw(volume) {
                 return self.files.extend(volume, size_bytes).await;
             }
+            // What a guest wrote of its metadata must not be written over by what this mount remembers.
+            Self::read_anew(&self.share, &self.files, volume).await?;
             let path = self.files.path(volume.id);
             if qcow2::size_bytes(volume.id, &path).await? >= size_bytes {
                 return Ok(());
