@@ -87,6 +87,10 @@ pub(super) async fn start_rescue(
                 false => Err(LibvirtError::RunsOtherwise { guest: uuid }),
             };
         }
+        // Its memory would meet, at its next start, disks that the rescue has written to.
+        if domain.has_managed_save(0).map_err(failed(operation.clone()))? {
+            return Err(LibvirtError::ManagedSave { guest: uuid });
+        }
         let definition = read(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE)?;
         let xml = rewrite::booting_from(&definition, &disk_xml::local_disk(&disk, Some(1))?)?;
         // Of a guest that is defined, libvirt keeps the definition and starts it by this one.

@@ -11,7 +11,7 @@ use std::io;
 type Xml = Writer<Vec<u8>>;
 
 /// libvirt's word for the protocol by which a coming image is read.
-pub(super) const NBD: &str = "nbd";
+const NBD: &str = "nbd";
 /// How long QEMU tries to reach an agent that is gone before reads fail, seconds: longer than its restart.
 const RECONNECT_S: &str = "60";
 

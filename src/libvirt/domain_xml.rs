@@ -1,7 +1,6 @@
 //! Reads a domain's XML as a stream: name, disks and SCSI controllers, and nothing else. A domain is never written back.
 
 use super::{
-    disk_xml::NBD,
     error::LibvirtError,
     guest::{DriveAddress, GuestDisk},
     rewrite,
@@ -36,8 +35,8 @@ pub(super) struct DomainXml {
     pub(super) iothread_users: Vec<u32>,
     /// The way to the agent in the guest.
     pub(super) agent: AgentChannel,
-    /// Target names of disks that are over an image which is still coming.
-    pub(super) coming: Vec<String>,
+    /// Target names of disks that are over something, which libvirt names.
+    pub(super) layered: Vec<String>,
 }
 
 /// How a guest's agent can be spoken to.
@@ -141,7 +140,7 @@ impl DomainXml {
                     disk.target = attribute("dev")?.unwrap_or_default();
                     disk.bus = attribute("bus")?.unwrap_or_default();
                 }
-                ["backingStore", "source"] => disk.is_coming = attribute("protocol")?.as_deref() == Some(NBD),
+                ["backingStore", "source"] => disk.is_layered = true,
                 ["alias"] => disk.alias = attribute("name")?,
                 ["address"] if attribute("type")?.as_deref() == Some("drive") => {
                     disk.address =
@@ -162,7 +161,7 @@ impl DomainXml {
             ["domain", "devices", "disk", "serial"] => disk.serial = Some(text.to_owned()),
             ["domain", "devices", "disk"] => {
                 let disk = std::mem::take(disk);
-                self.coming.extend(disk.is_coming.then(|| disk.target.clone()));
+                self.layered.extend(disk.is_layered.then(|| disk.target.clone()));
                 self.disks.push(disk.finish());
             }
             _ => {}
@@ -192,8 +191,8 @@ struct DiskParts {
     protocol: Option<String>,
     source: Option<String>,
     hosts: Vec<(String, Option<String>)>,
-    /// What is below it is read from the agent.
-    is_coming: bool,
+    /// There is something below it.
+    is_layered: bool,
     address: Option<DriveAddress>,
 }
 

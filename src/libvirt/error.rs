@@ -1,7 +1,7 @@
 //! What can go wrong between Bowline and libvirt.
 
 use crate::model::{ErrorKind, GuestUuid, VolumeId};
-use std::fmt;
+use std::{fmt, path::PathBuf};
 use uuid::Uuid;
 use virt::error::{ErrorNumber, ErrorNumberEnum};
 
@@ -89,6 +89,28 @@ pub enum LibvirtError {
     Defined {
         /// Name or UUID.
         guest: String,
+    },
+    /// A disk is another by now.
+    #[error(
+        "disk {target} of guest {guest} is not {} any more: somebody has put a snapshot over it, or another in its place (virsh \
+         domblklist); take it back (virsh blockcommit --active --pivot)", path.display()
+    )]
+    DiskOtherwise {
+        /// Which guest.
+        guest: GuestUuid,
+        /// Its disk.
+        target: String,
+        /// What it should be.
+        path: PathBuf,
+    },
+    /// libvirt has saved the guest's memory, which goes with its disks as they are.
+    #[error(
+        "guest {guest} was saved with its memory (virsh managedsave), which must not meet disks that have changed: start it (virsh start), \
+         or give its memory up (virsh managedsave-remove)"
+    )]
+    ManagedSave {
+        /// Which guest.
+        guest: GuestUuid,
     },
     /// The guest runs, and not from its rescue disk.
     #[error("guest {guest} runs from its own disks: somebody else started it")]
@@ -280,7 +302,9 @@ impl LibvirtError {
             | Self::BootOrder { .. }
             | Self::NotLuks { .. }
             | Self::Defined { .. }
-            | Self::RunsOtherwise { .. } => ErrorKind::Conflict,
+            | Self::RunsOtherwise { .. }
+            | Self::DiskOtherwise { .. }
+            | Self::ManagedSave { .. } => ErrorKind::Conflict,
             Self::GuestRefused { .. } | Self::GuestIgnored { .. } | Self::StaysOn { .. } => ErrorKind::GuestRefused,
             Self::Backup { .. } | Self::Pull { .. } | Self::EventLoop(_) | Self::Broken { .. } | Self::DomainXml { .. } => {
                 ErrorKind::Internal

@@ -5,6 +5,7 @@
 //!                            | guest gone, job failed or ended by hand
 //!                            \--> over the image, with what came into the disk so far: to be pulled again
 //! ```
+//! A guest that was started over the cached image, which a try before had put its disk over, takes that in.
 //! What is so is read in the running guest's definition; an event only says when to look.
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     events::GuestEvent,
     ffi, guest,
 };
-use crate::model::GuestUuid;
+use crate::model::{GuestUuid, LocalDisk};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::broadcast::error::RecvError,
@@ -42,13 +43,14 @@ enum Seen {
 pub(super) async fn pull(
     connection: &Arc<Connection>,
     uuid: GuestUuid,
-    target: &str,
+    disk: &LocalDisk,
     tell: impl Fn(u64, u64) + Send,
 ) -> Result<Outcome, LibvirtError> {
+    let target = disk.target.as_str();
     let mut events = connection.events();
     let mut is_begun = false;
     loop {
-        match see(connection, uuid, target).await? {
+        match see(connection, uuid, disk).await? {
             Seen::Off => return Ok(Outcome::Unchanged),
             Seen::Alone => return Ok(Outcome::Changed),
             Seen::Pulling(done, all) => {
@@ -74,10 +76,10 @@ pub(super) async fn pull(
     }
 }
 
-async fn see(connection: &Arc<Connection>, uuid: GuestUuid, target: &str) -> Result<Seen, LibvirtError> {
+async fn see(connection: &Arc<Connection>, uuid: GuestUuid, disk: &LocalDisk) -> Result<Seen, LibvirtError> {
+    let (target, path) = (disk.target.clone(), disk.path.clone());
     let operation = format!("see what disk {target} of guest {uuid} is over");
     let call = Call::new(operation.clone(), Some(uuid), connection.config.call_timeout_s);
-    let target = target.to_owned();
     let work = move |connect: &Connect| {
         let Some(domain) = guest::by_uuid(connect, uuid)? else { return Ok(Seen::Off) };
         let told = || failed(operation.clone());
@@ -89,7 +91,12 @@ async fn see(connection: &Arc<Connection>, uuid: GuestUuid, target: &str) -> Res
         }
         // Asked after the job: one that ends in between has changed this.
         let xml = domain.xml_desc(0).map_err(told())?;
-        Ok(if DomainXml::parse(&xml)?.coming.contains(&target) { Seen::Over } else { Seen::Alone })
+        let now = DomainXml::parse(&xml)?;
+        let source = now.disks.into_iter().find(|has| has.target == target).and_then(|has| has.source);
+        if source.as_deref() != path.to_str() {
+            return Err(LibvirtError::DiskOtherwise { guest: uuid, target: target.clone(), path: path.clone() });
+        }
+        Ok(if now.layered.contains(&target) { Seen::Over } else { Seen::Alone })
     };
     connection.read(call, work).await
 }

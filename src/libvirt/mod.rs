@@ -270,14 +270,14 @@ impl Libvirt {
     /// all. [`Outcome::Unchanged`]: the guest is off.
     ///
     /// # Errors
-    /// [`LibvirtError::Pull`]: the job ended before its end; libvirt cannot be reached or refuses.
+    /// [`LibvirtError::Pull`]: the job ended before its end; [`LibvirtError::DiskOtherwise`]: it is over another file; libvirt cannot be reached or refuses.
     pub async fn pull_disk(
         &self,
         guest: GuestUuid,
-        target: &str,
+        disk: &LocalDisk,
         tell: impl Fn(u64, u64) + Send,
     ) -> Result<Outcome, LibvirtError> {
-        fill::pull(&self.connection, guest, target, tell).await
+        fill::pull(&self.connection, guest, disk, tell).await
     }
 
     /// Lets a guest go on that QEMU paused for an I/O error. Any other is left as it is.

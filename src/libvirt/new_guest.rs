@@ -19,11 +19,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber, sys};
 
-/// What a guest is undefined with: its saved state, the records of snapshots and checkpoints, and its own NVRAM file.
+/// What a guest is undefined with: its saved state, the records of snapshots and checkpoints.
 const WITH_ALL: u32 = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+    | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
 
 /// Reads what is handed over and makes the definition of it, under a UUID and a mark of its own. Touches nothing.
 pub(super) async fn prepare(
@@ -184,7 +183,12 @@ pub(super) async fn undefine(connection: &Arc<Connection>, uuid: GuestUuid, mark
                 _ => {}
             }
         }
-        match domain.undefine_flags(WITH_ALL) {
+        let name = domain.name().map_err(failed("read the guest's name"))?;
+        let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE).map_err(failed("read the guest's definition"))?;
+        // The file that libvirt made for this very guest (virQEMUDriverConfig's nvramDir). Another may be another guest's.
+        let is_own = xml.contains(&format!("/nvram/{name}_VARS."));
+        let nvram = if is_own { sys::VIR_DOMAIN_UNDEFINE_NVRAM } else { sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM };
+        match domain.undefine_flags(WITH_ALL | nvram) {
             Ok(()) => Ok(Outcome::Changed),
             Err(error) if error.code().is(ErrorNumber::NoDomain) => Ok(Outcome::Unchanged),
             Err(error) => Err(failed(operation.clone())(error)),

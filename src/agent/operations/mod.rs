@@ -179,17 +179,12 @@ impl Shared {
                 let message = format!("guest {} is deleted already", task.guest_name);
                 return Err(ApiError::new(ErrorKind::NotFound, message));
             }
+            Task::Delete(task) => return Ok(boot::delete_again(self, task)),
             Task::Rebuild(task) => boot::check_root(self, task)?,
             Task::Rescue(task) => return boot::check_rescue(self, task).await.map(Some),
             Task::Unrescue(task) => boot::check_unrescue(self, task)?,
             Task::Snapshot(task) => snapshot::check_still(self, task)?,
-            Task::Attach(_)
-            | Task::Detach(_)
-            | Task::Extend(_)
-            | Task::Delete(_)
-            | Task::Start(_)
-            | Task::Stop(_)
-            | Task::Fill(_) => {}
+            Task::Attach(_) | Task::Detach(_) | Task::Extend(_) | Task::Start(_) | Task::Stop(_) | Task::Fill(_) => {}
         }
         Ok(None)
     }

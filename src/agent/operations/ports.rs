@@ -226,7 +226,7 @@ pub trait HypervisorPort: Send + Sync {
     async fn autostart_guests(&self) -> PortResult<Vec<GuestFacts>>;
 
     /// Has a running guest's disk take in all that is below it. `false`: the guest is off.
-    async fn pull_disk(&self, guest: GuestUuid, target: &str, told: Told) -> PortResult<bool>;
+    async fn pull_disk(&self, guest: GuestUuid, disk: &LocalDisk, told: Told) -> PortResult<bool>;
     /// Lets a guest go on that was paused because its I/O could not be done; `true`: it was.
     async fn resume_after_io_error(&self, guest: GuestUuid) -> PortResult<bool>;
     /// Pauses a running guest; `true`: it ran.

@@ -108,6 +108,11 @@ async fn request(
                 if may_jump && taken >= RUN_BLOCKS && stream.should_jump(block) {
                     return Ok(ended);
                 }
+                // More than the image has is not taken, however much comes.
+                if stream.store.length_of(block) == 0 {
+                    persist(stream).await?;
+                    return Ok(ended);
+                }
             }
             // The sender is gone: what the request came to is known, or about to be.
             None => {

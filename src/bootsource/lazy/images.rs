@@ -62,11 +62,12 @@ impl Images {
         .await?;
         let state = if is_whole { Streaming::Whole } else { Streaming::Coming };
         let (in_use, ends) = InUse::new(Arc::new(Stream::new(store, state, self.patience)));
-        if !is_whole {
-            let (stream, source, image, path) = (in_use.stream.clone(), self.source.clone(), image.clone(), path.clone());
-            tokio::spawn(async move { ends.run_until_cancelled(bring(stream, source, image, path)).await });
-        }
         let in_use = Arc::new(in_use);
+        if !is_whole {
+            let (used, source, image, path) = (Arc::downgrade(&in_use), self.source.clone(), image.clone(), path.clone());
+            let stream = in_use.stream.clone();
+            tokio::spawn(async move { ends.run_until_cancelled(bring(stream, used, source, image, path)).await });
+        }
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.retain(|_, stream| stream.strong_count() > 0);
         streams.insert(path, Arc::downgrade(&in_use));
@@ -88,10 +89,12 @@ pub(super) fn coming(path: &Path) -> PathBuf {
 }
 
 /// Downloads the rest, and makes it an image of the cache.
-async fn bring(stream: Arc<Stream>, source: Arc<dyn ImageSource>, image: ImageFile, path: PathBuf) {
+async fn bring(stream: Arc<Stream>, used: Weak<InUse>, source: Arc<dyn ImageSource>, image: ImageFile, path: PathBuf) {
     loop {
         download(&stream, image.id, &*source).await;
-        let state = match verify(&stream, &image, &path).await {
+        // Nobody else opens the file while it is verified, be its last guest gone.
+        let Some(in_use) = used.upgrade() else { return };
+        let state = match verify(in_use, &image, &path).await {
             Ok(()) => {
                 tracing::info!(image = %image.id, "all of the image is here, and is what it should be");
                 Streaming::Whole
@@ -112,11 +115,12 @@ async fn bring(stream: Arc<Stream>, source: Arc<dyn ImageSource>, image: ImageFi
     }
 }
 
-async fn verify(stream: &Arc<Stream>, image: &ImageFile, path: &Path) -> Result<(), BootSourceError> {
-    let (stream, image, path, file) = (stream.clone(), image.clone(), path.to_owned(), coming(path));
+async fn verify(in_use: Arc<InUse>, image: &ImageFile, path: &Path) -> Result<(), BootSourceError> {
+    let (image, path, file) = (image.clone(), path.to_owned(), coming(path));
     blocking(&coming(&path), move || {
-        let digest = digest(&stream.store, &image).map_err(BootSourceError::file("read", &file))?;
-        stream.store.finish().map_err(BootSourceError::file("sync", &file))?;
+        let store = &in_use.stream.store;
+        let digest = digest(store, &image).map_err(BootSourceError::file("read", &file))?;
+        store.finish().map_err(BootSourceError::file("sync", &file))?;
         keep(&image, &file, &path, &Written { length: image.size_bytes, digest })
     })
     .await

@@ -149,8 +149,8 @@ impl HypervisorPort for Hypervisor {
         Ok(self.0.autostart_guests().await?.into_iter().map(GuestFacts::from).collect())
     }
 
-    async fn pull_disk(&self, guest: GuestUuid, target: &str, told: Told) -> PortResult<bool> {
-        Ok(self.0.pull_disk(guest, target, move |done, all| told(done, all)).await? == Outcome::Changed)
+    async fn pull_disk(&self, guest: GuestUuid, disk: &LocalDisk, told: Told) -> PortResult<bool> {
+        Ok(self.0.pull_disk(guest, disk, move |done, all| told(done, all)).await? == Outcome::Changed)
     }
 
     async fn resume_after_io_error(&self, guest: GuestUuid) -> PortResult<bool> {

@@ -6,7 +6,7 @@ use super::{
     make::delete_volume,
 };
 use crate::agent::api::{ApiError, DeleteRequest};
-use crate::agent::journal::{DeleteTask, OperationRecord, Step, Task};
+use crate::agent::journal::{BootRecord, DeleteTask, OperationRecord, Step, Task};
 use crate::model::{BootedDisk, ErrorKind, VolumeId};
 use futures_util::future::join_all;
 use std::sync::Arc;
@@ -24,6 +24,15 @@ pub(in super::super) async fn plan_delete(shared: &Shared, request: &DeleteReque
         Err(error) => return Err(error.into()),
     };
     let Some(booted) = booted else { return Err(nothing_to_delete(shared, &request.guest)) };
+    Ok(task_of(shared, booted))
+}
+
+/// The delete of the guest as it is now: whoever had it before may have given it another disk. `None`: it is gone.
+pub(in super::super) fn delete_again(shared: &Shared, task: &DeleteTask) -> Option<Task> {
+    shared.registry.booted(task.guest).map(|booted| task_of(shared, booted))
+}
+
+fn task_of(shared: &Shared, booted: BootRecord) -> Task {
     let goes = |volume| {
         booted
             .disks
@@ -38,7 +47,7 @@ pub(in super::super) async fn plan_delete(shared: &Shared, request: &DeleteReque
     });
     let disks = disks.chain(booted.rescue).collect();
     let (guest, guest_name, mark) = (booted.guest, booted.guest_name, booted.mark);
-    Ok(Task::Delete(DeleteTask { guest, guest_name, disks, volumes, mark }))
+    Task::Delete(DeleteTask { guest, guest_name, disks, volumes, mark })
 }
 
 /// Why there is nothing: it may be too early, or another guest's.

@@ -37,7 +37,7 @@ async fn complete_all(shared: &Arc<Shared>, id: OperationId, task: &FillTask, fa
             return Err(PortError::new(ErrorKind::Cancelled, message));
         }
         let told = shared.telling(id, &disk.target);
-        let filled = match shared.hypervisor.pull_disk(task.guest, &disk.target, told).await? {
+        let filled = match shared.hypervisor.pull_disk(task.guest, disk, told).await? {
             true => LocalDisk { base: None, lazy: None, ..disk.clone() },
             false => put_over_cached(shared, task, disk).await?,
         };

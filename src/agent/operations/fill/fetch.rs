@@ -73,13 +73,14 @@ async fn fetch_one(
                 lost = Some((PortError::new(kind, message), until));
             }
             Fetched::Damaged { problem } => {
+                // Known before anything else is tried: the bytes that prove it are gone.
+                facts.damaged.push(image);
                 if shared.hypervisor.suspend_guest(task.guest).await? {
                     shared.registry.tell_guest(task.guest, guest.clone(), GuestChange::Paused);
                 }
-                facts.damaged.push(image);
                 let message = format!(
                     "guest {guest} is paused, for what it read may be wrong: {problem}. Upload a right image, and bowline delete {guest} \
-                     or bowline rebuild {guest} --image IMAGE"
+                     or, once it is stopped (bowline stop {guest} --force), bowline rebuild {guest} --image IMAGE"
                 );
                 tracing::error!(guest = %task.guest, %image, "{message}");
                 return Err(PortError::new(ErrorKind::IdentityMismatch, message));

@@ -151,11 +151,11 @@ impl HypervisorPort for World {
         })
         .await
     }
-    async fn pull_disk(&self, guest: GuestUuid, target: &str, _told: Told) -> PortResult<bool> {
+    async fn pull_disk(&self, guest: GuestUuid, disk: &LocalDisk, _told: Told) -> PortResult<bool> {
         self.change("pull_disk", |state| {
             let runs = state.guests.get(&guest).is_some_and(|guest| guest.active);
             if runs {
-                state.coming.remove(target);
+                state.coming.remove(&disk.target);
             }
             Ok(runs)
         })
