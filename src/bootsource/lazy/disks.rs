@@ -53,20 +53,29 @@ impl LazyDisks {
         }
         let paths = self.maker.clear(plan.guest, &plan.target).await?;
         let in_use = self.images.open(&self.maker.cache, image).await?;
-        let virtual_bytes = look_into(&in_use, image).await?;
-        let size_bytes = disk_bytes(&plan.target, image, *size_bytes, virtual_bytes)?;
+        let (base, from) = (paths.base.clone(), self.maker.cache.path(image));
+        // By this the cache knows that it is in use, now and when it is whole.
+        let linked = blocking(&paths.base, move || {
+            let file = if from.exists() { from } else { coming(&from) };
+            fs::hard_link(&file, &base).map_err(BootSourceError::file("link to the coming image", &base))
+        });
+        linked.await?;
+        let size_bytes = match look_into(&in_use, image).await {
+            Ok(virtual_bytes) => disk_bytes(&plan.target, image, *size_bytes, virtual_bytes),
+            Err(error) => Err(error),
+        };
+        let size_bytes = match size_bytes {
+            Ok(size_bytes) => size_bytes,
+            Err(error) => {
+                self.maker.clear(plan.guest, &plan.target).await?;
+                return Err(error);
+            }
+        };
         let socket = self.sockets.join(format!("{}-{}.sock", plan.guest, plan.target));
         let backing = format!("nbd+unix:///?socket={}", socket.display());
         self.maker.overlay(&plan.target, &paths, (backing.into(), image.format), size_bytes).await?;
-        let (base, from) = (paths.base.clone(), self.maker.cache.path(image));
         let made = paths.clone();
-        blocking(&paths.disk, move || {
-            // By this the cache knows that it is in use, now and when it is whole.
-            let file = if from.exists() { from } else { coming(&from) };
-            fs::hard_link(&file, &base).map_err(BootSourceError::file("link to the coming image", &base))?;
-            made.finish(true)
-        })
-        .await?;
+        blocking(&paths.disk, move || made.finish(true)).await?;
         let lazy = LazyBase { image: image.clone(), socket, is_damaged: false };
         let (target, format) = (plan.target.clone(), DiskFormat::Qcow2);
         let disk = LocalDisk { target, bus, path: paths.disk, format, base: None, lazy: Some(lazy) };
