@@ -51,6 +51,7 @@ const OWNERS: [(&str, &[&str]); 13] = [
             "backend/src/auth",
             "backend/src/backup/stores",
             "backend/src/image/glance.rs",
+            "backend/src/keys/barbican.rs",
             "backend/tests",
             "backend/src/testing",
         ],
