@@ -61,7 +61,7 @@ async fn open_vault(common: &Common<'_>) -> Result<Vault, ServerError> {
     let settings = &common.config.key_manager;
     let file = settings.master_key_file.as_deref();
     let vault = Vault::new(&common.state_dir.master_key(file)?);
-    if let Some((id, sealed)) = common.store.any_kept_key().await? {
+    if let Some((id, sealed)) = common.store.oldest_kept_key().await? {
         if settings.kind == KeyManagerKind::Barbican {
             return Err(ServerError::KeysHere);
         }

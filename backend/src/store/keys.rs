@@ -15,10 +15,10 @@ impl Store {
         row.map(|row| row.text("sealed")).transpose()
     }
 
-    /// A key of this service's own, whichever, as it was sealed; none where it has none.
-    pub async fn any_kept_key(&self) -> Result<Option<(Uuid, String)>, StoreError> {
+    /// The oldest key of this service's own, as it was sealed; none where it has none.
+    pub async fn oldest_kept_key(&self) -> Result<Option<(Uuid, String)>, StoreError> {
         let mut query = Sql::new("SELECT id, sealed FROM volume_keys").filter("kept = ", true);
-        query.push(" LIMIT 1");
+        query.push(" ORDER BY created_at_us, id LIMIT 1");
         let row = self.read().await?.optional("look for keys", query).await?;
         row.map(|row| Ok((row.uuid("id")?, row.text("sealed")?))).transpose()
     }
