@@ -6,6 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use bowline_backend::domain::{Asker, NewKey, NewVolume, Source};
 use bowline_backend::keys::{Vault, VolumeKey};
@@ -287,6 +288,16 @@ async fn what_is_stored_opens_with_its_key_and_so_do_its_copies() {
     }
 
     service.kill();
+    // Another master key, as of a folder that was not restored: nothing is made that only it would open.
+    let file = service.state.path().join("master_key");
+    let right = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, "x".repeat(43)).unwrap();
+    let mut command = tokio::process::Command::from(service.command());
+    let ended = tokio::time::timeout(Duration::from_secs(30), command.kill_on_drop(true).output());
+    let refused = ended.await.unwrap_or_else(|_| panic!("it serves with a master key that opens nothing")).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("does not open the keys") && said.contains("master_key"), "{said}");
+    std::fs::write(&file, right).unwrap();
     service.start_again();
     assert_eq!(bytes_of_key(&service, &key).await, bytes, "the master key is kept");
 
