@@ -85,7 +85,8 @@ async fn read(state: &AppState, context: &Context, id: &str) -> Result<(VolumeKe
     let absent = || KeyFault(StatusCode::NOT_FOUND, "Secret not found.".into());
     let id = Uuid::parse_str(id).map_err(|_| absent())?;
     let (project_id, created_at_us) = state.store.owner_of_key(id).await.map_err(ApiError::from)?.ok_or_else(absent)?;
-    if !context.is_admin() && !context.is_service() {
+    // A service by its own token: one that passes a user's request on has the user's rights here.
+    if !context.is_admin() && !context.roles.include(Role::Service) {
         if project_id != context.project_id {
             return Err(absent());
         }
