@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::error::VolumeError;
 use super::host::{Parts, stored};
 use crate::domain::Volume;
+use crate::drivers::VolumeDriver;
 use crate::luks::Container;
 use crate::store::StoreError;
 
@@ -28,9 +29,17 @@ impl Parts {
         let Some(id) = &volume.encryption_key_id else { return Ok(None) };
         let absent = || VolumeError::NoKey(volume.id);
         let id = Uuid::parse_str(id).map_err(|_| absent())?;
-        self.driver(&volume.host)?.may_encrypt(volume.id)?;
+        Self::check_storage(volume, self.driver(&volume.host)?.as_ref())?;
         let sealed = self.store.sealed_key(id).await?.ok_or_else(absent)?;
         Ok(Some(Container::new(&self.vault.open(id, &sealed)?)?))
+    }
+
+    /// Refuses an encrypted volume where its storage here cannot keep one. What is not encrypted may be anywhere.
+    pub(super) fn check_storage(volume: &Volume, driver: &dyn VolumeDriver) -> Result<(), VolumeError> {
+        match volume.encryption_key_id {
+            Some(_) => Ok(driver.may_encrypt(volume.id)?),
+            None => Ok(()),
+        }
     }
 
     /// Forgets the key of a volume that is made, where a key manager outside has it.

@@ -119,9 +119,7 @@ impl Parts {
     /// An empty volume in the new place.
     async fn room_for(&self, volume: &Volume, migration: &Migration) -> Result<Stored, VolumeError> {
         let (driver, new) = (self.driver(&migration.to)?, new_storage(migration));
-        if volume.encryption_key_id.is_some() {
-            driver.may_encrypt(volume.id)?;
-        }
+        Self::check_storage(volume, driver.as_ref())?;
         // What a try before left is of no use: nobody knows how far it came. The id was never another's.
         driver.delete(&new).await?;
         let provider: Option<Value> = driver.create(&new).await?;

@@ -52,9 +52,7 @@ impl Parts {
         let made: Provided = match volume.source() {
             // A backup's bytes come later: they take long, and a queue of their own.
             Source::Backup(_) => {
-                if volume.encryption_key_id.is_some() {
-                    driver.may_encrypt(volume.id)?;
-                }
+                Self::check_storage(volume, driver.as_ref())?;
                 driver.create(&wanted).await
             }
             Source::Nothing => return self.make_empty(volume).await,

@@ -9,7 +9,7 @@
 //! An attach whose guest may have the disk leaves it recorded as attached: nothing then takes the device away under that guest, and
 //! an ordinary detach clears all of it.
 
-use super::{ending, ports::PortError, remedy};
+use super::{ending, ports::PortError, remedy, rules};
 use crate::agent::api::{Failure, StepState};
 use crate::agent::journal::{AttachmentRecord, Change, OperationRecord, Step, StepRecord, Task};
 use crate::model::ErrorKind;
@@ -37,17 +37,9 @@ pub(super) fn told(record: &OperationRecord) -> Failure {
 
 /// The steps whose traces may be there.
 fn steps_left(record: &OperationRecord) -> Vec<Step> {
-    let left = |state: StepState| match record.task {
-        Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => {
-            !matches!(state, StepState::Pending | StepState::Undone)
-        }
-        Task::Detach(_)
-        | Task::Extend(_)
-        | Task::Delete(_)
-        | Task::Unrescue(_)
-        | Task::Start(_)
-        | Task::Stop(_)
-        | Task::Fill(_) => state != StepState::Succeeded,
+    let left = |state: StepState| match rules::is_undone(&record.task) {
+        true => !matches!(state, StepState::Pending | StepState::Undone),
+        false => state != StepState::Succeeded,
     };
     let steps = record.steps.iter().filter(|step| left(step.state)).map(|step| step.step);
     // An attachment is deleted as a whole, and a look leaves nothing.

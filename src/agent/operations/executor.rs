@@ -158,19 +158,11 @@ impl Run {
                 return self.end(OperationState::Failed, Some(failure)).await;
             }
         }
-        // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never.
-        let may_begin = match self.record.task {
-            Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => {
-                !self.cancel.is_cancelled()
-            }
-            // Nor can an extension be taken back, nor a guest that was started or stopped.
-            Task::Detach(_)
-            | Task::Extend(_)
-            | Task::Delete(_)
-            | Task::Unrescue(_)
-            | Task::Start(_)
-            | Task::Stop(_)
-            | Task::Fill(_) => shared.registry.commit_to(self.record.id),
+        // A guest that was asked to let a disk go cannot be told otherwise: a detach is cancelled now or never. Nor can an extension be
+        // taken back, nor a guest that was started or stopped.
+        let may_begin = match rules::is_undone(&self.record.task) {
+            true => !self.cancel.is_cancelled(),
+            false => shared.registry.commit_to(self.record.id),
         };
         if !may_begin {
             return self.end(OperationState::Cancelled, Some(cancelled())).await;

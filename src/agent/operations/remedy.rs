@@ -108,10 +108,7 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
         (ErrorKind::Internal, Step::CaptureDisk) => {
             "see that the file system of images.dir has room for the disk; the log of the agent has the whole story: journalctl -u bowlined"
         }
-        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::UploadImage | Step::RegisterImage) => {
-            "check that the image service is up and reachable from this host"
-        }
-        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::FetchImage) => {
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Step::UploadImage | Step::RegisterImage | Step::FetchImage) => {
             "check that the image service is up and reachable from this host"
         }
         (_, Step::CompleteDisks) => "the guest's log has QEMU's own words (/var/log/libvirt/qemu); it is tried again by itself",
@@ -119,7 +116,6 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
         (ErrorKind::Internal, Step::StartGuest | Step::StartRescue) => {
             "the guest's log has QEMU's own words: /var/log/libvirt/qemu"
         }
-
         _ => "",
     };
     text.to_owned()

@@ -1,4 +1,4 @@
-//! What holds for each kind of operation while it is carried out: what it locks, how far it may fail, how long a step may take.
+//! What holds for each kind of operation while it is carried out: what it locks, whether it is undone, how far it may fail, how long a step may take.
 
 use super::{Shared, boot, locks::Key};
 use crate::agent::journal::{Step, Task};
@@ -22,6 +22,20 @@ pub(super) fn lock_key(task: &Task) -> Key {
         | Task::Snapshot(_) => Key::Instance(task.guest()),
         Task::Fill(task) => Key::Fill(task.guest),
         task => Key::Volume(task.volume()),
+    }
+}
+
+/// Whether it is taken back, step by step, when it fails or is cancelled. The others are gone on with, once they have begun.
+pub(super) fn is_undone(task: &Task) -> bool {
+    match task {
+        Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => true,
+        Task::Detach(_)
+        | Task::Extend(_)
+        | Task::Delete(_)
+        | Task::Unrescue(_)
+        | Task::Start(_)
+        | Task::Stop(_)
+        | Task::Fill(_) => false,
     }
 }
 
