@@ -63,10 +63,11 @@ deny: ## licences, bans and sources of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then echo '== deny'; $(CARGO) deny check licenses bans sources; \
 	else echo '== deny: NOT CHECKED, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
 
+# What fails in one stage is told again at the end, and keeps no later stage from its say.
 test: need-root dependencies-node build lint deny ## all tests: unit, host, OpenStack, clients, node
-	@$(MAKE) --no-print-directory test-unit test-host
-	@$(MAKE) --no-print-directory test-beside-openstack
-	@$(MAKE) --no-print-directory test-node
+	@failed=; for stage in unit host beside-openstack node; do \
+	$(MAKE) --no-print-directory test-$$stage || failed+=" $$stage"; done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 # Either uses one processor for most of its time. What the clients' tests say comes in one piece, so that no lines mix.
 .PHONY: test-beside-openstack
@@ -78,9 +79,11 @@ test-beside-openstack:
 	wait $$clients || failed=1; cat "$$log"; exit $$failed
 
 test-unit: need-root dependencies-run build ## tests that need no rig
-	$(call stage,unit and integration tests,$(CARGO) test --locked --lib --bins --test imports --test dbus; \
-	$(CARGO) test --locked --package bowline-backend; \
-	BOWLINE_TEST_DATABASE=postgres $(CARGO) test --locked --package bowline-backend --tests)
+	$(call stage,unit and integration tests,failed=0; \
+	$(CARGO) test --locked --no-fail-fast --lib --bins --test imports --test dbus || failed=1; \
+	$(CARGO) test --locked --no-fail-fast --package bowline-backend || failed=1; \
+	BOWLINE_TEST_DATABASE=postgres $(CARGO) test --locked --no-fail-fast --package bowline-backend --tests || failed=1; \
+	[ $$failed = 0 ])
 
 test-clients: need-root dependencies-run build ## the stock clients, from PyPI, against the volume service
 	$(call stage,stock clients,backend/tests/clients/run $(TARGET)/debug/bowline-backend)

@@ -90,12 +90,16 @@ pub async fn wait_backup(service: &Service, id: &str, status: &str) -> Value {
     }
 }
 
-/// The files of a backup in the store, by name, with their lengths.
+/// The files of a backup in the store, by name, with their lengths. Whoever writes them may be at work: one that got its final name
+/// since it was listed is left out.
 pub fn objects(store: &Path, backup: &str) -> Vec<(String, u64)> {
     let Ok(entries) = std::fs::read_dir(store.join("backups").join(backup)) else { return Vec::new() };
     let mut found: Vec<_> = entries
         .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+        .filter_map(|entry| match entry.metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            about => Some((entry.file_name().into_string().unwrap(), about.unwrap().len())),
+        })
         .collect();
     found.sort();
     found

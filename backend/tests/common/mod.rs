@@ -177,7 +177,8 @@ impl Service {
     pub fn tgtd(&self) -> u32 {
         let children = format!("/proc/{0}/task", self.pid());
         for task in std::fs::read_dir(children).unwrap() {
-            let text = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+            // A thread that had nothing to do may have ended since it was listed.
+            let text = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
             if let Some(pid) = text.split_whitespace().next() {
                 return pid.parse().unwrap();
             }
