@@ -21,7 +21,7 @@ $(2); \
 echo "== $(1): $$((SECONDS - started)) s"
 endef
 
-.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-connect bench-starts soak fuzz lint deny doc \
+.PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-cinder bench-connect bench-starts soak fuzz lint deny doc \
 	install install-programs install-system install-docs clean clean-rig help \
 	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side backend-load
 # Cargo uses all processors by itself, and what comes first below is to come first.
@@ -113,6 +113,10 @@ bench: need-root ## one JSON object of times and sizes on stdout
 bench-backend: need-root ## its part about the volume service alone
 	@$(MAKE) --no-print-directory dependencies-run release backend-load >&2
 	@scripts/bench-backend
+
+bench-cinder: need-root ## the volume service beside a real Cinder
+	@$(MAKE) --no-print-directory dependencies-openstack release backend-load >&2
+	@scripts/bench-cinder
 
 backend-load: dependencies
 	$(CARGO) build --locked --release --package bowline-backend --example backend_load

@@ -1,6 +1,6 @@
 //! Every parser of this service that clients, uploads and the broker reach, as a function of bytes that fails by a panic: its fuzz targets.
 //! Like those of the agent, they run under libFuzzer (`fuzz/`) and in the ordinary tests, over `fuzz/corpus/NAME`. Whole requests, through
-//! router and database, are tried by `backend/tests/bad_input.rs`.
+//! router and database, are tried by `backend/tests/service/bad_input.rs`.
 
 #[cfg(test)]
 #[path = "../../src/fuzzing/mutations.rs"]

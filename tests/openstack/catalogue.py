@@ -5,6 +5,7 @@
   catalogue.py --add-service CLOUDS_YAML TYPE USER URL   one more service, with its endpoints and the user that checks tokens for it
   catalogue.py --upload CLOUDS_YAML NAME FILE          makes a raw image of the tenant's; prints its id
   catalogue.py --await-backends CLOUDS_YAML HOST...    until these backends are up; then a volume type of each one's name
+  catalogue.py --token CLOUDS_YAML NAME                a token of that cloud's user, by password
   catalogue.py --ask CLOUDS_YAML PATH                  what Cinder, or whom a whole URL names, answers the administrator to a GET
 """
 import json
@@ -117,13 +118,17 @@ def write_clouds(path, password, application):
     Path(path).write_text(json.dumps({'clouds': clouds}, indent=2))
 
 
+def token_of(clouds, name):
+    auth = json.loads(Path(clouds).read_text())['clouds'][name]['auth']
+    return token(auth['username'], auth['project_name'], auth['password'])
+
+
 def administrator(clouds):
-    return token('admin', 'admin', json.loads(Path(clouds).read_text())['clouds']['admin']['auth']['password'])
+    return token_of(clouds, 'admin')
 
 
 def upload(clouds, name, file):
-    password = json.loads(Path(clouds).read_text())['clouds']['tenant']['auth']['password']
-    tenant = token('tenant', 'tenants', password)
+    tenant = token_of(clouds, 'tenant')
     image = ask('POST', f'{IMAGES}/images', {'name': name, 'disk_format': 'raw', 'container_format': 'bare'}, tenant)[1]['id']
     headers = {'X-Auth-Token': tenant, 'Content-Type': 'application/octet-stream'}
     request = urllib.request.Request(f'{IMAGES}/images/{image}/file', Path(file).read_bytes(), headers, method='PUT')
@@ -154,6 +159,8 @@ elif sys.argv[1] == '--add-service':
     add_service(*sys.argv[2:])
 elif sys.argv[1] == '--upload':
     upload(*sys.argv[2:])
+elif sys.argv[1] == '--token':
+    print(token_of(*sys.argv[2:]))
 elif sys.argv[1] == '--ask':
     url = sys.argv[3] if sys.argv[3].startswith('http') else VOLUMES + sys.argv[3]
     print(json.dumps(ask('GET', url, token=administrator(sys.argv[2]))[1]))

@@ -13,17 +13,25 @@ pub struct Target {
     pub address: String,
     /// Of the operator.
     pub token: String,
+    /// Of a service, where that takes another one: what lets an attachment be deleted that a server uses.
+    pub service_token: Option<String>,
+    /// The microversion that is asked for.
+    pub version: &'static str,
+    /// The type of the volumes that are made, unless it is the service's default.
+    pub volume_type: Option<String>,
 }
 
 impl Target {
     /// The bytes of a request; `path` is below `/v3`.
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Vec<u8> {
         let body = body.map(Value::to_string).unwrap_or_default();
+        let service = self.service_token.as_ref().map_or(String::new(), |token| format!("x-service-token: {token}\r\n"));
         format!(
-            "{method} /v3{path} HTTP/1.1\r\nhost: {}\r\nx-auth-token: {}\r\nopenstack-api-version: volume 3.71\r\n\
+            "{method} /v3{path} HTTP/1.1\r\nhost: {}\r\nx-auth-token: {}\r\n{service}openstack-api-version: volume {}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             self.address,
             self.token,
+            self.version,
             body.len()
         )
         .into_bytes()
@@ -78,6 +86,8 @@ impl Connection {
 fn read_head(head: &[u8]) -> io::Result<(u16, usize)> {
     let text = std::str::from_utf8(head).map_err(io::Error::other)?;
     let status = text.split(' ').nth(1).and_then(|word| word.parse().ok());
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(Some(0), |word| word.parse().ok());
+    let length =
+        text.lines().filter_map(|line| line.split_once(": ")).find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = length.map_or(Some(0), |(_, word)| word.parse().ok());
     status.zip(length).ok_or_else(|| io::Error::other(format!("an answer that cannot be read: {text}")))
 }

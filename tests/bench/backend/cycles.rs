@@ -9,15 +9,24 @@ use serde_json::{Value, json};
 use crate::client::{Connection, Target};
 use crate::measure::{Times, rounded};
 
-/// So many volumes are made for the rate.
-const CREATED: usize = 480;
+/// How often a change is made for its figures: what a service does so slowly must not take all day.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    /// Volumes for the rate.
+    pub created: usize,
+    /// Volumes for how long one takes.
+    pub created_alone: usize,
+    /// Attachments for each connection.
+    pub cycles: usize,
+    /// Attachments for how long each step takes.
+    pub cycles_alone: usize,
+}
 
-/// So many for how long one takes.
-const CREATED_ALONE: usize = 100;
+/// For the service that is measured.
+pub const FULL: Effort = Effort { created: 480, created_alone: 100, cycles: 25, cycles_alone: 100 };
 
-/// Attachments for each connection, and for how long each step takes.
-const CYCLES: usize = 25;
-const CYCLES_ALONE: usize = 100;
+/// For its peer.
+pub const SMALL: Effort = Effort { created: 48, created_alone: 10, cycles: 3, cycles_alone: 10 };
 
 /// Between two looks at whether all are made.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -45,28 +54,28 @@ pub async fn volumes(target: &Target, count: usize) -> io::Result<Vec<String>> {
 }
 
 /// How many volumes a second are made, from the first request until the last is `available`; and how long a request takes alone.
-pub async fn creates(target: &Target, connections: usize) -> io::Result<(Value, Value)> {
-    let alone = creates_alone(target).await?;
+pub async fn creates(target: &Target, connections: usize, effort: Effort) -> io::Result<(Value, Value)> {
+    let alone = creates_alone(target, effort).await?;
     let request = create(target);
     let begun = Instant::now();
     try_join_all((0..connections).map(|_| async {
         let mut connection = Connection::open(target).await?;
-        for _ in 0..CREATED / connections {
+        for _ in 0..effort.created / connections {
             connection.ask(&request).await?;
         }
         io::Result::Ok(())
     }))
     .await?;
     gone(&mut Connection::open(target).await?, target, "creating").await?;
-    Ok((json!(rounded(CREATED as f64 / begun.elapsed().as_secs_f64(), 10.0)), alone))
+    Ok((json!(rounded(effort.created as f64 / begun.elapsed().as_secs_f64(), 10.0)), alone))
 }
 
 /// How long a request for a volume takes, each after the one before.
-pub async fn creates_alone(target: &Target) -> io::Result<Value> {
+pub async fn creates_alone(target: &Target, effort: Effort) -> io::Result<Value> {
     let mut connection = Connection::open(target).await?;
     let request = create(target);
     let mut times = Times::default();
-    for _ in 0..CREATED_ALONE {
+    for _ in 0..effort.created_alone {
         times.take(async { connection.ask(&request).await.map(drop) }).await?;
     }
     gone(&mut connection, target, "creating").await?;
@@ -74,23 +83,27 @@ pub async fn creates_alone(target: &Target) -> io::Result<Value> {
 }
 
 /// How many attachments a second go through their life, a volume for each connection; and how long each step takes alone.
-pub async fn attachments(target: &Target, connections: usize) -> io::Result<(Value, Vec<(&'static str, Value)>)> {
+pub async fn attachments(
+    target: &Target,
+    connections: usize,
+    effort: Effort,
+) -> io::Result<(Value, Vec<(&'static str, Value)>)> {
     let mut made = volumes(target, connections).await?;
     let mut times: [Times; 4] = Default::default();
     let mut connection = Connection::open(target).await?;
-    for _ in 0..CYCLES_ALONE {
+    for _ in 0..effort.cycles_alone {
         cycle(target, &mut connection, &made[0], &mut times).await?;
     }
     let begun = Instant::now();
     try_join_all(made.drain(..).map(|volume| async move {
         let mut connection = Connection::open(target).await?;
-        for _ in 0..CYCLES {
+        for _ in 0..effort.cycles {
             cycle(target, &mut connection, &volume, &mut Default::default()).await?;
         }
         io::Result::Ok(())
     }))
     .await?;
-    let rate = (connections * CYCLES) as f64 / begun.elapsed().as_secs_f64();
+    let rate = (connections * effort.cycles) as f64 / begun.elapsed().as_secs_f64();
     let steps = ["create", "update", "complete", "delete"];
     Ok((json!(rounded(rate, 10.0)), steps.into_iter().zip(times.map(Times::spread)).collect()))
 }
@@ -106,7 +119,7 @@ async fn cycle(target: &Target, connection: &mut Connection, volume: &str, times
     update.take(async { connection.ask(&request).await.map(drop) }).await?;
     let request = target.request("POST", &format!("{path}/action"), Some(&json!({ "os-complete": {} })));
     complete.take(async { connection.ask(&request).await.map(drop) }).await?;
-    // The operator is a service too, so it may say that the host has let go.
+    // The operator is a service too, or names one, so it may say that the host has let go.
     let request = target.request("DELETE", &path, None);
     delete.take(async { connection.ask(&request).await.map(drop) }).await
 }
@@ -121,7 +134,11 @@ async fn gone(connection: &mut Connection, target: &Target, status: &str) -> io:
 }
 
 fn create(target: &Target) -> Vec<u8> {
-    target.request("POST", "/volumes", Some(&json!({ "volume": { "size": 1, "name": "bench" } })))
+    let mut volume = json!({ "size": 1, "name": "bench" });
+    if let Some(kind) = &target.volume_type {
+        volume["volume_type"] = json!(kind);
+    }
+    target.request("POST", "/volumes", Some(&json!({ "volume": volume })))
 }
 
 fn text(value: &Value) -> String {

@@ -57,7 +57,8 @@ impl Place {
         // Read on, or it would wait for its log to be taken.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         let token = std::fs::read_to_string(self.state.join("token"))?.trim().to_owned();
-        Ok(Service { process, target: Target { address: url, token }, start_ms })
+        let target = Target { address: url, token, service_token: None, version: "3.71", volume_type: None };
+        Ok(Service { process, target, start_ms })
     }
 
     /// Its database.

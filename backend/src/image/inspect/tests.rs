@@ -1,4 +1,4 @@
-//! Headers by hand, field by field; whole files of qemu-img are tried over HTTP in `backend/tests/images.rs`.
+//! Headers by hand, field by field; whole files of qemu-img are tried over HTTP in `backend/tests/service/images.rs`.
 
 use std::io::Write as _;
 

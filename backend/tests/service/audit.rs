@@ -1,13 +1,10 @@
 //! `bowline-backend audit` beside the running service: every difference is told with its meaning, the safe ones are mended, and no
 //! byte is lost.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use common::{Service, path_of};
+use crate::common::{Service, path_of};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -44,7 +41,7 @@ async fn every_difference_is_told_and_only_the_safe_ones_are_mended() {
     let [whole, missing, smaller, stuck, kept] = &volumes[..] else { panic!() };
     let snapshot = service.post("/snapshots", json!({ "snapshot": { "volume_id": kept } })).await;
     let snapshot = snapshot.body["snapshot"]["id"].as_str().unwrap().to_owned();
-    common::wait_snapshot(&service, &snapshot, "available").await;
+    crate::common::wait_snapshot(&service, &snapshot, "available").await;
     assert_eq!(audit(&mut service, &[]), (true, json!({ "differences": [], "not_looked_at": [] })));
 
     let directory = service.state.path().join("volumes");

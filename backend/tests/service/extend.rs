@@ -1,11 +1,8 @@
 //! `os-extend` over real HTTP, with a real tgtd: at rest, in use, and what is refused.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::process::Command;
 
-use common::{Service, log_in, path_of};
+use crate::common::{Service, log_in, path_of};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 

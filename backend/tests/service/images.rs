@@ -1,13 +1,10 @@
 //! Images through HTTP: what they are said to be is what they are, or they are refused; a kill leaves nothing but a queued image.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::process::Command;
 
-use common::Service;
+use crate::common::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

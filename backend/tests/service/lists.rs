@@ -1,9 +1,6 @@
 //! Lists over real HTTP: pages, order, filters, counts, of volumes and of snapshots.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
-mod common;
-
-use common::{Service, wait_snapshot};
+use crate::common::{Service, wait_snapshot};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

@@ -1,15 +1,12 @@
 //! A request with an `Idempotency-Key` does what it asks for once: repeated, repeated at the same time, and when the service is
 //! killed between what it did and its answer.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::apart::Apart;
-use common::rabbitmq::Broker;
-use common::{Answer, Service, log_in};
+use crate::common::apart::Apart;
+use crate::common::rabbitmq::Broker;
+use crate::common::{Answer, Service, log_in};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -77,7 +74,7 @@ async fn a_repeated_request_is_given_the_first_answer_and_makes_nothing_again() 
 
     // Another project's keys are its own.
     let store = service.store().await;
-    let member = common::token(&store, "0123456789abcdef0123456789abcdef", "member").await;
+    let member = crate::common::token(&store, "0123456789abcdef0123456789abcdef", "member").await;
     store.close().await;
     let headers = [("x-auth-token", member.as_str()), ("idempotency-key", "k-1")];
     let theirs = service.bare(Method::POST, "/volumes", &headers, Some(&volume("once").to_string())).await;

@@ -1,9 +1,6 @@
 //! Nothing is open without the token, and nothing secret lies about.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
-mod common;
-
-use common::{Service, mode_of};
+use crate::common::{Service, mode_of};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -88,7 +85,7 @@ async fn secrets_are_closed_to_others_and_never_logged() {
     let volume = service.volume(json!({})).await;
     let attachment = service.attach(&volume, "iqn.2026-01.test:a").await;
     let password = attachment["connection_info"]["auth_password"].as_str().unwrap().to_owned();
-    common::log_in(&attachment, "iqn.2026-01.test:a").unwrap();
+    crate::common::log_in(&attachment, "iqn.2026-01.test:a").unwrap();
     let command_line = std::fs::read(format!("/proc/{}/cmdline", service.tgtd())).unwrap();
     service.delete(&format!("/attachments/{}", attachment["id"].as_str().unwrap())).await;
     service.stop();

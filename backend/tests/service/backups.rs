@@ -1,16 +1,13 @@
 //! Backups: a volume comes back as it was or not at all, whatever the store, a crash or a client does to it.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::apart::Apart;
-use common::backups::{MIB, SETTLED_WITHIN, back_up, digest, noise, objects, restore, store_of, wait_backup, write};
-use common::rabbitmq::Broker;
-use common::{Answer, Service, path_of, token, wait_snapshot};
+use crate::common::apart::Apart;
+use crate::common::backups::{MIB, SETTLED_WITHIN, back_up, digest, noise, objects, restore, store_of, wait_backup, write};
+use crate::common::rabbitmq::Broker;
+use crate::common::{Answer, Service, path_of, token, wait_snapshot};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

@@ -1,14 +1,11 @@
 //! What was accepted survives: a stop, a kill in the middle, and the death of tgtd. Hosts find again what they had.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::common::{Service, log_in, path_of};
 use bowline_backend::domain::{Asker, NewVolume, Source, VolumeStatus};
 use bowline_backend::store::Limits;
-use common::{Service, log_in, path_of};
 use serde_json::json;
 
 const NODE_A: &str = "iqn.2016-04.com.open-iscsi:node-a";

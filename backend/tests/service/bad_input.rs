@@ -1,10 +1,7 @@
 //! Whatever is sent, every path answers in the field's form: 4xx, never 5xx, and goes on answering.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
-mod common;
-
-use common::Service;
-use common::odd::{Dice, oddities};
+use crate::common::Service;
+use crate::common::odd::{Dice, oddities};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -94,7 +91,7 @@ async fn no_body_makes_the_service_fail() {
     let volume = service.volume(json!({})).await;
     let made = service.post("/snapshots", json!({ "snapshot": { "volume_id": volume } })).await;
     let snapshot = made.body["snapshot"]["id"].as_str().unwrap().to_owned();
-    common::wait_snapshot(&service, &snapshot, "available").await;
+    crate::common::wait_snapshot(&service, &snapshot, "available").await;
     let project = service.get(&format!("/volumes/{volume}")).await.body["volume"]["os-vol-tenant-attr:tenant_id"].clone();
     let (mut refused, mut asked) = (0, 0);
     let mut dice = Dice(3);

@@ -1,9 +1,6 @@
 //! Types, their specs, access and quality of service, and quotas, over real HTTP.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
-mod common;
-
-use common::{Answer, Service};
+use crate::common::{Answer, Service};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -61,7 +58,7 @@ async fn the_life_of_a_type() {
 #[tokio::test]
 async fn a_private_type_is_for_those_who_were_given_it() {
     let service = Service::start();
-    let token = common::token(&service.store().await, OTHER, "member").await;
+    let token = crate::common::token(&service.store().await, OTHER, "member").await;
     let theirs = [("x-auth-token", token.as_str()), ("openstack-api-version", "volume 3.71")];
     let id = service.new_type(json!({ "name": "private", "os-volume-type-access:is_public": false })).await;
     let path = format!("/types/{id}");
@@ -156,7 +153,7 @@ async fn quotas_are_set_shown_kept_and_forgotten() {
     let class = service.put("/os-quota-class-sets/default", json!({ "quota_class_set": { "snapshots": 3 } })).await;
     assert_eq!(class.body["quota_class_set"]["snapshots"], 3, "{class:?}");
     assert_eq!(service.get(&format!("{path}/defaults")).await.body["quota_set"]["snapshots"], 3);
-    let token = common::token(&service.store().await, OTHER, "member").await;
+    let token = crate::common::token(&service.store().await, OTHER, "member").await;
     let theirs = [("x-auth-token", token.as_str())];
     assert_eq!(service.bare(Method::GET, &path, &theirs, None).await.status, StatusCode::NOT_FOUND, "another project's");
     assert_eq!(service.bare(Method::GET, &format!("/os-quota-sets/{OTHER}"), &theirs, None).await.status, StatusCode::OK);
@@ -167,7 +164,7 @@ async fn a_retype_in_place_moves_counters_and_one_that_would_move_bytes_is_refus
     let service = Service::start();
     let volume = service.volume(json!({})).await;
     let made = service.post("/snapshots", json!({ "snapshot": { "volume_id": volume } })).await;
-    common::wait_snapshot(&service, made.body["snapshot"]["id"].as_str().unwrap(), "available").await;
+    crate::common::wait_snapshot(&service, made.body["snapshot"]["id"].as_str().unwrap(), "available").await;
     service.new_type(json!({ "name": "here", "extra_specs": { "volume_backend_name": "files" } })).await;
     service.new_type(json!({ "name": "elsewhere", "extra_specs": { "volume_backend_name": "ceph" } })).await;
     let path = format!("/volumes/{volume}/action");

@@ -1,6 +1,4 @@
 //! A real service for tests: the built binary on ports of its own, with a real tgtd. Killed and removed at the end of a test.
-#![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
 pub mod apart;
 pub mod backups;

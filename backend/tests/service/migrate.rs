@@ -1,13 +1,10 @@
 //! Volumes that change their place: every byte goes along, counters stay true, and whatever is cut off is finished or undone by itself.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use common::{Service, wait_snapshot};
+use crate::common::{Service, wait_snapshot};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -50,7 +47,7 @@ async fn shown(service: &Service, volume: &str) -> Value {
     service.get(&format!("/volumes/{volume}")).await.body["volume"].clone()
 }
 
-async fn act(service: &Service, volume: &str, action: Value) -> common::Answer {
+async fn act(service: &Service, volume: &str, action: Value) -> crate::common::Answer {
     service.post(&format!("/volumes/{volume}/action"), action).await
 }
 
@@ -113,7 +110,11 @@ async fn a_volume_moves_with_its_bytes_and_is_attached_and_deleted_in_its_new_pl
     assert_eq!(shown(&service, &volume).await["volume_type"], "one");
 
     let attachment = service.attach(&volume, NODE_A).await;
-    assert_eq!(common::log_in(&attachment, NODE_A).unwrap(), volume.replace('-', ""), "it is still the same volume to hosts");
+    assert_eq!(
+        crate::common::log_in(&attachment, NODE_A).unwrap(),
+        volume.replace('-', ""),
+        "it is still the same volume to hosts"
+    );
     let refused = act(&service, &volume, migrate("here@two#two")).await;
     let said = refused.body["badRequest"]["message"].as_str().unwrap();
     assert!(refused.status == 400 && said.contains("must not be attached"), "{said}");

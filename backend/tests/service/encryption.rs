@@ -1,19 +1,16 @@
 //! Encrypted volumes: what is on the storage opens with the key that the key manager has, and with nothing else; who may read the key;
 //! and where no trace of it is.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::common::backups::{back_up, restore, wait_backup};
+use crate::common::{Answer, Service, mode_of, path_of, wait_snapshot};
 use bowline_backend::domain::{Asker, NewKey, NewVolume, Source};
 use bowline_backend::keys::{Vault, VolumeKey};
 use bowline_backend::secret::Secret;
 use bowline_backend::store::Limits;
-use common::backups::{back_up, restore, wait_backup};
-use common::{Answer, Service, mode_of, path_of, wait_snapshot};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -137,7 +134,7 @@ async fn a_type_says_how_its_volumes_are_encrypted_and_changes_only_while_there_
         let said = refused.body["badRequest"]["message"].as_str().unwrap_or_default();
         assert!(refused.status == 400 && said.contains(word), "{wrong}: {refused:?}");
     }
-    let token = common::token(&service.store().await, OTHER, "member").await;
+    let token = crate::common::token(&service.store().await, OTHER, "member").await;
     for method in [Method::GET, Method::POST] {
         let body = json!({ "encryption": good }).to_string();
         let theirs = service.bare(method, &path, &[("x-auth-token", &token)], Some(&body)).await;
@@ -334,7 +331,7 @@ async fn a_key_is_read_by_its_project_services_and_administrators_and_stands_now
         (OTHER, "admin", 200),
         (OTHER, "member", 404),
     ] {
-        let token = common::token(&store, owner, role).await;
+        let token = crate::common::token(&store, owner, role).await;
         let (found, said) = ask_for_key(&service, &key, &[("x-auth-token", &token)]).await;
         assert_eq!(found, status, "{role} of {owner}");
         assert_eq!(said == bytes, status == 200, "{role} of {owner}");
@@ -364,7 +361,7 @@ async fn a_key_is_read_by_its_project_services_and_administrators_and_stands_now
     // It changes hands with its volume.
     let offered = json!({ "transfer": { "volume_id": volume } });
     let offered = service.ask(Method::POST, "/volume-transfers", "3.70", Some(offered)).await.body["transfer"].clone();
-    let theirs = common::token(&store, OTHER, "manager").await;
+    let theirs = crate::common::token(&store, OTHER, "manager").await;
     let accept = json!({ "accept": { "auth_key": offered["auth_key"] } }).to_string();
     let path = format!("/volume-transfers/{}/accept", offered["id"].as_str().unwrap());
     let taken = service.bare(Method::POST, &path, &[("x-auth-token", &theirs)], Some(&accept)).await;

@@ -1,11 +1,8 @@
 //! Clients that connect and fall silent must not keep the others from their answers.
-#![allow(clippy::unwrap_used, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
-use common::Service;
+use crate::common::Service;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

@@ -1,12 +1,9 @@
 //! What an operator has: metrics, status, doctor, logs; and what keeps others from guessing passwords.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
-use common::Service;
+use crate::common::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -34,7 +31,7 @@ async fn metrics_are_for_administrators_and_name_nothing_of_a_client() {
         async move { service.at_root(Method::GET, "/metrics", &[("authorization", &format!("Bearer {token}"))], None).await }
     };
     assert_eq!(service.at_root(Method::GET, "/metrics", &[], None).await.status, StatusCode::UNAUTHORIZED);
-    let member = common::token(&service.store().await, "0123456789abcdef0123456789abcdef", "member").await;
+    let member = crate::common::token(&service.store().await, "0123456789abcdef0123456789abcdef", "member").await;
     assert_eq!(metrics(member).await.status, StatusCode::FORBIDDEN);
     let page = metrics(service.token()).await;
     assert_eq!(page.status, StatusCode::OK, "{page:?}");

@@ -1,16 +1,13 @@
 //! The roles apart, over a real PostgreSQL and a real RabbitMQ: the life of volumes, and what is left of it when a process or the
 //! broker is killed in the middle. Nothing is lost, nothing is made twice, and counters stay the sums they stand for.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::io::{Read as _, Write as _};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use common::apart::Apart;
-use common::rabbitmq::{Broker, PASSWORD};
-use common::{log_in, path_of, postgres};
+use crate::common::apart::Apart;
+use crate::common::rabbitmq::{Broker, PASSWORD};
+use crate::common::{log_in, path_of, postgres};
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};

@@ -1,11 +1,8 @@
 //! Attachments over real HTTP, with a real tgtd and real logins: who gets in, who does not, and what is left.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::process::Command;
 
-use common::{INSTANCE, Service, log_in, read_serial};
+use crate::common::{INSTANCE, Service, log_in, read_serial};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

@@ -1,14 +1,11 @@
 //! What hosts leave behind that fall silent: attachments of theirs, where they said that they would be heard of, and work that waits
 //! for a volume host.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
-use common::apart::Apart;
-use common::rabbitmq::Broker;
-use common::{Answer, Service, log_in, path_of};
+use crate::common::apart::Apart;
+use crate::common::rabbitmq::Broker;
+use crate::common::{Answer, Service, log_in, path_of};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -18,7 +15,7 @@ async fn leased(service: &Service, volume: &str, connector: bool) -> Value {
     let token = service.token();
     let headers =
         [("x-auth-token", token.as_str()), ("openstack-api-version", "volume 3.54"), ("x-bowline-lease-host", "node-a")];
-    let mut attachment = json!({ "volume_uuid": volume, "instance_uuid": common::INSTANCE });
+    let mut attachment = json!({ "volume_uuid": volume, "instance_uuid": crate::common::INSTANCE });
     if connector {
         attachment["connector"] = json!({ "initiator": NODE, "host": "node-a" });
     }

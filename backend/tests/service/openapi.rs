@@ -1,14 +1,11 @@
 //! docs/openapi.json against the service: every path and method it has, and no other; and on all of them nobody finds, changes or
 //! hears of what is another project's.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use common::odd::{Dice, oddities};
-use common::{Answer, Service, wait_snapshot};
+use crate::common::odd::{Dice, oddities};
+use crate::common::{Answer, Service, wait_snapshot};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -97,7 +94,7 @@ async fn who_has_no_role_that_is_known_sees_and_does_nothing_even_of_its_own_pro
     let shown = service.get(&format!("/volumes/{volume}")).await;
     let project = shown.body["volume"]["os-vol-tenant-attr:tenant_id"].as_str().unwrap().to_owned();
     let store = service.store().await;
-    let nobody = common::token(&store, &project, "cleaner").await;
+    let nobody = crate::common::token(&store, &project, "cleaner").await;
     let answers = async |method: &str, path: &str| {
         let asked = filled(path, |_| volume.clone());
         ask(&service, method, &asked, &nobody, &likely(&volume)).await
@@ -133,7 +130,7 @@ async fn whatever_is_asked_nothing_of_another_project_is_found_or_changed() {
 
     let store = service.store().await;
     store.insert_project("0123456789abcdef0123456789abcdef", "others").await.unwrap();
-    let other = common::token(&store, "0123456789abcdef0123456789abcdef", "member").await;
+    let other = crate::common::token(&store, "0123456789abcdef0123456789abcdef", "member").await;
     let bodies = [
         json!({ "volume": { "name": "x" }, "snapshot": { "name": "x" }, "metadata": { "k": "x" }, "meta": { "k": "x" },
             "attachment": { "connector": { "initiator": "iqn.2026-01.test:b", "host": "b" } }, "accept": { "auth_key": "x" },

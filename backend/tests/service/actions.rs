@@ -1,9 +1,6 @@
 //! Volume actions over real HTTP: the older way of attaching to a real target, what is set, what is reverted, what is handed over.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
-mod common;
-
-use common::{Answer, INSTANCE, Service, path_of, read_serial};
+use crate::common::{Answer, INSTANCE, Service, path_of, read_serial};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -100,8 +97,8 @@ async fn only_a_service_may_take_a_volume_from_a_guest_s_host() {
     let volume = service.volume(json!({})).await;
     let attachment = service.attach(&volume, INITIATOR).await["id"].as_str().unwrap().to_owned();
     let project = service.get(&format!("/volumes/{volume}")).await.body["volume"]["os-vol-tenant-attr:tenant_id"].clone();
-    let member = common::token(&store, project.as_str().unwrap(), "member").await;
-    let helper = common::token(&store, project.as_str().unwrap(), "service").await;
+    let member = crate::common::token(&store, project.as_str().unwrap(), "member").await;
+    let helper = crate::common::token(&store, project.as_str().unwrap(), "service").await;
     let text = format!("ConflictNovaUsingAttachment: Detach volume from instance {INSTANCE} using the Compute API");
     let path = format!("/attachments/{attachment}");
     let actions = format!("/volumes/{volume}/action");
@@ -183,7 +180,7 @@ async fn a_volume_goes_back_to_its_latest_snapshot_and_to_no_other() {
         let made = service.post("/snapshots", snapshot(name)).await;
         assert_eq!(made.status, StatusCode::ACCEPTED, "{made:?}");
         ids.push(made.body["snapshot"]["id"].as_str().unwrap().to_owned());
-        common::wait_snapshot(&service, &ids[ids.len() - 1], "available").await;
+        crate::common::wait_snapshot(&service, &ids[ids.len() - 1], "available").await;
     }
     file.write_all_at(b"after!", 4096).unwrap();
     let older = service.act(&volume, json!({ "revert": { "snapshot_id": ids[0] } })).await;
@@ -196,7 +193,7 @@ async fn a_volume_goes_back_to_its_latest_snapshot_and_to_no_other() {
     let mut bytes = [0; 6];
     std::fs::File::open(path_of(&service, &volume)).unwrap().read_exact_at(&mut bytes, 4096).unwrap();
     assert_eq!(&bytes, b"before");
-    common::wait_snapshot(&service, &ids[1], "available").await;
+    crate::common::wait_snapshot(&service, &ids[1], "available").await;
 }
 
 #[tokio::test]
@@ -206,9 +203,9 @@ async fn a_transfer_gives_a_volume_with_its_snapshots_to_who_has_the_key() {
     let volume = service.volume(json!({})).await;
     let made = service.post("/snapshots", json!({ "snapshot": { "volume_id": volume } })).await;
     let snapshot = made.body["snapshot"]["id"].as_str().unwrap().to_owned();
-    common::wait_snapshot(&service, &snapshot, "available").await;
+    crate::common::wait_snapshot(&service, &snapshot, "available").await;
     let other = "fedcba9876543210fedcba9876543210";
-    let token = common::token(&store, other, "member").await;
+    let token = crate::common::token(&store, other, "member").await;
     let theirs = [("x-auth-token", token.as_str()), ("openstack-api-version", "volume 3.71")];
     let offer = json!({ "transfer": { "volume_id": volume, "name": "t" } });
     let made = service.ask(Method::POST, "/volume-transfers", "3.71", Some(offer.clone())).await;

@@ -1,14 +1,11 @@
 //! Operations watched: each change as it happens, to the end, with the roles together and apart; resumed by the last event; and what
 //! a watcher that vanishes leaves.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
-use common::Service;
-use common::apart::Apart;
-use common::rabbitmq::Broker;
+use crate::common::Service;
+use crate::common::apart::Apart;
+use crate::common::rabbitmq::Broker;
 use serde_json::{Value, json};
 
 /// One event of a stream.
@@ -137,7 +134,7 @@ async fn a_long_action_is_watched_to_its_end_and_resumed_where_it_was() {
 async fn all_actions_are_watched_at_once_each_project_s_own() {
     let service = Service::start();
     let store = service.store().await;
-    let theirs = common::token(&store, "another", "member").await;
+    let theirs = crate::common::token(&store, "another", "member").await;
     store.close().await;
     let mut admin = Watch::all(&service, &service.token(), "?all_projects=1", None).await;
     let mut failures = Watch::all(&service, &service.token(), "?state=failed&kind=volume:create,volume:extend", None).await;
@@ -180,7 +177,7 @@ async fn all_actions_are_watched_at_once_each_project_s_own() {
     for query in ["?kind=volume:eat", "?state=lost", "?colour=red", "?object_id=x", "?timeout_s=-1"] {
         assert_eq!(Watch::ask_as(&service, &theirs, &format!("watch{query}"), None).await.status(), 400, "{query}");
     }
-    let listed = |answer: common::Answer| answer.body["operations"].as_array().unwrap().len();
+    let listed = |answer: crate::common::Answer| answer.body["operations"].as_array().unwrap().len();
     assert_eq!(listed(service.get("/operations?state=done,failed").await), 2);
     assert_eq!(listed(service.get("/operations?all_projects=1&kind=volume:create&state=done").await), 2);
     let page = service.get("/operations?all_projects=1&limit=2").await;
@@ -195,7 +192,7 @@ async fn every_long_action_names_its_step() {
     let made = service.post("/snapshots", json!({ "snapshot": { "volume_id": volume } })).await;
     let mut told = vec![("creating", made)];
     let snapshot = told[0].1.body["snapshot"]["id"].as_str().unwrap().to_owned();
-    common::wait_snapshot(&service, &snapshot, "available").await;
+    crate::common::wait_snapshot(&service, &snapshot, "available").await;
     let action = format!("/volumes/{volume}/action");
     told.push(("extending", service.post(&action, json!({ "os-extend": { "new_size": 2 } })).await));
     service.wait_status(&volume, "available").await;

@@ -1,12 +1,9 @@
 //! Conversations recorded from a real Cinder, held again with this service: the same statuses, the same errors word for word, and
 //! in each answer the keys and kinds of values that Cinder gave.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Service, wait_snapshot};
+use crate::common::{Service, wait_snapshot};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -55,7 +52,7 @@ async fn settled(service: &Service, id: &str) {
 #[tokio::test]
 async fn the_recorded_life_of_a_volume_is_answered_as_cinder_answered_it() {
     let service = Service::start();
-    let text = include_str!("wire/life.json");
+    let text = include_str!("recorded/life.json");
     let recorded: Value = serde_json::from_str(text).unwrap();
     // Ids as they were recorded, and as they are here.
     let mut ids: BTreeMap<String, String> = BTreeMap::new();

@@ -1,9 +1,6 @@
 //! Volumes over real HTTP: their life, lists, and every refusal in the field's words.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
-mod common;
-
-use common::{Service, path_of};
+use crate::common::{Service, path_of};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

@@ -1,9 +1,6 @@
 //! A disk that is full: what cannot be kept is refused, and what was accepted is there.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
 
-mod common;
-
-use common::Service;
+use crate::common::Service;
 use serde_json::json;
 
 /// Room for the database and a few dozen writes in its log.

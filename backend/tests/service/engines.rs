@@ -1,22 +1,19 @@
 //! The store on both engines: the same tables, the same answers, and counters that are always the sum they stand for.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test is to stop at once")]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::common::odd::Dice;
 use bowline_backend::domain::{
     Asker, NewSnapshot, NewVolume, OperationState, Refusal, SnapshotStatus, Source, VolumeStatus, VolumeType,
 };
 use bowline_backend::store::{Choice, Ending, Extension, Limits, Store, StoreError};
-use common::odd::Dice;
 use uuid::Uuid;
 
 /// Both engines, each with an empty database.
 async fn stores(dir: &Path) -> [(&'static str, Store); 2] {
     let sqlite = Store::open(&dir.join("volumes.db")).await.unwrap();
-    let postgres = Store::connect(&common::postgres::database()).await.unwrap();
+    let postgres = Store::connect(&crate::common::postgres::database()).await.unwrap();
     [("sqlite", sqlite), ("postgres", postgres)]
 }
 
