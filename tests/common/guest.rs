@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Machine;
 
 /// How long a guest may take to boot.
-const BOOT_LIMIT: Duration = Duration::from_secs(150);
+const BOOT_LIMIT: Duration = Duration::from_secs(330);
 /// How long a guest may take to answer a command.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
