@@ -1,5 +1,7 @@
 //! The volume service asked past the agent, for what the agent has no command for.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::Machine;
@@ -36,7 +38,7 @@ pub fn call(machine: &impl Machine, method: &str, path: &str, body: &str) -> Val
 pub fn until(machine: &impl Machine, path: &str, status: &str) {
     let look = format!("{} | jq -r 'if .itemNotFound then \"gone\" else .[].status end'", ask("GET", path));
     machine.write("/run/look", &format!("until [ \"$({look})\" = {status} ]; do sleep 0.2; done"));
-    let seen = machine.exec("timeout 50 bash /run/look");
+    let seen = machine.exec_for("bash /run/look", Duration::from_secs(170));
     let why = || machine.exec(&format!("{}; {}", ask("GET", path), ask("GET", "/v3/messages"))).stdout;
     assert_eq!(seen.status, 0, "{path} is not {status}: {} {}", seen.stderr, why());
 }

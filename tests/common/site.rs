@@ -71,6 +71,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
         match self.services {
             Services::Processes => {
                 self.machine.ok("config=/etc/bowline/backend.toml; [ -e $config ] || config=
+                    rm -f /run/bowline-backend.log # what one before has said is no sign of this one
                     setsid bowline-backend serve ${config:+--config $config} >/run/bowline-backend.log 2>&1 </dev/null &
                     wait-for-line /run/bowline-backend.log 'ready:'");
             }
@@ -85,7 +86,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     pub fn stop_service(&self) {
         match self.services {
             Services::Processes => {
-                self.machine.ok("p=$(pgrep -x bowline-backend); kill $p; timeout 20 tail -s 0.1 --pid=$p -f /dev/null")
+                self.machine.ok("p=$(pgrep -ox bowline-backend); kill $p; timeout 50 tail -s 0.1 --pid=$p -f /dev/null")
             }
             Services::Systemd => self.machine.ok("systemctl stop bowline-backend"),
         };
@@ -96,7 +97,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     #[track_caller]
     pub fn kill_service_in(&self, commands: &[String]) -> Vec<String> {
         let kill = match self.services {
-            Services::Processes => "p=$(pgrep -x bowline-backend); kill -9 $p; timeout 20 tail -s 0.1 --pid=$p -f /dev/null",
+            Services::Processes => "p=$(pgrep -ox bowline-backend); kill -9 $p; timeout 20 tail -s 0.1 --pid=$p -f /dev/null",
             Services::Systemd => "systemctl kill --signal=KILL --kill-who=main bowline-backend",
         };
         let asked: String = commands.iter().map(|command| format!("{command} || exit 1; echo;\n")).collect();
@@ -140,7 +141,16 @@ impl<'machine, M: Machine> Site<'machine, M> {
     /// Ends the agent by `kill -9`.
     #[track_caller]
     pub fn kill_agent(&self) {
-        self.machine.ok("p=$(pgrep -x bowlined); kill -9 $p; timeout 20 tail -s 0.1 --pid=$p -f /dev/null");
+        self.machine.ok("p=$(pgrep -ox bowlined); kill -9 $p; timeout 50 tail -s 0.1 --pid=$p -f /dev/null");
+    }
+
+    /// Waits until the agent is gone: who asked it hears of its death before the kernel has done with it.
+    #[track_caller]
+    pub fn assert_agent_dies(&self, context: &str) {
+        let ended = self
+            .machine
+            .exec("p=$(pgrep -ox bowlined) || exit 0; timeout 50 tail -s 0.1 --pid=$p -f /dev/null; ! pgrep -x bowlined");
+        assert_eq!(ended.status, 0, "{context}: the agent did not die: {ended:?}");
     }
 
     /// The agent is running.
@@ -153,7 +163,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     pub fn stop_agent(&self) {
         match self.services {
             Services::Processes => {
-                self.machine.ok("p=$(pgrep -x bowlined); kill $p; timeout 30 tail -s 0.1 --pid=$p -f /dev/null")
+                self.machine.ok("p=$(pgrep -ox bowlined); kill $p; timeout 50 tail -s 0.1 --pid=$p -f /dev/null")
             }
             Services::Systemd => self.machine.ok("systemctl stop bowlined"),
         };
@@ -210,7 +220,7 @@ impl<'machine, M: Machine> Site<'machine, M> {
     /// The agent asks the service itself again.
     #[track_caller]
     pub fn stop_lying(&self) {
-        self.machine.ok("p=$(cat /run/lying.pid); kill $p; timeout 10 tail -s 0.1 --pid=$p -f /dev/null; rm -f /etc/bowline/bowlined.d/30-lie.toml");
+        self.machine.ok("p=$(cat /run/lying.pid); kill $p; timeout 50 tail -s 0.1 --pid=$p -f /dev/null; rm -f /etc/bowline/bowlined.d/30-lie.toml");
         self.stop_agent();
         self.start_agent("");
     }

@@ -136,7 +136,7 @@ async fn signals_that_others_make_up_change_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_ends_in_time_and_the_operation_goes_on() {
     let stage = Stage::new().await;
-    let ran = stage.bowline(&["attach", HELD, "guest", "--timeout-s", "1", "--json"]).await;
+    let ran = stage.bowline(&["attach", HELD, "guest", "--timeout-s", "3", "--json"]).await;
     assert_eq!((ran.code, ran.json_error()["kind"].as_str()), (8, Some("timeout")));
     assert!(ran.stderr.contains("bowline show"), "{ran:?}");
     assert!(!stage.agent.operations()[0].state.is_final());

@@ -1,6 +1,8 @@
 //! Guests that boot from disks which Bowline makes or takes for them: every pair of source and destination that the bundled service
 //! offers, and what becomes of the disks.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 pub use crate::common::boots::{IMAGES, booted, curl, upload, volumes};
@@ -175,15 +177,16 @@ fn a_guest_is_defined_by_its_boot_and_goes_with_it() {
             site.stop_agent();
             site.start_agent(point);
             site.bowline(&format!("boot t1 {TEMPLATE} --image tiny"));
-            assert!(!site.agent_runs(), "{point}");
+            site.assert_agent_dies(point);
             site.start_agent("");
             assert_eq!(defined(), "", "{point}");
             assert_eq!(machine.ok("ls /var/lib/bowline-images/disks"), "", "{point}");
         }
         site.bowline(&format!("boot t1 {TEMPLATE} --vcpus 2 --image tiny --size 1")).ok();
         // Its console is a terminal: it says that it is up, and reads the marker from its disk.
-        machine.ok("exec 3<>$(virsh -q ttyconsole t1); (timeout 100 cat <&3 >/run/t1.log) &
-                    wait-for-line /run/t1.log READY && printf 'r vda 524288 23\\n' >&3");
+        let talk = "exec 3<>$(virsh -q ttyconsole t1); (timeout 150 cat <&3 >/run/t1.log) >/dev/null 2>&1 &
+                    wait-for-line /run/t1.log READY 90 && printf 'r vda 524288 23\\n' >&3";
+        machine.exec_for(talk, Duration::from_secs(150)).ok();
         machine.ok(&format!("wait-for-line /run/t1.log {MARKER}"));
         assert_eq!(machine.ok("virsh -q vcpucount t1 --live --current"), "2");
         let again = site.bowline(&format!("boot t1 {TEMPLATE} --image tiny"));
@@ -244,7 +247,7 @@ fn a_guest_is_rescued_with_its_own_disks_behind_it() {
             site.start_agent(point);
             machine.ok(clear);
             site.bowline("rescue g1 --image doctor --force");
-            assert!(!site.agent_runs(), "{point}");
+            site.assert_agent_dies(point);
             site.start_agent("");
             assert_eq!(
                 machine.ok("virsh -q domstate g1; ls /var/lib/bowline-images/disks/*"),

@@ -31,8 +31,7 @@ impl Table {
                 site.stop_agent();
                 site.start_agent(&format!("{step}:{when}"));
                 let said = site.bowline(&format!("{request} --no-wait"));
-                site.machine.ok("p=$(pgrep -x bowlined) || exit 0; timeout 60 tail --pid=$p -f /dev/null");
-                assert!(!site.agent_runs(), "{at}: the agent did not die: {said:?}");
+                site.assert_agent_dies(&format!("{at}: {said:?}"));
                 site.start_agent("");
                 let last = last(site, verb);
                 let state = last["state"].as_str().unwrap_or("?");

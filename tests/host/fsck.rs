@@ -20,6 +20,14 @@ fn differences(site: &Site<'_, HostRig>, arguments: &str) -> (Vec<(String, Strin
     (all.iter().map(|found| (word(found, "area"), word(found, "mending"))).collect(), document.to_string())
 }
 
+/// Takes a disk from the guest past the agent. virsh waits some seconds for a guest to let go, and no longer.
+fn unplug(host: &HostRig, target: &str, sides: &str) {
+    host.ok(&format!(
+        "virsh -q detach-disk g1 {target} {sides}
+         timeout 50 bash -c 'while virsh -q domblklist g1 | grep -qw {target}; do sleep 0.2; done'"
+    ));
+}
+
 fn told(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(area, mending)| ((*area).to_owned(), (*mending).to_owned())).collect()
 }
@@ -71,15 +79,15 @@ fn what_a_hand_attached_is_taken_over(site: &Site<'_, HostRig>, guest: &Guest<'_
     };
     // A disk that says by its serial to be one volume, and leads to another.
     let id = plug(&other, &volume, "vdh");
-    let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(30));
+    let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(90));
     let refused = site.bowline(&format!("adopt {volume} g1"));
     assert!(refused.status == 3 && refused.stderr.contains("no attachment"), "{refused:?}");
-    host.ok("virsh -q detach-disk g1 vdh --live --config");
-    guest.expect_gone(&disk, Duration::from_secs(30));
+    unplug(host, "vdh", "--live --config");
+    guest.expect_gone(&disk, Duration::from_secs(90));
     service::call(host, "DELETE", &format!("/v3/attachments/{id}"), "");
 
     plug(&volume, &volume, "vdi");
-    let (disk, head) = guest.expect_disk(&volume[..20], Duration::from_secs(30));
+    let (disk, head) = guest.expect_disk(&volume[..20], Duration::from_secs(90));
     assert_eq!(head, "by-a-hand_______");
     assert_eq!(differences(site, "").0, told(&[("guest", "foreign")]), "before it is taken over");
     site.bowline(&format!("adopt {volume} g1")).ok();
@@ -92,7 +100,7 @@ fn what_a_hand_attached_is_taken_over(site: &Site<'_, HostRig>, guest: &Guest<'_
     assert_eq!(site.bowline(&format!("adopt {volume} g1")).status, 4, "it is Bowline's by now");
     guest.write(&disk, 5000, "after it was taken over");
     site.bowline(&format!("detach {volume}")).ok();
-    guest.expect_gone(&disk, Duration::from_secs(30));
+    guest.expect_gone(&disk, Duration::from_secs(90));
     host.ok(&format!("virsh -q secret-undefine {secret}"));
     site.assert_nothing_left("g1", &volume, "after a detach of what a hand attached");
 }
@@ -104,7 +112,7 @@ fn what_was_changed_behind_the_agents_back_is_found_and_what_is_safe_is_mended()
     let guest = host.persistent_guest("g1");
     let volume = site.volume("data", "data-is-here");
     site.bowline(&format!("attach {volume} g1")).ok();
-    let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(30));
+    let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(90));
     assert_eq!(site.bowline("fsck").ok(), "nothing differs");
 
     // What an agent of before may have left, and what somebody else has plugged in.
@@ -122,11 +130,12 @@ fn what_was_changed_behind_the_agents_back_is_found_and_what_is_safe_is_mended()
     let (found, words) = differences(&site, "--repair");
     assert_eq!(found, told(&[("host", "done"), ("guest", "foreign"), ("libvirt", "done")]), "{words}");
     assert_eq!(differences(&site, "").0, told(&[("guest", "foreign")]));
-    host.ok(&format!("test ! -L /run/bowline/volumes/{nobodys} && virsh -q detach-disk g1 vdy --live"));
+    host.ok(&format!("test ! -L /run/bowline/volumes/{nobodys}"));
+    unplug(&host, "vdy", "--live");
 
     // The disk is taken from the guest by another hand: nothing is taken away unasked, and a detach clears it.
-    host.ok("virsh -q detach-disk g1 vdb --live --config");
-    guest.expect_gone(&disk, Duration::from_secs(30));
+    unplug(&host, "vdb", "--live --config");
+    guest.expect_gone(&disk, Duration::from_secs(90));
     let (found, words) = differences(&site, "--repair");
     assert_eq!(found, told(&[("guest", "by-hand")]), "{words}");
     assert_eq!(site.status(&volume), "in-use");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::common::service::delete;
 use crate::common::{Guest, HostRig, Machine, Services, Site};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"qemu\"\n[libvirt]\ndetach_timeout_s = 60\n";
 const TOLD: &str = "/run/told.json";
 /// Where the volume service answers.
@@ -36,13 +36,16 @@ fn seen(volume: &str, bus: &str) -> String {
     if bus == "virtio" { volume[..20].to_owned() } else { volume.to_owned() }
 }
 
-/// How long the guest takes for eight reads.
-fn time_of_reads(guest: &Guest<'_>, disk: &str) -> Duration {
-    let begun = Instant::now();
-    for block in 0..8 {
-        guest.read(disk, block * 4096, 16);
-    }
-    begun.elapsed()
+const READS: u32 = 8;
+
+/// How long the guest takes for each of some reads.
+fn times_of_reads(guest: &Guest<'_>, disk: &str) -> Vec<Duration> {
+    let read = |block| {
+        let begun = Instant::now();
+        guest.read(disk, u64::from(block) * 4096, 16);
+        begun.elapsed()
+    };
+    (0..READS).map(read).collect()
 }
 
 #[test]
@@ -55,7 +58,8 @@ fn limits_of_the_volume_type_hold_the_guest_back() {
         site.bowline(&format!("attach {volume} g1")).ok();
         guest.expect_disk(&seen(&volume, "virtio"), SOON).0
     };
-    let unlimited = time_of_reads(&guest, &attach());
+    // As fast as the fastest: a machine that is busy in between is no limit.
+    let unlimited = times_of_reads(&guest, &attach()).into_iter().min().unwrap() * READS;
     site.bowline(&format!("detach {volume}")).ok();
 
     let qos = json!({"read_iops_sec": "2", "write_bytes_sec_per_gb": 1048576, "write_bytes_sec_per_gb_min": "5242880"});
@@ -68,7 +72,7 @@ fn limits_of_the_volume_type_hold_the_guest_back() {
             assert!(line.ends_with(&format!(": {value}")), "{side}: {line}");
         }
     }
-    let limited = time_of_reads(&guest, &disk);
+    let limited: Duration = times_of_reads(&guest, &disk).iter().sum();
     assert!(limited > unlimited + Duration::from_millis(1500), "unlimited {unlimited:?}, at 2 reads a second {limited:?}");
     site.bowline(&format!("detach {volume}")).ok();
 
@@ -182,7 +186,7 @@ fn encrypted_volume(host: &HostRig, token: &str, name: &str) -> (String, String)
     let volume = id(&post("/v3/volumes", json!({"volume": {"size": 1, "volume_type": name, "imageRef": image}}))["volume"]);
     // The API has nothing to wait on but asking again.
     host.ok(&format!(
-        "for _ in $(seq 100); do
+        "for _ in $(seq 200); do
            status=$(curl -sS -H \"X-Auth-Token: {token}\" {SERVICE}/v3/volumes/{volume} | jq -r .volume.status)
            [ $status != available ] || exit 0; sleep 0.2
          done; echo $status; tail /run/bowline-backend.log; exit 1"

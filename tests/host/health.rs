@@ -21,7 +21,7 @@ fn failed_io_of_a_guest_and_a_dead_target_are_told() {
     listen();
     site.bowline(&format!("attach {volume} g1")).ok();
     told("healthy");
-    let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(30));
+    let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(90));
 
     // The target answers, but has nothing to read from: the guest's read fails, and that is the only sign.
     listen();

@@ -9,8 +9,8 @@ use crate::common::{HostRig, Machine, Site};
 
 /// Reads of what does not come fail soon enough for a test.
 const FRAGMENT: &str = "[images]\nstall_timeout_s = 2\n";
-/// Bytes of the image, the guest's own disk at its beginning: at the test's rate it takes half a minute to come.
-const SIZE_MIB: u64 = 64;
+/// Bytes of the image, the guest's own disk at its beginning: at the test's rate it takes more than a minute to come.
+const SIZE_MIB: u64 = 96;
 const RATE: &str = "rate 1500000";
 /// Texts in the image, far from each other and from what the guest needs to boot.
 const LATE: [(u64, &str); 3] = [(60, "text-at-the-end"), (54, "text-in-the-middle"), (46, "text-before-that")];
@@ -53,7 +53,7 @@ fn fill_is(site: &Site<'_, HostRig>, state: &str) -> Value {
     let query = format!(r#"[.operations[] | select(.kind == "fill")][-1].state == "{state}""#);
     let waited = site.machine.exec_for(
         &format!("until bowline --json operations --all | jq -e '{query}' >/dev/null; do sleep 0.2; done"),
-        Duration::from_secs(90),
+        Duration::from_secs(150),
     );
     assert_eq!(waited.status, 0, "{}", fill(site));
     fill(site)
@@ -63,7 +63,7 @@ fn fill_is(site: &Site<'_, HostRig>, state: &str) -> Value {
 fn waits_for_state(site: &Site<'_, HostRig>, guest: &str, state: &str) {
     let seen = site.machine.exec_for(
         &format!("until virsh -q domstate {guest} --reason | grep -q '^{state}'; do sleep 0.2; done"),
-        Duration::from_secs(30),
+        Duration::from_secs(90),
     );
     assert_eq!(seen.status, 0, "{}", site.machine.ok(&format!("virsh -q domstate {guest} --reason")));
 }
@@ -106,13 +106,13 @@ fn a_guest_runs_before_its_image_is_here_and_through_whatever_strikes_meanwhile(
         // Without its image service the guest is told of no error, but stands still.
         slow(site, "off");
         let read = format!("r vda {} {}", LATE[2].0 << 20, LATE[2].1.len());
-        site.machine.ok(&format!("setsid guest-say g1 '{read}' >/run/late.log 2>&1 </dev/null &"));
+        site.machine.ok(&format!("setsid guest-say g1 '{read}' 300 >/run/late.log 2>&1 </dev/null &"));
         waits_for_state(site, "g1", "paused (I/O error)");
         let stuck = fill_is(site, "stuck");
         let told = stuck["error"]["message"].as_str().unwrap();
         assert!(told.contains("does not come from the image service") && told.contains("g1"), "{stuck}");
         slow(site, "rate 50000000");
-        site.machine.ok(&format!("timeout 30 sh -c 'until grep -q \"{}\" /run/late.log; do sleep 0.2; done'", LATE[2].1));
+        site.machine.ok(&format!("timeout 55 sh -c 'until grep -q \"{}\" /run/late.log; do sleep 0.2; done'", LATE[2].1));
 
         fill_is(site, "succeeded");
         assert_filled(site, "g1", "raw");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::common::{Guest, HostRig, Machine, Services, Site};
 
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"qemu\"\n";
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 const BOOT: Duration = Duration::from_secs(120);
 
 /// Waits for the signal with which the agent tells of guest g1.
@@ -63,7 +63,7 @@ fn a_guest_stops_and_starts_with_its_volume_and_what_others_do_to_it_is_told() {
     assert_eq!(cut["operation"]["steps"][0]["name"], "StopGuest", "{cut}");
     assert!(!is_on(&site));
     let ended =
-        host.ok("for i in $(seq 50); do bowline operations | grep -q stop || exit 0; sleep 0.1; done; bowline operations");
+        host.ok("for i in $(seq 200); do bowline operations | grep -q stop || exit 0; sleep 0.1; done; bowline operations");
     assert_eq!(ended, "", "the first stop has what it asked for");
     expect_told(&site, "stopped");
     site.bowline("start g1").ok();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::boot::{IMAGES, assert_gone, booted, curl, on_host, upload, volumes};
 use crate::common::{Guest, HostRig, Machine, Services, Site};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 /// Where the guests of these tests write, beside the marker.
 const PLACE: u64 = 600 << 10;
 
@@ -45,7 +45,7 @@ fn killed_midway_nothing_is_left(site: &Site<'_, HostRig>, guest: &Guest<'_>, po
         site.stop_agent();
         site.start_agent(point);
         site.bowline("snapshot g1 cut");
-        assert!(!site.agent_runs(), "{point}");
+        site.assert_agent_dies(point);
         if point.ends_with("frozen") {
             guest.expect_line("FROZEN", SOON);
         }
@@ -143,7 +143,7 @@ fn an_image_of_volumes_names_snapshots_of_all_and_boots_all_again() {
     site.machine.ok("kill -STOP $(pgrep -x bowline-backend)");
     site.bowline("snapshot g1 late --no-wait").ok();
     site.machine
-        .ok(&format!("timeout 20 bash -c 'until [ $(grep -c THAWED /run/guest-g1.log) -gt {thawed} ]; do sleep 0.2; done'"));
+        .ok(&format!("timeout 50 bash -c 'until [ $(grep -c THAWED /run/guest-g1.log) -gt {thawed} ]; do sleep 0.2; done'"));
     site.machine.ok("kill -CONT $(pgrep -x bowline-backend)");
     site.machine.ok(
         "timeout 60 bash -c 'until bowline --json operations --all | jq -e \"[.operations[] | select(.kind == \\\"snapshot\\\")] \

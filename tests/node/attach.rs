@@ -61,7 +61,7 @@ fn a_power_cut_brings_the_same_volume_back() {
         node.ok("virsh -q autostart g1");
         let volume = site.volume("kept", "kept");
         site.bowline(&format!("attach {volume} g1")).ok();
-        let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(30));
+        let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(90));
         guest.write(&disk, 5000, "before the power cut");
         node.ok("sync");
         volume
@@ -76,7 +76,10 @@ fn a_power_cut_brings_the_same_volume_back() {
     let guest = node.booted_guest("g1");
     let (disk, _) = guest.expect_disk(&volume[..20], Duration::from_secs(60));
     assert_eq!(guest.read(&disk, 5000, 20), "before.the.power.cut");
-    assert!(node.ok("journalctl -b -o cat -u libvirtd").contains(&name), "libvirtd was to try before the volume is there");
+    assert!(
+        node.ok("journalctl --sync; journalctl -b -o cat -u libvirtd").contains(&name),
+        "libvirtd was to try before the volume is there"
+    );
     assert!(site.bowline("operations --all").ok().contains("start"), "Bowline was to start it");
     site.bowline(&format!("detach {volume}")).ok();
     site.assert_nothing_left("g1", &volume, "after a power cut, a boot and a detach");

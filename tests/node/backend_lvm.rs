@@ -54,7 +54,7 @@ fn make(node: &Node, path: &str, kind: &str, body: Value) -> String {
 }
 
 fn wait_for(node: &Node, path: &str, kind: &str, status: &str) {
-    for _ in 0..150 {
+    for _ in 0..600 {
         let said = ask(node, "GET", path, json!({}));
         match said[kind]["status"].as_str() {
             Some(found) if found == status => return,
@@ -211,6 +211,8 @@ fn a_thin_volume_behind_tgtd_and_a_pool_that_is_full_or_not_there() {
     node.ok(&format!("dd if=/dev/zero of=/dev/fast/volume-{volume} bs=1M count=430 oflag=direct status=none"));
     let id = ask(&node, "POST", "/volumes", json!({"volume": {"size": 1}}))["volume"]["id"].as_str().unwrap().to_owned();
     node.ok(&format!("until bowline volume show {id} | grep -q 'error'; do sleep 0.2; done"));
-    node.ok("journalctl -u bowline-backend | grep -E 'thin pool fast/pool is full: 9|GiB are free in truth'");
+    node.ok(
+        "journalctl --sync; journalctl -u bowline-backend | grep -E 'thin pool fast/pool is full: 9|GiB are free in truth'",
+    );
     assert_ne!(node.exec(&format!("lvs fast/volume-{id}")).status, 0, "it was made in a full pool");
 }

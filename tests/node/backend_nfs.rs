@@ -8,7 +8,7 @@ use crate::common::cuts::{self, Storage};
 use crate::common::service::{call, delete, until};
 use crate::common::{Machine, Node, Services, Site};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 const CONFIG: &str = "[backends.flat]\ndriver = \"nfs\"\nnfs.share = \"127.0.0.1:/\"\n[backends.layered]\ndriver = \"nfs\"\n\
                       nfs.share = \"127.0.0.1:/\"\nnfs.format = \"qcow2\"\n[images]\ncached = 0";
 const RIGHTS: &str = "[Service]\nExecStart=\nExecStart=/usr/bin/bowline-backend serve --config /etc/bowline/backend.toml\n\

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::{Machine, Node, Services, Site};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// Looks are so far apart that what comes sooner came by an event.
 const SLOW: &str = "[iscsi]\ninitiator = \"kernel\"\n[health]\ninterval_s = 600";
@@ -35,30 +35,28 @@ fn a_target_that_falls_silent_or_dies_is_told_and_its_return_too() {
     let volume = site.volume("watched", "x");
     listen(&node);
     site.bowline(&format!("attach {volume} g1")).ok();
-    told(&node, "healthy", 30);
+    told(&node, "healthy", 60);
     assert_eq!(health(&site, &volume)["faults"].as_array().map(Vec::len), Some(0));
 
     // Silent, as behind a cut cable: the initiator's own pings find out.
     listen(&node);
     node.ok("kill -STOP $(pgrep -x tgtd)");
-    told(&node, "lost", 60);
+    told(&node, "lost", 90);
     let lost = health(&site, &volume);
     assert_eq!(lost["state"], "lost");
     assert!(lost["faults"][0]["part"].as_str().unwrap().contains("127.0.0.1:3260"), "{lost}");
     assert!(lost["since"].as_str().is_some_and(|since| since.starts_with("20")), "{lost}");
     let list = site.bowline("list").ok();
     assert!(list.contains("lost"), "{list}");
-    assert!(node.ok("journalctl -q -u bowlined").contains("its storage is lost"));
+    assert!(node.ok("journalctl --sync; journalctl -q -u bowlined").contains("its storage is lost"));
     listen(&node);
     node.ok("kill -CONT $(pgrep -x tgtd)");
     told(&node, "healthy", 60);
 
     // Dead: the connection is reset, which the kernel tells at once.
     listen(&node);
-    let begun = std::time::Instant::now();
     node.ok("kill -9 $(pgrep -x tgtd)");
-    told(&node, "lost", 20);
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    told(&node, "lost", 60);
     listen(&node);
     site.stop_service();
     site.start_service();
@@ -176,12 +174,12 @@ fn a_dead_nfs_server_is_told_and_its_return_too() {
     let volume = made["volume"]["id"].as_str().unwrap().to_owned();
     listen(&node);
     site.bowline(&format!("attach {volume} g1")).ok();
-    told(&node, "healthy", 30);
+    told(&node, "healthy", 60);
     guest.expect_disk(&volume[..20], SOON);
 
     listen(&node);
     node.ok("nfs-down");
-    told(&node, "lost", 30);
+    told(&node, "lost", 60);
     let lost = health(&site, &volume);
     assert_eq!(lost["faults"][0]["part"], "NFS export 127.0.0.1:/", "{lost}");
     assert!(lost["faults"][0]["problem"].as_str().unwrap().contains("did not answer"), "{lost}");

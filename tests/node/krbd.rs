@@ -71,7 +71,7 @@ fn the_kernel_maps_the_very_image_and_unmaps_it_and_no_namesake() {
     for at in ["ConnectVolume:started", "ConnectVolume:succeeded", "VerifyDevice:succeeded", "AttachDisk:started"] {
         restarted_at(site, at);
         site.bowline(&format!("attach {VOLUME} g1 --no-wait"));
-        node.ok("p=$(pgrep -x bowlined) || exit 0; timeout 60 tail --pid=$p -f /dev/null");
+        site.assert_agent_dies("killed in the middle");
         site.start_agent("");
         ceph.assert_nothing_left(VOLUME, &image, at);
         assert_eq!(mapped(&node), theirs, "{at}");
@@ -81,7 +81,7 @@ fn the_kernel_maps_the_very_image_and_unmaps_it_and_no_namesake() {
     node.write("/usr/bin/rbd", "#!/bin/bash\nrbd.real \"$@\"\nstatus=$?\ncase \" $* \" in *' map '*) kill -9 $(pgrep -x bowlined);; esac\nexit $status");
     node.ok("chmod +x /usr/bin/rbd");
     site.bowline(&format!("attach {VOLUME} g1 --no-wait"));
-    node.ok("p=$(pgrep -x bowlined) || exit 0; timeout 60 tail --pid=$p -f /dev/null");
+    site.assert_agent_dies("killed in the middle");
     assert_eq!(mapped(&node).lines().count(), 3, "mapped by an agent that is gone");
     node.ok("mv /usr/bin/rbd.real /usr/bin/rbd");
     site.start_agent("");
@@ -141,7 +141,10 @@ fn an_image_made_anew_is_not_given_to_the_guest_that_had_the_old_one() {
     assert_eq!(mapped(&node), "", "another image was kept mapped");
     let output = node.exec("virsh start g1");
     assert!(output.status != 0 && output.stderr.contains(VOLUME), "the guest starts with another image: {output:?}");
-    assert!(node.ok("journalctl -b -u bowlined --no-pager -o verbose").contains("was recorded as"), "it is told");
+    assert!(
+        node.ok("journalctl --sync; journalctl -b -u bowlined --no-pager -o verbose").contains("was recorded as"),
+        "it is told"
+    );
 
     // QEMU's own client would find the image by its name: the guest gets no key for another one.
     ceph.site.bowline(&format!("detach {VOLUME} g1")).ok();

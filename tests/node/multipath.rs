@@ -10,7 +10,7 @@ use crate::common::{Guest, Machine, Node, Services, Site, cases, in_any_node};
 const FRAGMENT: &str = "[iscsi]\ninitiator = \"kernel\"\nmultipath = \"preferred\"\ndevice_timeout_s = 10\nlogin_timeout_s = 20\n\
      [libvirt]\ndetach_timeout_s = 90";
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 const PORTALS: [&str; 2] = ["10.99.0.1", "10.99.0.2"];
 
 /// A node whose volume service has two portals. `multipath_conf`: the administrator's settings, if any.
@@ -100,7 +100,9 @@ fn a_guest_keeps_its_volume_while_paths_come_and_go() {
     in_node("paths-come-and-go", "", |site, guest| {
         let node = site.machine;
         let volume = site.volume("two-ways", "by-either-way---");
+        let begun = Instant::now();
         site.bowline(&format!("attach {volume} g1")).ok();
+        let usual = begun.elapsed();
         let (uuid, disks) = map_of(node, &volume);
         assert_eq!((uuid, disks), (format!("mpath-{}", wwid_of(&volume)), 2));
         let (disk, head) = guest.expect_disk(&volume[..20], SOON);
@@ -122,14 +124,15 @@ fn a_guest_keeps_its_volume_while_paths_come_and_go() {
         // Detached with one path dead.
         let begun = Instant::now();
         site.bowline(&format!("detach {volume}")).ok();
-        assert!(begun.elapsed() < Duration::from_secs(30), "a dead path held up the detach: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(60), "a dead path held up the detach: {:?}", begun.elapsed());
         guest.expect_gone(&disk, SOON);
         assert_nothing_left(site, &volume, "detached with a path dead");
 
         // Attached with one portal down, which answers nothing at all: the guest has its disk after the grace, not after the login's deadline.
         let begun = Instant::now();
         site.bowline(&format!("attach {volume} g1")).ok();
-        assert!(begun.elapsed() < Duration::from_secs(15), "a dead portal held up the attach: {:?}", begun.elapsed());
+        let longer = begun.elapsed().saturating_sub(usual);
+        assert!(longer < Duration::from_secs(15), "a dead portal held up the attach: by {longer:?}, beside {usual:?}");
         assert_eq!(map_of(node, &volume).1, 1);
         let (disk, _) = guest.expect_disk(&volume[..20], SOON);
         assert_eq!(guest.read(&disk, 9000, 14), "over.the.first");
@@ -211,7 +214,7 @@ fn a_map_that_queues_without_a_path_hangs_nobody() {
         // The guest lets go, and then the paths are lost.
         site.start_agent("DisconnectVolume:started");
         site.bowline(&format!("--json detach {volume} g1 --no-wait"));
-        node.ok("p=$(pgrep -x bowlined) || exit 0; timeout 60 tail --pid=$p -f /dev/null");
+        site.assert_agent_dies("the guest lets go");
         for portal in PORTALS {
             cut(node, portal);
         }
@@ -220,7 +223,9 @@ fn a_map_that_queues_without_a_path_hangs_nobody() {
         site.start_agent("");
         assert!(begun.elapsed() < Duration::from_secs(60), "recovery hung on a map without a path: {:?}", begun.elapsed());
         assert_eq!(site.json("list")["attachments"].as_array().map(Vec::len), Some(1), "it cannot be detached yet");
-        node.ok("journalctl -u bowlined -o json --no-pager >/run/said; grep -q 'is lost, so that' /run/said");
+        node.ok(
+            "journalctl --sync; journalctl -u bowlined -o json --no-pager >/run/said; grep -q 'is lost, so that' /run/said",
+        );
         for portal in PORTALS {
             mend(node, portal);
         }
@@ -251,7 +256,7 @@ fn a_stale_map_is_refused_and_left_alone() {
         assert_eq!(output.status, 13, "{output:?}");
         assert!(output.stderr.contains(&wwid) && output.stderr.contains("multipath -f"), "{output:?}");
         assert_eq!(guest.say("ls"), "");
-        node.ok("kill $(cat /run/holder.pid); timeout 10 tail --pid=$(cat /run/holder.pid) -f /dev/null");
+        node.ok("kill $(cat /run/holder.pid); timeout 50 tail --pid=$(cat /run/holder.pid) -f /dev/null");
         // Once nobody has it, the attach is undone without being asked.
         let undone = format!("until bowline volume show {volume} | grep -q available; do sleep 1; done");
         node.exec_for(&undone, Duration::from_secs(90)).ok();

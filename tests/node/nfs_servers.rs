@@ -64,7 +64,7 @@ fn a_detach_from_a_dead_server_ends_in_its_time() {
         let begun = Instant::now();
         site.bowline(&format!("detach {id}")).ok();
         let took = begun.elapsed();
-        assert!(took < Duration::from_secs(4 * MOUNT_TIMEOUT_S), "it took {took:?}");
+        assert!(took < Duration::from_secs(8 * MOUNT_TIMEOUT_S), "it took {took:?}");
         assert_nothing_left(site, &id, "after a server that died");
     });
 }
@@ -80,7 +80,7 @@ fn what_took_the_place_of_a_mount_or_a_file_is_refused_and_left_alone() {
         let place = mounts(node).split(' ').nth(1).unwrap().to_owned();
         node.ok("virsh -q destroy g1");
         let told = |words: &str| {
-            let log = node.ok("journalctl -b -u bowlined --no-pager -o verbose");
+            let log = node.ok("journalctl --sync; journalctl -b -u bowlined --no-pager -o verbose");
             assert!(log.contains(words), "{words} is not told");
         };
 

@@ -1,6 +1,8 @@
 //! What others hold of an image: another host that has it open, one that died with it, a lock taken by hand, and this host itself on
 //! the cluster's blocklist. The other host is a network namespace of the node.
 
+use std::time::Duration;
+
 use super::rbd::{Ceph, VOLUME};
 use crate::common::{Machine, Node};
 
@@ -41,12 +43,13 @@ fn what_others_hold_of_an_image_is_found_and_explained() {
     // That host dies: its watch ends by itself, and its lock stays.
     node.ok("kill -9 $(cat /run/bench.pid); ip netns exec other ip link set there down");
     refused(4, &["10.9.0.2"]);
-    node.ok(&format!("timeout 58 bash -c 'while rbd status --format json {image} | grep -q address; do sleep 1; done'"));
+    let forgotten = format!("while rbd status --format json {image} | grep -q address; do sleep 1; done");
+    node.exec_for(&forgotten, Duration::from_secs(120)).ok();
     node.ok(&format!("rbd lock ls --format json {image} | grep -q auto"));
     let (_, disk, _) = ceph.attach(VOLUME);
     ceph.guest.write(&disk, 5000, "the lock was handed on");
     assert_eq!(ceph.bytes(&image, 5000, 22), "the lock was handed on");
-    let log = node.ok("journalctl -b -u bowlined --no-pager -o cat");
+    let log = node.ok("journalctl --sync; journalctl -b -u bowlined --no-pager -o cat");
     assert!(log.contains("lock is left") && log.contains("10.9.0.2"), "{log}");
     ceph.detach(VOLUME, &disk);
     ceph.assert_nothing_left(VOLUME, &image, "after a host that died");

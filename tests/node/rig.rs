@@ -36,12 +36,12 @@ fn a_guest_reads_and_writes_a_disk_of_the_kernels_initiator() {
     for (bus, target, offset) in [("virtio", "vdb", 5000), ("scsi", "sdb", 9000)] {
         node.write("/run/disk.xml", &block_disk(bus, target, &format!("on-{bus}")));
         node.ok("virsh attach-device g1 /run/disk.xml");
-        let (disk, _) = guest.expect_disk(&format!("on-{bus}"), Duration::from_secs(20));
+        let (disk, _) = guest.expect_disk(&format!("on-{bus}"), Duration::from_secs(60));
         let text = format!("by way of {bus}");
         guest.write(&disk, offset, &text);
         assert_eq!(guest.read(&disk, offset, text.len()), text.replace(' ', "."));
         node.ok("virsh detach-device g1 /run/disk.xml");
-        guest.expect_gone(&disk, Duration::from_secs(20));
+        guest.expect_gone(&disk, Duration::from_secs(60));
     }
     assert_eq!(node.ok("tail -c +5001 /run/target/vol1.img | head -c 16"), "by way of virtio");
     assert_eq!(node.ok("tail -c +9001 /run/target/vol1.img | head -c 14"), "by way of scsi");
@@ -60,7 +60,7 @@ fn a_power_cut_takes_what_was_not_synced() {
 #[test]
 fn a_command_that_does_not_end_is_killed() {
     let node = Node::up("limit");
-    let output = node.exec_for("echo begun; sleep 1000", Duration::from_secs(1));
+    let output = node.exec_for("echo begun; sleep 1000", Duration::from_secs(5));
     assert_eq!((output.status, output.stdout.as_str()), (124, "begun"));
     assert_eq!(node.exec("pgrep -x sleep").status, 1, "what it had started still runs");
 }

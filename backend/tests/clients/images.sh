@@ -9,7 +9,7 @@ is() { [ "$1" = "$2" ] || fail "'$1' is not '$2' ($3)"; }
 refused() { local why=$1; shift; if "$@" >"$work/out" 2>&1; then fail "not refused: $*"; fi; grep -q -- "$why" "$work/out" || fail "$(cat "$work/out")"; }
 until_is() { # until_is STATUS COMMAND...: clients have nothing to wait on but asking again
   local wanted=$1 found; shift
-  for _ in $(seq 150); do found=$("$@"); [ "$found" = "$wanted" ] && return; case $found in error*) break;; esac; sleep 0.2; done
+  for _ in $(seq 300); do found=$("$@"); [ "$found" = "$wanted" ] && return; case $found in error*) break;; esac; sleep 0.2; done
   fail "$* is $found, not $wanted: $(openstack volume message list 2>/dev/null)"
 }
 
@@ -35,7 +35,7 @@ openstack image unset --property 'a/b' --tag blue "$raw"
 is "$(openstack image list -f value -c ID --tag green)" "$raw" "list by tag"
 is "$(openstack image list -f value -c ID --property os_distro=arch)" "$raw" "list by property"
 is "$(openstack image list -f value -c ID --name qcow2-disk)" "$qcow2" "list by name"
-is "$(openstack image list -f value -c ID --sort name:desc | head -1)" "$raw" "sort"
+is "$(openstack image list -f value -c ID --sort name:desc | sed -n 1p)" "$raw" "sort"
 openstack image set --protected "$raw"
 refused "protected" openstack image delete "$raw"
 openstack image set --unprotected --public "$raw"

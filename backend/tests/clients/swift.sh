@@ -64,7 +64,7 @@ memcached -u root -l 127.0.0.1 -p "${ports[4]}" &
 for server in account container object proxy; do
   "$bin/swift-$server-server" "/etc/swift/$server.conf" -v >"$dir/$server.log" 2>&1 &
 done
-for _ in $(seq 100); do
+for _ in $(seq 900); do
   if curl -sf -o /dev/null -H 'X-Auth-User: test:tester' -H 'X-Auth-Key: testing' "http://127.0.0.1:$proxy/auth/v1.0"; then echo "$proxy"; wait; fi
   sleep 0.1
 done

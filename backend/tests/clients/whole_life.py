@@ -18,7 +18,7 @@ CONNECTOR = {"initiator": "iqn.2026-01.test:clients", "host": "node-a", "ip": "1
 GUEST = "11111111-1111-4111-8111-111111111111"
 
 
-def wait(what, status, within_s=30):
+def wait(what, status, within_s=120):
     """Waits until `what()` has a status; None is gone."""
     end = time.monotonic() + within_s
     while True:

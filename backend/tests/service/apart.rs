@@ -231,7 +231,7 @@ async fn a_message_that_comes_again_does_nothing_and_one_of_no_meaning_is_put_as
     publish(&channel, "scheduler", "no operation at all").await;
     publish(&channel, "scheduler", "00000000-0000-4000-8000-000000000000").await;
     publish(&channel, "volume.a@files", "00000000-0000-4000-8000-000000000000").await;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while waiting(&channel, "bowline.dead").await < 3 {
         assert!(Instant::now() < deadline, "{}", apart.logs());
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -248,7 +248,7 @@ async fn a_broker_that_comes_late_is_waited_for_and_one_that_does_not_is_named()
     let (bus, database) = (broker.vhost(), postgres::database());
     let mut scheduler = Apart::role(&bus, &database, "scheduler", "s");
     let settings = scheduler.settings.clone();
-    scheduler.settings = settings.replace("connect_timeout_s = 60", "connect_timeout_s = 1");
+    scheduler.settings = settings.replace("connect_timeout_s = 110", "connect_timeout_s = 1");
     let output = scheduler.command().output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();

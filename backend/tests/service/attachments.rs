@@ -203,7 +203,7 @@ async fn a_session_that_is_still_open_is_cut_when_its_attachment_goes() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !targets(&service).contains(&format!("Initiator: {NODE_A}")) {
         assert!(std::time::Instant::now() < deadline, "never logged in:\n{}", targets(&service));
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -214,7 +214,7 @@ async fn a_session_that_is_still_open_is_cut_when_its_attachment_goes() {
     assert_eq!(deleted.status, StatusCode::OK, "{deleted:?}\n{}", service.log());
     assert_eq!(targets(&service), "");
     assert_eq!(status(&service, &volume).await, "available");
-    assert!(service.log().contains("still logged in"), "and it is told");
+    service.says("still logged in").await;
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ async fn a_kill_in_the_middle_of_an_upload_leaves_a_queued_image_that_can_be_upl
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&vec![7; 1_000_000]).unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while status(&service, &id).await != "saving" {
         assert!(std::time::Instant::now() < deadline, "the upload has not begun");
     }

@@ -41,7 +41,7 @@ async fn a_restart_keeps_volumes_and_shows_again_what_was_shown() {
 
 /// A tgtd that is left behind would go on serving; it must be gone with its service, however that ended.
 fn gone(pid: u32) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
         assert!(Instant::now() < deadline, "tgtd {pid} is still there");
         std::thread::sleep(Duration::from_millis(10));
@@ -103,7 +103,7 @@ async fn work_whose_end_could_not_be_recorded_is_done_again_without_a_restart() 
     assert_eq!(made.status, 202);
     let id = made.body["volume"]["id"].as_str().unwrap();
     assert_eq!(service.delete(&format!("/volumes/{doomed}")).await.status, 202);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while service.log().matches("no room").count() < 4 {
         assert!(Instant::now() < deadline, "it should try each again:\n{}", service.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -116,7 +116,7 @@ async fn work_whose_end_could_not_be_recorded_is_done_again_without_a_restart() 
 
 /// Logs in as soon as that is possible.
 async fn log_in_soon(service: &Service, attachment: &serde_json::Value) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match log_in(attachment, NODE_A) {
             Ok(serial) => return serial,
@@ -234,7 +234,7 @@ impl Tgtd {
             .spawn()
             .unwrap();
         let socket = std::path::PathBuf::from(format!("{}.0", base.display()));
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             assert!(Instant::now() < deadline, "tgtd did not start");
             std::thread::sleep(Duration::from_millis(10));

@@ -16,7 +16,7 @@ async fn connect(service: &Service, say: &str) -> TcpStream {
 /// What the service says until it closes the connection, which it must.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    let end = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut text)).await;
+    let end = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut text)).await;
     // How it ends, in order or not, is no matter.
     assert!(end.is_ok(), "the connection stays open");
     String::from_utf8(text).unwrap()
@@ -45,10 +45,21 @@ async fn more_of_them_than_it_has_room_for_are_got_rid_of() {
 async fn a_client_that_asks_every_ten_seconds_keeps_its_connection() {
     let service = Service::start();
     let ask = format!("GET /v3/volumes HTTP/1.1\r\nhost: x\r\nx-auth-token: {}\r\n\r\n", service.token());
-    let mut stream = connect(&service, &ask).await;
     let mut buffer = [0; 4096];
-    assert!(stream.read(&mut buffer).await.unwrap() > 0);
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    stream.write_all(ask.as_bytes()).await.unwrap();
-    assert!(stream.read(&mut buffer).await.unwrap() > 0, "closed in its face");
+    for _ in 0..5 {
+        let mut stream = connect(&service, &ask).await;
+        let begun = Instant::now();
+        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        tokio::time::sleep_until((begun + Duration::from_secs(10)).into()).await;
+        // A machine so busy that this client was late itself shows nothing.
+        let late = begun.elapsed() > Duration::from_millis(11_500);
+        let sent = stream.write_all(ask.as_bytes()).await;
+        if late {
+            continue;
+        }
+        sent.unwrap();
+        assert!(stream.read(&mut buffer).await.unwrap() > 0, "closed in its face");
+        return;
+    }
+    panic!("the machine is too slow to ask every ten seconds");
 }

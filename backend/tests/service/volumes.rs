@@ -269,7 +269,7 @@ async fn snapshots_and_what_is_made_from_them() {
     let made = service.post("/snapshots", json!({ "snapshot": { "volume_id": volume, "name": "s" } })).await;
     assert_eq!((made.status, &made.body["snapshot"]["status"]), (StatusCode::ACCEPTED, &json!("creating")), "{made:?}");
     let snapshot = made.body["snapshot"]["id"].as_str().unwrap().to_owned();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         let shown = service.get(&format!("/snapshots/{snapshot}")).await.body;
         if shown["snapshot"]["status"] == "available" {
@@ -296,7 +296,7 @@ async fn snapshots_and_what_is_made_from_them() {
     assert_eq!(limits["limits"]["absolute"]["totalSnapshotsUsed"], json!(1));
     assert_eq!(service.delete(&format!("/snapshots/{snapshot}")).await.status, StatusCode::ACCEPTED);
     let store = service.store().await;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while service.get(&format!("/snapshots/{snapshot}")).await.status != StatusCode::NOT_FOUND {
         assert!(std::time::Instant::now() < deadline, "{}", service.log());
     }

@@ -34,7 +34,7 @@ async fn what_was_committed_is_there_after_a_restart() {
         journal.commit(vec![Change::DropOperation(dropped.id)]).await.unwrap();
     }
     // The thread lets the file go once its last handle is dropped; until then the next open says InUse.
-    let contents = (0..200)
+    let contents = (0..12_000)
         .find_map(|_| match Journal::open(dir.path()) {
             Ok((_, contents)) => Some(contents),
             Err(JournalError::InUse { .. }) => {
@@ -124,7 +124,7 @@ fn read_again(dir: &Path) -> Contents {
 }
 
 fn reopened(dir: &Path) -> (Journal, Contents) {
-    for _ in 0..400 {
+    for _ in 0..12_000 {
         match Journal::open(dir) {
             Err(JournalError::InUse { .. }) => std::thread::sleep(std::time::Duration::from_millis(5)),
             opened => return opened.unwrap(),

@@ -19,6 +19,8 @@ use uuid::Uuid;
 const BLOCK: usize = block_map::BLOCK_BYTES as usize;
 /// So far apart that nobody reads on from one to the other.
 const SIZE: usize = 200 * BLOCK + 777;
+/// How long reads wait: longer than a busy machine takes for anything here.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a source does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +79,7 @@ impl Site {
         };
         let source = Source { bytes, has_ranges, mode: watch::Sender::new(mode), asked: Mutex::default() };
         let (folder, source) = (tempfile::tempdir().unwrap(), Arc::new(source));
-        let lazy = Self::disks(folder.path(), &source);
+        let lazy = Self::disks(folder.path(), &source, PATIENCE);
         Self { folder, source, lazy, image }
     }
 
@@ -85,9 +87,9 @@ impl Site {
         Self::with((0..SIZE).map(|at| (at / 501 + 1) as u8).collect(), DiskFormat::Raw, mode, true)
     }
 
-    fn disks(folder: &Path, source: &Arc<Source>) -> LazyDisks {
+    fn disks(folder: &Path, source: &Arc<Source>, patience: Duration) -> LazyDisks {
         let maker = DiskMaker::new(folder, DiskForm::Overlay, 1 << 30, Duration::from_secs(60));
-        LazyDisks::new(Arc::new(maker), source.clone(), folder.join("sockets"), Duration::from_millis(300))
+        LazyDisks::new(Arc::new(maker), source.clone(), folder.join("sockets"), patience)
     }
 
     async fn make(&self, target: &str) -> Result<LocalDisk, BootSourceError> {
@@ -109,7 +111,7 @@ impl Site {
     /// Waits until the disk's image is so.
     async fn is(&self, disk: &LocalDisk, wanted: fn(&Streaming) -> bool) -> Progress {
         let mut fetching = self.lazy.fetching(guest(), disk).await.unwrap();
-        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        let waited = tokio::time::timeout(PATIENCE, async {
             loop {
                 let progress = fetching.next().await.unwrap();
                 if wanted(&progress.state) {
@@ -186,7 +188,8 @@ async fn a_disk_is_there_before_its_image_and_what_is_read_comes_first() {
 
 #[tokio::test]
 async fn a_service_that_is_away_makes_reads_wait_and_then_fail_until_it_is_back() {
-    let site = Site::new(Mode::StallsAfter(20));
+    let mut site = Site::new(Mode::StallsAfter(20));
+    site.lazy = Site::disks(site.folder.path(), &site.source, Duration::from_millis(300));
     let disk = site.make("vda").await.unwrap();
     site.source.mode.send_replace(Mode::Away);
     assert_eq!(site.reading(&disk, 100 * BLOCK, 9).await.unwrap(), None);
@@ -195,7 +198,7 @@ async fn a_service_that_is_away_makes_reads_wait_and_then_fail_until_it_is_back(
     // Another life of the agent goes on from what is here.
     let here = site.is(&disk, |_| true).await.here_bytes;
     drop(site.lazy.fetching(guest(), &disk).await.unwrap());
-    let again = Site { lazy: Site::disks(site.folder.path(), &site.source), ..site };
+    let again = Site { lazy: Site::disks(site.folder.path(), &site.source, PATIENCE), ..site };
     again.lazy.serve(guest(), &disk).await.unwrap();
     let waiting = again.reading(&disk, 100 * BLOCK, 9);
     assert!(here > 0);

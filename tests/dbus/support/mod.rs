@@ -16,7 +16,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use zbus::{Connection, DynamicType, OwnedVariant, wire::DynamicDeserialize};
 
 /// Far beyond what anything here takes; only a hang meets it.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Options of a method.
 pub type Options = HashMap<&'static str, zbus::Variant<'static>>;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Guest, Machine, Node, Services, Site, in_any_node};
 
-pub(super) const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(90);
 
 /// Deadlines that a test can wait for.
 pub(super) const KERNEL: &str =
@@ -121,12 +121,13 @@ pub(super) fn sessions(node: &Node) -> usize {
 pub(super) fn expect_no_session(node: &Node) {
     node.ok("exec 3< <(exec udevadm monitor --kernel --subsystem-match=iscsi_session)
         trap 'kill $!' EXIT
-        read -r -t 10 -u 3 # it listens
+        read -r -t 30 -u 3 # it listens
         while ls /sys/class/iscsi_session/* >/dev/null 2>&1; do read -r -t 30 -u 3 || exit 1; done");
 }
 
 /// What the agent has logged since the boot, an entry a line, with all of its fields: what an entry is about is in those.
 #[track_caller]
 pub(super) fn agent_log(node: &Node) -> String {
-    node.ok("journalctl -b -u bowlined --no-pager -a -o json")
+    // The journal may not have taken in yet what the agent has sent it.
+    node.ok("journalctl --sync; journalctl -b -u bowlined --no-pager -a -o json")
 }

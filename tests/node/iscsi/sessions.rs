@@ -40,7 +40,7 @@ fn ten_volumes_share_a_session_and_the_last_one_ends_it() {
 /// Beside a LUN that the target has not got, another of the same session comes and goes, and leaves the session to it.
 fn a_lun_that_never_appears_holds_up_nobody(site: &Site<'_, Node>, guest: &Guest<'_>, id: &str) {
     let node = site.machine;
-    with_settings(site, &KERNEL.replace("device_timeout_s = 5", "device_timeout_s = 30"));
+    with_settings(site, &KERNEL.replace("device_timeout_s = 5", "device_timeout_s = 60"));
     let missing = volume(site, "missing", &told("many", "127.0.0.1:3260", 99));
     node.ok(&format!(
         "setsid sh -c 'bowline attach {missing} g1 >/run/missing.log 2>&1; echo ended $? >>/run/missing.log' </dev/null >/dev/null 2>&1 &
@@ -52,7 +52,7 @@ fn a_lun_that_never_appears_holds_up_nobody(site: &Site<'_, Node>, guest: &Guest
     guest.expect_gone(&disk, SOON);
     assert!(!node.ok("cat /run/missing.log").contains("ended"), "it did not wait for its LUN, or the other one waited for it");
     assert_eq!(sessions(node), 1, "logged out under a volume that waits for its LUN");
-    node.ok("wait-for-line /run/missing.log 'ended 8' 50");
+    node.exec_for("wait-for-line /run/missing.log 'ended 8' 110", Duration::from_secs(120)).ok();
     for volume in [id, &missing] {
         site.assert_nothing_attached("g1", volume, "after a LUN that never appeared");
     }

@@ -10,7 +10,7 @@ use super::rabbitmq::Broker;
 use super::{Service, postgres};
 
 /// More than a worker's silence, after which its operations are another's: the slowest way back.
-const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+const SETTLED_WITHIN: Duration = Duration::from_secs(240);
 
 /// The processes.
 pub struct Apart {
@@ -54,7 +54,7 @@ impl Apart {
         let mut service = Service::prepare();
         service.role = role;
         service.database = Some(database.to_owned());
-        service.settings = format!("host = \"{name}\"\nbus = {{ url = \"{bus}\", connect_timeout_s = 60 }}");
+        service.settings = format!("host = \"{name}\"\nbus = {{ url = \"{bus}\", connect_timeout_s = 110 }}");
         service
     }
 
@@ -96,7 +96,12 @@ impl Apart {
         for host in &self.hosts {
             for entry in std::fs::read_dir(host.state.path().join("volumes")).unwrap().map(Result::unwrap) {
                 let name = entry.file_name().into_string().unwrap();
-                assert!(found.insert(name.clone(), entry.metadata().unwrap().len()).is_none(), "{name} is on both hosts");
+                let length = match entry.metadata() {
+                    // A host that started again may still be clearing away what an earlier try had begun.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    about => about.unwrap().len(),
+                };
+                assert!(found.insert(name.clone(), length).is_none(), "{name} is on both hosts");
             }
         }
         assert_eq!(found, wanted, "what there is and what should be\n{}", self.logs());

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Service;
 
 pub const MIB: u64 = 1 << 20;
-pub const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+pub const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Bytes that cannot be compressed, the same for the same seed.
 pub fn noise(seed: u64, length: u64) -> Vec<u8> {

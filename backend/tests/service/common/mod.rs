@@ -11,6 +11,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -41,10 +42,26 @@ pub struct Service {
 }
 
 /// Enough for a machine that is also building.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 
+/// Below those that the kernel gives out by itself, so that nothing takes one between this look and its use, nor while what had it
+/// starts again.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that this program has not given out yet, and that nobody listens on.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let all = PORTS.end - PORTS.start;
+    // Programs that run side by side begin far from each other.
+    let first = u16::try_from(u64::from(std::process::id()) * 997 % u64::from(all)).unwrap();
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        assert!(given < all, "no port is free");
+        let port = PORTS.start + (first + given) % all;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Service {
@@ -186,6 +203,15 @@ impl Service {
 
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until it has said this: what it says is read beside the test.
+    pub async fn says(&self, word: &str) {
+        let deadline = Instant::now() + READY_WITHIN;
+        while !self.log().contains(word) {
+            assert!(Instant::now() < deadline, "it does not say {word}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn token(&self) -> String {

@@ -57,7 +57,7 @@ fn start() -> Cluster {
         .spawn()
         .unwrap();
     let ready = Command::new("timeout")
-        .args(["30", "sh", "-c", "until \"$0\" -q -h \"$1\"; do sleep 0.05; done"])
+        .args(["120", "sh", "-c", "until \"$0\" -q -h \"$1\"; do sleep 0.05; done"])
         .arg(bin.join("pg_isready"))
         .arg(directory.path())
         .status();

@@ -22,7 +22,7 @@ const VHOSTS: u32 = 16;
 pub const PASSWORD: &str = "not-to-be-logged";
 
 /// Erlang takes its time to start.
-const READY_WITHIN: Duration = Duration::from_secs(90);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// Reads words: `start`, `kill`. When its input ends, which it does with the test program, everything ends.
 const GUARDIAN: &str = r#"

@@ -72,7 +72,7 @@ async fn give_map(agent: &Agent) {
 
 /// The portals of each guest's record, as a next life reads them.
 fn journalled(dir: &Path) -> Vec<(GuestUuid, Vec<String>)> {
-    let contents = (0..400).find_map(|_| {
+    let contents = (0..12_000).find_map(|_| {
         std::thread::sleep(Duration::from_millis(5));
         Journal::open(dir).ok()
     });

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Whatever has not ended by then never does.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for the end of everything that was asked for.
 pub async fn all_end(agent: &Agent) {

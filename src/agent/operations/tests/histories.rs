@@ -164,7 +164,7 @@ fn lived(world: &World, dir: &Path, life: &Life, sizes: &mut [u64; VOLUMES]) -> 
             act(&agent, life, sizes).await;
         };
         tokio::select! {
-            ended = tokio::time::timeout(Duration::from_secs(20), living) => ended.is_ok(),
+            ended = tokio::time::timeout(Duration::from_secs(60), living) => ended.is_ok(),
             () = died.notified() => true,
         }
     });

@@ -23,7 +23,7 @@ use std::{
 };
 
 /// What no operation of a world that works takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The deadlines of a world that hangs.
 const HASTE: Duration = Duration::from_millis(40);
 

@@ -13,6 +13,8 @@ use tokio::{
 };
 
 const SIZE: u64 = BLOCK_BYTES + 1000;
+/// Longer than a busy machine takes for anything here, and what a test can wait for.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(60), Duration::from_millis(200)];
 
 /// A client, and the server's end. Block 0 is here, block 1 is not.
 struct Client {
@@ -23,11 +25,12 @@ struct Client {
 }
 
 impl Client {
-    fn connect() -> Self {
+    /// `patience`: how long a read waits for what does not come.
+    fn connect(patience: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("image.lazy"), SIZE).unwrap();
         store.put(0, &[7; BLOCK_BYTES as usize]).unwrap();
-        let stream = Arc::new(Stream::new(store, Streaming::Coming, Duration::from_millis(200)));
+        let stream = Arc::new(Stream::new(store, Streaming::Coming, patience));
         let (wire, other) = tokio::io::duplex(1 << 22);
         let served = stream.clone();
         let server = tokio::spawn(async move {
@@ -38,7 +41,11 @@ impl Client {
     }
 
     async fn greeted(flags: u32) -> Self {
-        let mut client = Self::connect();
+        Self::greeted_by(PATIENCE[0], flags).await
+    }
+
+    async fn greeted_by(patience: Duration, flags: u32) -> Self {
+        let mut client = Self::connect(patience);
         assert_eq!(client.wire.read_u64().await.unwrap(), GREETING);
         assert_eq!(client.wire.read_u64().await.unwrap(), OPTION);
         assert_eq!(client.wire.read_u16().await.unwrap(), FIXED_NEWSTYLE | NO_ZEROES);
@@ -66,7 +73,12 @@ impl Client {
 
     /// Ready for requests.
     async fn open() -> Self {
-        let mut client = Self::greeted(3).await;
+        Self::open_to(PATIENCE[0]).await
+    }
+
+    /// The same, of a server with this patience.
+    async fn open_to(patience: Duration) -> Self {
+        let mut client = Self::greeted_by(patience, 3).await;
         client.option(OPT_GO, &[0, 0, 0, 3, b'i', b'm', b'g', 0, 1, 0, 3]).await;
         let (kind, export) = client.reply(OPT_GO).await;
         assert_eq!((kind, &export[2..10]), (REP_INFO, &SIZE.to_be_bytes()[..]));
@@ -93,7 +105,7 @@ impl Client {
 
     /// How the server ended the connection.
     async fn ended(self) -> io::Result<()> {
-        tokio::time::timeout(Duration::from_secs(5), self.server).await.expect("the server hangs").unwrap()
+        tokio::time::timeout(Duration::from_secs(60), self.server).await.expect("the server hangs").unwrap()
     }
 }
 
@@ -119,7 +131,7 @@ async fn what_is_here_is_read_at_once_and_what_is_not_when_it_comes() {
 
 #[tokio::test]
 async fn a_read_of_what_never_comes_fails_and_is_told() {
-    let mut client = Client::open().await;
+    let mut client = Client::open_to(PATIENCE[1]).await;
     client.ask(CMD_READ, 1, BLOCK_BYTES, 1).await;
     assert_eq!(client.answer().await, (EIO, 1));
     let told = client.stream.watch().borrow().clone();

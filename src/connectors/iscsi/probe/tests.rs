@@ -10,6 +10,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream as StdStream},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::Instant,
 };
@@ -17,20 +18,32 @@ use std::{
 const IQN: &str = "iqn.2010-10.org.bowline.test:volume";
 const INITIATOR: &str = "iqn.1993-08.org.debian:01:probe";
 
+/// A port that nobody listens on, of those that the kernel gives to nobody by itself: none takes it before tgtd does.
+fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 8_000).unwrap();
+    loop {
+        let port = 10_240 + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % 8_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A target with one LUN 1 of 16 MiB, serial `probe-serial`, CHAP user `user`, password `correct-secret`.
 struct Tgt {
     daemon: Child,
     port: u16,
-    /// tgt's name for its control channel; it wants one below 32768, so it is the port without its highest bit.
+    /// tgt's name for its control channel; it wants one below 32768, as the port is.
     control: String,
     image: tempfile::NamedTempFile,
 }
 
 impl Tgt {
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let portal = format!("portal=127.0.0.1:{port}");
-        let control = (port & 0x7fff).to_string();
+        let control = port.to_string();
         let daemon = Command::new("tgtd")
             .args(["-f", "-C", &control, "--iscsi", &portal])
             .stdin(Stdio::null())
@@ -41,7 +54,7 @@ impl Tgt {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(16 << 20).unwrap();
         let tgt = Self { daemon, port, control, image };
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         while !tgt.admin("--op show --mode sys") {
             assert!(Instant::now() < until, "tgtd did not start");
             thread::sleep(Duration::from_millis(20));
@@ -179,11 +192,17 @@ async fn a_target_proves_itself_or_is_not_talked_to() {
 async fn sessions_are_closed_afterwards() {
     let tgt = Tgt::start();
     identify(&tgt.path(IQN, 1), login(Some(&chap("correct-secret"))), 10).await.unwrap();
-    let shown = Command::new("tgtadm")
-        .args(["-C", &tgt.control, "--lld", "iscsi", "--op", "show", "--mode", "conn", "--tid", "1"])
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8_lossy(&shown.stdout), "", "a session is left");
+    let shown = || {
+        let mut show = Command::new("tgtadm");
+        show.args(["-C", &tgt.control, "--lld", "iscsi", "--op", "show", "--mode", "conn", "--tid", "1"]);
+        String::from_utf8(show.output().unwrap().stdout).unwrap()
+    };
+    // It may not have seen yet that the connection was closed.
+    let until = Instant::now() + Duration::from_secs(60);
+    while !shown().is_empty() {
+        assert!(Instant::now() < until, "a session is left: {}", shown());
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A listener that sends these bytes to whoever connects, then closes.
