@@ -88,6 +88,8 @@ impl Microversion {
     pub const COMPLETE: Self = Self(44);
     /// Lists can tell how many there are in all.
     pub const WITH_COUNT: Self = Self(45);
+    /// Services tell whether their storage can be used.
+    pub const BACKEND_STATE: Self = Self(49);
     /// Volumes tell whether targets are shared, and by which service.
     pub const SHARED_TARGETS: Self = Self(48);
     /// Unknown fields are refused.

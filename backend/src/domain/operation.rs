@@ -192,7 +192,7 @@ impl Operation {
         }
     }
 
-    /// The volume service that has to go on with it and has fallen silent, where that is so.
+    /// The volume service that has to go on with it and is down, where that is so.
     pub fn waits_for<'a>(&self, services: &'a [ServiceRow], now_us: i64) -> Option<&'a ServiceRow> {
         let host = host_of_queue(&self.queue).filter(|_| !self.state.is_end())?;
         let service = services.iter().find(|service| service.name == VOLUME_SERVICE && service.host == host)?;

@@ -165,7 +165,6 @@ pub(super) async fn open_host(
                 VolumeError::Target(
                     error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. } | TargetError::Lio(_)),
                 ) => ServerError::Portal(error),
-                VolumeError::Driver(error) => ServerError::Driver(error),
                 other => ServerError::Restore(other),
             })
         }
@@ -187,9 +186,6 @@ async fn start_host(
             (format!("{name}@{backend_name}"), (backend, driver))
         })
         .collect();
-    for (_, driver) in backends.values() {
-        driver.prepare().await?;
-    }
     if let Some((first, (backend, _))) = backends.iter().next() {
         common.store.adopt_volumes(&format!("{first}#{}", backend.backend_name)).await?;
     }
@@ -207,7 +203,6 @@ async fn start_host(
         stopping: common.stopping.clone(),
     };
     let host = VolumeHost::start(parts).await?;
-    host.report().await?;
     tokio::spawn(host.clone().keep_reporting(common.stopping.clone()));
     Ok(host)
 }

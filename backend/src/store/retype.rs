@@ -100,7 +100,7 @@ fn in_place(services: Vec<crate::domain::ServiceRow>, volume: &Volume, new: &Vol
     let own = own.map(|mut service| {
         service.pools.retain(|pool| pool.name == volume.host);
         // Nothing is asked of it.
-        (service.disabled, service.heartbeat_at_us) = (false, now_us);
+        (service.disabled, service.heartbeat_at_us, service.problem) = (false, now_us, None);
         service
     });
     Candidates {

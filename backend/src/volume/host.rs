@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::error;
 use uuid::Uuid;
 
 use super::error::{VolumeError, chain};
 use super::exports;
 use super::locks::Locks;
+use super::readiness::Readiness;
 use crate::backup::ObjectStore;
 use crate::config::Backend;
 use crate::domain::place::{backend_of, backup_queue, volume_queue};
@@ -60,6 +61,10 @@ pub struct VolumeHost {
 pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) backends: BTreeMap<String, (Backend, Arc<dyn VolumeDriver>)>,
+    /// Whether the storage of each was seen to work.
+    pub(super) readiness: BTreeMap<String, Readiness>,
+    /// Told when one's was that had not been before.
+    pub(super) recovered: Arc<Notify>,
     pub(super) target: Arc<dyn Target>,
     pub(super) locks: Locks,
     pub(super) availability_zone: String,
@@ -73,7 +78,7 @@ pub(super) struct Parts {
 }
 
 impl VolumeHost {
-    /// Shows again what was shown and lets hosts in. When this returns, hosts reach what they could before, but for volumes that
+    /// Looks at the storage of each backend, shows again what was shown and lets hosts in. When this returns, hosts reach what they could before, but for volumes that
     /// cannot be shown just now: those are tried again.
     pub async fn start(parts: HostParts) -> Result<Self, VolumeError> {
         let HostParts {
@@ -90,9 +95,13 @@ impl VolumeHost {
             stopping,
         } = parts;
         let locks = Locks::default();
+        let readiness = backends.keys().map(|name| (name.clone(), Readiness::default())).collect();
+        let recovered = Arc::new(Notify::new());
         let parts = Parts {
             store,
             backends,
+            readiness,
+            recovered: recovered.clone(),
             target,
             locks,
             availability_zone,
@@ -112,15 +121,22 @@ impl VolumeHost {
                 parts.store.release_queue(&queue).await?;
             }
         }
+        let host = Self { parts: parts.clone() };
+        host.report().await?;
         let failed = exports::restore(&parts).await?;
         exports::forget_others(&parts).await?;
-        tokio::spawn(exports::keep(Arc::downgrade(&parts), generation, failed));
-        Ok(Self { parts })
+        tokio::spawn(exports::keep(Arc::downgrade(&parts), generation, recovered, failed));
+        Ok(host)
     }
 
     /// Its backends, `host@backend` each.
     pub fn backends(&self) -> impl Iterator<Item = &str> {
         self.parts.backends.keys().map(String::as_str)
+    }
+
+    /// What becomes true when a backend's storage works, where it does not yet.
+    pub fn waits_for_storage(&self, backend: &str) -> Option<watch::Receiver<bool>> {
+        self.parts.readiness.get(backend).filter(|readiness| !readiness.is_ready()).map(Readiness::watch)
     }
 
     /// Where hosts connect to.
@@ -173,6 +189,11 @@ impl Parts {
         error!(operation = %operation.id, kind = %operation.kind, object = %operation.object_id, "{cause}");
         self.store.end_operation(operation, Ending::failed(cause)).await?;
         Ok(Next::Ended)
+    }
+
+    /// Whether a backend's storage was seen to work.
+    pub(super) fn is_ready(&self, backend: &str) -> bool {
+        self.readiness.get(backend).is_some_and(Readiness::is_ready)
     }
 
     /// The driver of the backend where something is.
