@@ -30,4 +30,5 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
 }
 
 /// The error itself says what mends it, where that is known.
-const MEND: &str = "mend the storage; the service takes it up by itself within a minute, and serves its other backends meanwhile";
+const MEND: &str =
+    "mend the storage; the service takes it up by itself within a minute, and serves its other backends meanwhile";

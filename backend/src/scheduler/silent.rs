@@ -90,6 +90,7 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
             }
             store.end_volume_work(operation, Uploading, Available, ending).await
         }
+        OperationKind::VolumeReimage => store.end_reimage(operation, ending).await,
         OperationKind::VolumeExtend => match Extension::of(operation) {
             Some(extension) => store.end_extend(operation, &extension, extension.old_gib, ending).await,
             None => store.end_operation(operation, ending).await,

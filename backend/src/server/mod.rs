@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ use crate::config::{Config, ConfigError};
 use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE, backup_queue, volume_queue};
 use crate::identity::{PasswordError, People};
 use crate::image::{GlanceError, ImageFilesError};
-use crate::keys::{BarbicanError, VaultError};
+use crate::keys::{BarbicanError, Vault, VaultError};
 use crate::operations::{Relay, Runner, Work, keep_telling};
 use crate::scheduler::{Scheduler, Watchman};
 use crate::secret::Secret;
@@ -178,6 +178,8 @@ struct Common<'a> {
     owner: String,
     stopping: watch::Receiver<bool>,
     work: &'a mpsc::Sender<()>,
+    /// Opened by the first role that needs it.
+    vault: OnceCell<Vault>,
 }
 
 impl Server {
@@ -202,7 +204,9 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let (work, running) = mpsc::channel(1);
         let owner = format!("{}:{}", config.host_name(), Uuid::new_v4());
-        let common = Common { config, state_dir: &state_dir, store: &store, bus: &bus, owner, stopping: stopped, work: &work };
+        let vault = OnceCell::new();
+        let common =
+            Common { config, state_dir: &state_dir, store: &store, bus: &bus, owner, stopping: stopped, work: &work, vault };
 
         let api = match listener {
             Some((listener, address)) => Some(open::open_api(&common, &identity, listener, address).await?),

@@ -50,8 +50,9 @@ impl Store {
         let named = |service: &&ServiceRow| service.name == name && service.host == host;
         let service = services.iter().find(named).ok_or_else(|| Refusal::ServiceNotFound(format!("{name} on {host}")))?;
         if service.is_up(now) {
-            let text =
-                format!("{name} on {host} lives: only a service that was not heard of for a minute, or whose storage is down, can be declared gone.");
+            let text = format!(
+                "{name} on {host} lives: only a service that was not heard of for a minute, or whose storage is down, can be declared gone."
+            );
             return Err(Refusal::Conflict(text).into());
         }
         let update = Sql::update("services", [("gone_at_us", now.into()), ("updated_at_us", now.into())]);

@@ -21,6 +21,7 @@ use crate::domain::{Operation, OperationKind, Refusal, Volume, VolumeStatus};
 use crate::drivers::{Stored, VolumeDriver};
 use crate::image::{Glance, ImageFiles};
 use crate::keys::Vault;
+use crate::nova::Nova;
 use crate::operations::{Next, Work};
 use crate::store::{Ending, Store, StoreError};
 use crate::targets::Target;
@@ -41,6 +42,8 @@ pub struct HostParts {
     pub images: ImageFiles,
     /// The Glance that has the images in their place, where one does.
     pub glance: Option<Arc<Glance>>,
+    /// Who is told of what it waits for, where Keystone is configured.
+    pub nova: Option<Nova>,
     /// Of so many images a backend keeps a volume to clone.
     pub cached_images: u32,
     /// Where backups are.
@@ -71,6 +74,7 @@ pub(super) struct Parts {
     pub(super) owner: String,
     pub(super) images: ImageFiles,
     pub(super) glance: Option<Arc<Glance>>,
+    pub(super) nova: Option<Nova>,
     pub(super) cached_images: u32,
     pub(super) backups: Arc<dyn ObjectStore>,
     pub(super) vault: Vault,
@@ -89,6 +93,7 @@ impl VolumeHost {
             owner,
             images,
             glance,
+            nova,
             cached_images,
             backups,
             vault,
@@ -108,6 +113,7 @@ impl VolumeHost {
             owner,
             images,
             glance,
+            nova,
             cached_images,
             backups,
             vault,
@@ -157,6 +163,7 @@ impl Work for VolumeHost {
                 OperationKind::VolumeCreate => parts.create_volume(&operation).await,
                 OperationKind::VolumeDelete => parts.delete_volume(&operation).await,
                 OperationKind::VolumeUpload => parts.upload_volume(&operation).await,
+                OperationKind::VolumeReimage => parts.reimage_volume(&operation).await,
                 OperationKind::VolumeExtend => parts.extend_volume(&operation).await,
                 OperationKind::SnapshotCreate => parts.create_snapshot(&operation).await,
                 OperationKind::SnapshotDelete => parts.delete_snapshot(&operation).await,

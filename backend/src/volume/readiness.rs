@@ -60,7 +60,9 @@ impl Readiness {
         let mut tries = self.tries.lock().await;
         let measured = tries.measure(driver).await;
         match (&measured, &tries.problem) {
-            (Err(problem), known) if known.as_ref() != Some(problem) => error!(backend = name, "its storage is down: {problem}"),
+            (Err(problem), known) if known.as_ref() != Some(problem) => {
+                error!(backend = name, "its storage is down: {problem}")
+            }
             (Ok(_), Some(_)) => info!(backend = name, "its storage works again"),
             _ => {}
         }

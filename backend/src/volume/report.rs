@@ -24,28 +24,29 @@ impl VolumeHost {
     pub async fn report(&self) -> Result<(), VolumeError> {
         let parts = &self.parts;
         // Side by side, so that one whose storage is silent does not make the others look dead.
-        let reports = parts.backends.iter().zip(parts.readiness.values()).map(|((host, (backend, driver)), readiness)| async move {
-            let (measured, is_new) = readiness.measure(host, driver).await;
-            let capacity = measured.as_ref().copied().unwrap_or(Capacity { total_bytes: 0, free_bytes: 0 });
-            let pool = Pool {
-                name: format!("{host}#{}", backend.backend_name),
-                backend_name: backend.backend_name.clone(),
-                availability_zone: parts.availability_zone.clone(),
-                total_gib: capacity.total_bytes as f64 / GIB,
-                free_gib: capacity.free_bytes as f64 / GIB,
-                thin: true,
-                max_over_subscription_ratio: backend.max_over_subscription_ratio,
-                reserved_percentage: backend.reserved_percentage,
-                multiattach: true,
-                capabilities: BTreeMap::from([(STORAGE_PROTOCOL.to_owned(), backend.driver.storage_protocol().into())]),
-            };
-            let problem = measured.as_ref().err().map(String::as_str);
-            parts.store.heartbeat(VOLUME_SERVICE, host, &parts.availability_zone, &[pool], problem).await?;
-            if is_new {
-                parts.recovered.notify_one();
-            }
-            Ok::<_, VolumeError>(())
-        });
+        let reports =
+            parts.backends.iter().zip(parts.readiness.values()).map(|((host, (backend, driver)), readiness)| async move {
+                let (measured, is_new) = readiness.measure(host, driver).await;
+                let capacity = measured.as_ref().copied().unwrap_or(Capacity { total_bytes: 0, free_bytes: 0 });
+                let pool = Pool {
+                    name: format!("{host}#{}", backend.backend_name),
+                    backend_name: backend.backend_name.clone(),
+                    availability_zone: parts.availability_zone.clone(),
+                    total_gib: capacity.total_bytes as f64 / GIB,
+                    free_gib: capacity.free_bytes as f64 / GIB,
+                    thin: true,
+                    max_over_subscription_ratio: backend.max_over_subscription_ratio,
+                    reserved_percentage: backend.reserved_percentage,
+                    multiattach: true,
+                    capabilities: BTreeMap::from([(STORAGE_PROTOCOL.to_owned(), backend.driver.storage_protocol().into())]),
+                };
+                let problem = measured.as_ref().err().map(String::as_str);
+                parts.store.heartbeat(VOLUME_SERVICE, host, &parts.availability_zone, &[pool], problem).await?;
+                if is_new {
+                    parts.recovered.notify_one();
+                }
+                Ok::<_, VolumeError>(())
+            });
         futures_util::future::try_join_all(reports).await?;
         Ok(())
     }
