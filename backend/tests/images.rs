@@ -185,7 +185,8 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
         assert_eq!(refused.status.as_u16(), code, "{refused:?}");
     }
     // One that a guest is being rebuilt on is reserved, and stays so.
-    assert_eq!(act(&service, &volume, "3.68", json!({ "os-reserve": {} })).await.status, StatusCode::ACCEPTED);
+    let held = json!({ "attachment": { "volume_uuid": volume, "instance_uuid": common::INSTANCE } });
+    assert_eq!(service.post("/attachments", held).await.body["attachment"]["status"], "reserved");
     let refused = act(&service, &volume, "3.68", reimage(&image, false)).await;
     let text = format!(
         "Invalid volume: Volume {volume} status must be available or error, and it must have been made, but current status is: reserved."

@@ -67,7 +67,7 @@ impl Readiness {
             _ => {}
         }
         tries.problem = measured.as_ref().err().cloned();
-        let is_new = measured.is_ok() && !self.is_ready.send_replace(self.is_ready() || measured.is_ok());
+        let is_new = measured.is_ok() && !self.is_ready.send_replace(true);
         (measured, is_new)
     }
 }

@@ -51,12 +51,10 @@ impl Cluster {
     /// Removes a volume's image. Where there is none, nothing happens.
     pub(super) async fn delete(&self, id: Uuid) -> Result<(), DriverError> {
         let gone = format!("{GONE}{id}");
-        let looked = async {
-            let Some(found) = self.find(&image(id)).await? else { return Ok(None) };
-            let ancestors = self.ancestors(&found).await?.into_iter().map(|(parent, _)| parent.id).collect();
-            Ok(Some((found.id, ancestors)))
-        };
-        let found: Option<(String, Vec<String>)> = looked.await.map_err(failed(id, "look what its image was cloned from"))?;
+        let mut lineage = self.lineage(id).await.unwrap_or_else(|error| {
+            warn!(volume = %id, "cannot tell what it was cloned from, so that waits in the trash for later: {error}");
+            Vec::new()
+        });
         let mut is_cloned = false;
         self.remove_image(&making(id)).await.map_err(failed(id, "remove what was made of its image before"))?;
         if let Err(error) = self.remove_image(&image(id)).await {
@@ -70,9 +68,16 @@ impl Cluster {
         // Also one that a try before had only renamed.
         gone_is_fine(self.rbd(["trash", "mv", &self.spec(&gone)]).await)
             .map_err(failed(id, "move its image, which has clones, to the trash"))?;
-        // Its last clone may have gone meanwhile; or it was the last of what it was cloned from.
-        let freed = found.map(|(own, ancestors)| if is_cloned { vec![own] } else { ancestors }).unwrap_or_default();
+        // Its last clone may have gone meanwhile; else it is gone, and may have been the last of what it was cloned from.
+        let freed = lineage.split_off(usize::from(!is_cloned).min(lineage.len()));
         self.reap(&freed).await.map_err(failed(id, "look through the trash"))
+    }
+
+    /// The ids of a volume's image and of all that it shares bytes with, the youngest first.
+    async fn lineage(&self, id: Uuid) -> Result<Vec<String>, CommandError> {
+        let Some(found) = self.find(&image(id)).await? else { return Ok(Vec::new()) };
+        let ancestors = self.ancestors(&found).await?.into_iter().map(|(parent, _)| parent.id);
+        Ok([found.id.clone()].into_iter().chain(ancestors).collect())
     }
 
     /// Removes an image. Where there is none, nothing happens. An `rbd` that was killed counts as its holder until Ceph has forgotten it.
