@@ -168,12 +168,13 @@ pub(super) async fn open_host(
     identity: &ServiceIdentity,
 ) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
     let target = open_target(common, identity).await?;
-    let opened = (
-        open_images(common, "volume")?,
-        (open_glance(common.config)?, open_nova(common.config)?),
-        open_backups(common)?,
-        open_vault(common).await?,
-    );
+    let opened = Opened {
+        images: open_images(common, "volume")?,
+        glance: open_glance(common.config)?,
+        nova: open_nova(common.config)?,
+        backups: open_backups(common)?,
+        vault: open_vault(common).await?,
+    };
     match start_host(common, target.clone(), opened).await {
         Ok(host) => Ok((host, target)),
         Err(error) => {
@@ -188,10 +189,19 @@ pub(super) async fn open_host(
     }
 }
 
+/// What a volume host needs beside its storage and its target.
+struct Opened {
+    images: ImageFiles,
+    glance: Option<Arc<Glance>>,
+    nova: Option<Nova>,
+    backups: Arc<dyn ObjectStore>,
+    vault: Vault,
+}
+
 async fn start_host(
     common: &Common<'_>,
     target: Arc<dyn Target>,
-    (images, (glance, nova), backups, vault): (ImageFiles, (Option<Arc<Glance>>, Option<Nova>), Arc<dyn ObjectStore>, Vault),
+    Opened { images, glance, nova, backups, vault }: Opened,
 ) -> Result<VolumeHost, VolumeError> {
     let config = common.config;
     let name = config.host_name();
