@@ -20,6 +20,7 @@
 //! domain/      states and rules, pure
 //! keys/        keys of encrypted volumes: the service's own, sealed, or a Barbican's
 //! luks/        the containers that encrypted volumes are
+//! nova.rs      tells Nova what it waits for
 //! image/       disk images: what their bytes really are, and raw disks made of them
 //! identity/    users, projects and roles of the service's own
 //! config/, state_dir.rs, server/   what it is told, where it lives, how its roles run
@@ -45,6 +46,7 @@ pub mod identity;
 pub mod image;
 pub mod keys;
 pub mod luks;
+pub mod nova;
 pub mod operations;
 pub mod scheduler;
 pub mod secret;

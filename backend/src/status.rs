@@ -24,6 +24,8 @@ struct Service {
     host: String,
     up: bool,
     disabled: bool,
+    /// Why its storage cannot be used.
+    problem: Option<String>,
     /// Since it was heard of.
     silent_s: i64,
 }
@@ -68,6 +70,7 @@ impl Status {
             binary: row.name,
             host: row.host,
             disabled: row.disabled,
+            problem: row.problem,
         });
         let queues = store.operations_by_queue().await?.into_iter();
         let stuck = store.silent_operations(SILENT_US).await?.into_iter().map(|one| Stuck {
@@ -91,10 +94,11 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for one in &self.services {
-            let state = match (one.up, one.disabled) {
-                (false, _) => format!("DOWN, last heard of {} s ago", one.silent_s),
-                (true, true) => "up, taken out of use".to_owned(),
-                (true, false) => "up".to_owned(),
+            let state = match (one.up, &one.problem, one.disabled) {
+                (true, _, true) => "up, taken out of use".to_owned(),
+                (true, _, false) => "up".to_owned(),
+                (false, Some(problem), _) => format!("DOWN, its storage cannot be used: {problem}"),
+                (false, None, _) => format!("DOWN, last heard of {} s ago", one.silent_s),
             };
             writeln!(f, "{:<17} {:<40} {state}", one.binary, one.host)?;
         }

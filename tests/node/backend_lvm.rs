@@ -191,9 +191,11 @@ fn what_is_shown_follows_the_database_through_a_power_cut() {
 fn a_thin_volume_behind_tgtd_and_a_pool_that_is_full_or_not_there() {
     let node = node_with_pool("lvm-tgt", "tgt");
     settings(&node, "tgt", "nowhere");
-    node.exec("timeout 20 bowline-backend serve --config /etc/bowline/backend.toml 2>/run/refused");
-    let refused = node.ok("cat /run/refused");
-    assert!(refused.contains("lvcreate --type thin-pool --extents 90%FREE --name nowhere fast"), "{refused}");
+    node.ok("bowline-backend serve --config /etc/bowline/backend.toml 2>/run/told & pid=$!
+         timeout 60 sh -c 'until grep -q \"INFO ready\" /run/told; do sleep 0.2; done'; found=$?
+         kill $pid; wait $pid; exit $found");
+    let told = node.ok("cat /run/told");
+    assert!(told.contains("lvcreate --type thin-pool --extents 90%FREE --name nowhere fast"), "{told}");
 
     settings(&node, "tgt", "pool");
     let site = Site::start_with_volumes_in(&node, "/dev/fast", false, FRAGMENT);

@@ -30,13 +30,13 @@ impl Accept {
         .await
     }
 
-    /// Accepts the deletion of a backup; it is removed afterwards.
-    pub async fn delete_backup(&self, id: Uuid, force: bool, by: Asker) -> Result<(), AcceptError> {
+    /// Accepts the deletion of a backup; it is removed afterwards, by the operation whose id is given.
+    pub async fn delete_backup(&self, id: Uuid, force: bool, by: Asker) -> Result<Uuid, AcceptError> {
         self.run(move |accept| {
             Box::pin(async move {
                 let operation = accept.store.begin_delete_backup(id, force, by).await?;
                 accept.send(&operation).await;
-                Ok(())
+                Ok(operation.id)
             })
         })
         .await

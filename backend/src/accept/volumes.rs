@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{Accept, AcceptError};
 use crate::domain::place::backend_of;
-use crate::domain::{Asker, NewVolume, Refusal, Transfer, Volume, VolumeType};
+use crate::domain::{Asker, NewKey, NewVolume, Refusal, Transfer, Volume, VolumeType};
 use crate::scheduler::{best, judge};
 use crate::store::{Candidates, NewImage, StoreError};
 
@@ -40,6 +40,25 @@ impl Accept {
         .await
     }
 
+    /// Accepts that an image is written over what a volume has; that happens afterwards. See [`crate::store::Store::begin_reimage`].
+    pub async fn reimage_volume(
+        &self,
+        id: Uuid,
+        image_id: Uuid,
+        reserved: bool,
+        key: Option<NewKey>,
+        by: Asker,
+    ) -> Result<(), AcceptError> {
+        self.run(move |accept| {
+            Box::pin(async move {
+                let operation = accept.store.begin_reimage(id, image_id, reserved, key.as_ref(), by).await?;
+                accept.send(&operation).await;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Accepts the extension of a volume; it is done afterwards. `attached`: one that is in use may be extended.
     pub async fn extend_volume(&self, id: Uuid, size_gib: u64, attached: bool, by: Asker) -> Result<(), AcceptError> {
         self.run(move |accept| {
@@ -52,13 +71,13 @@ impl Accept {
         .await
     }
 
-    /// Accepts the deletion of a volume; its storage is removed afterwards.
-    pub async fn delete_volume(&self, id: Uuid, by: Asker) -> Result<(), AcceptError> {
+    /// Accepts the deletion of a volume; its storage is removed afterwards, by the operation whose id is given.
+    pub async fn delete_volume(&self, id: Uuid, by: Asker) -> Result<Uuid, AcceptError> {
         self.run(move |accept| {
             Box::pin(async move {
                 let (_, operation) = accept.store.begin_delete(id, by).await?;
                 accept.send(&operation).await;
-                Ok(())
+                Ok(operation.id)
             })
         })
         .await
@@ -67,13 +86,13 @@ impl Accept {
 
 /// Work that begins with a status of its own.
 impl Accept {
-    /// Accepts the deletion of a volume whatever its status.
-    pub async fn force_delete_volume(&self, id: Uuid, by: Asker) -> Result<(), AcceptError> {
+    /// Accepts the deletion of a volume whatever its status; gives the operation that does it.
+    pub async fn force_delete_volume(&self, id: Uuid, by: Asker) -> Result<Uuid, AcceptError> {
         self.run(move |accept| {
             Box::pin(async move {
                 let operation = accept.store.force_delete(id, by).await?;
                 accept.send(&operation).await;
-                Ok(())
+                Ok(operation.id)
             })
         })
         .await

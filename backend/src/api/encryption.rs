@@ -10,9 +10,11 @@ use super::AppState;
 use super::errors::ApiError;
 use super::path::Path;
 use super::policy::{self, Context};
+use crate::accept::AcceptError;
 use crate::domain::encryption::alike;
 use crate::domain::{NewKey, NewVolume, Refusal, Source, TypeEncryption, Volume};
 use crate::keys::{BarbicanError, KeyError};
+use crate::operations::WaitError;
 use crate::volume::chain;
 
 /// `GET /v3/volumes/{id}/encryption`: what a host needs to open an encrypted volume; without a key it is not encrypted.
@@ -106,11 +108,29 @@ pub(super) async fn copy(state: &AppState, context: &Context, id: Option<String>
     Ok(Some(state.keys.copy(&context.token, id).await?))
 }
 
-/// A volume or a backup is going: its key is of no use to anybody any more.
-pub(super) async fn discard(state: &AppState, context: &Context, key_id: Option<&str>) {
-    if let Some(id) = key_id.and_then(|id| Uuid::parse_str(id).ok()) {
-        state.keys.discard(&context.token, id).await;
-    }
+/// The key of a volume that is to be written anew, for its host, where the service has it only from here.
+pub(super) async fn lend(state: &AppState, context: &Context, id: &str) -> Result<Option<NewKey>, ApiError> {
+    let id = Uuid::parse_str(id).map_err(|_| ApiError::Internal)?;
+    Ok(state.keys.lend(&context.token, id).await?)
+}
+
+/// A volume or a backup is going: when it has gone, its key is of no use to anybody any more. Where it could not be removed the key stays
+/// with it. Who asks is answered meanwhile; the asker's token is the only one that the key manager lets remove it.
+pub(super) fn discard_after(state: &AppState, context: &Context, operation_id: Uuid, key_id: Option<&str>) {
+    let Some(id) = key_id.and_then(|id| Uuid::parse_str(id).ok()).filter(|_| !state.keys.is_local()) else { return };
+    let (state, token) = (state.clone(), context.token.clone());
+    tokio::spawn(async move {
+        let ended = loop {
+            match state.accept.end_of(operation_id).await {
+                Err(AcceptError::Wait(WaitError::TooLong { .. })) => {}
+                ended => break ended,
+            }
+        };
+        match ended {
+            Ok(()) => state.keys.discard(&token, id).await,
+            Err(error) => warn!(key = %id, "what it opens is not gone, so it stays: {}", chain(&error)),
+        }
+    });
 }
 
 /// What Barbican refuses is the asker's matter: it was asked with the asker's token.

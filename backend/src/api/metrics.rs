@@ -155,7 +155,7 @@ async fn now(state: &AppState) -> Result<Registry, ApiError> {
     }
     registry.register("pool_total_gib", "What a pool has in all", total);
     registry.register("pool_free_gib", "What is free in a pool", free);
-    registry.register("service_up", "Whether a service was heard of within a minute", up);
+    registry.register("service_up", "Whether a service was heard of within a minute and its storage can be used", up);
 
     let exports = Gauge::<i64>::default();
     exports.set(state.store.exports().await?);

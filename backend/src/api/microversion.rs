@@ -33,7 +33,7 @@ impl Microversion {
     /// | 3.65 | `consumes_quota` told and filtered by | yes |
     /// | 3.66 | snapshots of volumes in use need no `force` | yes |
     /// | 3.67 | paths without a project id | yes, at every version |
-    /// | 3.68 | `os-reimage` | refused: there is no such action |
+    /// | 3.68 | `os-reimage` | yes |
     /// | 3.69 | `shared_targets` may be null | never: it is always known |
     /// | 3.70 | encrypted volumes are transferred | yes, where their keys are the service's own |
     /// | 3.71 | `os-extend_volume_completion` | yes: refused, for no volume waits for it |
@@ -58,6 +58,8 @@ impl Microversion {
     pub const ENCRYPTION_KEY: Self = Self(64);
     /// Encrypted volumes are transferred.
     pub const TRANSFER_ENCRYPTED: Self = Self(70);
+    /// An image is written over what a volume has.
+    pub const REIMAGE: Self = Self(68);
     /// A host says that it has seen an extend.
     pub const EXTEND_COMPLETION: Self = Self(71);
     /// Backups can be changed.
@@ -88,6 +90,8 @@ impl Microversion {
     pub const COMPLETE: Self = Self(44);
     /// Lists can tell how many there are in all.
     pub const WITH_COUNT: Self = Self(45);
+    /// Services tell whether their storage can be used.
+    pub const BACKEND_STATE: Self = Self(49);
     /// Volumes tell whether targets are shared, and by which service.
     pub const SHARED_TARGETS: Self = Self(48);
     /// Unknown fields are refused.

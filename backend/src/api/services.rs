@@ -12,11 +12,17 @@ use super::path::Path;
 use super::policy::{self, Context, allow};
 use super::query::Pairs;
 use super::views::time;
+use crate::domain::place::VOLUME_SERVICE;
 use crate::domain::{Pool, ServiceRow};
 use crate::store::now_us;
 
 /// `GET /v3/os-services`
-pub(super) async fn list(State(state): State<AppState>, context: Context, pairs: Pairs) -> Result<Json<Value>, ApiError> {
+pub(super) async fn list(
+    State(state): State<AppState>,
+    context: Context,
+    Extension(version): Extension<Microversion>,
+    pairs: Pairs,
+) -> Result<Json<Value>, ApiError> {
     allow(&context, policy::SERVICE_LIST)?;
     let now = now_us();
     let mut services = state.store.services().await?;
@@ -25,7 +31,7 @@ pub(super) async fn list(State(state): State<AppState>, context: Context, pairs:
     services.retain(|one| pairs.value("host").is_none_or(|host| is_host(&one.host, host)));
     let binary = pairs.value("binary").or(pairs.value("service"));
     services.retain(|one| binary.is_none_or(|binary| one.name == binary));
-    let list: Vec<Value> = services.iter().map(|service| view(service, now)).collect();
+    let list: Vec<Value> = services.iter().map(|service| view(service, version, now)).collect();
     Ok(Json(json!({ "services": list })))
 }
 
@@ -76,14 +82,20 @@ pub(super) async fn pools(State(state): State<AppState>, context: Context, pairs
     allow(&context, policy::POOL_LIST)?;
     let detail = pairs.flag("detail")?;
     let services = state.store.services().await?;
-    let pools = services.iter().flat_map(|service| &service.pools);
-    let pools = pools.filter(|pool| pairs.value("name").is_none_or(|name| pool.name == name));
-    let list: Vec<Value> = pools.map(|pool| if detail { pool_view(pool) } else { json!({ "name": pool.name }) }).collect();
+    let pools = services.iter().flat_map(|service| service.pools.iter().map(move |pool| (service, pool)));
+    let pools = pools.filter(|(_, pool)| pairs.value("name").is_none_or(|name| pool.name == name));
+    let view = |(service, pool): (_, &Pool)| if detail { pool_view(service, pool) } else { json!({ "name": pool.name }) };
+    let list: Vec<Value> = pools.map(view).collect();
     Ok(Json(json!({ "pools": list })))
 }
 
-fn view(service: &ServiceRow, now: i64) -> Value {
-    json!({
+/// Whether a service's storage can be used, in the field's words.
+fn backend_state(service: &ServiceRow) -> &'static str {
+    if service.problem.is_some() { "down" } else { "up" }
+}
+
+fn view(service: &ServiceRow, version: Microversion, now: i64) -> Value {
+    let mut view = json!({
         "binary": service.name,
         "host": service.host,
         "zone": service.availability_zone,
@@ -91,10 +103,18 @@ fn view(service: &ServiceRow, now: i64) -> Value {
         "state": if service.is_up(now) { "up" } else { "down" },
         "updated_at": time(service.heartbeat_at_us),
         "disabled_reason": service.disabled_reason,
-    })
+    });
+    if let Some(fields) = view.as_object_mut().filter(|_| service.name == VOLUME_SERVICE) {
+        if version >= Microversion::BACKEND_STATE {
+            fields.insert("backend_state".into(), json!(backend_state(service)));
+        }
+        // Not in the field's API, and so told only where there is one.
+        fields.extend(service.problem.iter().map(|problem| ("backend_problem".to_owned(), json!(problem))));
+    }
+    view
 }
 
-fn pool_view(pool: &Pool) -> Value {
+fn pool_view(service: &ServiceRow, pool: &Pool) -> Value {
     let mut capabilities = json!({
         "volume_backend_name": pool.backend_name,
         "total_capacity_gb": pool.total_gib,
@@ -106,6 +126,7 @@ fn pool_view(pool: &Pool) -> Value {
         "availability_zone": pool.availability_zone,
         "storage_protocol": "iSCSI",
         "vendor_name": "Bowline",
+        "backend_state": backend_state(service),
     });
     if let Some(capabilities) = capabilities.as_object_mut() {
         capabilities.extend(pool.capabilities.clone());

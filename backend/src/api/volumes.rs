@@ -233,7 +233,7 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let volume = policy::volume(&state, &context, &id, policy::VOLUME_DELETE).await?;
-    state.accept.delete_volume(volume.id, context.asker()).await?;
-    encryption::discard(&state, &context, volume.encryption_key_id.as_deref()).await;
+    let operation_id = state.accept.delete_volume(volume.id, context.asker()).await?;
+    encryption::discard_after(&state, &context, operation_id, volume.encryption_key_id.as_deref());
     Ok(StatusCode::ACCEPTED)
 }

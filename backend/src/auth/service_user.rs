@@ -54,14 +54,17 @@ impl ServiceUser {
         }
     }
 
-    /// Where Keystone's catalog says that a service is, for this user.
+    /// Where Keystone's catalog says that a service is, for this user, in the region of the settings.
     pub async fn endpoint(&self, service_type: &str) -> Result<Option<String>, AuthError> {
         let (_, said) = self.ask().await?;
         let said: Value = said.json().await.map_err(failed("read Keystone's catalog"))?;
         let services = said.pointer("/token/catalog").and_then(Value::as_array).into_iter().flatten();
         let is_meant = |service: &&Value| service.get("type").and_then(Value::as_str) == Some(service_type);
         let endpoints = services.filter(is_meant).filter_map(|service| service.get("endpoints")?.as_array()).flatten();
-        let mut public = endpoints.filter(|one| one.get("interface").and_then(Value::as_str) == Some("public"));
+        let is = |one: &Value, key: &str, word: &str| one.get(key).and_then(Value::as_str) == Some(word);
+        let region = &self.settings.region;
+        let in_region = |one: &Value| region.is_empty() || is(one, "region_id", region) || is(one, "region", region);
+        let mut public = endpoints.filter(|one| is(one, "interface", "public") && in_region(one));
         Ok(public.find_map(|one| one.get("url")?.as_str().map(str::to_owned)))
     }
 

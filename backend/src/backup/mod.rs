@@ -39,7 +39,7 @@ pub use manifest::{CHUNK_BYTES, Digest, Manifest};
 pub use object::Place;
 pub use read::{open, verify_pages};
 pub use record::{decode as decode_record, encode as encode_record};
-pub use restore::pieces;
+pub use restore::{overwrite, pieces};
 pub use role::{BackupService, not_restored};
 pub use stores::{ObjectStore, open as open_store, remove_all};
 pub use write::{Parent, write};

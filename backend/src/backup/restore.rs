@@ -29,18 +29,58 @@ pub fn pieces<'a>(
     progress: Progress,
 ) -> BoxStream<'a, Result<Chunk, io::Error>> {
     let size_bytes = manifest.size_bytes;
-    let merge = Merge { wanted: chunks(store, place, manifest), next: None, existing, left: None, ready: VecDeque::new() };
-    let merged = stream::try_unfold(merge, move |mut merge| {
-        let progress = progress.clone();
-        async move {
-            let piece = merge.next().await?;
-            if let Some(piece) = &piece {
-                progress.set_share(piece.offset_bytes, size_bytes, 0, 100);
-            }
-            Ok(piece.map(|piece| (piece, merge)))
-        }
+    let merged = merge(chunks(store, place, manifest), existing.map_err(BackupError::from).boxed());
+    let noted = merged.inspect_ok(move |piece| progress.set_share(piece.offset_bytes, size_bytes, 0, 100));
+    noted.map_err(io::Error::other).boxed()
+}
+
+/// The same where what the volume is to become are `pieces`, in order: an image's.
+pub fn overwrite<'a>(
+    pieces: BoxStream<'a, Result<Chunk, io::Error>>,
+    existing: BoxStream<'a, Result<Chunk, DriverError>>,
+) -> BoxStream<'a, Result<Chunk, io::Error>> {
+    let whole = stream::try_unfold((pieces, None), |(mut pieces, left)| async move {
+        Ok(next_chunk(&mut pieces, left).await?.map(|(chunk, left)| (chunk, (pieces, left))))
     });
-    merged.map_err(|error: BackupError| io::Error::other(error)).boxed()
+    merge(whole.boxed(), existing.map_err(io::Error::other).boxed())
+}
+
+/// A whole chunk of pieces, with zeros between them; and what of the last piece is beyond it.
+async fn next_chunk(
+    pieces: &mut BoxStream<'_, Result<Chunk, io::Error>>,
+    left: Option<Chunk>,
+) -> Result<Option<((u64, Vec<u8>), Option<Chunk>)>, io::Error> {
+    let mut next = match left {
+        Some(left) => Some(left),
+        None => pieces.try_next().await?,
+    };
+    let Some(number) = next.as_ref().map(|piece| piece.offset_bytes / CHUNK_BYTES) else { return Ok(None) };
+    let (start, mut bytes) = (number * CHUNK_BYTES, vec![0; usize::try_from(CHUNK_BYTES).unwrap_or(0)]);
+    while let Some(mut piece) = next.take() {
+        let at = usize::try_from(piece.offset_bytes.saturating_sub(start)).unwrap_or(usize::MAX);
+        let Some(room) = bytes.get_mut(at..).filter(|room| !room.is_empty()) else {
+            return Ok(Some(((number, bytes), Some(piece))));
+        };
+        let beyond = piece.data.split_off(piece.data.len().min(room.len()));
+        if let Some(room) = room.get_mut(..piece.data.len()) {
+            room.copy_from_slice(&piece.data);
+        }
+        if !beyond.is_empty() {
+            let offset_bytes = piece.offset_bytes + piece.data.len() as u64;
+            return Ok(Some(((number, bytes), Some(Chunk { offset_bytes, data: beyond }))));
+        }
+        next = pieces.try_next().await?;
+    }
+    Ok(Some(((number, bytes), None)))
+}
+
+/// Chunks, by their number and in order, over what is there.
+fn merge<'a, E: Send + 'a>(
+    wanted: BoxStream<'a, Result<(u64, Vec<u8>), E>>,
+    existing: BoxStream<'a, Result<Chunk, E>>,
+) -> BoxStream<'a, Result<Chunk, E>> {
+    let merge = Merge { wanted, next: None, existing, left: None, ready: VecDeque::new() };
+    stream::try_unfold(merge, |mut merge| async move { Ok(merge.next().await?.map(|piece| (piece, merge))) }).boxed()
 }
 
 /// The backup's chunks, in order, each verified.
@@ -69,19 +109,19 @@ fn chunks(
     fetched.try_buffered(AHEAD).boxed()
 }
 
-struct Merge<'a> {
-    wanted: BoxStream<'static, Result<(u64, Vec<u8>), BackupError>>,
+struct Merge<'a, E> {
+    wanted: BoxStream<'a, Result<(u64, Vec<u8>), E>>,
     /// The next chunk of the backup, where it has come.
     next: Option<(u64, Vec<u8>)>,
-    existing: BoxStream<'a, Result<Chunk, DriverError>>,
+    existing: BoxStream<'a, Result<Chunk, E>>,
     /// The next piece of the volume, or what of it is beyond the last chunk: where it begins and ends.
     left: Option<(u64, u64)>,
     /// What is to be written of the chunk that was looked at last.
     ready: VecDeque<Chunk>,
 }
 
-impl Merge<'_> {
-    async fn next(&mut self) -> Result<Option<Chunk>, BackupError> {
+impl<E> Merge<'_, E> {
+    async fn next(&mut self) -> Result<Option<Chunk>, E> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
                 return Ok(Some(piece));
@@ -108,7 +148,7 @@ impl Merge<'_> {
         }
     }
 
-    async fn look_ahead(&mut self) -> Result<(), BackupError> {
+    async fn look_ahead(&mut self) -> Result<(), E> {
         if self.left.is_none() {
             let piece = self.existing.try_next().await?;
             self.left = piece.map(|piece| (piece.offset_bytes, piece.offset_bytes.saturating_add(piece.data.len() as u64)));
@@ -117,7 +157,7 @@ impl Merge<'_> {
     }
 
     /// Where the volume has bytes before `end`; what is beyond stays.
-    async fn existing_until(&mut self, end: u64) -> Result<Vec<(u64, u64)>, BackupError> {
+    async fn existing_until(&mut self, end: u64) -> Result<Vec<(u64, u64)>, E> {
         let mut found = Vec::new();
         loop {
             self.look_ahead().await?;
@@ -155,4 +195,39 @@ fn to_write(start: u64, bytes: &[u8], has: &[(u64, u64)]) -> VecDeque<Chunk> {
         offset = end;
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes as pieces of this length, without those that are all zeros.
+    fn cut(bytes: &[u8], length: usize) -> Vec<Chunk> {
+        let pieces = bytes.chunks(length).enumerate().filter(|(_, data)| !sparse::is_zero(data));
+        pieces.map(|(at, data)| Chunk { offset_bytes: (at * length) as u64, data: data.to_vec() }).collect()
+    }
+
+    #[tokio::test]
+    async fn nothing_of_what_was_there_shines_through_an_image() {
+        let chunk = usize::try_from(CHUNK_BYTES).unwrap();
+        let (mut image, mut disk) = (vec![0; 5 * chunk], vec![0; 5 * chunk]);
+        // Across the end of a chunk, at the end of one, in the third; nothing in the second and the last.
+        image[chunk - 3..chunk + 3].fill(1);
+        image[3 * chunk - 5..3 * chunk].fill(2);
+        for (from, to) in [(0, 10), (chunk - 50, 2 * chunk + 7), (4 * chunk + 1, 5 * chunk)] {
+            disk[from..to].fill(9);
+        }
+        for length in [1000, 70_001, drivers::CHUNK_BYTES] {
+            let pieces = stream::iter(cut(&image, length).into_iter().map(Ok)).boxed();
+            let existing = stream::iter(cut(&disk, drivers::CHUNK_BYTES).into_iter().map(Ok)).boxed();
+            let written: Vec<Chunk> = overwrite(pieces, existing).try_collect().await.unwrap();
+            let mut after = disk.clone();
+            for piece in &written {
+                let at = usize::try_from(piece.offset_bytes).unwrap();
+                after[at..at + piece.data.len()].copy_from_slice(&piece.data);
+            }
+            assert!(after == image, "pieces of {length}");
+            assert!(written.iter().all(|piece| piece.offset_bytes / CHUNK_BYTES != 3), "it wrote zeros over nothing");
+        }
+    }
 }

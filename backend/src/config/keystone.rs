@@ -19,6 +19,8 @@ pub struct Keystone {
     pub password_file: PathBuf,
     /// The project of that user.
     pub project_name: String,
+    /// The region whose services are asked, where its catalog has several; any where it is empty.
+    pub region: String,
     /// The domain of that user, by its name.
     pub user_domain_name: String,
     /// The domain of that project, by its name.
@@ -60,6 +62,7 @@ impl Default for Keystone {
             username: "cinder".into(),
             password_file: PathBuf::new(),
             project_name: "service".into(),
+            region: String::new(),
             user_domain_name: "Default".into(),
             project_domain_name: "Default".into(),
             cache_s: 60,

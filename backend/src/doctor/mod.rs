@@ -4,10 +4,12 @@
 //! ```text
 //! machine.rs  programs, the state directory, room on the disk, the clock, ports
 //! servers.rs  PostgreSQL, RabbitMQ, Keystone, where they are configured
+//! storage.rs  the storage of each backend
 //! ```
 
 mod machine;
 mod servers;
+mod storage;
 
 use std::fmt;
 
@@ -72,6 +74,7 @@ impl fmt::Display for Finding {
 /// Looks at everything that this configuration needs.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut found = machine::findings(config);
+    found.extend(storage::findings(config).await);
     found.extend(servers::findings(config).await);
     found
 }

@@ -32,6 +32,8 @@ pub enum OperationKind {
     SnapshotDelete,
     /// Read a volume into an image.
     VolumeUpload,
+    /// Write an image over what a volume has.
+    VolumeReimage,
     /// Show a volume to the host of an attachment.
     AttachmentConnect,
     /// Take a volume away from the host of an attachment and forget it.
@@ -58,6 +60,7 @@ words!(OperationKind {
     VolumeCreate => "volume:create",
     VolumeDelete => "volume:delete",
     VolumeUpload => "volume:upload_image",
+    VolumeReimage => "volume:reimage",
     VolumeExtend => "volume:extend",
     SnapshotCreate => "snapshot:create",
     SnapshotDelete => "snapshot:delete",
@@ -84,6 +87,11 @@ impl OperationKind {
         self.as_str().ends_with(":create")
     }
 
+    /// Whether its worker may need the key of its volume, to write what is to be encrypted.
+    pub fn writes_with_a_key(self) -> bool {
+        matches!(self, Self::VolumeCreate | Self::VolumeReimage)
+    }
+
     /// What its worker is doing, until it says more.
     pub fn first_step(self) -> &'static str {
         match self.as_str().split_once(':').map(|(_, action)| action) {
@@ -94,6 +102,7 @@ impl OperationKind {
             Some("revoke") => "revoking",
             Some("revert") => "reverting",
             Some("upload_image") => "uploading",
+            Some("reimage") => "downloading",
             Some("migrate" | "retype") => "copying",
             _ => "working",
         }
@@ -192,7 +201,7 @@ impl Operation {
         }
     }
 
-    /// The volume service that has to go on with it and has fallen silent, where that is so.
+    /// The volume service that has to go on with it and is down, where that is so.
     pub fn waits_for<'a>(&self, services: &'a [ServiceRow], now_us: i64) -> Option<&'a ServiceRow> {
         let host = host_of_queue(&self.queue).filter(|_| !self.state.is_end())?;
         let service = services.iter().find(|service| service.name == VOLUME_SERVICE && service.host == host)?;

@@ -95,6 +95,8 @@ pub struct ServiceRow {
     pub updated_at_us: Option<i64>,
     /// When an administrator said that it will not come back, microseconds since the epoch.
     pub gone_at_us: Option<i64>,
+    /// Why its storage cannot be used, as it said itself; for administrators.
+    pub problem: Option<String>,
 }
 
 /// A service that was silent for longer is down. The field's value: six heartbeats.
@@ -102,7 +104,12 @@ pub const DOWN_AFTER_US: i64 = 60_000_000;
 
 impl ServiceRow {
     /// Whether it lives, at this time.
-    pub fn is_up(&self, now_us: i64) -> bool {
+    pub fn is_heard_of(&self, now_us: i64) -> bool {
         now_us.saturating_sub(self.heartbeat_at_us) <= DOWN_AFTER_US
+    }
+
+    /// Whether it lives and its storage can be used.
+    pub fn is_up(&self, now_us: i64) -> bool {
+        self.is_heard_of(now_us) && self.problem.is_none()
     }
 }

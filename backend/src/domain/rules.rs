@@ -89,6 +89,23 @@ pub fn upload(volume: &Volume) -> Result<(), Refusal> {
     }
 }
 
+/// Whether an image may be written over what the volume has: nobody may be using it; where it is `reserved`, the asker has to say that it
+/// is for itself.
+pub fn reimage(volume: &Volume, reserved: bool) -> Result<(), Refusal> {
+    match volume.status {
+        VolumeStatus::Available | VolumeStatus::Error if !volume.host.is_empty() => Ok(()),
+        VolumeStatus::Reserved if reserved => Ok(()),
+        status => {
+            let allowed = if reserved { "available, error or reserved" } else { "available or error" };
+            let text = format!(
+                "Invalid volume: Volume {} status must be {allowed}, and it must have been made, but current status is: {status}.",
+                volume.id
+            );
+            Err(Refusal::Invalid(text))
+        }
+    }
+}
+
 /// Whether the snapshot may be deleted.
 pub fn delete_snapshot(snapshot: &Snapshot) -> Result<(), Refusal> {
     use SnapshotStatus::*;

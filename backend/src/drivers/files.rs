@@ -135,7 +135,10 @@ impl VolumeDriver for FilesDriver {
     fn capacity(&self) -> BoxFuture<'_, Result<Capacity, DriverError>> {
         let path = self.directory.clone();
         blocking(Uuid::nil(), path.clone(), "measure", move || {
-            let found = rustix::fs::statvfs(&path).map_err(|error| file_error(Uuid::nil(), "measure", &path)(error.into()))?;
+            let found = rustix::fs::statvfs(&path).map_err(|error| DriverError::Unready {
+                problem: format!("the directory {} cannot be used: {error}; make it, or mount what it is on", path.display()),
+                source: None,
+            })?;
             let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
             Ok(Capacity { total_bytes: bytes(found.f_blocks), free_bytes: bytes(found.f_bavail) })
         })

@@ -47,7 +47,9 @@ pub enum BarbicanError {
         operation: &'static str,
     },
     /// Keystone does not say where it is.
-    #[error("Keystone's catalog has no endpoint of type key-manager; name it in key_manager.url")]
+    #[error(
+        "Keystone's catalog has no public endpoint of type key-manager (in keystone.region, where that is set); name it in key_manager.url"
+    )]
     Nowhere,
     /// This service's own user, which reads the catalog.
     #[error(transparent)]

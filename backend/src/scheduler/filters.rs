@@ -50,9 +50,13 @@ fn service_up(candidates: &Candidates, service: &ServiceRow, _pool: &Pool) -> Re
     if service.disabled {
         return Err(format!("the service is disabled ({})", service.disabled_reason.as_deref().unwrap_or("no reason given")));
     }
-    if !service.is_up(candidates.now_us) {
+    if !service.is_heard_of(candidates.now_us) {
         let silent_s = candidates.now_us.saturating_sub(service.heartbeat_at_us) / 1_000_000;
         return Err(format!("the service was last heard of {silent_s} s ago"));
+    }
+    if service.problem.is_some() {
+        // What exactly is the operator's business.
+        return Err("its storage is down; bowline-backend status says why".into());
     }
     Ok(())
 }
@@ -174,6 +178,7 @@ pub(super) mod tests {
             heartbeat_at_us: 1_000_000_000,
             updated_at_us: None,
             gone_at_us: None,
+            problem: None,
         }
     }
 

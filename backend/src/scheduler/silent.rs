@@ -1,4 +1,4 @@
-//! Volume services that have fallen silent, and what waits for them.
+//! Volume services that are down, and what waits for them.
 //!
 //! ```text
 //! heard of for the last time ── a minute ──▶ silent: what waits says so; a volume not begun goes to another place, if any would do
@@ -7,7 +7,7 @@
 //!                                            gone: everything that waits ends in a true status
 //! ```
 //!
-//! Either ends when the service is heard of again. Any number of schedulers may look: each change is one transaction that asks again.
+//! One whose storage is down, as it says itself, is looked at in the same way. Either ends when the service is up again. Any number of schedulers may look: each change is one transaction that asks again.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ async fn look_after(store: &Store, bus: &Arc<dyn Bus>, service: &ServiceRow, ope
     if operation.kind == OperationKind::VolumeCreate
         && let Some(queue) = store.place_elsewhere(operation, gone, choose).await?
     {
-        info!(volume = %operation.object_id, host = service.host, queue, "its host fell silent: placed elsewhere");
+        info!(volume = %operation.object_id, host = service.host, queue, "its host is down: placed elsewhere");
         told(bus.publish(&queue, operation.id).await);
         return Ok(());
     }
@@ -90,6 +90,7 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
             }
             store.end_volume_work(operation, Uploading, Available, ending).await
         }
+        OperationKind::VolumeReimage => store.end_reimage(operation, ending).await,
         OperationKind::VolumeExtend => match Extension::of(operation) {
             Some(extension) => store.end_extend(operation, &extension, extension.old_gib, ending).await,
             None => store.end_operation(operation, ending).await,

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tokio::sync::{OnceCell, mpsc, watch};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::api::Service;
@@ -28,10 +28,9 @@ use crate::backup::{BackupService, StoreFault};
 use crate::bus::{Bus, BusError, LocalBus, RabbitBus};
 use crate::config::{Config, ConfigError};
 use crate::domain::place::{BACKUP_QUEUE, SCHEDULER_QUEUE, backup_queue, volume_queue};
-use crate::drivers;
 use crate::identity::{PasswordError, People};
 use crate::image::{GlanceError, ImageFilesError};
-use crate::keys::{BarbicanError, VaultError};
+use crate::keys::{BarbicanError, Vault, VaultError};
 use crate::operations::{Relay, Runner, Work, keep_telling};
 use crate::scheduler::{Scheduler, Watchman};
 use crate::secret::Secret;
@@ -96,9 +95,6 @@ pub enum ServerError {
     /// Hosts cannot be let in.
     #[error(transparent)]
     Portal(TargetError),
-    /// The storage.
-    #[error(transparent)]
-    Driver(#[from] drivers::DriverError),
     /// What was shown to hosts, or left unfinished, could not be taken up.
     #[error("cannot restore what was there before")]
     Restore(#[source] VolumeError),
@@ -182,6 +178,8 @@ struct Common<'a> {
     owner: String,
     stopping: watch::Receiver<bool>,
     work: &'a mpsc::Sender<()>,
+    /// Opened by the first role that needs it.
+    vault: OnceCell<Vault>,
 }
 
 impl Server {
@@ -206,7 +204,9 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let (work, running) = mpsc::channel(1);
         let owner = format!("{}:{}", config.host_name(), Uuid::new_v4());
-        let common = Common { config, state_dir: &state_dir, store: &store, bus: &bus, owner, stopping: stopped, work: &work };
+        let vault = OnceCell::new();
+        let common =
+            Common { config, state_dir: &state_dir, store: &store, bus: &bus, owner, stopping: stopped, work: &work, vault };
 
         let api = match listener {
             Some((listener, address)) => Some(open::open_api(&common, &identity, listener, address).await?),
@@ -222,8 +222,8 @@ impl Server {
         }
         if let Some((host, _)) = &host {
             for backend in host.backends() {
-                common.run(&volume_queue(backend), Arc::new(host.clone()), VOLUME_AT_ONCE).await?;
-                common.run(&backup_queue(backend), Arc::new(host.clone()), BACKUPS_AT_ONCE).await?;
+                common.run_storage(&volume_queue(backend), host, backend, VOLUME_AT_ONCE).await?;
+                common.run_storage(&backup_queue(backend), host, backend, BACKUPS_AT_ONCE).await?;
             }
         }
         tokio::spawn(keep_telling(store.clone(), bus.clone(), common.stopping.clone()));
@@ -286,16 +286,43 @@ impl Server {
 impl Common<'_> {
     /// Starts a worker on a queue.
     async fn run(&self, queue: &str, work: Arc<dyn Work>, at_once: u16) -> Result<(), BusError> {
+        self.runner(queue, work, at_once).start().await
+    }
+
+    /// The same on a queue of a backend, when its storage works: what comes before waits.
+    async fn run_storage(&self, queue: &str, host: &VolumeHost, backend: &str, at_once: u16) -> Result<(), BusError> {
+        let runner = self.runner(queue, Arc::new(host.clone()), at_once);
+        match host.waits_for_storage(backend) {
+            None => runner.start().await,
+            Some(is_ready) => {
+                tokio::spawn(start_when(is_ready, runner, self.stopping.clone()));
+                Ok(())
+            }
+        }
+    }
+
+    fn runner(&self, queue: &str, work: Arc<dyn Work>, at_once: u16) -> Runner {
         let (bus, stopping, guard) = (self.bus.clone(), self.stopping.clone(), self.work.clone());
-        Runner::new(queue.to_owned(), work, bus, at_once, stopping, guard).start().await
+        Runner::new(queue.to_owned(), work, bus, at_once, stopping, guard)
     }
 
     /// Says that a role without pools lives, now and again and again.
     async fn keep_alive(&self, service: &'static str) -> Result<(), StoreError> {
         let (store, host, zone) = (self.store.clone(), self.config.host_name(), self.config.availability_zone.clone());
-        store.heartbeat(service, &host, &zone, &[]).await?;
+        store.heartbeat(service, &host, &zone, &[], None).await?;
         tokio::spawn(keep_alive(store, service, host, zone, self.stopping.clone()));
         Ok(())
+    }
+}
+
+/// Starts a worker when its storage works, unless the service stops before.
+async fn start_when(mut is_ready: watch::Receiver<bool>, runner: Runner, mut stopping: watch::Receiver<bool>) {
+    let ready = tokio::select! {
+        ready = is_ready.wait_for(|is_ready| *is_ready) => ready.is_ok(),
+        _ = stopping.wait_for(|stopping| *stopping) => false,
+    };
+    if ready && let Err(error) = runner.start().await {
+        error!("nobody works for storage that came late: {}", chain(&error));
     }
 }
 
@@ -371,7 +398,7 @@ async fn keep_alive(store: Store, service: &str, host: String, zone: String, mut
             _ = ticks.tick() => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
-        if let Err(error) = store.heartbeat(service, &host, &zone, &[]).await {
+        if let Err(error) = store.heartbeat(service, &host, &zone, &[], None).await {
             warn!("cannot say that {service} lives: {}", chain(&error));
         }
     }

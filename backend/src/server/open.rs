@@ -10,13 +10,14 @@ use uuid::Uuid;
 use super::{Api, Common, ServerError, first_password};
 use crate::accept::Accept;
 use crate::api::{Service, Shared, Watchers};
-use crate::auth::{Identity, KeystoneTokens, LocalTokens, Roles, ServiceUser, Validator};
+use crate::auth::{AuthError, Identity, KeystoneTokens, LocalTokens, Roles, ServiceUser, Validator};
 use crate::backup::{self, ObjectStore, StoreFault};
 use crate::config::{Config, KeyManagerKind, TargetKind};
 use crate::drivers;
 use crate::identity::People;
 use crate::image::{Glance, ImageFiles};
 use crate::keys::{Barbican, KeyManager, Vault};
+use crate::nova::Nova;
 use crate::secret::Secret;
 use crate::store::{ServiceIdentity, Store};
 use crate::targets::lio::LioTarget;
@@ -48,6 +49,14 @@ fn open_glance(config: &Config) -> Result<Option<Arc<Glance>>, ServerError> {
     Ok(Some(Arc::new(Glance::new(&config.images.glance_url, ServiceUser::new(&config.keystone)?)?)))
 }
 
+/// The Nova that is told of what it waits for, where Keystone says where it is.
+fn open_nova(config: &Config) -> Result<Option<Nova>, AuthError> {
+    if config.keystone.auth_url.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Nova::new(ServiceUser::new(&config.keystone)?)?))
+}
+
 /// The images' directory, for one role of this machine.
 fn open_images(common: &Common<'_>, role: &str) -> Result<ImageFiles, ServerError> {
     let settings = &common.config.images;
@@ -58,6 +67,10 @@ fn open_images(common: &Common<'_>, role: &str) -> Result<ImageFiles, ServerErro
 /// What opens keys that are in the database. One that does not open those that are there is refused: with another file in the old one's
 /// place new volumes would be made that only it opens.
 async fn open_vault(common: &Common<'_>) -> Result<Vault, ServerError> {
+    Ok(common.vault.get_or_try_init(|| try_vault(common)).await?.clone())
+}
+
+async fn try_vault(common: &Common<'_>) -> Result<Vault, ServerError> {
     let settings = &common.config.key_manager;
     let file = settings.master_key_file.as_deref();
     let vault = Vault::new(&common.state_dir.master_key(file)?);
@@ -155,8 +168,13 @@ pub(super) async fn open_host(
     identity: &ServiceIdentity,
 ) -> Result<(VolumeHost, Arc<dyn Target>), ServerError> {
     let target = open_target(common, identity).await?;
-    let opened =
-        (open_images(common, "volume")?, open_glance(common.config)?, open_backups(common)?, open_vault(common).await?);
+    let opened = Opened {
+        images: open_images(common, "volume")?,
+        glance: open_glance(common.config)?,
+        nova: open_nova(common.config)?,
+        backups: open_backups(common)?,
+        vault: open_vault(common).await?,
+    };
     match start_host(common, target.clone(), opened).await {
         Ok(host) => Ok((host, target)),
         Err(error) => {
@@ -165,17 +183,25 @@ pub(super) async fn open_host(
                 VolumeError::Target(
                     error @ (TargetError::PortalTaken { .. } | TargetError::Portal { .. } | TargetError::Lio(_)),
                 ) => ServerError::Portal(error),
-                VolumeError::Driver(error) => ServerError::Driver(error),
                 other => ServerError::Restore(other),
             })
         }
     }
 }
 
+/// What a volume host needs beside its storage and its target.
+struct Opened {
+    images: ImageFiles,
+    glance: Option<Arc<Glance>>,
+    nova: Option<Nova>,
+    backups: Arc<dyn ObjectStore>,
+    vault: Vault,
+}
+
 async fn start_host(
     common: &Common<'_>,
     target: Arc<dyn Target>,
-    (images, glance, backups, vault): (ImageFiles, Option<Arc<Glance>>, Arc<dyn ObjectStore>, Vault),
+    Opened { images, glance, nova, backups, vault }: Opened,
 ) -> Result<VolumeHost, VolumeError> {
     let config = common.config;
     let name = config.host_name();
@@ -187,9 +213,6 @@ async fn start_host(
             (format!("{name}@{backend_name}"), (backend, driver))
         })
         .collect();
-    for (_, driver) in backends.values() {
-        driver.prepare().await?;
-    }
     if let Some((first, (backend, _))) = backends.iter().next() {
         common.store.adopt_volumes(&format!("{first}#{}", backend.backend_name)).await?;
     }
@@ -201,13 +224,13 @@ async fn start_host(
         owner: common.owner.clone(),
         images,
         glance,
+        nova,
         cached_images: config.images.cached,
         backups,
         vault,
         stopping: common.stopping.clone(),
     };
     let host = VolumeHost::start(parts).await?;
-    host.report().await?;
     tokio::spawn(host.clone().keep_reporting(common.stopping.clone()));
     Ok(host)
 }

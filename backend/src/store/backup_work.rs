@@ -123,8 +123,13 @@ impl Store {
     }
 }
 
-/// Gives a volume that was kept for a backup the status it is to have: by its attachments, unless told otherwise.
-async fn free_volume(tx: &mut Session, id: Uuid, from: VolumeStatus, failed: Option<VolumeStatus>) -> Result<(), StoreError> {
+/// Gives a volume that was kept for work on its bytes the status it is to have: by its attachments, unless told otherwise.
+pub(super) async fn free_volume(
+    tx: &mut Session,
+    id: Uuid,
+    from: VolumeStatus,
+    failed: Option<VolumeStatus>,
+) -> Result<(), StoreError> {
     let Some(volume) = volumes::find_locked(tx, id).await?.filter(|volume| volume.status == from) else { return Ok(()) };
     let held = rules::status_held_by(&attachments::of_volume(tx, volume.id).await?);
     volumes::set_status(tx, id, failed.unwrap_or(held)).await

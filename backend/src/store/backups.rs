@@ -110,7 +110,8 @@ impl Store {
             ],
         );
         tx.execute("record a new backup", insert).await?;
-        if let Some(key) = &new.key {
+        // Who copies encrypted bytes needs no key, so one that somebody else keeps has nothing to do here.
+        if let Some(key) = new.key.as_ref().filter(|key| key.is_kept) {
             keys::insert(&mut tx, key, id).await?;
         }
         let operation = accept(&mut tx, OperationKind::BackupCreate, id, request, by).await?;

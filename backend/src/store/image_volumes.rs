@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::engine::{Row, Sql, Value};
-use super::{NewImage, Store, StoreError, images, now_us, operations, volumes};
+use super::{Ending, NewImage, Store, StoreError, backup_work, images, keys, now_us, operations, volumes};
 use crate::domain::place::volume_queue;
-use crate::domain::{Asker, ImageStatus, NewOperation, Operation, OperationKind, Volume, VolumeStatus, rules};
+use crate::domain::{Asker, ImageStatus, NewKey, NewOperation, Operation, OperationKind, Volume, VolumeStatus, rules};
 
 /// What an image's `location` says while an operation makes it: no start of an API takes it for an upload that was cut off.
 const BY_OPERATION: &str = "operation";
@@ -74,6 +74,44 @@ impl Store {
         let volume = volumes::find(&mut tx, volume_id).await?;
         tx.commit().await?;
         Ok((volume, operation))
+    }
+
+    /// Records that an image is written over what a volume has, and accepts the operation that does it. `key`: what encrypts it, where a
+    /// key manager outside has that.
+    pub async fn begin_reimage(
+        &self,
+        volume_id: Uuid,
+        image_id: Uuid,
+        reserved: bool,
+        key: Option<&NewKey>,
+        by: Asker,
+    ) -> Result<Operation, StoreError> {
+        let mut tx = self.begin().await?;
+        let volume = volumes::lock(&mut tx, volume_id).await?;
+        rules::reimage(&volume, reserved)?;
+        volumes::set_status(&mut tx, volume_id, VolumeStatus::Downloading).await?;
+        if let Some(key) = key {
+            keys::insert(&mut tx, key, volume_id).await?;
+        }
+        let operation = NewOperation {
+            kind: OperationKind::VolumeReimage,
+            object_id: volume_id,
+            queue: volume_queue(&volume.host),
+            request: serde_json::json!({ "image_id": image_id }),
+            by,
+        };
+        let operation = operations::accept(&mut tx, operation).await?;
+        tx.commit().await?;
+        Ok(operation)
+    }
+
+    /// Ends that: the volume is what its attachments make of it, or, where it failed, `error`.
+    pub async fn end_reimage(&self, operation: &Operation, ending: Ending) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let failed = ending.cause.as_ref().map(|_| VolumeStatus::Error);
+        backup_work::free_volume(&mut tx, operation.object_id, VolumeStatus::Downloading, failed).await?;
+        operations::end(&mut tx, operation, ending).await?;
+        tx.commit().await
     }
 
     /// What a backend keeps, the longest unused first.

@@ -33,14 +33,6 @@ impl Store {
         let row = self.read().await?.optional("read whose a key is", query).await?;
         row.map(|row| Ok((row.text("project_id")?, row.int("created_at_us")?))).transpose()
     }
-
-    /// Forgets the key of a volume that is made, where a key manager outside has it.
-    pub async fn forget_key_in_transit(&self, owner_id: Uuid) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        let delete = Sql::new("DELETE FROM volume_keys").filter("owner_id = ", owner_id).filter("kept = ", false);
-        tx.execute("forget a key in transit", delete).await?;
-        tx.commit().await
-    }
 }
 
 /// Records the key of something that is being made.
@@ -56,6 +48,13 @@ pub(super) async fn insert(tx: &mut Session, key: &NewKey, owner_id: Uuid) -> Re
         ],
     );
     tx.execute("record a key", insert).await?;
+    Ok(())
+}
+
+/// Forgets the key of a volume that nothing is to be written to any more, where a key manager outside has it.
+pub(super) async fn forget_in_transit(tx: &mut Session, owner_id: Uuid) -> Result<(), StoreError> {
+    let delete = Sql::new("DELETE FROM volume_keys").filter("owner_id = ", owner_id).filter("kept = ", false);
+    tx.execute("forget a key in transit", delete).await?;
     Ok(())
 }
 

@@ -107,9 +107,7 @@ impl Store {
         );
         tx.execute("record a volume's new place", place.filter("id = ", volume.id)).await?;
         if let Some(new) = &migration.new_type {
-            if types::find(&mut tx, &new.id).await?.is_none() {
-                return Err(Refusal::VolumeTypeNotFound(new.name.clone()).into());
-            }
+            retype::check_encryption(&mut tx, &volume, &new.id, &new.name).await?;
             let kind = [("volume_type_id", new.id.as_str().into()), ("multiattach", new.multiattach.into())];
             tx.execute("change a volume's type", Sql::update("volumes", kind).filter("id = ", volume.id)).await?;
             if volume.consumes_quota {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::engine::{Session, Sql, Value};
-use super::{Store, StoreError, idempotency, messages, now_us, rows};
+use super::{Store, StoreError, idempotency, keys, messages, now_us, rows};
 use crate::domain::place::SCHEDULER_QUEUE;
 use crate::domain::{NewMessage, NewOperation, Operation, OperationKind, OperationState, Refusal};
 
@@ -281,6 +281,9 @@ pub(super) async fn end(tx: &mut Session, operation: &Operation, ending: Ending)
     );
     tx.execute("end an operation", update.filter("id = ", operation.id)).await?;
     tx.touched(operation.id);
+    if operation.kind.writes_with_a_key() {
+        keys::forget_in_transit(tx, operation.object_id).await?;
+    }
     if let Some(message) = ending.message {
         messages::tell(tx, operation, message).await?;
     }

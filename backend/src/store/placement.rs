@@ -108,7 +108,7 @@ impl Store {
         );
         tx.execute("place a volume elsewhere", update.filter("id = ", id)).await?;
         let queue = volume_queue(&pool);
-        let request = json!({ "tried": candidates.tried, "last_cause": format!("{old_host} fell silent") });
+        let request = json!({ "tried": candidates.tried, "last_cause": format!("{old_host} is down") });
         operations::hand_over(&mut tx, operation.id, &queue, &request).await?;
         tx.commit().await?;
         Ok(Some(queue))

@@ -58,12 +58,17 @@ impl Store {
 /// Whether the volume may have another type: its status allows it, and its bytes are what the new type's are.
 pub(super) async fn check(tx: &mut Session, volume: &Volume, new: &VolumeType) -> Result<(), StoreError> {
     may_change(volume, new)?;
+    check_encryption(tx, volume, &new.id, &new.name).await
+}
+
+/// Whether the volume's bytes are what those of a type are. That stays so until the transaction ends.
+pub(super) async fn check_encryption(tx: &mut Session, volume: &Volume, id: &str, name: &str) -> Result<(), StoreError> {
     let old = match &volume.volume_type_id {
         Some(id) => types::find(tx, id).await?.and_then(|old| old.encryption),
         None => None,
     };
-    // As it is in this transaction: what the caller has may be old.
-    let new = types::find(tx, &new.id).await?.ok_or_else(|| Refusal::VolumeTypeNotFound(new.name.clone()))?;
+    // As it is in this transaction: what the caller has may be old. A type without volumes may be encrypted otherwise at any time.
+    let new = types::find_locked(tx, id).await?.ok_or_else(|| Refusal::VolumeTypeNotFound(name.to_owned()))?;
     if alike(old.as_ref(), new.encryption.as_ref()) {
         return Ok(());
     }
@@ -100,7 +105,7 @@ fn in_place(services: Vec<crate::domain::ServiceRow>, volume: &Volume, new: &Vol
     let own = own.map(|mut service| {
         service.pools.retain(|pool| pool.name == volume.host);
         // Nothing is asked of it.
-        (service.disabled, service.heartbeat_at_us) = (false, now_us);
+        (service.disabled, service.heartbeat_at_us, service.problem) = (false, now_us, None);
         service
     });
     Candidates {

@@ -8,8 +8,15 @@ use crate::domain::place::{STORAGE_PROTOCOL, VOLUME_SERVICE, backend_of};
 use crate::domain::{Pool, Refusal, ServiceRow};
 
 impl Store {
-    /// Says that a service lives, and what it has room for.
-    pub async fn heartbeat(&self, name: &str, host: &str, zone: &str, pools: &[Pool]) -> Result<(), StoreError> {
+    /// Says that a service lives, what it has room for, and why its storage cannot be used, where that is so.
+    pub async fn heartbeat(
+        &self,
+        name: &str,
+        host: &str,
+        zone: &str,
+        pools: &[Pool],
+        problem: Option<&str>,
+    ) -> Result<(), StoreError> {
         let pools = serde_json::to_string(pools).map_err(|_| StoreError::Unreadable { id: host.into(), column: "pools" })?;
         let now = now_us();
         let mut tx = self.begin().await?;
@@ -23,17 +30,19 @@ impl Store {
                 ("pools", pools.into()),
                 ("started_at_us", now.into()),
                 ("heartbeat_at_us", now.into()),
+                ("problem", problem.into()),
             ],
         );
         upsert.push(
             " ON CONFLICT (name, host) DO UPDATE SET availability_zone = excluded.availability_zone, pools = excluded.pools, \
-             heartbeat_at_us = excluded.heartbeat_at_us, gone_at_us = NULL",
+             heartbeat_at_us = excluded.heartbeat_at_us, problem = excluded.problem, \
+             gone_at_us = CASE WHEN excluded.problem IS NULL THEN NULL ELSE services.gone_at_us END",
         );
         tx.execute("say that a service lives", upsert).await?;
         tx.commit().await
     }
 
-    /// Records that a service will not come back; refused where it lives. It is taken back when it does.
+    /// Records that a service, or its storage, will not come back; refused where it is up. It is taken back when it is up again.
     pub async fn declare_gone(&self, name: &str, host: &str) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let now = now_us();
@@ -41,8 +50,9 @@ impl Store {
         let named = |service: &&ServiceRow| service.name == name && service.host == host;
         let service = services.iter().find(named).ok_or_else(|| Refusal::ServiceNotFound(format!("{name} on {host}")))?;
         if service.is_up(now) {
-            let text =
-                format!("{name} on {host} lives: only a service that was not heard of for a minute can be declared gone.");
+            let text = format!(
+                "{name} on {host} lives: only a service that was not heard of for a minute, or whose storage is down, can be declared gone."
+            );
             return Err(Refusal::Conflict(text).into());
         }
         let update = Sql::update("services", [("gone_at_us", now.into()), ("updated_at_us", now.into())]);
@@ -102,6 +112,7 @@ pub(super) async fn all(session: &mut Session) -> Result<Vec<ServiceRow>, StoreE
                 heartbeat_at_us: row.int("heartbeat_at_us")?,
                 updated_at_us: row.optional_int("updated_at_us")?,
                 gone_at_us: row.optional_int("gone_at_us")?,
+                problem: row.optional_text("problem")?,
             })
         })
         .collect()

@@ -9,7 +9,6 @@ use super::host::{Parts, stored};
 use crate::domain::Volume;
 use crate::drivers::VolumeDriver;
 use crate::luks::Container;
-use crate::store::StoreError;
 
 impl Parts {
     /// Makes a volume of zeros; of an encrypted one the header.
@@ -38,14 +37,6 @@ impl Parts {
     pub(super) fn check_storage(volume: &Volume, driver: &dyn VolumeDriver) -> Result<(), VolumeError> {
         match volume.encryption_key_id {
             Some(_) => Ok(driver.may_encrypt(volume.id)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Forgets the key of a volume that is made, where a key manager outside has it.
-    pub(super) async fn forget_key(&self, volume: &Volume) -> Result<(), StoreError> {
-        match volume.encryption_key_id {
-            Some(_) => self.store.forget_key_in_transit(volume.id).await,
             None => Ok(()),
         }
     }

@@ -7,6 +7,7 @@ use crate::drivers::DriverError;
 use crate::image::{ExportError, OpenError};
 use crate::keys::VaultError;
 use crate::luks::LuksError;
+use crate::nova::NovaError;
 use crate::store::StoreError;
 use crate::targets::TargetError;
 
@@ -37,6 +38,9 @@ pub enum VolumeError {
     /// A backup.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// Nova, which waits to hear of something.
+    #[error(transparent)]
+    Nova(#[from] NovaError),
     /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),

@@ -1,16 +1,17 @@
 //! What hosts may see. The database says it; this makes the target agree, at the start and whenever the target daemon has
 //! begun a new life: the same names, numbers, accounts and serials, so that hosts which were logged in come back by themselves.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::attachments;
 use super::error::{VolumeError, chain};
 use super::host::{Parts, stored};
+use crate::domain::place::backend_of;
 use crate::domain::{AttachStatus, Attachment, Volume};
 use crate::drivers::Reach;
 use crate::targets::tgt::TgtError;
@@ -46,7 +47,8 @@ pub(super) async fn restore(parts: &Parts) -> Result<Vec<Uuid>, VolumeError> {
     let mut shown = 0;
     let mut volumes = Vec::new();
     for backend in parts.backends.keys() {
-        volumes.extend(parts.store.volumes_with_host(backend).await?);
+        let of_backend = parts.store.volumes_with_host(backend).await?;
+        if parts.is_ready(backend) { volumes.extend(of_backend) } else { failed.extend(of_backend) }
     }
     for volume_id in volumes {
         match restore_one(parts, volume_id).await {
@@ -117,7 +119,12 @@ fn is_without_daemon(error: &VolumeError) -> bool {
 }
 
 /// Restores everything in each new life of the target daemon, and tries again what `failed`, for as long as there is a manager.
-pub(super) async fn keep(parts: Weak<Parts>, mut generation: watch::Receiver<u64>, mut failed: Vec<Uuid>) {
+pub(super) async fn keep(
+    parts: Weak<Parts>,
+    mut generation: watch::Receiver<u64>,
+    recovered: Arc<Notify>,
+    mut failed: Vec<Uuid>,
+) {
     let mut pause = SHORTEST_PAUSE;
     let mut all_failed = false;
     loop {
@@ -133,6 +140,7 @@ pub(super) async fn keep(parts: Weak<Parts>, mut generation: watch::Receiver<u64
                 Err(_) => return,
             },
             () = later => all_failed,
+            () = recovered.notified() => all_failed,
         };
         let Some(parts) = parts.upgrade() else { return };
         pause = if begun_anew && !all_failed { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -150,12 +158,21 @@ pub(super) async fn keep(parts: Weak<Parts>, mut generation: watch::Receiver<u64
     }
 }
 
+/// Restores one where its storage works by now.
+async fn restore_late(parts: &Parts, volume_id: Uuid) -> Result<Option<bool>, VolumeError> {
+    match parts.volume_if_any(volume_id).await? {
+        Some(volume) if !parts.is_ready(backend_of(&volume.host)) => Ok(None),
+        _ => restore_one(parts, volume_id).await.map(Some),
+    }
+}
+
 /// Tries volumes again that could not be restored; gives those that still cannot.
 async fn restore_failed(parts: &Parts, failed: Vec<Uuid>) -> Vec<Uuid> {
     let mut still = Vec::new();
     for volume_id in failed {
-        match restore_one(parts, volume_id).await {
-            Ok(_) => info!(volume = %volume_id, "restored what hosts may see of it"),
+        match restore_late(parts, volume_id).await {
+            Ok(None) => still.push(volume_id),
+            Ok(Some(_)) => info!(volume = %volume_id, "restored what hosts may see of it"),
             Err(error) => {
                 warn!(volume = %volume_id, "still cannot restore what hosts may see of it: {}", chain(&error));
                 still.push(volume_id);

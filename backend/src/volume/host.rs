@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::error;
 use uuid::Uuid;
 
 use super::error::{VolumeError, chain};
 use super::exports;
 use super::locks::Locks;
+use super::readiness::Readiness;
 use crate::backup::ObjectStore;
 use crate::config::Backend;
 use crate::domain::place::{backend_of, backup_queue, volume_queue};
@@ -20,6 +21,7 @@ use crate::domain::{Operation, OperationKind, Refusal, Volume, VolumeStatus};
 use crate::drivers::{Stored, VolumeDriver};
 use crate::image::{Glance, ImageFiles};
 use crate::keys::Vault;
+use crate::nova::Nova;
 use crate::operations::{Next, Work};
 use crate::store::{Ending, Store, StoreError};
 use crate::targets::Target;
@@ -40,6 +42,8 @@ pub struct HostParts {
     pub images: ImageFiles,
     /// The Glance that has the images in their place, where one does.
     pub glance: Option<Arc<Glance>>,
+    /// Who is told of what it waits for, where Keystone is configured.
+    pub nova: Option<Nova>,
     /// Of so many images a backend keeps a volume to clone.
     pub cached_images: u32,
     /// Where backups are.
@@ -60,12 +64,17 @@ pub struct VolumeHost {
 pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) backends: BTreeMap<String, (Backend, Arc<dyn VolumeDriver>)>,
+    /// Whether the storage of each was seen to work.
+    pub(super) readiness: BTreeMap<String, Readiness>,
+    /// Told when one's was that had not been before.
+    pub(super) recovered: Arc<Notify>,
     pub(super) target: Arc<dyn Target>,
     pub(super) locks: Locks,
     pub(super) availability_zone: String,
     pub(super) owner: String,
     pub(super) images: ImageFiles,
     pub(super) glance: Option<Arc<Glance>>,
+    pub(super) nova: Option<Nova>,
     pub(super) cached_images: u32,
     pub(super) backups: Arc<dyn ObjectStore>,
     pub(super) vault: Vault,
@@ -73,7 +82,7 @@ pub(super) struct Parts {
 }
 
 impl VolumeHost {
-    /// Shows again what was shown and lets hosts in. When this returns, hosts reach what they could before, but for volumes that
+    /// Looks at the storage of each backend, shows again what was shown and lets hosts in. When this returns, hosts reach what they could before, but for volumes that
     /// cannot be shown just now: those are tried again.
     pub async fn start(parts: HostParts) -> Result<Self, VolumeError> {
         let HostParts {
@@ -84,21 +93,27 @@ impl VolumeHost {
             owner,
             images,
             glance,
+            nova,
             cached_images,
             backups,
             vault,
             stopping,
         } = parts;
         let locks = Locks::default();
+        let readiness = backends.keys().map(|name| (name.clone(), Readiness::default())).collect();
+        let recovered = Arc::new(Notify::new());
         let parts = Parts {
             store,
             backends,
+            readiness,
+            recovered: recovered.clone(),
             target,
             locks,
             availability_zone,
             owner,
             images,
             glance,
+            nova,
             cached_images,
             backups,
             vault,
@@ -112,15 +127,22 @@ impl VolumeHost {
                 parts.store.release_queue(&queue).await?;
             }
         }
+        let host = Self { parts: parts.clone() };
+        host.report().await?;
         let failed = exports::restore(&parts).await?;
         exports::forget_others(&parts).await?;
-        tokio::spawn(exports::keep(Arc::downgrade(&parts), generation, failed));
-        Ok(Self { parts })
+        tokio::spawn(exports::keep(Arc::downgrade(&parts), generation, recovered, failed));
+        Ok(host)
     }
 
     /// Its backends, `host@backend` each.
     pub fn backends(&self) -> impl Iterator<Item = &str> {
         self.parts.backends.keys().map(String::as_str)
+    }
+
+    /// What becomes true when a backend's storage works, where it does not yet.
+    pub fn waits_for_storage(&self, backend: &str) -> Option<watch::Receiver<bool>> {
+        self.parts.readiness.get(backend).filter(|readiness| !readiness.is_ready()).map(Readiness::watch)
     }
 
     /// Where hosts connect to.
@@ -141,6 +163,7 @@ impl Work for VolumeHost {
                 OperationKind::VolumeCreate => parts.create_volume(&operation).await,
                 OperationKind::VolumeDelete => parts.delete_volume(&operation).await,
                 OperationKind::VolumeUpload => parts.upload_volume(&operation).await,
+                OperationKind::VolumeReimage => parts.reimage_volume(&operation).await,
                 OperationKind::VolumeExtend => parts.extend_volume(&operation).await,
                 OperationKind::SnapshotCreate => parts.create_snapshot(&operation).await,
                 OperationKind::SnapshotDelete => parts.delete_snapshot(&operation).await,
@@ -173,6 +196,11 @@ impl Parts {
         error!(operation = %operation.id, kind = %operation.kind, object = %operation.object_id, "{cause}");
         self.store.end_operation(operation, Ending::failed(cause)).await?;
         Ok(Next::Ended)
+    }
+
+    /// Whether a backend's storage was seen to work.
+    pub(super) fn is_ready(&self, backend: &str) -> bool {
+        self.readiness.get(backend).is_some_and(Readiness::is_ready)
     }
 
     /// The driver of the backend where something is.

@@ -1,4 +1,4 @@
-//! Volumes made from images and images made from volumes, on the volume's host.
+//! Volumes made from images, images made from volumes and written over them, on the volume's host.
 //!
 //! The first volume from an image makes a volume that is nobody's beside it, and is cloned from that, as are all that follow: where
 //! the storage shares blocks, the second costs nothing. What is kept goes when its image has gone, or when others were used since.
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::error::{VolumeError, chain};
 use super::host::{Parts, stored};
+use crate::backup;
 use crate::domain::place::backend_of;
 use crate::domain::volume::GIB;
 use crate::domain::{Image, ImageStatus, NewMessage, Operation, Refusal, Volume, VolumeStatus};
@@ -38,11 +39,7 @@ impl Parts {
         volume: &Volume,
         image_id: Uuid,
     ) -> Result<Option<Value>, VolumeError> {
-        let image = self.image(image_id).await?;
-        if image.status != ImageStatus::Active {
-            let what = "made a volume from";
-            return Err(StoreError::Refused(Refusal::ImageState { image_id, status: image.status, what }).into());
-        }
+        let image = self.active_image(image_id).await?;
         self.store.begin_download(volume.id).await?;
         let driver = self.driver(&volume.host)?;
         let backend = backend_of(&volume.host);
@@ -118,6 +115,77 @@ impl Parts {
         };
         self.store.keep_cached_image(backend, &kept).await?;
         Ok(kept)
+    }
+
+    /// An image whose bytes are there.
+    async fn active_image(&self, image_id: Uuid) -> Result<Image, VolumeError> {
+        let image = self.image(image_id).await?;
+        if image.status != ImageStatus::Active {
+            let what = "made a volume from";
+            return Err(StoreError::Refused(Refusal::ImageState { image_id, status: image.status, what }).into());
+        }
+        Ok(image)
+    }
+
+    /// Writes an image over what a volume has.
+    pub(super) async fn reimage_volume(&self, operation: &Operation) -> Result<Next, VolumeError> {
+        let id = operation.object_id;
+        let _turn = self.locks.lock(id).await;
+        let Some(volume) = self.in_status(operation, VolumeStatus::Downloading).await? else { return Ok(Next::Ended) };
+        let done = tokio::select! {
+            done = self.reimage(operation, &volume) => done,
+            () = self.is_stopping() => return self.leave(operation).await,
+        };
+        let ending = match done {
+            Ok(()) => {
+                info!(volume = %id, "an image is written over it");
+                Ending::done()
+            }
+            Err(VolumeError::Store(error @ StoreError::Query { .. })) => return Err(error.into()),
+            Err(error) => {
+                let cause = chain(&error);
+                error!(volume = %id, "{cause}");
+                let message = message(operation, EVENT_NOT_COPIED_IN, format!("reimage volume:{cause}"));
+                Ending::failed(cause).telling(message)
+            }
+        };
+        let failed = ending.cause.is_some();
+        self.store.end_reimage(operation, ending).await?;
+        self.tell_of_reimage(id, failed).await;
+        Ok(Next::Ended)
+    }
+
+    async fn reimage(&self, operation: &Operation, volume: &Volume) -> Result<(), VolumeError> {
+        let image = self.active_image(operation.id_in("image_id").unwrap_or_default()).await?;
+        let driver = self.driver(&volume.host)?;
+        let to = Stored { in_use: false, ..stored(volume) };
+        let progress = Progress::default();
+        let written = async {
+            let (bytes, mut pieces) = self.open_image(&image, to.id, &progress).await?;
+            match self.container(volume).await? {
+                Some(container) => {
+                    fits(bytes.saturating_add(HEADER_BYTES), &to)?;
+                    pieces = container.around(pieces, bytes);
+                }
+                None => fits(bytes, &to)?,
+            }
+            Ok(driver.copy_in(&to, backup::overwrite(pieces, driver.copy_out(&to))).await?)
+        };
+        self.noting(operation, "downloading", &progress, written).await?;
+        Ok(self.store.set_image_facts(volume.id, &image.volume_metadata()).await?)
+    }
+
+    /// Who rebuilds a guest on its volume waits to hear of it.
+    async fn tell_of_reimage(&self, volume_id: Uuid, failed: bool) {
+        let Some(nova) = &self.nova else { return };
+        let told = async {
+            let held = self.store.attachments_of(&[volume_id]).await?;
+            let servers: Vec<Uuid> = held.iter().filter_map(|one| one.instance_id).collect();
+            Ok::<_, VolumeError>(nova.volume_reimaged(volume_id, &servers, failed).await?)
+        };
+        if let Err(error) = told.await {
+            warn!(volume = %volume_id, "Nova is not told that an image was written over it: {}", chain(&error));
+        }
     }
 
     /// What is known of an image.

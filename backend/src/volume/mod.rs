@@ -10,6 +10,7 @@
 //! backups.rs          backups: read and written where the bytes are
 //! attachments.rs      attachments: show to a host, take away
 //! exports.rs          what hosts may see, rebuilt whenever the target daemon begins anew
+//! readiness.rs        backends whose storage was seen to work, and those that are tried again
 //! report.rs           what it has room for, told again and again
 //! connection_info.rs  what a host is told
 //! locks.rs            one thing at a time per volume
@@ -26,6 +27,7 @@ mod host;
 mod images;
 mod locks;
 mod migration;
+mod readiness;
 mod report;
 mod snapshots;
 mod volumes;

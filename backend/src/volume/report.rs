@@ -11,30 +11,24 @@ use super::error::{VolumeError, chain};
 use super::host::VolumeHost;
 use crate::domain::Pool;
 use crate::domain::place::{STORAGE_PROTOCOL, VOLUME_SERVICE};
-use crate::drivers::DriverError;
+use crate::drivers::Capacity;
 
 /// Between reports, as in the field.
 const PERIOD: Duration = Duration::from_secs(10);
-
-/// A storage that takes longer to say what it has is taken for silent.
-const MEASURED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Bytes in a GiB, for numbers that need not be whole.
 const GIB: f64 = (1u64 << 30) as f64;
 
 impl VolumeHost {
-    /// Tells once what every backend has. A backend that cannot be measured has no pool, so nothing new is put there.
+    /// Tells once what every backend has. One that cannot be measured is told as down, so nothing new is put there.
     pub async fn report(&self) -> Result<(), VolumeError> {
         let parts = &self.parts;
         // Side by side, so that one whose storage is silent does not make the others look dead.
-        let reports = parts.backends.iter().map(|(host, (backend, driver))| async move {
-            let measured = tokio::time::timeout(MEASURED_WITHIN, driver.capacity()).await;
-            let measured = measured.unwrap_or_else(|_| {
-                let problem = format!("its storage did not answer within {} s", MEASURED_WITHIN.as_secs());
-                Err(DriverError::Unready { problem, source: None })
-            });
-            let pools = match measured {
-                Ok(capacity) => vec![Pool {
+        let reports =
+            parts.backends.iter().zip(parts.readiness.values()).map(|((host, (backend, driver)), readiness)| async move {
+                let (measured, is_new) = readiness.measure(host, driver).await;
+                let capacity = measured.as_ref().copied().unwrap_or(Capacity { total_bytes: 0, free_bytes: 0 });
+                let pool = Pool {
                     name: format!("{host}#{}", backend.backend_name),
                     backend_name: backend.backend_name.clone(),
                     availability_zone: parts.availability_zone.clone(),
@@ -45,14 +39,14 @@ impl VolumeHost {
                     reserved_percentage: backend.reserved_percentage,
                     multiattach: true,
                     capabilities: BTreeMap::from([(STORAGE_PROTOCOL.to_owned(), backend.driver.storage_protocol().into())]),
-                }],
-                Err(error) => {
-                    warn!(backend = host, "cannot measure it: {}", chain(&error));
-                    Vec::new()
+                };
+                let problem = measured.as_ref().err().map(String::as_str);
+                parts.store.heartbeat(VOLUME_SERVICE, host, &parts.availability_zone, &[pool], problem).await?;
+                if is_new {
+                    parts.recovered.notify_one();
                 }
-            };
-            parts.store.heartbeat(VOLUME_SERVICE, host, &parts.availability_zone, &pools).await
-        });
+                Ok::<_, VolumeError>(())
+            });
         futures_util::future::try_join_all(reports).await?;
         Ok(())
     }

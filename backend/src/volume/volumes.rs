@@ -29,7 +29,6 @@ impl Parts {
                 }
                 let from = self.store.volume(id).await?.status;
                 self.store.end_volume_work(operation, from, VolumeStatus::Available, Ending::done()).await?;
-                self.forget_key(&volume).await?;
                 info!(volume = %id, size_gib = volume.size_gib, "volume made");
                 Ok(Next::Ended)
             }

@@ -171,6 +171,8 @@ async fn a_type_says_how_its_volumes_are_encrypted_and_changes_only_while_there_
     assert_eq!((changed.status, &changed.body["encryption"]["key_size"]), (StatusCode::OK, &json!(512)));
 
     let volume = service.volume(json!({ "volume_type": "secret" })).await;
+    let backup = back_up(&service, json!({ "volume_id": volume })).await;
+    wait_backup(&service, &backup, "available").await;
     let by_id = format!("{path}/{}", shown["encryption_id"].as_str().unwrap());
     for (answer, verb) in [
         (service.post(&path, json!({ "encryption": good })).await, "create"),
@@ -186,6 +188,18 @@ async fn a_type_says_how_its_volumes_are_encrypted_and_changes_only_while_there_
     service.delete(&by_id).await.is_error(404, "itemNotFound", &absent);
     let plain = service.volume(json!({ "volume_type": "secret" })).await;
     assert_eq!(service.get(&format!("/volumes/{plain}")).await.body["volume"]["encrypted"], false);
+
+    // A backup outlives the type of its volume; a restore says what is to be done then, and that works.
+    service.delete(&format!("/volumes/{plain}")).await;
+    service.wait_status(&plain, "gone").await;
+    assert_eq!(service.delete(&format!("/types/{id}")).await.status, StatusCode::ACCEPTED);
+    let refused = service.post(&format!("/backups/{backup}/restore"), json!({ "restore": {} })).await;
+    let said = refused.body["badRequest"]["message"].as_str().unwrap_or_default();
+    assert!(said.contains("is not there any more") && said.contains("'backup_id' and 'volume_type'"), "{refused:?}");
+    encrypted_type(&service, "as-before", 512).await;
+    let wanted = json!({ "volume": { "size": 1, "backup_id": backup, "volume_type": "as-before" } });
+    let made = service.ask(Method::POST, "/volumes", "3.71", Some(wanted)).await;
+    service.wait_status(made.body["volume"]["id"].as_str().unwrap(), "available").await;
 }
 
 #[tokio::test]
@@ -412,10 +426,11 @@ async fn what_a_kill_left_to_be_done_is_made_encrypted_and_never_plain() {
     let by = Asker { project_id: identity.project_id.clone(), user_id: identity.user_id.clone(), request_id: None };
     let master = std::fs::read_to_string(service.state.path().join("master_key")).unwrap();
     let (own, foreign) = (Vault::new(&Secret::new(master.trim().to_owned())), Vault::new(&Secret::random(43)));
-    let insert = async |vault: Option<&Vault>| {
+    // Those that are not kept are a Barbican's: they are here only while they are needed.
+    let insert = async |vault: Option<&Vault>, is_kept: bool| {
         let key = VolumeKey::random(256).unwrap();
         let id = uuid::Uuid::new_v4();
-        let sealed = vault.map(|vault| NewKey { id, sealed: vault.seal(id, &key).unwrap(), is_kept: true, bits: 256 });
+        let sealed = vault.map(|vault| NewKey { id, sealed: vault.seal(id, &key).unwrap(), is_kept, bits: 256 });
         let new = NewVolume {
             id: uuid::Uuid::new_v4(),
             project_id: identity.project_id.clone(),
@@ -433,18 +448,28 @@ async fn what_a_kill_left_to_be_done_is_made_encrypted_and_never_plain() {
         let inserted = store.insert_volume(new, by.clone(), &Limits::new()).await;
         inserted.map(|(volume, _)| (volume.id.to_string(), key))
     };
-    let (untouched, half, lost) =
-        (insert(Some(&own)).await.unwrap(), insert(Some(&own)).await.unwrap(), insert(Some(&foreign)).await.unwrap());
+    let (untouched, half, lost) = (
+        insert(Some(&own), true).await.unwrap(),
+        insert(Some(&own), false).await.unwrap(),
+        insert(Some(&foreign), false).await.unwrap(),
+    );
     std::fs::File::create(path_of(&service, &half.0)).unwrap().set_len(1 << 30).unwrap();
-    let refused = insert(None).await.unwrap_err().to_string();
+    let refused = insert(None, true).await.unwrap_err().to_string();
     assert!(refused.contains("encryption of secret"), "one without a key would be plain: {refused}");
     drop(store);
     service.start_again();
-    for (volume, key) in [untouched, half] {
+    let store = service.store().await;
+    let is_here = async |volume: &str| {
+        let id = store.volume(volume.parse().unwrap()).await.unwrap().encryption_key_id.unwrap();
+        store.sealed_key(id.parse().unwrap()).await.unwrap().is_some()
+    };
+    for ((volume, key), is_kept) in [(untouched, true), (half, false)] {
         service.wait_status(&volume, "available").await;
         assert_eq!(opened(&path_of(&service, &volume), key.bytes(), 512).map(|plain| plain.len()), Some(512));
+        assert_eq!(is_here(&volume).await, is_kept, "another's key stays when the volume is made");
     }
     service.wait_status(&lost.0, "error").await;
+    assert!(!is_here(&lost.0).await, "another's key stays when no volume is made");
     assert!(!path_of(&service, &lost.0).exists(), "a volume that is not encrypted");
     // What is amiss.
     service.says("master_key_file").await;

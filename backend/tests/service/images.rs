@@ -134,3 +134,84 @@ async fn a_kill_in_the_middle_of_an_upload_leaves_a_queued_image_that_can_be_upl
     );
     assert_eq!(ask(&service, Method::GET, &path, None, Vec::new()).await.1, data);
 }
+
+async fn with_bytes(service: &Service, format: &str, bytes: Vec<u8>) -> String {
+    let id = image(service, format).await;
+    assert_eq!(ask(service, Method::PUT, &format!("{id}/file"), None, bytes).await.0, StatusCode::NO_CONTENT);
+    id
+}
+
+#[tokio::test]
+async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothing_else_stays() {
+    use std::os::unix::fs::FileExt as _;
+    let mut service = Service::start();
+    let disk = patched(vec![0; 6 << 20], (4 << 20) - 3, b"across the end of a chunk");
+    let image = with_bytes(&service, "raw", disk.clone()).await;
+    let large = with_bytes(&service, "qcow2", qemu_img(&["create", "-q", "-f", "qcow2", "disk", "2G"])).await;
+    let used = async || {
+        let volume = service.volume(json!({})).await;
+        let file = std::fs::OpenOptions::new().write(true).open(common::path_of(&service, &volume)).unwrap();
+        for at in [0, (4 << 20) + 500, 700 << 20] {
+            file.write_all_at(b"of the guest before", at).unwrap();
+        }
+        volume
+    };
+    let (volume, cut_off, lost) = (used().await, used().await, used().await);
+    let act = async |service: &Service, volume: &str, version: &str, action: Value| {
+        service.ask(Method::POST, &format!("/volumes/{volume}/action"), version, Some(action)).await
+    };
+    let reimage = |image: &str, reserved: bool| json!({ "os-reimage": { "image_id": image, "reimage_reserved": reserved } });
+    let is_image = |service: &Service, volume: &str| {
+        let file = std::fs::File::open(common::path_of(service, volume)).unwrap();
+        let (mut head, mut beyond) = (vec![0; disk.len()], vec![0; 64]);
+        file.read_exact_at(&mut head, 0).unwrap();
+        file.read_exact_at(&mut beyond, 700 << 20).unwrap();
+        assert!(head == disk && beyond == [0; 64], "what {volume} had shines through");
+        assert_eq!(file.metadata().unwrap().len(), 1 << 30);
+    };
+
+    let none = "11111111-2222-4333-8444-555555555555";
+    for (version, action, code) in [
+        ("3.67", reimage(&image, false), 400),
+        ("3.68", json!({ "os-reimage": {} }), 400),
+        ("3.68", json!({ "os-reimage": { "image_id": "x" } }), 400),
+        ("3.68", reimage(none, false), 404),
+        ("3.68", reimage(&large, false), 400),
+    ] {
+        let refused = act(&service, &volume, version, action).await;
+        assert_eq!(refused.status.as_u16(), code, "{refused:?}");
+    }
+    // One that a guest is being rebuilt on is reserved, and stays so.
+    let held = json!({ "attachment": { "volume_uuid": volume, "instance_uuid": common::INSTANCE } });
+    assert_eq!(service.post("/attachments", held).await.body["attachment"]["status"], "reserved");
+    let refused = act(&service, &volume, "3.68", reimage(&image, false)).await;
+    let text = format!(
+        "Invalid volume: Volume {volume} status must be available or error, and it must have been made, but current status is: reserved."
+    );
+    refused.is_error(400, "badRequest", &text);
+    assert_eq!(act(&service, &volume, "3.68", reimage(&image, true)).await.status, StatusCode::ACCEPTED);
+    service.wait_status(&volume, "reserved").await;
+    is_image(&service, &volume);
+    let shown = service.get(&format!("/volumes/{volume}")).await.body["volume"].clone();
+    assert_eq!((&shown["bootable"], &shown["volume_image_metadata"]["image_id"]), (&json!("true"), &json!(image)));
+
+    // Accepted, and cut off before it was done; of one the image goes meanwhile.
+    service.stop();
+    let store = service.store().await;
+    let identity = store.service_identity().await.unwrap();
+    let by = bowline_backend::domain::Asker { project_id: identity.project_id, user_id: identity.user_id, request_id: None };
+    for (volume, image) in [(&cut_off, image.as_str()), (&lost, none)] {
+        let (volume, image) = (volume.parse().unwrap(), image.parse().unwrap());
+        store.begin_reimage(volume, image, false, None, by.clone()).await.unwrap();
+    }
+    drop(store);
+    service.start_again();
+    service.wait_status(&cut_off, "available").await;
+    is_image(&service, &cut_off);
+    service.wait_status(&lost, "error").await;
+    let messages = service.get(&format!("/messages?resource_uuid={lost}")).await.body;
+    assert!(messages["messages"][0]["user_message"].as_str().unwrap().contains("reimage volume:"), "{messages}");
+    assert_eq!(act(&service, &lost, "3.68", reimage(&image, false)).await.status, StatusCode::ACCEPTED);
+    service.wait_status(&lost, "available").await;
+    is_image(&service, &lost);
+}

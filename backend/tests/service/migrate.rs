@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use crate::common::{Service, wait_snapshot};
+use bowline_backend::domain::{Asker, TypeEncryption};
+use bowline_backend::store::{Candidates, Limits};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -185,4 +187,36 @@ async fn killed_again_and_again_it_ends_in_one_place() {
         service.wait_status(&volume, "available").await;
         is_whole_in(&service, &volume, to).await;
     }
+}
+
+#[tokio::test]
+async fn a_type_that_is_encrypted_meanwhile_gets_no_plain_volume_and_what_was_copied_is_undone() {
+    let mut service = service_of_two().await;
+    let volume = with_bytes(&service).await;
+    service.stop();
+    // The move is accepted; before it is carried out, the type that the volume is to have is encrypted.
+    let store = service.store().await;
+    let identity = store.service_identity().await.unwrap();
+    let by = Asker { project_id: identity.project_id, user_id: identity.user_id, request_id: None };
+    let two = store.volume_type("two", None).await.unwrap();
+    let to = |_: &Candidates| Ok("here@two#two".to_owned());
+    store.begin_migration(volume.parse().unwrap(), Some(&two), by, &Limits::new(), to).await.unwrap();
+    let how = TypeEncryption {
+        encryption_id: uuid::Uuid::new_v4(),
+        provider: "luks".into(),
+        cipher: "aes-xts-plain64".into(),
+        key_size: 256,
+        control_location: "front-end".into(),
+    };
+    store.change_type_encryption(&two.id, "create", |_| Ok(Some(how))).await.unwrap();
+    drop(store);
+    service.start_again();
+    service.wait_status(&volume, "available").await;
+    let after = shown(&service, &volume).await;
+    assert_eq!((&after["volume_type"], &after["migration_status"]), (&json!("one"), &json!("error")), "{after}");
+    let operations = service.get(&format!("/operations?object_id={volume}")).await.body;
+    let moved = operations["operations"].as_array().unwrap().iter().find(|one| one["kind"] == "volume:retype").unwrap();
+    assert!(moved["cause"].as_str().unwrap().contains("encrypted otherwise"), "{moved}");
+    assert_eq!(files(&service, "two"), Vec::<PathBuf>::new(), "its copy stayed");
+    assert_eq!(service.store().await.usage_drift().await.unwrap(), []);
 }

@@ -209,3 +209,67 @@ async fn sixteen_clients_and_a_command_never_hear_that_the_database_is_locked() 
     assert!(!service.log().contains("locked"));
     assert_eq!(service.store().await.usage_drift().await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn storage_that_is_down_at_the_start_is_told_of_and_taken_up_when_it_works() {
+    let mut service = Service::prepare();
+    let (late, away) = (service.state.path().join("late"), service.state.path().join("away"));
+    std::fs::create_dir(&late).unwrap();
+    service.settings = format!(
+        "host = \"here\"\n[backends.files]\n[backends.late]\ndirectory = \"{}\"\n[backends.lvm]\ndriver = \"lvm\"\n\
+         [backends.lvm.lvm]\nvolume_group = \"nowhere\"\nthin_pool = \"none\"",
+        late.display()
+    );
+    service.start_again();
+    for name in ["files", "late", "lvm"] {
+        let specs = json!({ "name": name, "extra_specs": { "volume_backend_name": name } });
+        service.post("/types", json!({ "volume_type": specs })).await;
+    }
+    let volume = service.volume(json!({ "volume_type": "late" })).await;
+    service.stop();
+    std::fs::rename(&late, &away).unwrap();
+    service.start_again();
+
+    // What works, works.
+    service.volume(json!({ "volume_type": "files" })).await;
+    let services = async || service.ask(Method::GET, "/os-services?binary=cinder-volume", "3.49", None).await.body;
+    let told = services().await;
+    for (name, state, why) in [("files", "up", Value::Null), ("late", "down", json!("late")), ("lvm", "down", json!("lvm"))] {
+        let one = told["services"].as_array().unwrap().iter().find(|one| one["host"] == format!("here@{name}")).unwrap();
+        assert_eq!((&one["state"], &one["backend_state"]), (&json!(state), &json!(state)), "{one}");
+        assert_eq!(one.get("backend_problem").is_some(), !why.is_null(), "{one}");
+    }
+    let pools = service.get("/scheduler-stats/get_pools?detail=true&name=here@late%23late").await.body;
+    assert_eq!(pools["pools"][0]["capabilities"]["backend_state"], "down", "{pools}");
+    let text = said(&command(&service, &["status"]));
+    let named = format!("DOWN, its storage cannot be used: the directory {} cannot be used", late.display());
+    assert!(text.contains(&named), "{text}");
+    let output = command(&service, &["doctor"]);
+    let text = said(&output);
+    assert!(
+        !output.status.success() && text.contains("FAILED   backends.late") && text.contains("FAILED   backends.lvm"),
+        "{text}"
+    );
+    assert!(text.contains("ok       backends.files"), "{text}");
+
+    // Nothing new is put there, and who asked hears of it; what it has to do waits.
+    let made = service.post("/volumes", json!({ "volume": { "size": 1, "volume_type": "late" } })).await;
+    let unplaced = made.body["volume"]["id"].as_str().unwrap().to_owned();
+    service.wait_status(&unplaced, "error").await;
+    let messages = service.get(&format!("/messages?resource_uuid={unplaced}")).await.body;
+    let why =
+        messages["messages"][0]["why_not"].as_array().unwrap().iter().find(|one| one["pool"] == "here@late#late").unwrap();
+    assert!(why["filter"] == "ServiceUp" && why["reason"].as_str().unwrap().contains("its storage is down"), "{messages}");
+    assert_eq!(service.delete(&format!("/volumes/{volume}")).await.status, StatusCode::ACCEPTED);
+    let operations = service.get(&format!("/operations?object_id={volume}")).await.body;
+    let waits = operations["operations"].as_array().unwrap().iter().find(|one| one["kind"] == "volume:delete").unwrap();
+    assert_eq!((&waits["state"], &waits["waits_for"]["storage"]), (&json!("queued"), &json!("down")), "{operations}");
+
+    std::fs::rename(&away, &late).unwrap();
+    service.wait_status(&volume, "gone").await;
+    assert!(!late.join(format!("volume-{volume}")).exists());
+    service.volume(json!({ "volume_type": "late" })).await;
+    let up = services().await;
+    let late = up["services"].as_array().unwrap().iter().find(|one| one["host"] == "here@late").unwrap();
+    assert!(late["state"] == "up" && late.get("backend_problem").is_none(), "{late}");
+}

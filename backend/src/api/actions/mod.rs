@@ -4,7 +4,7 @@
 //! ```text
 //! attaching.rs  the older way of attaching: reserve, initialize, attach, detach, terminate and what takes them back
 //! settings.rs   bootable, readonly, another type, statuses that an administrator corrects
-//! work.rs       extend, migrate, revert, images made from volumes, forced deletion, and the end of an extend that a host has seen
+//! work.rs       extend, migrate, revert, images made from volumes and written over them, forced deletion, and the end of an extend that a host has seen
 //! ```
 
 mod attaching;
@@ -83,6 +83,7 @@ pub(super) async fn volume(
         "os-volume_upload_image" => work::upload_image(asked).await,
         "os-force_delete" => work::force_delete(asked).await,
         "revert" if version >= Microversion::REVERT => work::revert(asked).await,
+        "os-reimage" if version >= Microversion::REIMAGE => work::reimage(asked).await,
         "os-extend_volume_completion" if version >= Microversion::EXTEND_COMPLETION => work::extend_completion(asked).await,
         _ => Err(ApiError::BadRequest(format!("There is no such action: {action}"))),
     }?;

@@ -10,12 +10,14 @@ use crate::auth::Action;
 const FORCE_DELETE: Action = Action::admin("volume_extension:volume_admin_actions:force_delete");
 const MIGRATE: Action = Action::admin("volume_extension:volume_admin_actions:migrate_volume");
 const REVERT: Action = Action::write("volume:revert_to_snapshot");
+const REIMAGE: Action = Action::write("volume_extension:volume_actions:reimage");
+const REIMAGE_RESERVED: Action = Action::write("volume_extension:volume_actions:reimage_reserved");
 const EXTEND_COMPLETION: Action = Action::service("volume_extension:volume_actions:extend_completion");
 
 pub(super) async fn force_delete(asked: Asked) -> Result<Done, ApiError> {
     let volume = asked.volume(FORCE_DELETE).await?;
-    asked.state.accept.force_delete_volume(volume.id, asked.context.asker()).await?;
-    encryption::discard(&asked.state, &asked.context, volume.encryption_key_id.as_deref()).await;
+    let operation_id = asked.state.accept.force_delete_volume(volume.id, asked.context.asker()).await?;
+    encryption::discard_after(&asked.state, &asked.context, operation_id, volume.encryption_key_id.as_deref());
     Ok(Done::Accepted)
 }
 
@@ -56,6 +58,25 @@ pub(super) async fn upload_image(asked: Asked) -> Result<Done, ApiError> {
     let volume = asked.volume(policy::VOLUME_UPLOAD).await?;
     let said = volume_images::upload(&asked.state, &asked.context, asked.version, &volume, asked.fields).await?;
     Ok(Done::AcceptedSaying(said))
+}
+
+/// 3.68: an image over what the volume has, as for a guest that is rebuilt on its own volume.
+pub(super) async fn reimage(mut asked: Asked) -> Result<Done, ApiError> {
+    let image_id = asked.fields.uuid("image_id")?.ok_or_else(|| missing("image_id"))?;
+    let reserved = asked.fields.boolean("reimage_reserved")?.unwrap_or(false);
+    asked.fields.none_left(asked.version)?;
+    let volume = asked.volume(if reserved { REIMAGE_RESERVED } else { REIMAGE }).await?;
+    let (state, context) = (&asked.state, &asked.context);
+    volume_images::source(state, context, image_id, Some(volume.size_gib)).await?;
+    let key = match &volume.encryption_key_id {
+        Some(key_id) => {
+            volume_images::fits_encrypted(state, context, image_id, volume.size_gib).await?;
+            encryption::lend(state, context, key_id).await?
+        }
+        None => None,
+    };
+    state.accept.reimage_volume(volume.id, image_id, reserved, key, context.asker()).await?;
+    Ok(Done::Accepted)
 }
 
 pub(super) async fn revert(mut asked: Asked) -> Result<Done, ApiError> {

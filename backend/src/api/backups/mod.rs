@@ -179,8 +179,8 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let backup = policy::backup(&state, &context, &id, policy::BACKUP_DELETE).await?;
-    state.accept.delete_backup(backup.id, false, context.asker()).await?;
-    encryption::discard(&state, &context, backup.encryption_key_id.as_deref()).await;
+    let operation_id = state.accept.delete_backup(backup.id, false, context.asker()).await?;
+    encryption::discard_after(&state, &context, operation_id, backup.encryption_key_id.as_deref());
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -202,8 +202,8 @@ pub(super) async fn action(
         }
         "os-force_delete" => {
             let backup = policy::backup(&state, &context, &id, policy::BACKUP_FORCE_DELETE).await?;
-            state.accept.delete_backup(backup.id, true, context.asker()).await?;
-            encryption::discard(&state, &context, backup.encryption_key_id.as_deref()).await;
+            let operation_id = state.accept.delete_backup(backup.id, true, context.asker()).await?;
+            encryption::discard_after(&state, &context, operation_id, backup.encryption_key_id.as_deref());
         }
         _ => return Err(ApiError::BadRequest(format!("There is no such action: {action}"))),
     }

@@ -12,8 +12,10 @@ use super::super::errors::ApiError;
 use super::super::microversion::Microversion;
 use super::super::path::Path;
 use super::super::policy::{self, Context};
+use super::super::types::seen_by;
 use super::super::volumes;
-use crate::domain::{Source, Volume, backup};
+use crate::domain::{Refusal, Source, Volume, backup};
+use crate::store::StoreError;
 
 /// `POST /v3/backups/{id}/restore`
 pub(in crate::api) async fn restore(
@@ -41,6 +43,7 @@ pub(in crate::api) async fn restore(
             });
             let Value::Object(mut wanted) = wanted else { return Err(ApiError::Internal) };
             if let (Some(_), Some(volume_type)) = (&backup.encryption_key_id, &backup.volume_type_id) {
+                type_is_there(&state, &context, backup.id, volume_type).await?;
                 wanted.insert("volume_type".into(), json!(volume_type));
             }
             let mut new = volumes::new_volume(&state, &context, version, Fields::from(Body(wanted))).await?;
@@ -49,6 +52,19 @@ pub(in crate::api) async fn restore(
         }
     };
     Ok((StatusCode::ACCEPTED, Json(answer(backup.id, &volume))))
+}
+
+/// Says what to do where the type that an encrypted backup's volume had is gone.
+async fn type_is_there(state: &AppState, context: &Context, backup_id: Uuid, volume_type: &str) -> Result<(), ApiError> {
+    match state.store.volume_type(volume_type, seen_by(context)).await {
+        Err(StoreError::Refused(_)) => Err(Refusal::Invalid(format!(
+            "Invalid backup: Backup {backup_id} is encrypted, and the type of its volume ({volume_type}) is not there any more, so no \
+             volume can be made as it was. Name a type that is encrypted with a key of the same size: make a volume from the backup \
+             with 'backup_id' and 'volume_type' (openstack volume create --backup), or restore to the volume that it is of."
+        ))
+        .into()),
+        found => Ok(found.map(drop)?),
+    }
 }
 
 /// What a restore is answered.

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::process::Stdio;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -52,11 +53,13 @@ pub(super) struct Cluster {
     pub(super) settings: Rbd,
     /// When they were asked for, and what was heard, if anything.
     monitors: Mutex<Option<(Instant, Option<Monitors>)>>,
+    /// How many images of the trash were tried in turn.
+    pub(super) reaped: AtomicUsize,
 }
 
 impl Cluster {
     pub(super) fn new(settings: Rbd) -> Self {
-        Self { settings, monitors: Mutex::default() }
+        Self { settings, monitors: Mutex::default(), reaped: AtomicUsize::default() }
     }
 
     /// The spec of an image or of one of its snapshots, in this backend's pool.

@@ -7,7 +7,9 @@
 //!            \--has none: nothing
 //! ```
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -31,6 +33,9 @@ const EBUSY: i32 = 16;
 const HOLDER_FORGOTTEN: Duration = Duration::from_secs(45);
 const TRY_AGAIN: Duration = Duration::from_secs(3);
 
+/// So many images in the trash are tried with each deletion beside those that it may have set free: however many wait, it takes no longer.
+const OTHERS_TRIED: usize = 2;
+
 /// What images are called that only wait for their clones to go. Others' images in the trash are left alone.
 pub(super) const GONE: &str = "gone-volume-";
 
@@ -46,6 +51,11 @@ impl Cluster {
     /// Removes a volume's image. Where there is none, nothing happens.
     pub(super) async fn delete(&self, id: Uuid) -> Result<(), DriverError> {
         let gone = format!("{GONE}{id}");
+        let mut lineage = self.lineage(id).await.unwrap_or_else(|error| {
+            warn!(volume = %id, "cannot tell what it was cloned from, so that waits in the trash for later: {error}");
+            Vec::new()
+        });
+        let mut is_cloned = false;
         self.remove_image(&making(id)).await.map_err(failed(id, "remove what was made of its image before"))?;
         if let Err(error) = self.remove_image(&image(id)).await {
             if error.code() != Some(ENOTEMPTY) || self.has_snapshots(id).await? {
@@ -53,11 +63,21 @@ impl Cluster {
             }
             let renamed = self.rbd(["rename", &self.spec(&image(id)), &self.spec(&gone)]).await;
             renamed.map_err(failed(id, "rename its image, which has clones,"))?;
+            is_cloned = true;
         }
         // Also one that a try before had only renamed.
         gone_is_fine(self.rbd(["trash", "mv", &self.spec(&gone)]).await)
             .map_err(failed(id, "move its image, which has clones, to the trash"))?;
-        self.reap().await.map_err(failed(id, "look through the trash"))
+        // Its last clone may have gone meanwhile; else it is gone, and may have been the last of what it was cloned from.
+        let freed = lineage.split_off(usize::from(!is_cloned).min(lineage.len()));
+        self.reap(&freed).await.map_err(failed(id, "look through the trash"))
+    }
+
+    /// The ids of a volume's image and of all that it shares bytes with, the youngest first.
+    async fn lineage(&self, id: Uuid) -> Result<Vec<String>, CommandError> {
+        let Some(found) = self.find(&image(id)).await? else { return Ok(Vec::new()) };
+        let ancestors = self.ancestors(&found).await?.into_iter().map(|(parent, _)| parent.id);
+        Ok([found.id.clone()].into_iter().chain(ancestors).collect())
     }
 
     /// Removes an image. Where there is none, nothing happens. An `rbd` that was killed counts as its holder until Ceph has forgotten it.
@@ -93,26 +113,41 @@ impl Cluster {
         Ok(wanted)
     }
 
-    /// Removes from the trash what waited for clones that are gone now; that may set free what it was cloned from itself.
-    async fn reap(&self) -> Result<(), CommandError> {
-        loop {
-            let words = ["trash", "ls", "--format", "json"].map(OsString::from);
-            let listed = self.rbd(words.into_iter().chain(self.place())).await?;
-            let waiting: Vec<Named> = parse(RBD, &listed)?;
-            let mut removed = false;
-            for Named { id, name } in waiting.into_iter().filter(|one| one.name.starts_with(GONE)) {
-                let words = ["trash", "rm", "--no-progress", "--image-id", id.as_str().unwrap_or_default()];
-                let done = self.rbd_long(words.map(OsString::from).into_iter().chain(self.place())).await;
-                match done {
-                    Ok(_) => removed = true,
-                    Err(error) if error.code() == Some(ENOTEMPTY) => debug!(image = name, "still has clones"),
-                    Err(error) if is_missing(&error) => {}
-                    Err(error) => warn!(image = name, "cannot be removed from the trash: {error}"),
-                }
-            }
-            if !removed {
-                return Ok(());
+    /// Removes from the trash what may have lost its last clone now, `freed`, the youngest first; and tries a few of the others, for
+    /// what a deletion that was cut off has left.
+    async fn reap(&self, freed: &[String]) -> Result<(), CommandError> {
+        let words = ["trash", "ls", "--format", "json"].map(OsString::from);
+        let listed = self.rbd(words.into_iter().chain(self.place())).await?;
+        let waiting: Vec<Named> = parse(RBD, &listed)?;
+        let mut waiting: BTreeMap<String, String> = waiting
+            .into_iter()
+            .filter(|one| one.name.starts_with(GONE))
+            .filter_map(|one| Some((one.id.as_str()?.to_owned(), one.name)))
+            .collect();
+        for id in freed {
+            // What one was cloned from keeps its bytes as long as that one does.
+            match waiting.remove(id) {
+                Some(name) if self.remove_from_trash(id, &name).await => {}
+                _ => break,
             }
         }
+        let next = self.reaped.fetch_add(OTHERS_TRIED, Ordering::Relaxed);
+        let count = waiting.len();
+        for (id, name) in waiting.iter().cycle().skip(next.checked_rem(count).unwrap_or(0)).take(OTHERS_TRIED.min(count)) {
+            self.remove_from_trash(id, name).await;
+        }
+        Ok(())
+    }
+
+    /// Whether it is gone.
+    async fn remove_from_trash(&self, id: &str, name: &str) -> bool {
+        let words = ["trash", "rm", "--no-progress", "--image-id", id];
+        match self.rbd_long(words.map(OsString::from).into_iter().chain(self.place())).await {
+            Ok(_) => return true,
+            Err(error) if is_missing(&error) => return true,
+            Err(error) if error.code() == Some(ENOTEMPTY) => debug!(image = name, "still has clones"),
+            Err(error) => warn!(image = name, "cannot be removed from the trash: {error}"),
+        }
+        false
     }
 }
