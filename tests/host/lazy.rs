@@ -77,6 +77,28 @@ fn assert_filled(site: &Site<'_, HostRig>, guest: &str, format: &str) {
     ));
 }
 
+/// The fill resumes neither what somebody has paused nor what waits for another disk, which has no room for what the guest writes.
+fn stays_paused_by_others(site: &Site<'_, HostRig>, guest: &Guest<'_>) {
+    let stays = |why: &str| {
+        // As long as the fill takes to resume what it does.
+        site.machine.ok("sleep 2");
+        let state = site.machine.ok("virsh -q domstate g1 --reason");
+        assert!(state.contains(why), "{state}");
+        assert_eq!(fill(site)["state"], "running", "nothing was there to resume it");
+    };
+    site.machine.ok("virsh -q suspend g1");
+    stays("paused (user)");
+    site.machine.ok(
+        "virsh -q resume g1
+         mkdir /run/small; mount -t tmpfs -o size=64k tmpfs /run/small; truncate -s 8M /run/small/disk; chmod 777 /run/small /run/small/disk
+         echo '<disk type=\"file\"><driver name=\"qemu\" type=\"raw\" error_policy=\"enospace\"/><source file=\"/run/small/disk\"/>\
+         <target dev=\"vdz\" bus=\"virtio\"/><serial>small</serial></disk>' >/run/small.xml; virsh -q attach-device g1 /run/small.xml",
+    );
+    let (disk, _) = guest.expect_disk("small", Duration::from_secs(60));
+    site.machine.ok(&format!("setsid guest-say g1 'w {disk} 4000000 no-room' >/run/full.log 2>&1 </dev/null &"));
+    stays("paused");
+}
+
 #[test]
 fn a_guest_runs_before_its_image_is_here_and_through_whatever_strikes_meanwhile() {
     on_host("lazy", FRAGMENT, |site| {
@@ -94,9 +116,11 @@ fn a_guest_runs_before_its_image_is_here_and_through_whatever_strikes_meanwhile(
         let under_way = fill(site);
         assert_eq!(under_way["state"], "running", "all of it has come before the guest ran: {under_way}");
         site.machine.ok("cd /var/lib/bowline-images/cache; [ $(ls | wc -l) = 1 ]; ls | grep '[.]lazy$'");
-        for refused in [site.bowline("snapshot g1 early"), site.bowline("rebuild g1 --image big")] {
-            assert!(refused.status == 4 && refused.stderr.contains("being filled"), "{refused:?}");
+        for (request, why) in [("snapshot g1 early", "being filled"), ("rebuild g1 --image big", "bowline stop g1")] {
+            let refused = site.bowline(request);
+            assert!(refused.status == 4 && refused.stderr.contains(why), "{refused:?}");
         }
+        stays_paused_by_others(site, &guest);
 
         site.kill_agent();
         site.start_agent("");
