@@ -219,7 +219,7 @@ pub(super) fn state(domain: &Domain) -> Result<(u32, u32), Error> {
     Ok((u32::try_from(state).unwrap_or_default(), u32::try_from(reason).unwrap_or_default()))
 }
 
-/// A disk whose I/O QEMU could not do, since the guest went on last.
+/// A disk whose I/O QEMU could not do, now or, by what QEMU keeps, at some time before.
 pub(super) struct DiskFailure {
     pub(super) target: String,
     /// The host had no room for it.

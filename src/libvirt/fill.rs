@@ -113,8 +113,8 @@ async fn begin(connection: &Arc<Connection>, uuid: GuestUuid, target: &str) -> R
     connection.run(call, work).await
 }
 
-/// Lets a guest go on that QEMU paused because it could not do the I/O of these disks. One that runs, is off, was paused by somebody, for
-/// another disk, or for want of room on this host, is left as it is.
+/// Lets a guest go on that QEMU paused because it could not do the I/O of these disks. One that runs, is off, was paused by somebody, or
+/// of whose disks only others have failed, or for want of room on this host, is left as it is.
 pub(super) async fn resume_after_io_error(
     connection: &Arc<Connection>,
     uuid: GuestUuid,
@@ -124,9 +124,9 @@ pub(super) async fn resume_after_io_error(
         if (state, reason) != (sys::VIR_DOMAIN_PAUSED, sys::VIR_DOMAIN_PAUSED_IOERROR) {
             return Ok(Outcome::Unchanged);
         }
-        let failures = ffi::disk_failures(domain)?;
+        // QEMU may go on telling of a failure after the guest has gone on, so other disks' failures prove nothing.
         let is_ours = |failure: &DiskFailure| !failure.is_for_room && targets.contains(&failure.target);
-        match !failures.is_empty() && failures.iter().all(is_ours) {
+        match ffi::disk_failures(domain)?.iter().any(is_ours) {
             true => domain.resume().map(|()| Outcome::Changed),
             false => Ok(Outcome::Unchanged),
         }

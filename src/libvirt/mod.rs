@@ -288,8 +288,8 @@ impl Libvirt {
         fill::pull(&self.connection, guest, disk, tell).await
     }
 
-    /// Lets a guest go on that QEMU paused because I/O of the disks with these target names failed, and for nothing else. Any other is
-    /// left as it is, and so is one that has no room on this host for what it writes.
+    /// Lets a guest go on that QEMU paused for an I/O error where one of the disks with these target names has failed. Any other is left
+    /// as it is, and so is one for whose disks the host has no room.
     ///
     /// # Errors
     /// libvirt cannot be reached or refuses.

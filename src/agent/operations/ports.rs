@@ -229,7 +229,7 @@ pub trait HypervisorPort: Send + Sync {
 
     /// Has a running guest's disk take in all that is below it. `false`: the guest is off.
     async fn pull_disk(&self, guest: GuestUuid, disk: &LocalDisk, told: Told) -> PortResult<bool>;
-    /// Lets a guest go on that was paused because what these disks are over could not be read, and for nothing else; `true`: it was.
+    /// Lets a guest go on that was paused because I/O of one of these disks failed, and not for want of room; `true`: it was.
     async fn resume_after_io_error(&self, guest: GuestUuid, disks: &[LocalDisk]) -> PortResult<bool>;
     /// Pauses a running guest; `true`: it ran.
     async fn suspend_guest(&self, guest: GuestUuid) -> PortResult<bool>;

@@ -2,7 +2,8 @@
 //!
 //! QEMU pauses it when a read waited too long, and when the agent was restarted: before libvirt 9.1 it cannot be told to wait for that, so the
 //! first read after it fails. As long as the image comes, the guest goes on at once. One that was paused for anything else stays so: by
-//! somebody, for another disk, or because the host has no room for what it writes.
+//! somebody, for another disk, or because the host has no room for what it writes. QEMU tells of a disk that failed also later, though: a
+//! guest that has waited for its image once is resumed whatever I/O fails then, as long as it is being filled, and every few seconds at most.
 
 use super::super::Shared;
 use crate::agent::api::{AgentEvent, GuestChange};
