@@ -88,9 +88,7 @@ pub(super) async fn start_rescue(
             };
         }
         // Its memory would meet, at its next start, disks that the rescue has written to.
-        if domain.has_managed_save(0).map_err(failed(operation.clone()))? {
-            return Err(LibvirtError::ManagedSave { guest: uuid });
-        }
+        must_be_unsaved(&domain, uuid)?;
         let definition = read(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE)?;
         let xml = rewrite::booting_from(&definition, &disk_xml::local_disk(&disk, Some(1))?)?;
         // Of a guest that is defined, libvirt keeps the definition and starts it by this one.
@@ -98,6 +96,24 @@ pub(super) async fn start_rescue(
         Ok(Outcome::Changed)
     };
     connection.read(call, work).await
+}
+
+/// Refuses a guest whose memory was saved: it must not meet, at its next start, other disks than it knows.
+pub(super) async fn check_unsaved(connection: &Arc<Connection>, uuid: GuestUuid) -> Result<(), LibvirtError> {
+    let operation = format!("see whether the memory of guest {uuid} was saved");
+    let call = Call::new(operation, Some(uuid), connection.config.call_timeout_s);
+    let work = move |connect: &virt::connect::Connect| match guest::by_uuid(connect, uuid)? {
+        Some(domain) => must_be_unsaved(&domain, uuid),
+        None => Ok(()),
+    };
+    connection.read(call, work).await
+}
+
+fn must_be_unsaved(domain: &Domain, guest: GuestUuid) -> Result<(), LibvirtError> {
+    match domain.has_managed_save(0).map_err(failed(format!("see whether the memory of guest {guest} was saved")))? {
+        true => Err(LibvirtError::ManagedSave { guest }),
+        false => Ok(()),
+    }
 }
 
 /// Ends the guest at once, as a power cut would. One that is off, or gone, is fine.

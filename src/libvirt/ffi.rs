@@ -219,6 +219,32 @@ pub(super) fn state(domain: &Domain) -> Result<(u32, u32), Error> {
     Ok((u32::try_from(state).unwrap_or_default(), u32::try_from(reason).unwrap_or_default()))
 }
 
+/// A disk whose I/O QEMU could not do, now or, by what QEMU keeps, at some time before.
+pub(super) struct DiskFailure {
+    pub(super) target: String,
+    /// The host had no room for it.
+    pub(super) is_for_room: bool,
+}
+
+/// The disks of a guest whose I/O could not be done.
+pub(super) fn disk_failures(domain: &Domain) -> Result<Vec<DiskFailure>, Error> {
+    // SAFETY: as above; without room for any, libvirt tells how many disks there are.
+    let disks = check(unsafe { sys::virDomainGetDiskErrors(domain.as_ptr(), std::ptr::null_mut(), 0, 0) })?;
+    let mut errors = vec![sys::virDomainDiskError { disk: std::ptr::null_mut(), error: 0 }; disks as usize];
+    // SAFETY: as above; the room is as large as is said.
+    let told = check(unsafe { sys::virDomainGetDiskErrors(domain.as_ptr(), errors.as_mut_ptr(), disks, 0) })?;
+    let failures = errors.into_iter().take(told as usize).filter_map(|error| {
+        // SAFETY: libvirt gives a valid string for each, allocated by malloc, which `free` takes back after it was copied.
+        let target = unsafe {
+            let target = text(error.disk);
+            nix::libc::free(error.disk.cast());
+            target?
+        };
+        Some(DiskFailure { target, is_for_room: error.error as u32 == sys::VIR_DOMAIN_DISK_ERROR_NO_SPACE })
+    });
+    Ok(failures.collect())
+}
+
 /// Begins a job that takes all that a disk has below it into the disk itself.
 pub(super) fn pull(domain: &Domain, target: &str) -> Result<(), Error> {
     let target = CString::new(target)?;

@@ -14,7 +14,8 @@ use super::{
     domain_xml::DomainXml,
     error::{LibvirtError, failed},
     events::GuestEvent,
-    ffi, guest,
+    ffi::{self, DiskFailure},
+    guest,
 };
 use crate::model::{GuestUuid, LocalDisk};
 use std::{sync::Arc, time::Duration};
@@ -112,11 +113,23 @@ async fn begin(connection: &Arc<Connection>, uuid: GuestUuid, target: &str) -> R
     connection.run(call, work).await
 }
 
-/// Lets a guest go on that QEMU paused because it could not do its I/O. One that runs, is off, or was paused by somebody is left as it is.
-pub(super) async fn resume_after_io_error(connection: &Arc<Connection>, uuid: GuestUuid) -> Result<Outcome, LibvirtError> {
-    on_state(connection, uuid, "resume", |domain, state, reason| {
-        let is_starved = state == sys::VIR_DOMAIN_PAUSED && reason == sys::VIR_DOMAIN_PAUSED_IOERROR;
-        if is_starved { domain.resume().map(|()| Outcome::Changed) } else { Ok(Outcome::Unchanged) }
+/// Lets a guest go on that QEMU paused because it could not do the I/O of these disks. One that runs, is off, was paused by somebody, or
+/// of whose disks only others have failed, or for want of room on this host, is left as it is.
+pub(super) async fn resume_after_io_error(
+    connection: &Arc<Connection>,
+    uuid: GuestUuid,
+    targets: Vec<String>,
+) -> Result<Outcome, LibvirtError> {
+    on_state(connection, uuid, "resume", move |domain, state, reason| {
+        if (state, reason) != (sys::VIR_DOMAIN_PAUSED, sys::VIR_DOMAIN_PAUSED_IOERROR) {
+            return Ok(Outcome::Unchanged);
+        }
+        // QEMU may go on telling of a failure after the guest has gone on, so other disks' failures prove nothing.
+        let is_ours = |failure: &DiskFailure| !failure.is_for_room && targets.contains(&failure.target);
+        match ffi::disk_failures(domain)?.iter().any(is_ours) {
+            true => domain.resume().map(|()| Outcome::Changed),
+            false => Ok(Outcome::Unchanged),
+        }
     })
     .await
 }
@@ -133,7 +146,7 @@ async fn on_state(
     connection: &Arc<Connection>,
     uuid: GuestUuid,
     verb: &str,
-    act: fn(&Domain, u32, u32) -> Result<Outcome, virt::error::Error>,
+    act: impl Fn(&Domain, u32, u32) -> Result<Outcome, virt::error::Error> + Clone + Send + 'static,
 ) -> Result<Outcome, LibvirtError> {
     let operation = format!("{verb} guest {uuid}");
     let call = Call::new(operation.clone(), Some(uuid), connection.config.call_timeout_s);

@@ -209,6 +209,14 @@ impl Libvirt {
         boot::start_rescue(&self.connection, guest, disk).await
     }
 
+    /// Refuses a guest whose memory libvirt has saved. One that is gone is fine.
+    ///
+    /// # Errors
+    /// [`LibvirtError::ManagedSave`]: it has; libvirt cannot be reached or refuses.
+    pub async fn check_unsaved(&self, guest: GuestUuid) -> Result<(), LibvirtError> {
+        boot::check_unsaved(&self.connection, guest).await
+    }
+
     /// Ends a guest at once. One that is off or gone is fine.
     ///
     /// # Errors
@@ -280,12 +288,13 @@ impl Libvirt {
         fill::pull(&self.connection, guest, disk, tell).await
     }
 
-    /// Lets a guest go on that QEMU paused for an I/O error. Any other is left as it is.
+    /// Lets a guest go on that QEMU paused for an I/O error where one of the disks with these target names has failed. Any other is left
+    /// as it is, and so is one for whose disks the host has no room.
     ///
     /// # Errors
     /// libvirt cannot be reached or refuses.
-    pub async fn resume_after_io_error(&self, guest: GuestUuid) -> Result<Outcome, LibvirtError> {
-        fill::resume_after_io_error(&self.connection, guest).await
+    pub async fn resume_after_io_error(&self, guest: GuestUuid, targets: Vec<String>) -> Result<Outcome, LibvirtError> {
+        fill::resume_after_io_error(&self.connection, guest, targets).await
     }
 
     /// Pauses a running guest.

@@ -213,6 +213,9 @@ pub struct LazyBase {
     /// All of it came, and it is not what it should be: the disk is worth nothing, and nobody may start its guest.
     #[serde(default)]
     pub is_damaged: bool,
+    /// An operator gave up waiting for it: the disk keeps what came, and reads on of the rest as far as it is here.
+    #[serde(default)]
+    pub is_given_up: bool,
 }
 
 impl LocalDisk {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::boot::{assert_gone, booted, on_host, upload};
-use crate::common::{HostRig, Machine, Site};
+use crate::common::{Guest, HostRig, Machine, Site};
 
 /// Reads of what does not come fail soon enough for a test.
 const FRAGMENT: &str = "[images]\nstall_timeout_s = 2\n";
@@ -77,6 +77,42 @@ fn assert_filled(site: &Site<'_, HostRig>, guest: &str, format: &str) {
     ));
 }
 
+/// A disk's file without room for what is written to it; to be made before the guest's QEMU has mounts of its own.
+fn make_full_disk(site: &Site<'_, HostRig>) {
+    site.machine.ok(
+        "mkdir /run/full; mount -t tmpfs -o size=64k,mode=777 tmpfs /run/full; truncate -s 8M /run/full/disk; chmod 666 /run/full/disk
+         ! dd if=/dev/zero of=/run/full/rest bs=4k status=none 2>/dev/null",
+    );
+}
+
+/// The fill resumes neither what somebody has paused nor what waits for another disk, though the image comes.
+fn stays_paused_for_others(site: &Site<'_, HostRig>, guest: &Guest<'_>) {
+    let stays = |why: &str| {
+        waits_for_state(site, "g1", why);
+        // Longer than the fill takes to resume what it does.
+        site.machine.ok("sleep 2");
+        let state = site.machine.ok("virsh -q domstate g1 --reason");
+        assert!(state.starts_with(why), "{state}");
+        assert_eq!(fill(site)["state"], "running", "nothing was there to resume it");
+    };
+    slow(site, "rate 100000");
+    site.machine.ok("virsh -q suspend g1");
+    stays("paused (user)");
+    site.machine.ok("virsh -q resume g1");
+    site.machine.write(
+        "/run/full.xml",
+        "<disk type='file'><driver name='qemu' type='raw' error_policy='enospace'/><source file='/run/full/disk'/>\
+         <target dev='vdz' bus='virtio'/><serial>full</serial></disk>",
+    );
+    site.machine.ok("virsh -q attach-device g1 /run/full.xml");
+    let (disk, _) = guest.expect_disk("full", Duration::from_secs(60));
+    site.machine.ok(&format!("setsid guest-say g1 'w {disk} 4194304 no-room' 120 >/run/full.log 2>&1 </dev/null &"));
+    stays("paused (I/O error)");
+    site.machine
+        .ok("rm /run/full/rest; virsh -q resume g1; timeout 60 sh -c 'until grep -q ok /run/full.log; do sleep 0.2; done'");
+    slow(site, RATE);
+}
+
 #[test]
 fn a_guest_runs_before_its_image_is_here_and_through_whatever_strikes_meanwhile() {
     on_host("lazy", FRAGMENT, |site| {
@@ -87,6 +123,7 @@ fn a_guest_runs_before_its_image_is_here_and_through_whatever_strikes_meanwhile(
         site.machine.ok("setsid dbus-monitor --system \"interface='org.bowline.Manager1',member='GuestChanged'\" >/run/told.log 2>/run/monitor.log </dev/null &
             until grep -q NameAcquired /run/told.log; do sleep 0.1; done");
 
+        make_full_disk(site);
         site.bowline("boot g1 --image big --lazy").ok();
         let guest = booted(site, "g1");
         assert_eq!(guest.read("vda", LATE[0].0 << 20, LATE[0].1.len()), LATE[0].1);
@@ -94,9 +131,11 @@ fn a_guest_runs_before_its_image_is_here_and_through_whatever_strikes_meanwhile(
         let under_way = fill(site);
         assert_eq!(under_way["state"], "running", "all of it has come before the guest ran: {under_way}");
         site.machine.ok("cd /var/lib/bowline-images/cache; [ $(ls | wc -l) = 1 ]; ls | grep '[.]lazy$'");
-        for refused in [site.bowline("snapshot g1 early"), site.bowline("rebuild g1 --image big")] {
-            assert!(refused.status == 4 && refused.stderr.contains("being filled"), "{refused:?}");
+        for (request, why) in [("snapshot g1 early", "being filled"), ("rebuild g1 --image big", "bowline stop g1")] {
+            let refused = site.bowline(request);
+            assert!(refused.status == 4 && refused.stderr.contains(why), "{refused:?}");
         }
+        stays_paused_for_others(site, &guest);
 
         site.kill_agent();
         site.start_agent("");
@@ -146,8 +185,17 @@ fn a_guest_may_go_while_its_image_comes_and_one_whose_image_is_damaged_is_paused
         // One that is off when all is here is put over the image in the cache.
         site.bowline("boot g1 --image big --lazy").ok();
         booted(site, "g1");
-        site.bowline("stop g1 --force").ok();
+        // Not while its memory is saved, which knows the disk as it was.
+        site.machine.ok("virsh -q managedsave g1");
+        let refused = site.bowline("rebuild g1 --image big");
+        assert!(refused.status == 4 && refused.stderr.contains("virsh managedsave"), "{refused:?}");
         slow(site, "rate 50000000");
+        let waits = site.machine.exec_for(
+            "until bowline --json operations | jq -e '.operations[] | select(.kind == \"fill\").error.message | contains(\"managedsave\")' >/dev/null
+             do sleep 0.2; done; virsh -q managedsave-remove g1",
+            Duration::from_secs(90),
+        );
+        assert_eq!(waits.status, 0, "{}", fill(site));
         fill_is(site, "succeeded");
         assert_filled(site, "g1", "qcow2");
         site.machine.ok(": >/run/guest-g1.log; [ $(stat -c %h /var/lib/bowline-images/cache/*) = 2 ]");

@@ -8,6 +8,7 @@ use crate::model::ErrorKind;
 impl Run {
     /// It is done: journalled together with what it makes of the attachments.
     pub(super) async fn succeed(&mut self) {
+        let guest = fill::guest_of(&self.shared, &self.record.task).await;
         let changes = match &self.record.task {
             Task::Attach(_) => match attachment_record(&self.record) {
                 Some(attachment) => vec![Change::PutAttachment(Box::new(attachment))],
@@ -41,13 +42,18 @@ impl Run {
                 .map(|guest| Change::PutGuest(Box::new(guest)))
                 .into_iter()
                 .collect(),
-            Task::Start(_) | Task::Stop(_) | Task::Snapshot(_) => vec![],
+            Task::Start(task) => fill::taken_up_again(&self.shared, task.guest)
+                .map(|guest| Change::PutGuest(Box::new(guest)))
+                .into_iter()
+                .collect(),
+            Task::Stop(_) | Task::Snapshot(_) => vec![],
         };
         self.record.state = OperationState::Succeeded;
         self.record.failure = None;
         self.finish(changes).await;
-        if matches!(self.record.task, Task::Boot(_)) {
-            fill::begin_all(&self.shared).await;
+        drop(guest);
+        if let Task::Boot(_) | Task::Start(_) = self.record.task {
+            fill::begin(&self.shared, self.record.task.guest()).await;
         }
     }
 
@@ -92,12 +98,14 @@ impl Run {
             abandon::tell_secrets(&mut failure, &self.record, &error);
         }
         tracing::warn!(operation = %self.record.id, left = failure.message, "abandoned");
+        let _guest = fill::guest_of(&self.shared, &self.record.task).await;
         self.record.state = OperationState::Abandoned;
         self.record.failure = Some(failure);
         let mut changes: Vec<_> = abandon::change(&self.record).into_iter().collect();
         if boot::is_replaced(&self.record) {
             changes.extend(boot::rebuilt_record(&self.shared, &self.record).map(|guest| Change::PutGuest(Box::new(guest))));
         }
+        changes.extend(fill::given_up_record(&self.shared, &self.record).map(|guest| Change::PutGuest(Box::new(guest))));
         let given_up = extend::given_up_attachments(&self.shared, &self.record);
         changes.extend(given_up.into_iter().map(|attachment| Change::PutAttachment(Box::new(attachment))));
         self.finish(changes).await;

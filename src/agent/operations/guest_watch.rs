@@ -9,7 +9,7 @@
 //! Storage is given and taken by requests alone. A guest that goes while it runs is gone once it has ended. What happened while
 //! nobody listened is found by looking.
 
-use super::{Agent, boot::has_storage};
+use super::{Agent, boot::has_storage, fill::is_being_filled};
 use crate::agent::api::GuestChange;
 use crate::model::{ErrorKind, GuestUuid};
 use std::collections::{BTreeSet, HashMap};
@@ -118,6 +118,11 @@ impl Agent {
             GuestChange::Undefined => tracing::warn!(
                 %guest, name,
                 "is not defined any more: its volumes stay attached and its disks stay, until they are detached or deleted"
+            ),
+            GuestChange::Paused if is_being_filled(&self.shared, guest) => tracing::warn!(
+                %guest, name,
+                "is paused, for its I/O could not be done: it goes on by itself where it waits for its image (bowline operations shows the fill); \
+                 virsh domblkerror tells whether it is another disk, or the room on this host: mend that, and virsh resume"
             ),
             GuestChange::Paused => {
                 tracing::warn!(%guest, name, "is paused, for its I/O could not be done: mend its storage, and virsh resume");

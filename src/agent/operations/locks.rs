@@ -18,6 +18,8 @@ pub(super) enum Key {
     Power(GuestUuid),
     /// A guest, while its disks are filled: nothing else waits for that.
     Fill(GuestUuid),
+    /// A guest, while a fill of its disks is begun.
+    FillBegin(GuestUuid),
     /// A guest, while a target name is chosen and its disk is plugged in.
     Guest(GuestUuid),
 }

@@ -220,6 +220,8 @@ pub trait HypervisorPort: Send + Sync {
     async fn start_rescue(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Ends a guest at once. One that is off or gone is fine.
     async fn stop_guest(&self, guest: GuestUuid) -> PortResult<()>;
+    /// Refuses a guest whose memory was saved, which must not meet other disks than it knows. One that is gone is fine.
+    async fn check_unsaved(&self, guest: GuestUuid) -> PortResult<()>;
     /// Asks a guest to shut down, and returns once it has. One that is off or gone is fine.
     async fn shut_down_guest(&self, guest: GuestUuid) -> PortResult<()>;
     /// The guests that are marked to be started with the host, running or not.
@@ -227,8 +229,8 @@ pub trait HypervisorPort: Send + Sync {
 
     /// Has a running guest's disk take in all that is below it. `false`: the guest is off.
     async fn pull_disk(&self, guest: GuestUuid, disk: &LocalDisk, told: Told) -> PortResult<bool>;
-    /// Lets a guest go on that was paused because its I/O could not be done; `true`: it was.
-    async fn resume_after_io_error(&self, guest: GuestUuid) -> PortResult<bool>;
+    /// Lets a guest go on that was paused because I/O of one of these disks failed, and not for want of room; `true`: it was.
+    async fn resume_after_io_error(&self, guest: GuestUuid, disks: &[LocalDisk]) -> PortResult<bool>;
     /// Pauses a running guest; `true`: it ran.
     async fn suspend_guest(&self, guest: GuestUuid) -> PortResult<bool>;
 

@@ -111,6 +111,11 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
         (ErrorKind::Unavailable | ErrorKind::Timeout, Step::UploadImage | Step::RegisterImage | Step::FetchImage) => {
             "check that the image service is up and reachable from this host"
         }
+        (ErrorKind::NotFound, Step::FetchImage) => {
+            "the image was deleted, and its guest has not all of it: stop the guest and bowline rebuild GUEST --image IMAGE, or bowline \
+             delete GUEST; while it runs, save what is on its other disks"
+        }
+        (ErrorKind::Conflict, Step::CompleteDisks) => "do as the message says; it is tried again by itself",
         (_, Step::CompleteDisks) => "the guest's log has QEMU's own words (/var/log/libvirt/qemu); it is tried again by itself",
         (ErrorKind::InvalidInput, Step::DefineGuest) => "virt-xml-validate FILE domain tells where the XML is wrong",
         (ErrorKind::Internal, Step::StartGuest | Step::StartRescue) => {
@@ -222,7 +227,8 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
             Some(format!("virsh destroy {guest} stops it"))
         }
         Step::FetchImage | Step::CompleteDisks => Some(format!(
-            "guest {guest} reads its disks as long as the agent serves them: the next start of the agent goes on filling them"
+            "guest {guest} reads of what is here, and is not resumed when it reads of anything else; once it is stopped, bowline start {guest} \
+             goes on filling its disks, and bowline rebuild {guest} --image IMAGE, or bowline delete {guest}, does without"
         )),
         Step::ConnectVolumes | Step::ExtendVolume | Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment => {
             None

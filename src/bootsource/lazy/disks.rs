@@ -76,11 +76,23 @@ impl LazyDisks {
         self.maker.overlay(&plan.target, &paths, (backing.into(), image.format), size_bytes).await?;
         let made = paths.clone();
         blocking(&paths.disk, move || made.finish(true)).await?;
-        let lazy = LazyBase { image: image.clone(), socket, is_damaged: false };
+        let lazy = LazyBase { image: image.clone(), socket, is_damaged: false, is_given_up: false };
         let (target, format) = (plan.target.clone(), DiskFormat::Qcow2);
         let disk = LocalDisk { target, bus, path: paths.disk, format, base: None, lazy: Some(lazy) };
         self.listen(plan.guest, &disk, in_use).await?;
         Ok(disk)
+    }
+
+    /// Makes a disk as any other, over an image that is all here. One that comes for a lazy disk is waited for rather than fetched a
+    /// second time, as long as it comes.
+    ///
+    /// # Errors
+    /// The image, its size, a tool or a file.
+    pub async fn make_filled(&self, plan: &LocalDiskPlan, bus: DiskBus) -> Result<LocalDisk, BootSourceError> {
+        if let LocalContent::Image { image, .. } = &plan.content {
+            self.images.wait_for(&self.maker.cache.path(image)).await;
+        }
+        self.maker.make(plan, bus, &*self.source).await
     }
 
     /// Serves a disk's image to it, as after a restart of the agent. One that is served, or is over no coming image, is fine.
@@ -89,11 +101,16 @@ impl LazyDisks {
     /// A file or a socket of this host; no room for the image.
     pub async fn serve(&self, guest: GuestUuid, disk: &LocalDisk) -> Result<(), BootSourceError> {
         let Some(lazy) = disk.lazy.as_ref().filter(|lazy| !lazy.is_damaged) else { return Ok(()) };
-        if self.exports().contains_key(&(guest, disk.name().to_owned())) {
+        // For one that was removed nothing has to come.
+        if self.exports().contains_key(&(guest, disk.name().to_owned())) || !disk.path.exists() {
             return Ok(());
         }
         let in_use = self.images.open(&self.maker.cache, &lazy.image).await?;
-        self.listen(guest, disk, in_use).await
+        self.listen(guest, disk, in_use).await?;
+        if !disk.path.exists() {
+            self.exports().remove(&(guest, disk.name().to_owned()));
+        }
+        Ok(())
     }
 
     async fn listen(&self, guest: GuestUuid, disk: &LocalDisk, in_use: Arc<InUse>) -> Result<(), BootSourceError> {

@@ -3,7 +3,7 @@
 use super::{
     download::download,
     store::Store,
-    stream::{InUse, Stream, Streaming},
+    stream::{InUse, Progress, Stream, Streaming},
 };
 use crate::bootsource::{
     BootSourceError, ImageCache, ImageSource, SourceError,
@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::{sync::Mutex as AsyncMutex, time::timeout};
 
 /// Bytes that are read at a time to be digested.
 const READ_BYTES: u64 = 1 << 20;
@@ -72,6 +72,21 @@ impl Images {
         streams.retain(|_, stream| stream.strong_count() > 0);
         streams.insert(path, Arc::downgrade(&in_use));
         Ok(in_use)
+    }
+
+    /// Waits for an image that is coming, until it is here, or does not come any more. What becomes of it then is seen in the cache.
+    pub(super) async fn wait_for(&self, path: &Path) {
+        // Held, so that it comes to its end whatever becomes of its guests.
+        let Some(coming) = self.known(path) else { return };
+        let mut progress = coming.stream.watch();
+        let is_lost = |now: &Progress| matches!(now.state, Streaming::Lost(_));
+        let has_paused = |now: &Progress| !matches!(now.state, Streaming::Coming);
+        while progress.wait_for(has_paused).await.is_ok_and(|now| is_lost(&now)) {
+            // One broken connection is nothing.
+            if timeout(self.patience, progress.wait_for(|now| !is_lost(now))).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// The stream that is open. One that proved to be damaged is only its guests'.

@@ -9,8 +9,8 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -20,6 +20,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Connections at a time: QEMU has one.
 const CONNECTIONS: usize = 4;
+/// What happens again and again at a socket is told once in this time: whoever connects must not fill the log.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Pause after the kernel refused to take a connection, as when the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -58,10 +60,30 @@ impl Drop for Export {
     }
 }
 
+/// How often something is worth a line in the log.
+#[derive(Default)]
+struct Told {
+    last: Option<Instant>,
+    untold: u64,
+}
+
+impl Told {
+    /// It has happened. `Some`: it is to be told now, with how often it happened untold before.
+    fn again(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.last.is_some_and(|last| now.duration_since(last) < TELL_EVERY) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.untold) - 1)
+    }
+}
+
 /// Takes connections. Those that stand end with this.
 async fn accept(listener: UnixListener, image: Arc<InUse>, disk: PathBuf) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
+    let (mut turned_away, broken) = (Told::default(), Arc::new(Mutex::new(Told::default())));
     loop {
         // Never closed, so there is always one to wait for.
         let Ok(place) = room.clone().acquire_owned().await else { return };
@@ -75,15 +97,21 @@ async fn accept(listener: UnixListener, image: Arc<InUse>, disk: PathBuf) {
         };
         while connections.try_join_next().is_some() {}
         if !may_read(&connection, &disk) {
-            tracing::warn!(disk = %disk.display(), "somebody who may not read this guest's image was turned away");
+            if let Some(before) = turned_away.again(Instant::now()) {
+                let user = connection.peer_cred().ok().map(|peer| peer.uid());
+                tracing::warn!(disk = %disk.display(), user, before, "somebody who may not read this guest's image was turned away");
+            }
             continue;
         }
-        let image = image.clone();
+        let (image, broken, disk) = (image.clone(), broken.clone(), disk.clone());
         connections.spawn(async move {
             let _place = place;
             let (reader, writer) = connection.into_split();
             if let Err(error) = nbd::serve(&image.stream, tokio::io::BufReader::new(reader), writer).await {
-                tracing::warn!(%error, "the connection of a guest to its image broke");
+                let before = broken.lock().unwrap_or_else(PoisonError::into_inner).again(Instant::now());
+                if let Some(before) = before {
+                    tracing::warn!(disk = %disk.display(), before, %error, "the connection of a guest to its image broke");
+                }
             }
         });
     }
@@ -93,4 +121,18 @@ async fn accept(listener: UnixListener, image: Arc<InUse>, disk: PathBuf) {
 fn may_read(connection: &UnixStream, disk: &Path) -> bool {
     let owner = fs::metadata(disk).map(|about| about.uid()).ok();
     connection.peer_cred().is_ok_and(|peer| peer.uid() == 0 || owner == Some(peer.uid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_again_and_again_is_told_now_and_then_and_counted() {
+        let (mut told, begun) = (Told::default(), Instant::now());
+        assert_eq!(told.again(begun), Some(0));
+        assert!((0..1000).all(|_| told.again(begun + TELL_EVERY / 2).is_none()));
+        assert_eq!(told.again(begun + TELL_EVERY), Some(1000));
+        assert_eq!(told.again(begun + TELL_EVERY), None);
+    }
 }

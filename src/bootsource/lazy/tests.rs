@@ -208,6 +208,39 @@ async fn a_service_that_is_away_makes_reads_wait_and_then_fail_until_it_is_back(
 }
 
 #[tokio::test]
+async fn an_ordinary_disk_waits_for_an_image_that_comes_already_and_for_none_that_does_not() {
+    let site = Site::new(Mode::StallsAfter(20));
+    site.make("vda").await.unwrap();
+    let Site { lazy, source, image, .. } = &site;
+    let content = LocalContent::Image { image: image.clone(), size_bytes: None };
+    let plan = LocalDiskPlan { guest: guest(), target: "vdb".into(), content };
+    let waiting = lazy.make_filled(&plan, DiskBus::Virtio);
+    tokio::pin!(waiting);
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut waiting).await.is_err());
+    // Nor does it need the guest for whom it came.
+    lazy.remove(guest(), "vda").await.unwrap();
+    source.mode.send_replace(Mode::Flows);
+    let disk = waiting.await.unwrap();
+    assert_eq!(fs::read(disk.base.unwrap().0).unwrap(), source.bytes);
+    let asked = source.asked.lock().unwrap().clone();
+    assert_eq!(asked.iter().filter(|from| **from == 0).count(), 1, "it was fetched once: {asked:?}");
+    assert_eq!(site.cached().len(), 1);
+
+    let away = Site::new(Mode::StallsAfter(20));
+    let disk = away.make("vda").await.unwrap();
+    away.source.mode.send_replace(Mode::Away);
+    away.is(&disk, |state| matches!(state, Streaming::Lost(_))).await;
+    let plan = LocalDiskPlan { content: LocalContent::Image { image: away.image.clone(), size_bytes: None }, ..plan.clone() };
+    let refused = away.lazy.make_filled(&plan, DiskBus::Virtio).await.unwrap_err();
+    assert!(refused.to_string().contains("line went dead"), "{refused}");
+
+    // What was removed is served no more, whoever asks for it.
+    away.lazy.remove(guest(), "vda").await.unwrap();
+    assert!(away.lazy.fetching(guest(), &disk).await.unwrap().next().await.is_none());
+    assert!(!disk.lazy.unwrap().socket.exists());
+}
+
+#[tokio::test]
 async fn a_service_without_ranges_is_read_once_from_its_beginning() {
     let site = Site::with(vec![3; SIZE], DiskFormat::Raw, Mode::Flows, false);
     let disk = site.make("vda").await.unwrap();

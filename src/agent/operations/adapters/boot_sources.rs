@@ -18,7 +18,6 @@ use tokio::sync::mpsc;
 /// [`BootSourcePort`] by a client of the image service, the maker of this host's disks, and the folder of what is caught of them.
 pub struct HostBootSources {
     images: CloudImages,
-    disks: Arc<DiskMaker>,
     lazy: LazyDisks,
     captures: Captures,
 }
@@ -27,9 +26,9 @@ impl HostBootSources {
     /// Puts them together. `run_dir`: for the sockets of images that come while guests run on them; `stall_limit`: how long a guest's
     /// read waits while nothing comes.
     pub fn new(images: ImageService, disks: DiskMaker, captures: Captures, run_dir: &Path, stall_limit: Duration) -> Self {
-        let (images, disks) = (CloudImages(images), Arc::new(disks));
-        let lazy = LazyDisks::new(disks.clone(), Arc::new(images.clone()), run_dir.join("lazy"), stall_limit);
-        Self { images, disks, lazy, captures }
+        let images = CloudImages(images);
+        let lazy = LazyDisks::new(Arc::new(disks), Arc::new(images.clone()), run_dir.join("lazy"), stall_limit);
+        Self { images, lazy, captures }
     }
 }
 
@@ -68,7 +67,7 @@ impl BootSourcePort for HostBootSources {
     }
 
     async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
-        Ok(self.disks.make(plan, bus, &self.images).await?)
+        Ok(self.lazy.make_filled(plan, bus).await?)
     }
 
     async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {

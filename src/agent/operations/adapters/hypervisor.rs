@@ -140,6 +140,10 @@ impl HypervisorPort for Hypervisor {
         Ok(())
     }
 
+    async fn check_unsaved(&self, guest: GuestUuid) -> PortResult<()> {
+        Ok(self.0.check_unsaved(guest).await?)
+    }
+
     async fn shut_down_guest(&self, guest: GuestUuid) -> PortResult<()> {
         self.0.shut_down_guest(guest).await?;
         Ok(())
@@ -153,8 +157,9 @@ impl HypervisorPort for Hypervisor {
         Ok(self.0.pull_disk(guest, disk, move |done, all| told(done, all)).await? == Outcome::Changed)
     }
 
-    async fn resume_after_io_error(&self, guest: GuestUuid) -> PortResult<bool> {
-        Ok(self.0.resume_after_io_error(guest).await? == Outcome::Changed)
+    async fn resume_after_io_error(&self, guest: GuestUuid, disks: &[LocalDisk]) -> PortResult<bool> {
+        let targets = disks.iter().map(|disk| disk.target.clone()).collect();
+        Ok(self.0.resume_after_io_error(guest, targets).await? == Outcome::Changed)
     }
 
     async fn suspend_guest(&self, guest: GuestUuid) -> PortResult<bool> {

@@ -35,6 +35,7 @@ pub(in super::super) async fn plan_rebuild(shared: &Shared, request: &RebuildReq
     if guest.active {
         return Err(running(&guest.name).into());
     }
+    shared.hypervisor.check_unsaved(guest.uuid).await?;
     let image = shared.boot_sources.find_image(&request.image).await?;
     let content = content_of_image(&image, request.size_gib)?;
     let suffix: String = OperationId::random().to_string().chars().take(8).collect();
@@ -42,11 +43,12 @@ pub(in super::super) async fn plan_rebuild(shared: &Shared, request: &RebuildReq
     Ok(Task::Rebuild(RebuildTask { guest: guest.uuid, guest_name: guest.name, content, root, name }))
 }
 
-/// Looks again whether the guest has the root disk that is to be replaced.
-pub(in super::super) fn check_root(shared: &Shared, task: &RebuildTask) -> Result<(), ApiError> {
+/// Looks again whether the guest has the root disk that is to be replaced. It may have been filled, or given up, meanwhile.
+pub(in super::super) fn check_root(shared: &Shared, task: &RebuildTask) -> Result<Task, ApiError> {
     must_not_be_rescued(shared, task.guest, &task.guest_name)?;
-    if root_of(shared, task.guest, &task.guest_name)? == task.root {
-        return Ok(());
+    let root = root_of(shared, task.guest, &task.guest_name)?;
+    if root.path == task.root.path {
+        return Ok(Task::Rebuild(RebuildTask { root, ..task.clone() }));
     }
     let message = format!("guest {} has got another root disk meanwhile", task.guest_name);
     Err(ApiError::new(ErrorKind::Conflict, message))
@@ -56,7 +58,7 @@ pub(in super::super) fn check_root(shared: &Shared, task: &RebuildTask) -> Resul
 fn root_of(shared: &Shared, guest: GuestUuid, name: &str) -> Result<LocalDisk, ApiError> {
     match shared.registry.booted(guest).map(|record| record.disks.into_iter().next()) {
         Some(Some(BootedDisk::Local(disk))) => {
-            fill::check_filled(&disk, name, true)?;
+            fill::check_replaceable(shared, guest, &disk, name)?;
             Ok(disk)
         }
         Some(Some(BootedDisk::Volume { volume, .. })) => {
@@ -129,10 +131,11 @@ async fn replace(shared: &Shared, task: &RebuildTask, old: &LocalDisk, new: &Loc
     must_be_off(shared, task).await
 }
 
+/// Nor may its memory be saved, which would meet another disk.
 async fn must_be_off(shared: &Shared, task: &RebuildTask) -> PortResult<()> {
     match shared.hypervisor.guest(&task.guest.to_string()).await?.active {
         true => Err(running(&task.guest_name)),
-        false => Ok(()),
+        false => shared.hypervisor.check_unsaved(task.guest).await,
     }
 }
 

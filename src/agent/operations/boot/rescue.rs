@@ -80,7 +80,7 @@ fn check_rescuable(shared: &Shared, guest: GuestUuid, name: &str) -> Result<(), 
                 BootedDisk::Local(disk) => Some(disk),
                 BootedDisk::Volume { .. } => None,
             });
-            return Ok(local.try_for_each(|disk| fill::check_filled(disk, name, false))?);
+            return Ok(local.try_for_each(|disk| fill::check_filled(disk, name))?);
         }
     };
     Err(ApiError::new(kind, problem))

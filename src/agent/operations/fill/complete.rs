@@ -7,9 +7,10 @@ use super::{
         ports::{PortError, PortResult},
     },
     going::keep_going,
+    is_same, lazy_disks, removed,
 };
-use crate::agent::journal::{BootRecord, Facts, FillTask, OperationRecord, Task};
-use crate::model::{BootedDisk, ErrorKind, LocalDisk, OperationId};
+use crate::agent::journal::{Facts, FillTask};
+use crate::model::{ErrorKind, LocalDisk, OperationId};
 use std::sync::Arc;
 
 /// Completes all disks, of a guest that is kept going meanwhile.
@@ -29,64 +30,57 @@ pub(in super::super) async fn complete(
 }
 
 async fn complete_all(shared: &Arc<Shared>, id: OperationId, task: &FillTask, facts: &mut Facts) -> PortResult<()> {
+    let mut is_any_there = false;
     for disk in &task.disks {
-        let is_there =
-            shared.registry.booted(task.guest).is_some_and(|booted| super::lazy_disks(&booted).any(|one| one == disk));
-        if !is_there {
-            let message = format!("disk {} of guest {} was removed before it was filled", disk.target, task.guest_name);
-            return Err(PortError::new(ErrorKind::Cancelled, message));
+        if !is_there(shared, task, disk) {
+            continue;
         }
         let told = shared.telling(id, &disk.target);
         let filled = match shared.hypervisor.pull_disk(task.guest, disk, told).await? {
-            true => LocalDisk { base: None, lazy: None, ..disk.clone() },
+            true => Some(LocalDisk { base: None, lazy: None, ..disk.clone() }),
             false => put_over_cached(shared, task, disk).await?,
         };
+        let Some(filled) = filled else { continue };
+        is_any_there = true;
         facts.disks.retain(|known| known.target != disk.target);
         facts.disks.push(filled.clone());
         shared.boot_sources.release_disk(task.guest, &filled).await?;
     }
-    Ok(())
+    if is_any_there { Ok(()) } else { Err(removed(task)) }
+}
+
+/// The guest has the disk, neither deleted nor replaced since.
+fn is_there(shared: &Shared, task: &FillTask, disk: &LocalDisk) -> bool {
+    shared.registry.booted(task.guest).is_some_and(|booted| lazy_disks(&booted).any(|one| is_same(one, disk)))
 }
 
 /// The guest is off: its disk is put over the image in the cache. Nobody may start it meanwhile, and whoever does all the same has it
-/// tried again.
-async fn put_over_cached(shared: &Shared, task: &FillTask, disk: &LocalDisk) -> PortResult<LocalDisk> {
+/// tried again. `None`: it was removed by whoever had the guest before.
+async fn put_over_cached(shared: &Shared, task: &FillTask, disk: &LocalDisk) -> PortResult<Option<LocalDisk>> {
     let _lock = shared.locks.lock(Key::Instance(task.guest)).await;
+    if !is_there(shared, task, disk) {
+        return Ok(None);
+    }
     let Some(()) = must_be_off(shared, task).await? else {
         // Undefined by hand: it has no definition that could name anything.
-        return shared.boot_sources.rebase_disk(task.guest, disk).await;
+        return shared.boot_sources.rebase_disk(task.guest, disk).await.map(Some);
     };
     let filled = shared.boot_sources.rebase_disk(task.guest, disk).await?;
     shared.hypervisor.undefine_disk(task.guest, disk).await?;
     shared.hypervisor.define_disk(task.guest, &filled).await?;
     must_be_off(shared, task).await?;
-    Ok(filled)
+    Ok(Some(filled))
 }
 
-/// `None`: it is not defined any more.
+/// Nor may its memory be saved, which knows the disk as it was. `None`: it is not defined any more.
 async fn must_be_off(shared: &Shared, task: &FillTask) -> PortResult<Option<()>> {
     match shared.hypervisor.guest(&task.guest.to_string()).await {
         Ok(guest) if guest.active => {
             let message = format!("guest {} was started while its disk was completed", task.guest_name);
             Err(PortError::new(ErrorKind::Unavailable, message))
         }
-        Ok(_) => Ok(Some(())),
+        Ok(_) => shared.hypervisor.check_unsaved(task.guest).await.map(Some),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// What a fill makes of its guest.
-pub(in super::super) fn filled_record(shared: &Shared, record: &OperationRecord) -> Option<BootRecord> {
-    let Task::Fill(task) = &record.task else { return None };
-    let mut booted = shared.registry.booted(task.guest)?;
-    for disk in &mut booted.disks {
-        if let BootedDisk::Local(local) = disk
-            && local.lazy.is_some()
-            && let Some(filled) = record.facts.disks.iter().find(|filled| filled.path == local.path)
-        {
-            *local = filled.clone();
-        }
-    }
-    Some(booted)
 }

@@ -6,6 +6,7 @@ use super::{
         ports::{Fetched, PortError, PortResult},
     },
     going::keep_going,
+    removed,
 };
 use crate::agent::api::GuestChange;
 use crate::agent::journal::{Facts, FillTask, Task};
@@ -16,27 +17,29 @@ use tokio::time::{Instant, sleep_until};
 /// How long an image may be lost before that is told: one broken connection is nothing.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Waits until the images of all disks are here and verified.
+/// Waits until the images of all disks that are left are here and verified.
 pub(in super::super) async fn fetch(
     shared: &Arc<Shared>,
     id: OperationId,
     task: &FillTask,
     facts: &mut Facts,
 ) -> PortResult<()> {
+    let mut is_any_there = false;
     for disk in &task.disks {
-        fetch_one(shared, id, task, disk, facts).await?;
+        is_any_there |= fetch_one(shared, id, task, disk, facts).await?;
     }
-    Ok(())
+    if is_any_there { Ok(()) } else { Err(removed(task)) }
 }
 
+/// `false`: the disk was removed.
 async fn fetch_one(
     shared: &Arc<Shared>,
     id: OperationId,
     task: &FillTask,
     disk: &LocalDisk,
     facts: &mut Facts,
-) -> PortResult<()> {
-    let Some(image) = disk.lazy.as_ref().map(|lazy| lazy.image.id) else { return Ok(()) };
+) -> PortResult<bool> {
+    let Some(image) = disk.lazy.as_ref().map(|lazy| lazy.image.id) else { return Ok(true) };
     let guest = &task.guest_name;
     let mut fetching = shared.boot_sources.fetching(task.guest, disk).await?;
     let told = shared.telling(id, &disk.target);
@@ -62,13 +65,16 @@ async fn fetch_one(
                 comes = true;
                 lost = None;
             }
-            Fetched::Whole => return Ok(()),
+            Fetched::Whole => return Ok(true),
             Fetched::Lost { kind, problem } => {
                 let message = format!(
                     "image {image}, which guest {guest} was booted from, does not come from the image service: {problem}. The guest is \
                      paused when it reads of what is not here, and goes on by itself when the image comes again"
                 );
-                let kind = if kind == ErrorKind::Timeout { kind } else { ErrorKind::Unavailable };
+                let kind = match kind {
+                    ErrorKind::Timeout | ErrorKind::NotFound => kind,
+                    _ => ErrorKind::Unavailable,
+                };
                 let until = lost.map_or_else(|| Instant::now() + GRACE, |(_, until)| until);
                 lost = Some((PortError::new(kind, message), until));
             }
@@ -85,10 +91,7 @@ async fn fetch_one(
                 tracing::error!(guest = %task.guest, %image, "{message}");
                 return Err(PortError::new(ErrorKind::IdentityMismatch, message));
             }
-            Fetched::Gone => {
-                let message = format!("disk {} of guest {guest} was removed before it was filled", disk.target);
-                return Err(PortError::new(ErrorKind::Cancelled, message));
-            }
+            Fetched::Gone => return Ok(false),
         }
     }
 }

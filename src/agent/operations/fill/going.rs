@@ -1,7 +1,9 @@
 //! Keeping a guest going that QEMU pauses because it cannot read of its image.
 //!
 //! QEMU pauses it when a read waited too long, and when the agent was restarted: before libvirt 9.1 it cannot be told to wait for that, so the
-//! first read after it fails. As long as the image comes, the guest goes on at once.
+//! first read after it fails. As long as the image comes, the guest goes on at once. One that was paused for anything else stays so: by
+//! somebody, for another disk, or because the host has no room for what it writes. QEMU tells of a disk that failed also later, though: a
+//! guest that has waited for its image once is resumed whatever I/O fails then, as long as it is being filled, and every few seconds at most.
 
 use super::super::Shared;
 use crate::agent::api::{AgentEvent, GuestChange};
@@ -38,7 +40,7 @@ pub(super) async fn keep_going(shared: &Shared, task: &FillTask) {
 
 /// Where libvirt cannot be asked, or the guest is not paused for that, nothing is done.
 async fn resume(shared: &Shared, task: &FillTask) {
-    match shared.hypervisor.resume_after_io_error(task.guest).await {
+    match shared.hypervisor.resume_after_io_error(task.guest, &task.disks).await {
         Ok(true) => {
             tracing::info!(guest = %task.guest, "goes on: its image comes again");
             shared.registry.tell_guest(task.guest, task.guest_name.clone(), GuestChange::Resumed);

@@ -4,28 +4,32 @@
 //! FetchImage --all of it is here, and is what it should be--> CompleteDisks --> Succeeded: disks as any others
 //!    |  the image service is away: tried on; QEMU pauses a guest that reads of what does not come, and it is resumed when it comes
 //!    |  the image is damaged ----------------------------------------------> Failed: the guest is paused, its disk never used again
-//!    \  the disks are deleted ---------------------------------------------> Cancelled
+//!    |  the disks are deleted, or replaced by a rebuild -------------------> Cancelled
+//!    \  an operator gives it up ------------------------------------------> Abandoned: the guest reads on of what is here
 //! ```
-//! It begins by itself when the boot has ended, and at each start of the agent where one is missing. It holds nothing while it waits: the guest can
-//! be stopped, started and deleted meanwhile. A running guest's disk takes the image in (a block job of QEMU); that of a guest which
-//! is off is put over the image in the cache.
+//! It begins by itself when the boot of its guest has ended, and at each start of the agent where one is missing. One that was given up
+//! stays so, over other guests' boots and starts of the agent, until Bowline starts its guest again. It holds nothing while it waits: the guest
+//! can be stopped, started, rebuilt and deleted meanwhile. A running guest's disk takes the image in (a block job of QEMU); that of
+//! a guest which is off is put over the image in the cache.
 
+mod begin;
 mod complete;
+mod end;
 mod fetch;
 mod going;
 
-pub(super) use complete::{complete, filled_record};
+pub(super) use begin::{begin, begin_all, taken_up_again};
+pub(super) use complete::complete;
+pub(super) use end::{filled_record, given_up_record, guest_of};
 pub(super) use fetch::{comes_again, fetch};
 
 use super::{
-    Shared, boot,
-    executor::{Run, new_record},
+    Shared,
     ports::{PortError, PortResult},
 };
-use crate::agent::api::{Failure, OperationState};
-use crate::agent::journal::{BootRecord, Change, FillTask, OperationRecord, Step, Task};
-use crate::model::{BootedDisk, ErrorKind, GuestUuid, LocalDisk};
-use std::sync::Arc;
+use crate::agent::api::StepState;
+use crate::agent::journal::{BootRecord, FillTask, OperationRecord, Step, Task};
+use crate::model::{BootedDisk, ErrorKind, GuestUuid, LazyBase, LocalDisk};
 
 /// The steps of a fill.
 pub(super) const FILL: [Step; 2] = [Step::FetchImage, Step::CompleteDisks];
@@ -56,6 +60,45 @@ fn is_damaged(disk: &LocalDisk) -> bool {
     disk.lazy.as_ref().is_some_and(|lazy| lazy.is_damaged)
 }
 
+fn is_given_up(disk: &LocalDisk) -> bool {
+    disk.lazy.as_ref().is_some_and(|lazy| lazy.is_given_up)
+}
+
+/// One disk over one image, whatever has become of it since.
+fn is_same(one: &LocalDisk, other: &LocalDisk) -> bool {
+    let image = |disk: &LocalDisk| disk.lazy.as_ref().map(|lazy| lazy.image.id);
+    one.path == other.path && image(one) == image(other)
+}
+
+/// The guest with its disks over such images changed.
+fn with_lazy(mut booted: BootRecord, change: impl Fn(&mut LazyBase)) -> BootRecord {
+    for disk in &mut booted.disks {
+        if let BootedDisk::Local(LocalDisk { lazy: Some(lazy), .. }) = disk {
+            change(lazy);
+        }
+    }
+    booted
+}
+
+/// The guest's fills that are under way: that of its disks, and perhaps one of disks that it had before.
+fn under_way(shared: &Shared, guest: GuestUuid) -> impl Iterator<Item = (FillTask, OperationRecord)> {
+    shared.registry.records().into_iter().filter_map(move |record| match &record.task {
+        Task::Fill(task) if task.guest == guest && !record.state.is_over() => Some((task.clone(), record)),
+        _ => None,
+    })
+}
+
+/// The guest waits for what comes of an image.
+pub(super) fn is_being_filled(shared: &Shared, guest: GuestUuid) -> bool {
+    under_way(shared, guest).next().is_some()
+}
+
+/// Disks that a fill was to fill are not there any more: that ends it, where none is left.
+fn removed(task: &FillTask) -> PortError {
+    let message = format!("the disks of guest {} were removed before they were filled", task.guest_name);
+    PortError::new(ErrorKind::Cancelled, message)
+}
+
 /// Serves the images of all disks that need it, before anything else is done: running guests wait for them.
 pub(super) async fn serve_all(shared: &Shared, operations: &[OperationRecord]) {
     let booted = shared.registry.booted_guests();
@@ -82,24 +125,35 @@ pub(super) async fn make_ready(shared: &Shared, guest: GuestUuid) -> PortResult<
     Ok(())
 }
 
+fn image_of(disk: &LocalDisk) -> String {
+    disk.lazy.as_ref().map(|lazy| lazy.image.id.to_string()).unwrap_or_default()
+}
+
 fn damaged(guest: &str, disk: &LocalDisk) -> String {
-    let image = disk.lazy.as_ref().map(|lazy| lazy.image.id.to_string()).unwrap_or_default();
     format!(
-        "disk {} of guest {guest} was booted from image {image}, which proved to be damaged when all of it was here: \
+        "disk {} of guest {guest} was booted from image {}, which proved to be damaged when all of it was here: \
          bowline delete {guest}, or bowline rebuild {guest} --image IMAGE",
-        disk.target
+        disk.target,
+        image_of(disk)
     )
 }
 
-/// Why a disk cannot be copied or replaced now, if so. One that is damaged may be replaced.
-pub(super) fn check_filled(disk: &LocalDisk, guest: &str, may_be_damaged: bool) -> PortResult<()> {
+/// Why a disk cannot be copied, or left for another for a while, if so.
+pub(super) fn check_filled(disk: &LocalDisk, guest: &str) -> PortResult<()> {
+    let (target, image) = (&disk.target, image_of(disk));
     match disk.lazy.is_some() {
-        true if is_damaged(disk) && may_be_damaged => Ok(()),
         true if is_damaged(disk) => Err(PortError::new(ErrorKind::IdentityMismatch, damaged(guest, disk))),
+        true if is_given_up(disk) => {
+            let message = format!(
+                "disk {target} of guest {guest} has not all of image {image}, whose coming was given up: bowline start {guest}, once it is \
+                 stopped, goes on with it, and bowline rebuild {guest} --image IMAGE, or bowline delete {guest}, does without"
+            );
+            Err(PortError::new(ErrorKind::Conflict, message))
+        }
         true => {
             let message = format!(
-                "disk {} of guest {guest} is still being filled with its image: wait for the end of that (bowline operations shows it)",
-                disk.target
+                "disk {target} of guest {guest} is still being filled with image {image}: wait for the end of that (bowline operations shows \
+                 it); where the image does not come any more, bowline rebuild {guest} --image IMAGE once it is stopped, or bowline delete {guest}"
             );
             Err(PortError::new(ErrorKind::Conflict, message))
         }
@@ -107,47 +161,15 @@ pub(super) fn check_filled(disk: &LocalDisk, guest: &str, may_be_damaged: bool) 
     }
 }
 
-/// Begins to fill what is not being filled.
-pub(super) async fn begin_all(shared: &Arc<Shared>) {
-    for booted in shared.registry.booted_guests() {
-        begin(shared, &booted).await;
-    }
-}
-
-async fn begin(shared: &Arc<Shared>, booted: &BootRecord) {
-    let disks: Vec<_> = lazy_disks(booted).filter(|disk| !is_damaged(disk)).cloned().collect();
-    let is_under_way = |record: &OperationRecord| {
-        matches!(record.task, Task::Fill(_)) && record.task.guest() == booted.guest && !record.state.is_over()
+/// Why a disk cannot be replaced now, if so. One whose image is damaged, still comes, or never will, can be: nobody needs it any more.
+pub(super) fn check_replaceable(shared: &Shared, guest: GuestUuid, disk: &LocalDisk, name: &str) -> PortResult<()> {
+    let is_here = |record: &OperationRecord| {
+        record.steps.iter().any(|step| step.step == Step::FetchImage && step.state == StepState::Succeeded)
     };
-    if disks.is_empty() || shared.registry.records().iter().any(is_under_way) {
-        return;
-    }
-    let record = new_record(Task::Fill(FillTask { guest: booted.guest, guest_name: booted.guest_name.clone(), disks }));
-    let change = Change::PutOperation(Box::new(record.clone()));
-    // The next start of the agent finds that it is missing.
-    if let Err(error) = shared.journal.commit(vec![change]).await {
-        tracing::error!(guest = %booted.guest, %error, "its disks are not filled now");
-        return;
-    }
-    boot::launch(shared, record);
-}
-
-impl Run {
-    /// A fill that ends without filled disks.
-    pub(super) async fn fill_failed(&mut self, failure: Failure) {
-        if failure.kind == ErrorKind::Cancelled {
-            return self.end(OperationState::Cancelled, Some(failure)).await;
-        }
-        let booted = self.shared.registry.booted(self.record.task.guest()).map(|mut booted| {
-            for disk in &mut booted.disks {
-                if let BootedDisk::Local(LocalDisk { lazy: Some(lazy), .. }) = disk {
-                    lazy.is_damaged |= self.record.facts.damaged.contains(&lazy.image.id);
-                }
-            }
-            booted
-        });
-        self.record.state = OperationState::Failed;
-        self.record.failure = Some(failure);
-        self.finish(booted.map(|booted| Change::PutGuest(Box::new(booted))).into_iter().collect()).await;
+    let is_completed =
+        |(task, record): (FillTask, OperationRecord)| is_here(&record) && task.disks.iter().any(|filled| is_same(filled, disk));
+    match disk.lazy.is_some() && under_way(shared, guest).any(is_completed) {
+        true => check_filled(disk, name),
+        false => Ok(()),
     }
 }

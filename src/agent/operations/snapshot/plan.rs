@@ -29,7 +29,7 @@ pub(in super::super) async fn plan_snapshot(shared: &Shared, request: &SnapshotR
     let image_id = ImageId(Uuid::new_v4());
     let (source, target) = match booted.disks.first() {
         Some(BootedDisk::Local(disk)) => {
-            fill::check_filled(disk, &guest.name, false)?;
+            fill::check_filled(disk, &guest.name)?;
             (SnapshotSource::Disk(disk.clone()), disk.target.clone())
         }
         Some(BootedDisk::Volume { volume, .. }) if attached.iter().any(|record| record.volume == *volume) => {

@@ -1,19 +1,25 @@
 //! Fills, which nobody asks for: struck at every call, with the guest on and off. The guest ends on a disk as any other.
 
-use super::{FAULTS, agreement::settled, live, start, world::*};
-use crate::agent::api::{AgentApi, OperationState, Request};
-use crate::agent::operations::fill;
-use crate::model::{BootRequest, BootedDisk};
-use std::path::Path;
+use super::{FAULTS, agreement::settled, allow_all, end_of, live, refuse, start, state_of, world::*};
+use crate::agent::api::{
+    AgentApi, DeleteRequest, OperationState, OperationView, RebuildRequest, Request, RescueRequest, StartRequest, StopRequest,
+};
+use crate::agent::operations::{Agent, fill};
+use crate::model::{BootRequest, BootedDisk, ErrorKind, OperationId};
+use std::{path::Path, time::Duration};
 
 fn lazy_boot() -> Request {
+    boot("guest-1", true)
+}
+
+fn boot(guest: &str, lazy: bool) -> Request {
     Request::Boot(BootRequest {
-        guest: "guest-1".into(),
+        guest: guest.into(),
         image: Some("tiny".into()),
         image_size_gib: Some(1),
         mapping: String::new(),
         clauses: vec![],
-        lazy: true,
+        lazy,
         definition: None,
     })
 }
@@ -77,4 +83,137 @@ fn a_fill_struck_at_any_call_is_done_in_the_end() {
             }
         }
     }
+}
+
+fn fills(agent: &Agent) -> Vec<OperationView> {
+    agent.operations().into_iter().filter(|view| view.kind == "fill").collect()
+}
+
+/// The fill after so many. It begins a moment after what it begins by has ended.
+async fn fill_after(agent: &Agent, before: usize) -> OperationId {
+    let mut events = agent.events();
+    let begun = async {
+        loop {
+            if let Some(view) = fills(agent).get(before) {
+                return view.id;
+            }
+            let _ = events.recv().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), begun).await.unwrap()
+}
+
+async fn done(agent: &Agent, request: Request) -> OperationView {
+    let id = agent.submit(request).await.unwrap();
+    let view = end_of(agent, id).await;
+    assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
+    view
+}
+
+/// A guest that was booted lazily from an image that does not come, and its fill, which is stuck.
+async fn starved(world: &World, dir: &Path) -> (Agent, OperationView) {
+    for guest in world.state.lock().unwrap().guests.values_mut() {
+        guest.active = false;
+    }
+    refuse(world, "fetching");
+    let agent = start(world, dir).await;
+    done(&agent, lazy_boot()).await;
+    let fill = fill_after(&agent, 0).await;
+    let stuck = state_of(&agent, fill, OperationState::Stuck).await;
+    (agent, stuck)
+}
+
+fn stop() -> Request {
+    Request::Stop(StopRequest { guest: "guest-1".into(), force: true })
+}
+
+#[test]
+fn a_fill_that_was_given_up_stays_so_until_its_guest_is_started_again() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime().block_on(async {
+        let (agent, stuck) = starved(&world, dir.path()).await;
+        agent.abandon(stuck.id).await.unwrap();
+        let told = agent.operation(stuck.id).unwrap().failure.unwrap();
+        assert!(told.remedy.contains("bowline start guest-1") && told.remedy.contains("bowline rebuild guest-1"), "{told:?}");
+        let rescue = RescueRequest { guest: "guest-1".into(), image: "tiny".into(), size_gib: None, force: true };
+        let refused = agent.submit(Request::Rescue(rescue)).await.unwrap_err();
+        assert!(refused.kind == ErrorKind::Conflict && refused.message.contains("was given up"), "{refused}");
+        done(&agent, boot("guest-2", false)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(fills(&agent).len(), 1, "another guest's boot takes it up again");
+    });
+    allow_all(&world);
+    runtime().block_on(async {
+        let agent = start(&world, dir.path()).await;
+        let views = fills(&agent);
+        assert!(views.len() == 1 && views[0].state == OperationState::Abandoned, "{views:?}");
+        done(&agent, stop()).await;
+        done(&agent, Request::Start(StartRequest { guest: "guest-1".into() })).await;
+        let again = fill_after(&agent, 1).await;
+        assert_eq!(end_of(&agent, again).await.state, OperationState::Succeeded);
+        let booted = agent.shared.registry.booted(guest_uuid()).unwrap();
+        assert!(matches!(&booted.disks[..], [BootedDisk::Local(disk)] if disk.lazy.is_none()), "{booted:?}");
+    });
+}
+
+#[tokio::test]
+async fn whoever_asks_at_once_a_fill_begins_once() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let (agent, stuck) = starved(&world, dir.path()).await;
+    agent.abandon(stuck.id).await.unwrap();
+    let wanted = fill::taken_up_again(&agent.shared, guest_uuid()).unwrap();
+    agent.shared.registry.put_guest(wanted);
+    let begin = || fill::begin(&agent.shared, guest_uuid());
+    tokio::join!(begin(), begin(), fill::begin_all(&agent.shared));
+    assert_eq!(fills(&agent).len(), 2, "the one that was given up, and one");
+}
+
+#[tokio::test]
+async fn a_guest_whose_image_never_comes_is_rebuilt_or_deleted_and_its_fill_ends() {
+    for rebuilt in [true, false] {
+        let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+        let (agent, stuck) = starved(&world, dir.path()).await;
+        done(&agent, stop()).await;
+        if rebuilt {
+            done(&agent, Request::Rebuild(RebuildRequest { guest: "guest-1".into(), image: "tiny".into(), size_gib: None }))
+                .await;
+        } else {
+            done(&agent, Request::Delete(DeleteRequest { guest: "guest-1".into() })).await;
+        }
+        allow_all(&world);
+        assert_eq!(end_of(&agent, stuck.id).await.state, OperationState::Cancelled);
+        let booted = agent.shared.registry.booted(guest_uuid());
+        match booted.map(|booted| booted.disks) {
+            Some(disks) => {
+                assert!(rebuilt && matches!(&disks[..], [BootedDisk::Local(disk)] if disk.lazy.is_none()), "{disks:?}")
+            }
+            None => assert!(!rebuilt),
+        }
+        assert_eq!(fills(&agent).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_stays_as_it_is_for_a_guest_whose_memory_was_saved() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let (agent, stuck) = starved(&world, dir.path()).await;
+    done(&agent, stop()).await;
+    world.state.lock().unwrap().saved.insert(guest_uuid());
+    let rebuild = || Request::Rebuild(RebuildRequest { guest: "guest-1".into(), image: "tiny".into(), size_gib: None });
+    let refused = agent.submit(rebuild()).await.unwrap_err();
+    assert!(refused.kind == ErrorKind::Conflict && refused.message.contains("memory was saved"), "{refused}");
+    allow_all(&world);
+    let mut events = agent.events();
+    let waits = async {
+        while !agent.operation(stuck.id).unwrap().failure.is_some_and(|failure| failure.message.contains("memory was saved")) {
+            let _ = events.recv().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waits).await.unwrap();
+    assert!(!world.state.lock().unwrap().names.contains(&"rebase_disk"));
+    // Its image is here: there is nothing left to be rid of, and a rebuild waits.
+    world.state.lock().unwrap().saved.clear();
+    assert_eq!(end_of(&agent, stuck.id).await.state, OperationState::Succeeded);
+    done(&agent, rebuild()).await;
 }

@@ -161,7 +161,7 @@ impl HypervisorPort for World {
         })
         .await
     }
-    async fn resume_after_io_error(&self, _guest: GuestUuid) -> PortResult<bool> {
+    async fn resume_after_io_error(&self, _guest: GuestUuid, _disks: &[LocalDisk]) -> PortResult<bool> {
         Ok(false)
     }
     async fn suspend_guest(&self, _guest: GuestUuid) -> PortResult<bool> {
@@ -205,6 +205,12 @@ impl HypervisorPort for World {
             Ok(())
         })
         .await
+    }
+    async fn check_unsaved(&self, guest: GuestUuid) -> PortResult<()> {
+        match self.state.lock().unwrap().saved.contains(&guest) {
+            true => Err(PortError::new(ErrorKind::Conflict, "its memory was saved")),
+            false => Ok(()),
+        }
     }
     async fn shut_down_guest(&self, guest: GuestUuid) -> PortResult<()> {
         let waits = self.state.lock().unwrap().ignores_shutdown;

@@ -46,7 +46,12 @@ impl BootSourcePort for World {
         let made = self.make_disk(plan, bus).await?;
         let LocalContent::Image { image, .. } = &plan.content else { return Ok(made) };
         self.state.lock().unwrap().coming.insert(plan.target.clone());
-        let lazy = LazyBase { image: image.clone(), socket: PathBuf::from("/sockets").join(&plan.target), is_damaged: false };
+        let lazy = LazyBase {
+            image: image.clone(),
+            socket: PathBuf::from("/sockets").join(&plan.target),
+            is_damaged: false,
+            is_given_up: false,
+        };
         Ok(LocalDisk { lazy: Some(lazy), ..made })
     }
     async fn serve_disk(&self, _guest: GuestUuid, _disk: &LocalDisk) -> PortResult<()> {

@@ -87,6 +87,8 @@ pub struct State {
     pub defined: BTreeSet<String>,
     /// Guests that a boot defined, and their marks.
     pub marks: BTreeMap<GuestUuid, Uuid>,
+    /// Guests whose memory was saved.
+    pub saved: BTreeSet<GuestUuid>,
     /// Guests that start with the host.
     pub autostart: BTreeSet<GuestUuid>,
     /// Guests do not mind the power button.
