@@ -123,6 +123,7 @@ pub(super) fn attachment_record(record: &OperationRecord) -> Option<AttachmentRe
         encryption: facts.encryption,
         wishes: task.wishes.clone(),
         given_up_gib: None,
+        wanted_gone: false,
         attached_at_us: now_us(),
     })
 }

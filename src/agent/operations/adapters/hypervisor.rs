@@ -16,8 +16,9 @@ pub struct Hypervisor(pub Libvirt);
 
 impl From<LibvirtError> for PortError {
     fn from(error: LibvirtError) -> Self {
-        // What a guest has can be read again at any time: no outcome stays unknown.
-        Self::new(error.kind(), chain(&error))
+        // What a guest has can be read again at any time. Only one that was asked to let a disk go may still do so, long after.
+        let outcome_unknown = matches!(error, LibvirtError::GuestIgnored { .. } | LibvirtError::LostSight { .. });
+        Self { kind: error.kind(), message: chain(&error), outcome_unknown }
     }
 }
 

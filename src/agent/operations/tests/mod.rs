@@ -9,6 +9,7 @@ mod extend;
 mod fill;
 mod fsck;
 mod histories;
+mod late_unplug;
 mod matrix;
 mod multiattach;
 mod power;

@@ -73,6 +73,10 @@ impl HypervisorPort for World {
     }
     async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()> {
         self.change("detach_disk", |state| {
+            if state.ignores_unplug {
+                let message = "the guest did not let go in time".to_owned();
+                return Err(PortError { kind: ErrorKind::GuestRefused, message, outcome_unknown: true });
+            }
             let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
             facts.disks.retain(|disk| disk.volume != Some(volume));
             state.guest_bytes.remove(&(guest, volume));

@@ -89,6 +89,8 @@ pub struct State {
     pub marks: BTreeMap<GuestUuid, Uuid>,
     /// Guests that start with the host.
     pub autostart: BTreeSet<GuestUuid>,
+    /// Guests that are asked to let a disk go do not answer.
+    pub ignores_unplug: bool,
     /// Guests do not mind the power button.
     pub ignores_shutdown: bool,
     /// Somebody starts the guest while its disks are made.
