@@ -188,7 +188,9 @@ impl HypervisorPort for Hypervisor {
 
     async fn examine(&self) -> PortResult<HypervisorFacts> {
         let (version, hypervisor_version) = self.0.versions().await?;
-        let secrets = self.0.secrets().await?.into_iter().map(|record| record.uuid).collect();
-        Ok(HypervisorFacts { version, hypervisor_version, secrets })
+        let secrets = self.0.secrets().await?;
+        let unset_secrets = secrets.iter().filter(|record| !record.has_value).map(|record| record.uuid).collect();
+        let secrets = secrets.into_iter().map(|record| record.uuid).collect();
+        Ok(HypervisorFacts { version, hypervisor_version, secrets, unset_secrets })
     }
 }

@@ -30,7 +30,8 @@ impl HypervisorPort for World {
         state.must_have_hypervisor()?;
         state.questions += 1;
         let secrets = state.secrets.iter().copied().collect();
-        Ok(HypervisorFacts { version: 9_000_000, hypervisor_version: 7_002_000, secrets })
+        let unset_secrets = state.unset_secrets.iter().copied().collect();
+        Ok(HypervisorFacts { version: 9_000_000, hypervisor_version: 7_002_000, secrets, unset_secrets })
     }
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts> {
         let mut state = self.state.lock().unwrap();
@@ -99,6 +100,7 @@ impl HypervisorPort for World {
     async fn define_secret(&self, secret: Uuid, _kind: SecretKind, _volume: VolumeId, _value: &Secret) -> PortResult<()> {
         self.change("define_secret", |state| {
             state.secrets.insert(secret);
+            state.unset_secrets.remove(&secret);
             Ok(())
         })
         .await

@@ -49,6 +49,8 @@ pub struct State {
     pub connected: BTreeSet<VolumeId>,
     pub guests: BTreeMap<GuestUuid, GuestFacts>,
     pub secrets: BTreeSet<Uuid>,
+    /// Those that are defined and have no value.
+    pub unset_secrets: BTreeSet<Uuid>,
     pub own_names: Vec<OwnName>,
     /// They are told only once this is closed.
     pub own_names_held: Option<Arc<Semaphore>>,
