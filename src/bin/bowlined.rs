@@ -378,7 +378,7 @@ fn io_errors(mut events: broadcast::Receiver<GuestEvent>) -> mpsc::Receiver<(Gue
     receiver
 }
 
-/// Of all that libvirt tells, what becomes of guests as a whole. What cannot be told fast enough is found by looking again.
+/// Of all that libvirt tells, what becomes of guests as a whole, and that one has let go of a device. What cannot be told fast enough is found by looking again.
 fn guest_news(mut events: broadcast::Receiver<GuestEvent>) -> mpsc::Receiver<GuestNews> {
     let (sender, receiver) = mpsc::channel(GUEST_NEWS_KEPT);
     tokio::spawn(async move {
@@ -393,6 +393,7 @@ fn guest_news(mut events: broadcast::Receiver<GuestEvent>) -> mpsc::Receiver<Gue
                     LifecycleChange::Paused => GuestNews::Changed(guest, GuestChange::Paused),
                     LifecycleChange::Other => continue,
                 },
+                Ok(GuestEvent::DeviceRemoved { guest, .. }) => GuestNews::LetGo(guest),
                 Ok(GuestEvent::Connected) | Err(RecvError::Lagged(_)) => GuestNews::LookAgain,
                 Ok(_) => continue,
                 Err(RecvError::Closed) => return,

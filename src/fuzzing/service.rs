@@ -160,11 +160,13 @@ pub(super) fn clouds_yaml(data: &[u8]) {
     const PASSWORD: &str = "hunter2hunter2";
     let file = scratch("clouds").join("clouds.yaml");
     assert!(fs::write(&file, data).is_ok());
-    match openstack::fuzzing::clouds_yaml(&file) {
-        Ok(cloud) => assert!(!format!("{cloud:?}").contains(PASSWORD), "{cloud:?}"),
-        Err(error) => {
-            let said = crate::agent::operations::adapters::chain(&error);
-            assert!(!said.contains(PASSWORD), "{said}");
-        }
-    }
+    let said = match openstack::fuzzing::clouds_yaml(&file) {
+        Ok(cloud) => format!("{cloud:?}"),
+        Err(error) => crate::agent::operations::adapters::chain(&error),
+    };
+    // Copied to a name of something else by a mutation, the word is no password there.
+    let text = String::from_utf8_lossy(data);
+    let mut before = text.rsplit(PASSWORD).skip(1);
+    let is_password = before.all(|text| text.ends_with("password: ") || text.ends_with("secret: "));
+    assert!(!is_password || !said.contains(PASSWORD), "{said}");
 }

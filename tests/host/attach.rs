@@ -1,5 +1,7 @@
 //! Bowline on this machine's own libvirtd and QEMU. The host's kernel may have no iSCSI: QEMU is the initiator.
 
+use std::time::Duration;
+
 use crate::common::{Guest, HostRig, Machine, Services, Site, cases};
 
 /// A deadline that a test can wait for.
@@ -56,6 +58,38 @@ fn services_that_are_away_are_told() {
             "libvirtd --daemon --pid-file /run/rig/libvirtd.pid",
         );
     });
+}
+
+/// A guest that stands still answers nothing, and all that it was asked when it goes on.
+#[test]
+fn a_guest_that_lets_go_late_ends_its_detach_by_itself() {
+    const LATE: Duration = Duration::from_secs(120);
+    let host = HostRig::start("late");
+    let site = Site::start(&host, Services::Processes, "[iscsi]\ninitiator = \"qemu\"\n[libvirt]\ndetach_timeout_s = 5");
+    let guest = host.persistent_guest("g1");
+    let volume = site.volume("late", "late");
+    for while_away in [false, true] {
+        site.bowline(&format!("attach {volume} g1")).ok();
+        let (disk, _) = guest.expect_disk(&volume[..20], LATE);
+        host.ok("virsh -q suspend g1");
+        let failed = site.bowline(&format!("detach {volume}"));
+        assert_eq!(failed.status, 11, "{failed:?}");
+        assert!(failed.stderr.contains("goes on by itself"), "{failed:?}");
+        assert_eq!(site.status(&volume), "in-use", "the guest has the disk");
+        if while_away {
+            site.stop_agent();
+        }
+        host.ok("virsh -q resume g1");
+        guest.expect_gone(&disk, LATE);
+        if while_away {
+            site.start_agent("");
+        }
+        // The command has no way to wait for what was not asked of it.
+        host.ok(
+            "timeout 120 sh -c 'until [ \"$(bowline --json list | jq \".attachments | length\")\" = 0 ]; do sleep 0.2; done'",
+        );
+        site.assert_nothing_left("g1", &volume, "after a late answer");
+    }
 }
 
 #[test]

@@ -262,6 +262,9 @@ pub struct AttachmentRecord {
     /// The size in the service, GiB, to which an operator gave up growing it: the watch leaves it at that.
     #[serde(default)]
     pub given_up_gib: Option<u64>,
+    /// A detach was asked for, and the guest, which was asked to let the disk go, had not by the end of its time: it still may.
+    #[serde(default)]
+    pub wanted_gone: bool,
     /// Microseconds since the epoch.
     pub attached_at_us: u64,
 }

@@ -84,11 +84,16 @@ impl Agent {
 
     pub(super) async fn look(&self) {
         for task in growth_watch::look(&self.shared).await {
-            let _submitting = self.submitting.lock().await;
-            if let Err(error) = self.take_up(task).await {
+            if let Err(error) = self.take_up_unasked(task).await {
                 tracing::warn!(%error, "a volume that was extended is not grown now");
             }
         }
+    }
+
+    /// Takes up what nobody asks for just now.
+    pub(super) async fn take_up_unasked(&self, task: Task) -> Result<OperationId, ApiError> {
+        let _submitting = self.submitting.lock().await;
+        self.take_up(task).await
     }
 
     /// Journals a new operation and lets it go. To be called while submitting.

@@ -288,6 +288,7 @@ impl Run {
             }
             Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => self.unwind(failure).await,
             Task::Fill(_) => self.fill_failed(failure).await,
+            Task::Detach(_) if error.outcome_unknown => self.end_unanswered(failure).await,
             Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Unrescue(_) | Task::Start(_) | Task::Stop(_) => {
                 self.end(OperationState::Failed, Some(failure)).await;
             }

@@ -6,7 +6,7 @@
 //!  \                         |
 //!   \------ Undefined ------/---> gone --- Defined ---> off    the same: nobody has said that they are not to be used again
 //! ```
-//! Storage is given and taken by requests alone. A guest that goes while it runs is gone once it has ended. What happened while
+//! Storage is given and taken by requests alone; a request that the guest answers late is gone on with ([`super::late_unplug`]). A guest that goes while it runs is gone once it has ended. What happened while
 //! nobody listened is found by looking.
 
 use super::{Agent, boot::has_storage, fill::is_being_filled};
@@ -20,6 +20,8 @@ use tokio::sync::mpsc;
 pub enum GuestNews {
     /// It told this of a guest.
     Changed(GuestUuid, GuestChange),
+    /// A running guest has let go of a device.
+    LetGo(GuestUuid),
     /// Something may have happened untold.
     LookAgain,
 }
@@ -50,15 +52,26 @@ impl Agent {
     /// Tells what becomes of guests with storage of Bowline's, for as long as there is news.
     pub async fn watch_guests(&self, mut news: mpsc::Receiver<GuestNews>) {
         let mut seen = HashMap::new();
-        self.look_at_guests(&mut seen).await;
-        while let Some(news) = news.recv().await {
-            match news {
-                GuestNews::LookAgain => self.look_at_guests(&mut seen).await,
+        let mut next = Some(GuestNews::LookAgain);
+        while let Some(now) = next {
+            match now {
+                GuestNews::LookAgain => {
+                    self.look_at_guests(&mut seen).await;
+                    self.go_on_with_detaches(None).await;
+                }
+                GuestNews::LetGo(guest) => self.go_on_with_detaches(Some(guest)).await,
                 GuestNews::Changed(guest, change) if has_storage(&self.shared, guest) => {
                     self.hear(&mut seen, guest, change).await;
+                    if matches!(change, GuestChange::Stopped | GuestChange::Crashed) {
+                        self.go_on_with_detaches(Some(guest)).await;
+                    }
                 }
                 GuestNews::Changed(..) => {}
             }
+            next = tokio::select! {
+                told = news.recv() => told,
+                () = self.shared.wanted_gone.notified() => Some(GuestNews::LookAgain),
+            };
         }
     }
 

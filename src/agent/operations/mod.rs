@@ -21,6 +21,7 @@ mod fsck;
 mod growth_watch;
 mod guest_watch;
 mod health;
+mod late_unplug;
 mod locks;
 mod plan;
 pub mod ports;
@@ -49,7 +50,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What every operation of this agent shares.
 pub(super) struct Shared {
@@ -82,6 +83,8 @@ pub(super) struct Shared {
     autostarted: boot::Autostarted,
     /// Why the metrics are not served, though they should be.
     metrics_problem: std::sync::OnceLock<String>,
+    /// A guest that did not let a disk go in time may have just then.
+    wanted_gone: Notify,
     /// Failures that were left for another try, since the start.
     retries: AtomicU64,
 }
@@ -129,6 +132,7 @@ impl Shared {
             },
             autostarted: boot::Autostarted::new(&settings.paths.run_dir),
             metrics_problem: std::sync::OnceLock::new(),
+            wanted_gone: Notify::new(),
             retries: AtomicU64::new(0),
         }
     }

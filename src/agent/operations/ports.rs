@@ -351,6 +351,8 @@ pub struct HypervisorFacts {
     pub hypervisor_version: u32,
     /// The secrets of Bowline's that it holds.
     pub secrets: Vec<Uuid>,
+    /// Those of them whose value was never set.
+    pub unset_secrets: Vec<Uuid>,
 }
 
 /// A guest as planning sees it.

@@ -53,7 +53,7 @@ pub(super) async fn reconnect_all(shared: &Shared) -> usize {
 /// What libvirt has, asked once for all attachments.
 #[derive(Default)]
 struct InPlace {
-    /// Secrets of Bowline's.
+    /// Secrets of Bowline's that have their values.
     secrets: BTreeSet<Uuid>,
     /// Guests that run.
     running: BTreeSet<GuestUuid>,
@@ -66,7 +66,7 @@ impl InPlace {
         if attachments.iter().any(|record| record.secret.is_some() || record.encryption.is_some())
             && let Ok(facts) = shared.hypervisor.examine().await
         {
-            found.secrets.extend(facts.secrets);
+            found.secrets.extend(facts.secrets.into_iter().filter(|secret| !facts.unset_secrets.contains(secret)));
         }
         if attachments.iter().any(|record| matches!(record.device, ConnectedDevice::RbdNetwork(_)))
             && let Ok(guests) = shared.hypervisor.guests().await

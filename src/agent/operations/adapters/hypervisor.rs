@@ -16,8 +16,9 @@ pub struct Hypervisor(pub Libvirt);
 
 impl From<LibvirtError> for PortError {
     fn from(error: LibvirtError) -> Self {
-        // What a guest has can be read again at any time: no outcome stays unknown.
-        Self::new(error.kind(), chain(&error))
+        // What a guest has can be read again at any time. Only one that was asked to let a disk go may still do so, long after.
+        let outcome_unknown = matches!(error, LibvirtError::GuestIgnored { .. } | LibvirtError::LostSight { .. });
+        Self { kind: error.kind(), message: chain(&error), outcome_unknown }
     }
 }
 
@@ -192,7 +193,9 @@ impl HypervisorPort for Hypervisor {
 
     async fn examine(&self) -> PortResult<HypervisorFacts> {
         let (version, hypervisor_version) = self.0.versions().await?;
-        let secrets = self.0.secrets().await?.into_iter().map(|record| record.uuid).collect();
-        Ok(HypervisorFacts { version, hypervisor_version, secrets })
+        let secrets = self.0.secrets().await?;
+        let unset_secrets = secrets.iter().filter(|record| !record.has_value).map(|record| record.uuid).collect();
+        let secrets = secrets.into_iter().map(|record| record.uuid).collect();
+        Ok(HypervisorFacts { version, hypervisor_version, secrets, unset_secrets })
     }
 }

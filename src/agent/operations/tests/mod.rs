@@ -9,6 +9,7 @@ mod extend;
 mod fill;
 mod fsck;
 mod histories;
+mod late_unplug;
 mod matrix;
 mod multiattach;
 mod power;
@@ -184,6 +185,10 @@ async fn a_libvirtd_that_lost_its_secrets_gets_both_again() {
     let before = std::mem::take(&mut world.state.lock().unwrap().secrets);
     assert_eq!(agent.reconnect().await, 0);
     assert_eq!(world.state.lock().unwrap().secrets, before);
+    // Whoever set them was killed between the two calls that it takes.
+    world.state.lock().unwrap().unset_secrets.extend(before);
+    assert_eq!(agent.reconnect().await, 0);
+    assert!(world.state.lock().unwrap().unset_secrets.is_empty());
 }
 
 #[test]

@@ -30,7 +30,8 @@ impl HypervisorPort for World {
         state.must_have_hypervisor()?;
         state.questions += 1;
         let secrets = state.secrets.iter().copied().collect();
-        Ok(HypervisorFacts { version: 9_000_000, hypervisor_version: 7_002_000, secrets })
+        let unset_secrets = state.unset_secrets.iter().copied().collect();
+        Ok(HypervisorFacts { version: 9_000_000, hypervisor_version: 7_002_000, secrets, unset_secrets })
     }
     async fn guest(&self, name_or_uuid: &str) -> PortResult<GuestFacts> {
         let mut state = self.state.lock().unwrap();
@@ -73,6 +74,10 @@ impl HypervisorPort for World {
     }
     async fn detach_disk(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<()> {
         self.change("detach_disk", |state| {
+            if state.ignores_unplug {
+                let message = "the guest did not let go in time".to_owned();
+                return Err(PortError { kind: ErrorKind::GuestRefused, message, outcome_unknown: true });
+            }
             let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
             facts.disks.retain(|disk| disk.volume != Some(volume));
             state.guest_bytes.remove(&(guest, volume));
@@ -95,6 +100,7 @@ impl HypervisorPort for World {
     async fn define_secret(&self, secret: Uuid, _kind: SecretKind, _volume: VolumeId, _value: &Secret) -> PortResult<()> {
         self.change("define_secret", |state| {
             state.secrets.insert(secret);
+            state.unset_secrets.remove(&secret);
             Ok(())
         })
         .await

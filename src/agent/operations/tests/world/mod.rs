@@ -49,6 +49,8 @@ pub struct State {
     pub connected: BTreeSet<VolumeId>,
     pub guests: BTreeMap<GuestUuid, GuestFacts>,
     pub secrets: BTreeSet<Uuid>,
+    /// Those that are defined and have no value.
+    pub unset_secrets: BTreeSet<Uuid>,
     pub own_names: Vec<OwnName>,
     /// They are told only once this is closed.
     pub own_names_held: Option<Arc<Semaphore>>,
@@ -91,6 +93,8 @@ pub struct State {
     pub saved: BTreeSet<GuestUuid>,
     /// Guests that start with the host.
     pub autostart: BTreeSet<GuestUuid>,
+    /// Guests that are asked to let a disk go do not answer.
+    pub ignores_unplug: bool,
     /// Guests do not mind the power button.
     pub ignores_shutdown: bool,
     /// Somebody starts the guest while its disks are made.
