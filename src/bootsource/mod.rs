@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mapping (JSON, clauses, the image's own) --> resolve --> BootPlan           pure
-//! image service --bytes--> cache --looked into by inspect--> disks            files of this host
+//! image service --bytes--> cache --looked into by inspect--> disks            files or logical volumes of this host
 //! ```
 //! | file | what it knows |
 //! | --- | --- |
