@@ -230,11 +230,7 @@ async fn blank(
 }
 
 /// Formats what is all zero. Nothing is discarded: there is nothing to be gained, and some disks show what they held before.
-pub(super) async fn make_filesystem(
-    target: &str,
-    disk: &Path,
-    filesystem: Option<Filesystem>,
-) -> Result<(), BootSourceError> {
+pub(super) async fn make_filesystem(target: &str, disk: &Path, filesystem: Option<Filesystem>) -> Result<(), BootSourceError> {
     let (program, options): (_, &[&str]) = match filesystem {
         None => return Ok(()),
         Some(Filesystem::Ext4) => ("mkfs.ext4", &["-q", "-F", "-E", "nodiscard"]),
@@ -256,28 +252,20 @@ pub(super) async fn convert(
     options: &[&str],
     limit: Duration,
 ) -> Result<(), BootSourceError> {
-    let before: [OsString; 6] = [
-        QEMU_IMG_MEMORY.into(),
-        "--".into(),
-        "env".into(),
-        ONE_ARENA.into(),
-        "qemu-img".into(),
-        "convert".into(),
-    ];
-    let after: [OsString; 7] = [
-        "-f".into(),
-        from_format.as_str().into(),
-        "-O".into(),
-        to_format.as_str().into(),
-        "--".into(),
-        from.into(),
-        to.into(),
-    ];
+    let before: [OsString; 6] =
+        [QEMU_IMG_MEMORY.into(), "--".into(), "env".into(), ONE_ARENA.into(), "qemu-img".into(), "convert".into()];
+    let after: [OsString; 7] =
+        ["-f".into(), from_format.as_str().into(), "-O".into(), to_format.as_str().into(), "--".into(), from.into(), to.into()];
     let arguments: Vec<OsString> = before.into_iter().chain(options.iter().map(OsString::from)).chain(after).collect();
     run(target, "prlimit", &arguments, limit).await
 }
 
-pub(super) async fn run(target: &str, program: &'static str, arguments: &[OsString], limit: Duration) -> Result<(), BootSourceError> {
+pub(super) async fn run(
+    target: &str,
+    program: &'static str,
+    arguments: &[OsString],
+    limit: Duration,
+) -> Result<(), BootSourceError> {
     let target = || target.to_owned();
     let ended = command::run(program, arguments, limit).await;
     let ended = ended.map_err(|source| BootSourceError::Tool { target: target(), source })?;

@@ -17,7 +17,8 @@ fn tool(facts: &Facts, program: &str, package: &str) -> Finding {
         None => Finding::unknown(AREA, package, "the path was not looked at"),
         Some(true) => Finding::ok(AREA, package, format!("{program} is installed")),
         Some(false) => {
-            let message = format!("{program} is not installed, and ephemeral disks are to be logical volumes (images.disks_on)");
+            let message =
+                format!("{program} is not installed, and ephemeral disks are to be logical volumes (images.disks_on)");
             Finding::new(AREA, package, Verdict::Failure, message, format!("apt-get install {package}"))
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::common::cuts::{self, Storage};
-use crate::ephemeral_lvm::guests_boot_from_logical_volumes;
 use crate::common::{Guest, Machine, Node, Site, growth};
+use crate::ephemeral_lvm::guests_boot_from_logical_volumes;
 
 const SOON: Duration = Duration::from_secs(60);
 

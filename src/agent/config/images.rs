@@ -57,7 +57,10 @@ pub(super) fn images(given: inputs::Images) -> Result<ImageSettings, Refusal> {
             EphemeralDisks::Files(given.disk_format.unwrap_or(DiskFormat::Qcow2))
         }
         DisksOn::Lvm if given.disk_format == Some(DiskFormat::Qcow2) => {
-            return Err(("images.disk_format", "a logical volume is always raw; leave the key out with images.disks_on = \"lvm\"".into()));
+            return Err((
+                "images.disk_format",
+                "a logical volume is always raw; leave the key out with images.disks_on = \"lvm\"".into(),
+            ));
         }
         DisksOn::Lvm => match volume_group {
             Some(volume_group) => EphemeralDisks::Lvm { volume_group, thin_pool },

@@ -13,8 +13,8 @@ pub use guest::{GuestSettings, KeyManagerSettings};
 pub use images::{EphemeralDisks, ImageSettings};
 pub use inputs::{Initiator, Multipath, RbdClient};
 pub use settings::{
-    CloudSettings, HealthSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings,
-    OperationSettings, PathSettings, RbdSettings, Settings, VolumeSettings,
+    CloudSettings, HealthSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings, OperationSettings, PathSettings,
+    RbdSettings, Settings, VolumeSettings,
 };
 
 use std::{

@@ -81,9 +81,7 @@ impl VolumeGroup {
         let found = seen_in(&seen).into_iter().find(|seen| seen.name == pool);
         match found.map(|seen| (seen.attributes.get(KIND_AT), seen.attributes.get(ZEROING_AT))) {
             Some((Some(b't'), Some(b'z'))) => Ok(()),
-            Some((Some(b't'), _)) => {
-                Err(BootSourceError::NotZeroed { group: self.name.clone(), pool: pool.to_owned() })
-            }
+            Some((Some(b't'), _)) => Err(BootSourceError::NotZeroed { group: self.name.clone(), pool: pool.to_owned() }),
             _ => Err(BootSourceError::NoThinPool { group: self.name.clone(), pool: pool.to_owned() }),
         }
     }

@@ -9,6 +9,7 @@
 
 mod devices;
 mod group;
+mod zero;
 
 pub use group::VolumeGroup;
 
@@ -18,13 +19,8 @@ use super::{
     disks::{DiskMaker, convert, disk_bytes, make_filesystem, run},
 };
 use crate::command::CommandError;
-use crate::model::{
-    DiskBus, DiskFormat, GuestUuid, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace, logical_volume_name,
-};
+use crate::model::{DiskBus, DiskFormat, GuestUuid, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace, logical_volume_name};
 use std::{fs, path::Path, time::Duration};
-
-/// Bytes that are zeroed by one call to the kernel, between which the tool can be stopped.
-const ZEROED_AT_ONCE: &str = "268435456";
 
 /// What writes the image finds nothing but zeros there, and leaves those out.
 const INTO_ZEROS: &[&str] = &["-n", "--target-is-zero"];
@@ -77,7 +73,11 @@ impl DiskMaker {
             return Ok(());
         }
         let device = group.device(volume);
-        let arguments = ["--zeroout".into(), "--step".into(), ZEROED_AT_ONCE.into(), "--".into(), device.into()];
+        if zero::by_device(&device).await? {
+            return Ok(());
+        }
+        let step = zero::AT_ONCE_BYTES.to_string();
+        let arguments = ["--zeroout".into(), "--step".into(), step.into(), "--".into(), device.into()];
         run(target, "blkdiscard", &arguments, self.copy_limit).await
     }
 }
