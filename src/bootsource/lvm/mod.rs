@@ -99,6 +99,7 @@ pub(super) async fn remove(
     let mut others = groups_with(Path::new("/dev"), &volume);
     others.extend(configured.map(|group| group.name().to_owned()));
     others.retain(|group| of_made.as_ref() != Some(group));
+    others.sort_unstable();
     others.dedup();
     for group in others {
         match VolumeGroup::new(group, None).remove(&volume).await {
