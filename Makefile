@@ -162,6 +162,7 @@ install-system:
 	install -d $(DESTDIR)$(PREFIX)/share/bowline
 	sed 's|/usr/|$(PREFIX)/|' systemd/bowline-backend-kernel-storage.conf >$(DESTDIR)$(PREFIX)/share/bowline/bowline-backend-kernel-storage.conf
 	chmod 644 $(DESTDIR)$(PREFIX)/share/bowline/bowline-backend-kernel-storage.conf
+	install -Dm644 systemd/bowlined-lvm.conf $(DESTDIR)$(PREFIX)/share/bowline/bowlined-lvm.conf
 	install -Dm644 systemd/org.bowline.Agent1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.bowline.Agent1.conf
 	install -Dm644 systemd/org.bowline.agent1.policy $(DESTDIR)$(PREFIX)/share/polkit-1/actions/org.bowline.agent1.policy
 	install -Dm644 systemd/50-bowline.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/50-bowline.rules

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use bowline::{
     agent::{
         api::{AgentApi, GuestChange, OperationState},
-        config::{self, Initiator, MetricsListen, Multipath, RbdClient, Settings},
+        config::{self, EphemeralDisks, Initiator, MetricsListen, Multipath, RbdClient, Settings},
         dbus,
         health::{self, Pace},
         journal::{Journal, JournalError},
@@ -15,7 +15,7 @@ use bowline::{
             adapters::{CloudVolumes, HostBootSources, HostConnectors, Hypervisor},
         },
     },
-    bootsource::{Captures, DiskForm, DiskMaker},
+    bootsource::{Captures, DiskForm, DiskMaker, VolumeGroup},
     connectors::{
         self, Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig,
     },
@@ -439,9 +439,12 @@ fn connectors_config(settings: &Settings) -> ConnectorsConfig {
 
 fn disk_maker(settings: &Settings) -> DiskMaker {
     let images = &settings.images;
-    let form = match images.disk_format {
-        DiskFormat::Qcow2 => DiskForm::Overlay,
-        DiskFormat::Raw => DiskForm::Flat,
+    let form = match &images.disks {
+        EphemeralDisks::Files(DiskFormat::Qcow2) => DiskForm::Overlay,
+        EphemeralDisks::Files(DiskFormat::Raw) => DiskForm::Flat,
+        EphemeralDisks::Lvm { volume_group, thin_pool } => {
+            DiskForm::Logical(VolumeGroup::new(volume_group.clone(), thin_pool.clone()))
+        }
     };
     let copy_limit = Duration::from_secs(images.download_timeout_s);
     DiskMaker::new(&images.dir, form, images.limit_gib.saturating_mul(GIB), copy_limit)

@@ -46,7 +46,7 @@ impl Captures {
     /// A file or a tool of this host; something has the disk open.
     pub async fn of_stopped(&self, disk: &LocalDisk, image: ImageId) -> Result<(), BootSourceError> {
         let to = self.clear(image).await?;
-        convert(&disk.target, (&disk.path, disk.format), (&to, DiskFormat::Qcow2), self.copy_limit).await
+        convert(&disk.target, (&disk.path, disk.format), (&to, DiskFormat::Qcow2), &[], self.copy_limit).await
     }
 
     /// The size of the disk that was caught, GiB, rounded up.

@@ -1,15 +1,16 @@
-//! Ephemeral disks: files of this host that come and go with a guest.
+//! Ephemeral disks: files of this host, or logical volumes (`lvm`), that come and go with a guest.
 //!
-//! A disk is made under another name and renamed, so one that is there is whole. Its format is decided here and told to QEMU from
+//! A file is made under another name and renamed, so one that is there is whole. Its format is decided here and told to QEMU from
 //! then on; nobody ever asks the bytes, which are the guest's (CVE-2026-24708).
 
 use super::{
     BootSourceError, ImageCache, ImageSource,
     cache::{blocking, make_folder, remove, sync_folder},
+    lvm::{self, VolumeGroup},
 };
 use crate::{
     command,
-    model::{DiskBus, DiskFormat, Filesystem, GuestUuid, ImageFile, LocalContent, LocalDisk, LocalDiskPlan},
+    model::{DiskBus, DiskFormat, Filesystem, GuestUuid, ImageFile, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace},
 };
 use std::{
     ffi::OsString,
@@ -27,20 +28,22 @@ const TOOL_LIMIT: Duration = Duration::from_secs(120);
 const QEMU_IMG_MEMORY: &str = "--as=2147483648";
 const ONE_ARENA: &str = "MALLOC_ARENA_MAX=1";
 
-/// What a disk over an image is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a disk is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskForm {
-    /// A copy-on-write file over the cached image: there at once, and small.
+    /// A file; over an image a copy-on-write one: there at once, and small.
     Overlay,
     /// A file with all its bytes: as fast as the host's disk.
     Flat,
+    /// A logical volume, with all its bytes.
+    Logical(VolumeGroup),
 }
 
 /// Makes and removes ephemeral disks.
 pub struct DiskMaker {
     folder: PathBuf,
     form: DiskForm,
-    copy_limit: Duration,
+    pub(super) copy_limit: Duration,
     pub(super) cache: ImageCache,
 }
 
@@ -52,31 +55,43 @@ impl DiskMaker {
         Self { folder: folder.join("disks"), form, copy_limit, cache }
     }
 
+    /// Whether disks are files.
+    pub const fn makes_files(&self) -> bool {
+        self.group().is_none()
+    }
+
+    const fn group(&self) -> Option<&VolumeGroup> {
+        match &self.form {
+            DiskForm::Overlay | DiskForm::Flat => None,
+            DiskForm::Logical(group) => Some(group),
+        }
+    }
+
     /// Makes a disk; what an earlier try left of it is replaced.
     ///
     /// # Errors
-    /// The image, its size, a tool or a file.
+    /// The image, its size, a tool, a file or a volume group.
     pub async fn make(
         &self,
         plan: &LocalDiskPlan,
         bus: DiskBus,
         source: &dyn ImageSource,
     ) -> Result<LocalDisk, BootSourceError> {
+        if let Some(group) = self.group() {
+            return self.make_logical(group, plan, bus, source).await;
+        }
         let paths = self.clear(plan.guest, &plan.target).await?;
         let (format, base) = match &plan.content {
             LocalContent::Image { image, size_bytes } => {
                 let virtual_bytes = self.cache.take(image, source, &paths.base).await?;
                 let size_bytes = disk_bytes(&plan.target, image, *size_bytes, virtual_bytes)?;
-                match self.form {
-                    DiskForm::Overlay => {
-                        let backing = (paths.base.clone().into(), image.format);
-                        self.overlay(&plan.target, &paths, backing, size_bytes).await?;
-                        (DiskFormat::Qcow2, Some((paths.base.clone(), image.format)))
-                    }
-                    DiskForm::Flat => {
-                        self.flat(plan, &paths, image, size_bytes).await?;
-                        (DiskFormat::Raw, None)
-                    }
+                if self.form == DiskForm::Overlay {
+                    let backing = (paths.base.clone().into(), image.format);
+                    self.overlay(&plan.target, &paths, backing, size_bytes).await?;
+                    (DiskFormat::Qcow2, Some((paths.base.clone(), image.format)))
+                } else {
+                    self.flat(plan, &paths, image, size_bytes).await?;
+                    (DiskFormat::Raw, None)
                 }
             }
             LocalContent::Blank { size_bytes, filesystem } => {
@@ -86,15 +101,23 @@ impl DiskMaker {
         };
         let (made, has_base) = (paths.clone(), base.is_some());
         blocking(&paths.disk, move || made.finish(has_base)).await?;
-        Ok(LocalDisk { target: plan.target.clone(), bus, path: paths.disk, format, base, lazy: None })
+        let (target, place) = (plan.target.clone(), LocalPlace::File);
+        Ok(LocalDisk { target, bus, path: paths.disk, place, format, base, lazy: None })
     }
 
-    /// Removes a disk, and the guest's folder with the last of them. One that is not there is fine.
+    /// Removes a disk, and the guest's folder with the last of them. One that is not there is fine. `made`: the disk, if it is known to
+    /// have been made.
     ///
     /// # Errors
-    /// A file that cannot be removed.
-    pub async fn remove(&self, guest: GuestUuid, target: &str) -> Result<(), BootSourceError> {
-        let paths = self.paths(guest, target);
+    /// A file or a volume that cannot be removed.
+    pub async fn remove(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> Result<(), BootSourceError> {
+        lvm::remove(self.group(), guest, name, made).await?;
+        self.remove_files(guest, name).await
+    }
+
+    /// Removes the files of a disk, and the guest's folder with the last of them.
+    pub(super) async fn remove_files(&self, guest: GuestUuid, name: &str) -> Result<(), BootSourceError> {
+        let paths = self.paths(guest, name);
         blocking(&paths.disk.clone(), move || {
             paths.remove()?;
             match fs::remove_dir(&paths.folder) {
@@ -165,7 +188,7 @@ impl DiskMaker {
         size_bytes: u64,
     ) -> Result<(), BootSourceError> {
         let (from, to) = ((paths.base.as_path(), image.format), (paths.unfinished.as_path(), DiskFormat::Raw));
-        convert(&plan.target, from, to, self.copy_limit).await?;
+        convert(&plan.target, from, to, &[], self.copy_limit).await?;
         let unfinished = paths.unfinished.clone();
         blocking(&paths.unfinished, move || {
             let file = OpenOptions::new().write(true).open(&unfinished);
@@ -203,44 +226,46 @@ async fn blank(
         file.and_then(|file| file.set_len(size_bytes)).map_err(BootSourceError::file("make", &unfinished))
     })
     .await?;
-    let (program, options): (_, &[&str]) = match filesystem {
-        None => return Ok(()),
-        Some(Filesystem::Ext4) => ("mkfs.ext4", &["-q", "-F"]),
-        Some(Filesystem::Xfs) => ("mkfs.xfs", &["-q", "-f"]),
-        Some(Filesystem::Vfat) => ("mkfs.vfat", &[]),
-        Some(Filesystem::Swap) => ("mkswap", &[]),
-    };
-    let arguments: Vec<OsString> =
-        options.iter().map(OsString::from).chain(["--".into(), paths.unfinished.clone().into()]).collect();
-    run(&plan.target, program, &arguments, TOOL_LIMIT).await
+    make_filesystem(&plan.target, &paths.unfinished, filesystem).await
 }
 
-/// Copies a disk's bytes into a new file. Each is told its format, and the first is never asked for it.
+/// Formats what is all zero. Nothing is discarded: there is nothing to be gained, and some disks show what they held before.
+pub(super) async fn make_filesystem(target: &str, disk: &Path, filesystem: Option<Filesystem>) -> Result<(), BootSourceError> {
+    let (program, options): (_, &[&str]) = match filesystem {
+        None => return Ok(()),
+        Some(Filesystem::Ext4) => ("mkfs.ext4", &["-q", "-F", "-E", "nodiscard"]),
+        Some(Filesystem::Xfs) => ("mkfs.xfs", &["-q", "-f", "-K"]),
+        // Of a whole disk, too.
+        Some(Filesystem::Vfat) => ("mkfs.vfat", &["-I"]),
+        Some(Filesystem::Swap) => ("mkswap", &[]),
+    };
+    let arguments: Vec<OsString> = options.iter().map(OsString::from).chain(["--".into(), disk.into()]).collect();
+    run(target, program, &arguments, TOOL_LIMIT).await
+}
+
+/// Copies a disk's bytes into a new file, or by `options` into what is there. Each is told its format, and the first is never asked for
+/// it.
 pub(super) async fn convert(
     target: &str,
     (from, from_format): (&Path, DiskFormat),
     (to, to_format): (&Path, DiskFormat),
+    options: &[&str],
     limit: Duration,
 ) -> Result<(), BootSourceError> {
-    let arguments: [OsString; 13] = [
-        QEMU_IMG_MEMORY.into(),
-        "--".into(),
-        "env".into(),
-        ONE_ARENA.into(),
-        "qemu-img".into(),
-        "convert".into(),
-        "-f".into(),
-        from_format.as_str().into(),
-        "-O".into(),
-        to_format.as_str().into(),
-        "--".into(),
-        from.into(),
-        to.into(),
-    ];
+    let before: [OsString; 6] =
+        [QEMU_IMG_MEMORY.into(), "--".into(), "env".into(), ONE_ARENA.into(), "qemu-img".into(), "convert".into()];
+    let after: [OsString; 7] =
+        ["-f".into(), from_format.as_str().into(), "-O".into(), to_format.as_str().into(), "--".into(), from.into(), to.into()];
+    let arguments: Vec<OsString> = before.into_iter().chain(options.iter().map(OsString::from)).chain(after).collect();
     run(target, "prlimit", &arguments, limit).await
 }
 
-async fn run(target: &str, program: &'static str, arguments: &[OsString], limit: Duration) -> Result<(), BootSourceError> {
+pub(super) async fn run(
+    target: &str,
+    program: &'static str,
+    arguments: &[OsString],
+    limit: Duration,
+) -> Result<(), BootSourceError> {
     let target = || target.to_owned();
     let ended = command::run(program, arguments, limit).await;
     let ended = ended.map_err(|source| BootSourceError::Tool { target: target(), source })?;

@@ -54,7 +54,7 @@ async fn a_disk_over_an_image_has_its_bytes_and_the_asked_size_in_both_forms() {
     for (file, format) in [(&raw, DiskFormat::Raw), (&qcow2, DiskFormat::Qcow2)] {
         for form in [DiskForm::Overlay, DiskForm::Flat] {
             let place = tempfile::tempdir().unwrap();
-            let (maker, source) = (maker(place.path(), form), Source(fs::read(file).unwrap()));
+            let (maker, source) = (maker(place.path(), form.clone()), Source(fs::read(file).unwrap()));
             let content = LocalContent::Image { image: source.image(format), size_bytes: Some(GIB) };
             let disk = maker.make(&plan("vda", content.clone()), DiskBus::Virtio, &source).await.unwrap();
             // A second time, as after a crash.
@@ -70,8 +70,8 @@ async fn a_disk_over_an_image_has_its_bytes_and_the_asked_size_in_both_forms() {
                 assert!(info.contains(&format!("\"backing-filename-format\": \"{}\"", base_format.as_str())), "{info}");
                 assert!(base.exists());
             }
-            maker.remove(guest(), "vda").await.unwrap();
-            maker.remove(guest(), "vda").await.unwrap();
+            maker.remove(guest(), "vda", None).await.unwrap();
+            maker.remove(guest(), "vda", None).await.unwrap();
             assert_eq!(fs::read_dir(place.path().join("disks")).unwrap().count(), 0);
         }
     }
@@ -85,7 +85,7 @@ async fn a_disk_smaller_than_its_image_is_refused_and_leaves_nothing_in_the_way(
     let content = LocalContent::Image { image, size_bytes: Some(1 << 20) };
     let error = maker.make(&plan("vda", content), DiskBus::Virtio, &source).await.unwrap_err();
     assert!(matches!(error, BootSourceError::TooSmall { .. }), "{error}");
-    maker.remove(guest(), "vda").await.unwrap();
+    maker.remove(guest(), "vda", None).await.unwrap();
     assert_eq!(fs::read_dir(dir.path().join("disks")).unwrap().count(), 0);
 }
 

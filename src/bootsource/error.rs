@@ -96,6 +96,68 @@ pub enum BootSourceError {
         /// Its words.
         said: String,
     },
+    /// The volume group is not there.
+    #[error(
+        "there is no volume group {group} on this host: `vgs` shows those that are, `vgcreate {group} DEVICE` makes it, and images.volume_group \
+         names another"
+    )]
+    NoVolumeGroup {
+        /// Its name.
+        group: String,
+    },
+    /// The thin pool is not there.
+    #[error(
+        "volume group {group} has no thin pool {pool}: `lvcreate --type thin-pool --extents 90%FREE --name {pool} {group}` makes it, and \
+         images.thin_pool names another"
+    )]
+    NoThinPool {
+        /// The volume group.
+        group: String,
+        /// The pool.
+        pool: String,
+    },
+    /// A guest would be shown what another wrote.
+    #[error(
+        "thin pool {group}/{pool} does not zero what it gives out, so a disk of it would show what others held: `lvchange --zero y \
+         {group}/{pool}` mends it"
+    )]
+    NotZeroed {
+        /// The volume group.
+        group: String,
+        /// The pool.
+        pool: String,
+    },
+    /// Somebody else has the name.
+    #[error("logical volume {volume} is not Bowline's, for it has not the tag {tag}: it is left alone; rename or remove it")]
+    ForeignVolume {
+        /// `group/name`.
+        volume: String,
+        /// What Bowline's have.
+        tag: &'static str,
+    },
+    /// A command of LVM did not end by itself.
+    #[error("cannot {operation} logical volume {volume}{}", if matches!(source, CommandError::Start { .. }) { " (apt-get install lvm2)" } else { "" })]
+    LvmCommand {
+        /// What was tried.
+        operation: &'static str,
+        /// `group/name`.
+        volume: String,
+        /// What became of it.
+        #[source]
+        source: CommandError,
+    },
+    /// LVM refused.
+    #[error("cannot {operation} logical volume {volume}: {program} said: {said}")]
+    Lvm {
+        /// What was tried.
+        operation: &'static str,
+        /// `group/name`.
+        volume: String,
+        /// Which program.
+        program: &'static str,
+        /// Its words.
+        said: String,
+    },
     /// A part of the work was lost with its thread.
     #[error("the work on {} ended without a word", path.display())]
     Lost {
@@ -111,12 +173,15 @@ impl BootSourceError {
             Self::Download { kind, .. } => *kind,
             Self::Mismatch { .. } => ErrorKind::IdentityMismatch,
             Self::Unfit { source, .. } => source.kind(),
-            Self::NoRoom { .. } => ErrorKind::Conflict,
+            Self::NoRoom { .. } | Self::ForeignVolume { .. } => ErrorKind::Conflict,
+            Self::NoVolumeGroup { .. } | Self::NoThinPool { .. } | Self::NotZeroed { .. } => ErrorKind::Unsupported,
             Self::TooSmall { .. } => ErrorKind::InvalidInput,
-            Self::File { .. } | Self::ToolFailed { .. } | Self::Lost { .. } => ErrorKind::Internal,
-            Self::Tool { source: CommandError::Start { .. }, .. } => ErrorKind::Unsupported,
-            Self::Tool { source: CommandError::Timeout { .. }, .. } => ErrorKind::Timeout,
-            Self::Tool { .. } => ErrorKind::Internal,
+            Self::File { .. } | Self::ToolFailed { .. } | Self::Lvm { .. } | Self::Lost { .. } => ErrorKind::Internal,
+            Self::Tool { source, .. } | Self::LvmCommand { source, .. } => match source {
+                CommandError::Start { .. } => ErrorKind::Unsupported,
+                CommandError::Timeout { .. } => ErrorKind::Timeout,
+                CommandError::Wait { .. } => ErrorKind::Internal,
+            },
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mapping (JSON, clauses, the image's own) --> resolve --> BootPlan           pure
-//! image service --bytes--> cache --looked into by inspect--> disks            files of this host
+//! image service --bytes--> cache --looked into by inspect--> disks            files or logical volumes of this host
 //! ```
 //! | file | what it knows |
 //! | --- | --- |
@@ -12,6 +12,7 @@
 //! | `cache` | images of this host: downloaded once, verified, bounded |
 //! | `intake` | how their bytes come into a file: written, digested and synced side by side |
 //! | `disks` | ephemeral disks: made, and removed |
+//! | `lvm/` | those that are logical volumes |
 //! | `lazy/` | disks whose image comes while their guest runs |
 //! | `capture` | what is caught of an ephemeral disk for an image of its guest |
 //!
@@ -34,6 +35,7 @@ pub mod fuzzing;
 mod inspect;
 mod intake;
 mod lazy;
+mod lvm;
 mod mapping;
 mod resolve;
 
@@ -42,5 +44,6 @@ pub use capture::Captures;
 pub use disks::{DiskForm, DiskMaker};
 pub use error::BootSourceError;
 pub use lazy::{Fetching, LazyDisks, Progress, Streaming};
+pub use lvm::VolumeGroup;
 pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};
 pub use resolve::{Facts, content_of_image};

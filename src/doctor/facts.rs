@@ -101,12 +101,33 @@ pub struct AgentFacts {
     pub journal: (String, Option<String>),
     /// `rbd.client` is the kernel.
     pub rbd_in_kernel: bool,
+    /// Ephemeral disks are logical volumes: whether thin ones. `None` where they are files.
+    pub thin_disks: Option<bool>,
     /// `iscsi.multipath`: required or off; `None` where it is preferred.
     pub wants_multipath: Option<bool>,
     /// Files of Ceph that the settings name: the setting, the path, what is there.
     pub ceph_files: Vec<(&'static str, PathBuf, Option<FileFact>)>,
     /// Why the metrics are not served, though the settings ask for it.
     pub metrics_problem: Option<String>,
+}
+
+#[cfg(test)]
+impl AgentFacts {
+    /// Of an agent that could ask nobody.
+    pub(super) fn sample() -> Self {
+        Self {
+            initiator: "auto".into(),
+            attached: BTreeMap::new(),
+            libvirt: Err(String::new()),
+            cloud: Err(String::new()),
+            journal: (String::new(), None),
+            rbd_in_kernel: false,
+            thin_disks: None,
+            wants_multipath: None,
+            ceph_files: vec![],
+            metrics_problem: None,
+        }
+    }
 }
 
 /// libvirt.

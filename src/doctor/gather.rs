@@ -19,8 +19,8 @@ use std::{
     time::Duration,
 };
 
-/// Programs that protocols need. Daemons and helpers of mount(8) are in sbin, which a user's path may lack.
-const PROGRAMS: [&str; 4] = ["iscsiadm", "multipathd", "mount.nfs", "rbd"];
+/// Programs that protocols and disks need. Daemons and helpers of mount(8) are in sbin, which a user's path may lack.
+const PROGRAMS: [&str; 6] = ["iscsiadm", "multipathd", "mount.nfs", "rbd", "lvcreate", "thin_check"];
 const MORE_FOLDERS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
 
 const MODULES: [&str; 4] = ["iscsi_tcp", "nfs", "dm_multipath", "rbd"];

@@ -105,17 +105,7 @@ mod tests {
     use crate::doctor::facts::AgentFacts;
 
     fn facts(initiator: &str) -> Facts {
-        let agent = AgentFacts {
-            initiator: initiator.into(),
-            attached: Default::default(),
-            libvirt: Err(String::new()),
-            cloud: Err(String::new()),
-            journal: (String::new(), None),
-            rbd_in_kernel: false,
-            wants_multipath: None,
-            ceph_files: vec![],
-            metrics_problem: None,
-        };
+        let agent = AgentFacts { initiator: initiator.into(), ..AgentFacts::sample() };
         let mut facts = Facts { agent: Some(agent), ..Facts::default() };
         facts.host.programs.insert("iscsiadm", true);
         facts.host.modules.insert("iscsi_tcp", Module::Loaded);

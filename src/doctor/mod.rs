@@ -13,6 +13,7 @@ mod agent;
 pub mod facts;
 mod gather;
 mod iscsi;
+mod lvm;
 mod multipath;
 mod nfs;
 mod rbd;
@@ -24,7 +25,7 @@ use facts::Facts;
 
 /// Everything that can be said from these facts, area by area.
 pub fn examine(facts: &Facts) -> Vec<Finding> {
-    let areas = [iscsi::check, multipath::check, nfs::check, rbd::check, agent::check];
+    let areas = [iscsi::check, multipath::check, nfs::check, rbd::check, lvm::check, agent::check];
     areas.iter().flat_map(|check| check(facts)).collect()
 }
 

@@ -2,8 +2,8 @@
 
 use super::{attach_plan::Place, domain_xml::network_source, error::LibvirtError, guest::DriveAddress};
 use crate::model::{
-    DiskAuth, DiskBus, DiskCache, DiskEncryption, DiskFormat, DiskIo, DiskSource, DiskSpec, DiskTuning, LocalDisk, LuksVersion,
-    Portal, disk_alias,
+    DiskAuth, DiskBus, DiskCache, DiskEncryption, DiskFormat, DiskIo, DiskSource, DiskSpec, DiskTuning, LocalDisk, LocalPlace,
+    LuksVersion, Portal, disk_alias,
 };
 use quick_xml::{Writer, events::BytesText};
 use std::io;
@@ -54,8 +54,8 @@ pub(super) fn disk(spec: &DiskSpec, target: &str, place: Place) -> Result<String
     })
 }
 
-/// An ephemeral disk: a file, and the file or the coming image below it, each with its format. A chain that is told to its end is never
-/// looked into. Through the host's cache: only this host ever has the file, and the guest's flushes reach it. A guest that reads of what
+/// An ephemeral disk: a logical volume, or a file and the file or the coming image below it, each with its format. A chain that is told
+/// to its end is never looked into. A file goes through the host's cache: only this host ever has it, and the guest's flushes reach it. A guest that reads of what
 /// does not come is paused, and told of no error: it would take its disk for broken.
 /// `boot_order`: its place among what the guest boots from, where devices have one.
 pub(super) fn local_disk(disk: &LocalDisk, boot_order: Option<u32>) -> Result<String, LibvirtError> {
@@ -67,13 +67,18 @@ pub(super) fn local_disk(disk: &LocalDisk, boot_order: Option<u32>) -> Result<St
     let path = text(&disk.path)?;
     let base = disk.base.as_ref().map(|(path, format)| Ok((text(path)?, format))).transpose()?;
     let coming = disk.lazy.as_ref().map(|lazy| Ok((text(&lazy.socket)?, lazy.image.format))).transpose()?;
+    let (kind, attribute, cache) = match disk.place {
+        LocalPlace::File => ("file", "file", "writeback"),
+        LocalPlace::LogicalVolume => ("block", "dev", "none"),
+    };
     build(|xml| {
-        xml.create_element("disk").with_attributes([("type", "file"), ("device", "disk")]).write_inner_content(|xml| {
-            let driver = [("name", "qemu"), ("type", disk.format.as_str()), ("cache", "writeback"), ("discard", "unmap")];
+        xml.create_element("disk").with_attributes([("type", kind), ("device", "disk")]).write_inner_content(|xml| {
+            let driver = [("name", "qemu"), ("type", disk.format.as_str()), ("cache", cache), ("discard", "unmap")];
+            let native = [("io", "native")].into_iter().filter(|_| disk.place == LocalPlace::LogicalVolume);
             let stops = [("error_policy", "stop"), ("rerror_policy", "stop")];
             let stops = stops.into_iter().filter(|_| coming.is_some());
-            xml.create_element("driver").with_attributes(driver.into_iter().chain(stops)).write_empty()?;
-            xml.create_element("source").with_attribute(("file", path.as_str())).write_empty()?;
+            xml.create_element("driver").with_attributes(driver.into_iter().chain(native).chain(stops)).write_empty()?;
+            xml.create_element("source").with_attribute((attribute, path.as_str())).write_empty()?;
             if let Some((path, format)) = &base {
                 xml.create_element("backingStore").with_attribute(("type", "file")).write_inner_content(|xml| {
                     xml.create_element("format").with_attribute(("type", format.as_str())).write_empty()?;

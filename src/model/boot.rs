@@ -108,7 +108,7 @@ pub enum PlannedStorage {
         /// What is in it at first.
         origin: VolumeOrigin,
     },
-    /// An ephemeral disk in a file of this host.
+    /// An ephemeral disk on this host.
     Local(LocalContent),
 }
 
@@ -192,8 +192,11 @@ pub struct LocalDisk {
     pub target: String,
     /// Bus.
     pub bus: DiskBus,
-    /// The file.
+    /// The file, or the logical volume's device.
     pub path: PathBuf,
+    /// Which of them.
+    #[serde(default, skip_serializing_if = "LocalPlace::is_file")]
+    pub place: LocalPlace,
     /// Its format.
     pub format: DiskFormat,
     /// The file below a copy-on-write one, and its format.
@@ -201,6 +204,28 @@ pub struct LocalDisk {
     /// Instead: the image below it, which is still coming.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lazy: Option<LazyBase>,
+}
+
+/// What an ephemeral disk is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocalPlace {
+    /// A file, named as the disk is, in a folder of its guest's.
+    #[default]
+    File,
+    /// A logical volume (LVM), named by [`logical_volume_name`].
+    LogicalVolume,
+}
+
+impl LocalPlace {
+    fn is_file(&self) -> bool {
+        *self == Self::File
+    }
+}
+
+/// What the logical volume of a guest's ephemeral disk is called: no other disk's ever is.
+pub fn logical_volume_name(guest: GuestUuid, name: &str) -> String {
+    format!("bowline-{guest}-{name}")
 }
 
 /// An image that a disk is over while it comes.
@@ -221,7 +246,13 @@ pub struct LazyBase {
 impl LocalDisk {
     /// By what its maker knows it: its target name, or what a rebuild gave it to be made beside another.
     pub fn name(&self) -> &str {
-        self.path.file_name().and_then(|name| name.to_str()).unwrap_or(&self.target)
+        let called = self.path.file_name().and_then(|name| name.to_str());
+        let name = match self.place {
+            LocalPlace::File => called,
+            // The name and a UUID have five lines between their words, and then comes the disk's.
+            LocalPlace::LogicalVolume => called.and_then(|called| called.splitn(7, '-').nth(6)),
+        };
+        name.unwrap_or(&self.target)
     }
 }
 

@@ -23,7 +23,7 @@ mod volume;
 
 pub use boot::{
     BootPlan, BootRequest, BootedDisk, Filesystem, GuestDefinition, GuestTemplate, LazyBase, LocalContent, LocalDisk,
-    LocalDiskPlan, NewGuest, PlannedDisk, PlannedStorage, VolumeOrigin,
+    LocalDiskPlan, LocalPlace, NewGuest, PlannedDisk, PlannedStorage, VolumeOrigin, logical_volume_name,
 };
 pub use connection_info::{
     CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiDiscovery, IscsiPath, NfsConnection,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::cuts::{self, Storage};
 use crate::common::{Guest, Machine, Node, Site, growth};
+use crate::ephemeral_lvm::guests_boot_from_logical_volumes;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -15,12 +16,12 @@ const FRAGMENT: &str = "[iscsi]\ninitiator = \"kernel\"\ndevice_timeout_s = 5\nl
 /// The group's disk is there after a power cut, but not its device.
 const DISK: &str = "modprobe loop && losetup --find --show /srv/group.img";
 
-/// A node whose service keeps its volumes in the thin pool `fast/pool` of 448 MiB, by the drop-in that is installed for it.
+/// A node whose service keeps its volumes in the thin pool `fast/pool` of 448 MiB, beside which there is room for more, by the drop-in that is installed for it.
 fn node_with_pool(name: &str, target: &str) -> Node {
     let node = Node::with_bowline(name);
     node.ok(&format!(
-        "truncate -s 512M /srv/group.img && disk=$({DISK}) && vgcreate --quiet --setautoactivation n fast $disk &&
-         lvcreate --quiet --type thin-pool --extents 90%FREE --name pool fast 2>&1
+        "truncate -s 3G /srv/group.img && disk=$({DISK}) && vgcreate --quiet --setautoactivation n fast $disk &&
+         lvcreate --quiet --type thin-pool --size 448M --name pool fast 2>&1
          mkdir -p /etc/systemd/system/bowline-backend.service.d
          cp /usr/share/bowline/bowline-backend-kernel-storage.conf /etc/systemd/system/bowline-backend.service.d/
          systemctl daemon-reload"
@@ -201,6 +202,7 @@ fn a_thin_volume_behind_tgtd_and_a_pool_that_is_full_or_not_there() {
     let site = Site::start_with_volumes_in(&node, "/dev/fast", false, FRAGMENT);
     let guest = node.persistent_guest("g1");
     growth::a_volume_grows_under_its_guest(&site, &guest, "virtio");
+    guests_boot_from_logical_volumes(&site);
 
     // With tgtd the service's end takes its target along. Its next start must not wait for a read from that very disk.
     let volume = make(&node, "/volumes", "volume", json!({"size": 1}));

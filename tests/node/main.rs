@@ -7,6 +7,7 @@ mod backend_lvm;
 mod backend_nfs;
 #[path = "../common/mod.rs"]
 mod common;
+mod ephemeral_lvm;
 mod extend;
 mod health;
 mod install;

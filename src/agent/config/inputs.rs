@@ -89,7 +89,16 @@ section!(
 );
 section!(
     /// `[images]`: images and ephemeral disks of this host.
-    Images { dir: PathBuf, limit_gib: u64, disk_format: DiskFormat, download_timeout_s: u64, stall_timeout_s: u64 }
+    Images {
+        dir: PathBuf,
+        limit_gib: u64,
+        disks_on: DisksOn,
+        disk_format: DiskFormat,
+        volume_group: String,
+        thin_pool: String,
+        download_timeout_s: u64,
+        stall_timeout_s: u64,
+    }
 );
 section!(
     /// `[paths]`
@@ -151,6 +160,16 @@ pub enum RbdClient {
     Qemu,
     /// The kernel's, which makes a block device of the image.
     Kernel,
+}
+
+/// `images.disks_on`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DisksOn {
+    /// Files in `images.dir`.
+    Files,
+    /// Logical volumes.
+    Lvm,
 }
 
 /// A whole fragment.

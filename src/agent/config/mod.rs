@@ -5,14 +5,16 @@
 //! fragment wins over an earlier one. An unknown key is an error that names file and line.
 
 mod guest;
+mod images;
 mod inputs;
 mod settings;
 
 pub use guest::{GuestSettings, KeyManagerSettings};
+pub use images::{EphemeralDisks, ImageSettings};
 pub use inputs::{Initiator, Multipath, RbdClient};
 pub use settings::{
-    CloudSettings, HealthSettings, ImageSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings,
-    OperationSettings, PathSettings, RbdSettings, Settings, VolumeSettings,
+    CloudSettings, HealthSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings, OperationSettings, PathSettings,
+    RbdSettings, Settings, VolumeSettings,
 };
 
 use std::{

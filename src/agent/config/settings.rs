@@ -2,16 +2,13 @@
 
 use super::{
     guest::{self, GuestSettings, KeyManagerSettings},
+    images::{self, ImageSettings},
     inputs::{Initiator, Inputs, Multipath, RbdClient},
 };
-use crate::model::DiskFormat;
 use std::path::PathBuf;
 
 /// No deadline may be longer: a day already means that nobody waits any more.
 const MAX_TIMEOUT_S: u64 = 86_400;
-
-/// A PiB: more than any host has.
-const IMAGES_MAX_GIB: u64 = 1 << 20;
 
 /// Checked settings.
 #[derive(Debug, Clone)]
@@ -188,21 +185,6 @@ pub struct VolumeSettings {
     pub watch_interval_s: u64,
 }
 
-/// `[images]`
-#[derive(Debug, Clone)]
-pub struct ImageSettings {
-    /// Where images and ephemeral disks are. QEMU's user must be able to pass through it.
-    pub dir: PathBuf,
-    /// The most that images which no disk uses may take, GiB.
-    pub limit_gib: u64,
-    /// What a disk over an image is: `qcow2` is copy-on-write over it, `raw` a copy.
-    pub disk_format: DiskFormat,
-    /// Seconds for a boot's images to come, and to be copied.
-    pub download_timeout_s: u64,
-    /// How long a guest's read of an image that still comes waits while nothing comes, seconds; then the guest is paused.
-    pub stall_timeout_s: u64,
-}
-
 /// `[paths]`
 #[derive(Debug, Clone)]
 pub struct PathSettings {
@@ -215,7 +197,7 @@ pub struct PathSettings {
 /// A key, and what is wrong with its value.
 pub(super) type Refusal = (&'static str, String);
 
-fn seconds(key: &'static str, given: Option<u64>, default: u64) -> Result<u64, Refusal> {
+pub(super) fn seconds(key: &'static str, given: Option<u64>, default: u64) -> Result<u64, Refusal> {
     match given.unwrap_or(default) {
         0 => Err((key, "a deadline of 0 seconds would always have passed; give at least 1".into())),
         value if value > MAX_TIMEOUT_S => Err((key, format!("{value} seconds is more than a day ({MAX_TIMEOUT_S})"))),
@@ -223,7 +205,7 @@ fn seconds(key: &'static str, given: Option<u64>, default: u64) -> Result<u64, R
     }
 }
 
-fn not_empty(key: &'static str, given: Option<String>) -> Result<Option<String>, Refusal> {
+pub(super) fn not_empty(key: &'static str, given: Option<String>) -> Result<Option<String>, Refusal> {
     match given {
         Some(text) if text.trim().is_empty() => Err((key, "must not be empty; leave the key out for the default".into())),
         other => Ok(other),
@@ -234,7 +216,7 @@ fn absolute_if_given(key: &'static str, given: Option<PathBuf>) -> Result<Option
     given.map(|path| absolute(key, Some(path), "")).transpose()
 }
 
-fn absolute(key: &'static str, given: Option<PathBuf>, default: &str) -> Result<PathBuf, Refusal> {
+pub(super) fn absolute(key: &'static str, given: Option<PathBuf>, default: &str) -> Result<PathBuf, Refusal> {
     let path = given.unwrap_or_else(|| default.into());
     if path.is_absolute() { Ok(path) } else { Err((key, format!("{} is not an absolute path", path.display()))) }
 }
@@ -360,16 +342,7 @@ impl Settings {
                     given => seconds("volumes.watch_interval_s", given, 60)?,
                 },
             },
-            images: ImageSettings {
-                dir: absolute("images.dir", images.dir, "/var/lib/bowline-images")?,
-                limit_gib: match images.limit_gib.unwrap_or(50) {
-                    limit @ 1..=IMAGES_MAX_GIB => limit,
-                    limit => return Err(("images.limit_gib", format!("{limit} is not from 1 to {IMAGES_MAX_GIB}"))),
-                },
-                disk_format: images.disk_format.unwrap_or(DiskFormat::Qcow2),
-                download_timeout_s: seconds("images.download_timeout_s", images.download_timeout_s, 3600)?,
-                stall_timeout_s: seconds("images.stall_timeout_s", images.stall_timeout_s, 30)?,
-            },
+            images: images::images(images)?,
             paths: PathSettings {
                 state_dir: absolute("paths.state_dir", paths.state_dir, "/var/lib/bowline")?,
                 run_dir: absolute("paths.run_dir", paths.run_dir, "/run/bowline")?,

@@ -32,6 +32,7 @@ pub(super) struct Setup {
     pub(super) state_dir: PathBuf,
     /// `rbd.client` is the kernel.
     pub(super) rbd_in_kernel: bool,
+    pub(super) thin_disks: Option<bool>,
     /// `iscsi.multipath`: `required` or `off`; `None` where it is preferred.
     pub(super) wants_multipath: Option<bool>,
     /// `rbd.conf_file` and `rbd.keyring_file`, where they are set.
@@ -54,6 +55,7 @@ pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
     let ceph_files = shared.setup.ceph_files.iter();
     let agent = AgentFacts {
         rbd_in_kernel: shared.setup.rbd_in_kernel,
+        thin_disks: shared.setup.thin_disks,
         wants_multipath: shared.setup.wants_multipath,
         ceph_files: ceph_files.map(|(key, path)| (*key, path.clone(), doctor::file(path))).collect(),
         metrics_problem: shared.metrics_problem.get().cloned(),

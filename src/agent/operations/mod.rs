@@ -40,7 +40,7 @@ pub use agent::{Agent, Parts};
 pub use guest_watch::GuestNews;
 
 use crate::agent::api::ApiError;
-use crate::agent::config::{Multipath, Settings};
+use crate::agent::config::{EphemeralDisks, Multipath, Settings};
 use crate::agent::journal::{BootTask, Change, Journal, Task};
 use crate::model::{DiskBus, DiskTuning, ErrorKind};
 use locks::Locks;
@@ -117,6 +117,10 @@ impl Shared {
                 initiator_name_file: settings.iscsi.initiator_name_file.clone(),
                 state_dir: settings.paths.state_dir.clone(),
                 rbd_in_kernel: settings.rbd.client == crate::agent::config::RbdClient::Kernel,
+                thin_disks: match &settings.images.disks {
+                    EphemeralDisks::Files(_) => None,
+                    EphemeralDisks::Lvm { thin_pool, .. } => Some(thin_pool.is_some()),
+                },
                 wants_multipath: match settings.iscsi.multipath {
                     Multipath::Off => Some(false),
                     Multipath::Preferred => None,

@@ -259,6 +259,8 @@ pub trait BackupPort: Send {
 pub trait BootSourcePort: Send + Sync {
     /// An image by id or unique name.
     async fn find_image(&self, name_or_id: &str) -> PortResult<Image>;
+    /// Whether ephemeral disks are files, over which an image can come while the guest runs.
+    fn makes_files(&self) -> bool;
     /// Makes an ephemeral disk; what an earlier try left of it is replaced.
     async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
     /// Makes one over an image that comes while the guest runs; another, where there is nothing to wait for.
@@ -271,8 +273,8 @@ pub trait BootSourcePort: Send + Sync {
     async fn rebase_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<LocalDisk>;
     /// Ends the serving of a disk, as it is now.
     async fn release_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
-    /// Removes it. One that is not there is fine.
-    async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()>;
+    /// Removes it. One that is not there is fine. `made`: the disk, if it is known to have been made.
+    async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()>;
 
     /// The file that a disk is caught in for an image.
     fn capture_path(&self, image: ImageId) -> PathBuf;

@@ -11,7 +11,7 @@ use crate::bootsource::{
     disks::{DiskMaker, disk_bytes},
     inspect::{self, Look},
 };
-use crate::model::{DiskBus, DiskFormat, GuestUuid, ImageFile, LazyBase, LocalContent, LocalDisk, LocalDiskPlan};
+use crate::model::{DiskBus, DiskFormat, GuestUuid, ImageFile, LazyBase, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace};
 use std::{
     collections::HashMap,
     ffi::OsString,
@@ -40,7 +40,7 @@ impl LazyDisks {
     }
 
     /// Makes a disk over an image of which only the header has come, and serves the image to it. What is blank, or over an image that is
-    /// here, is made as any other.
+    /// here, or on a logical volume, is made as any other.
     ///
     /// # Errors
     /// The image, its size, a tool or a file.
@@ -48,7 +48,7 @@ impl LazyDisks {
         let LocalContent::Image { image, size_bytes } = &plan.content else {
             return self.maker.make(plan, bus, &*self.source).await;
         };
-        if self.maker.cache.path(image).exists() {
+        if !self.maker.makes_files() || self.maker.cache.path(image).exists() {
             return self.maker.make(plan, bus, &*self.source).await;
         }
         let paths = self.maker.clear(plan.guest, &plan.target).await?;
@@ -78,7 +78,7 @@ impl LazyDisks {
         blocking(&paths.disk, move || made.finish(true)).await?;
         let lazy = LazyBase { image: image.clone(), socket, is_damaged: false, is_given_up: false };
         let (target, format) = (plan.target.clone(), DiskFormat::Qcow2);
-        let disk = LocalDisk { target, bus, path: paths.disk, format, base: None, lazy: Some(lazy) };
+        let disk = LocalDisk { target, bus, path: paths.disk, place: LocalPlace::File, format, base: None, lazy: Some(lazy) };
         self.listen(plan.guest, &disk, in_use).await?;
         Ok(disk)
     }
@@ -170,10 +170,10 @@ impl LazyDisks {
     /// Removes a disk; see [`DiskMaker::remove`].
     ///
     /// # Errors
-    /// A file that cannot be removed.
-    pub async fn remove(&self, guest: GuestUuid, target: &str) -> Result<(), BootSourceError> {
-        self.exports().remove(&(guest, target.to_owned()));
-        self.maker.remove(guest, target).await
+    /// A file or a volume that cannot be removed.
+    pub async fn remove(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> Result<(), BootSourceError> {
+        self.exports().remove(&(guest, name.to_owned()));
+        self.maker.remove(guest, name, made).await
     }
 
     fn exports(&self) -> MutexGuard<'_, HashMap<(GuestUuid, String), Export>> {

@@ -66,6 +66,10 @@ impl BootSourcePort for HostBootSources {
         Ok(self.images.0.find_image(name_or_id).await?)
     }
 
+    fn makes_files(&self) -> bool {
+        self.disks.makes_files()
+    }
+
     async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
         Ok(self.lazy.make_filled(plan, bus).await?)
     }
@@ -90,8 +94,8 @@ impl BootSourcePort for HostBootSources {
         Ok(self.lazy.release(guest, disk).await?)
     }
 
-    async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()> {
-        Ok(self.lazy.remove(guest, target).await?)
+    async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()> {
+        Ok(self.lazy.remove(guest, name, made).await?)
     }
 
     fn capture_path(&self, image: ImageId) -> PathBuf {

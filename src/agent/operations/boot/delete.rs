@@ -90,7 +90,7 @@ pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTas
             join_all(gone).await.into_iter().collect()
         }
         Step::RemoveDisks => {
-            let removed = task.disks.iter().map(|disk| shared.boot_sources.remove_disk(task.guest, disk.name()));
+            let removed = task.disks.iter().map(|disk| shared.boot_sources.remove_disk(task.guest, disk.name(), Some(disk)));
             join_all(removed).await.into_iter().collect()
         }
         Step::UndefineGuest => match task.mark {

@@ -65,7 +65,7 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
         Step::CreateVolumes => delete_volumes(shared, task, &record.facts).await,
         Step::MakeDisks => {
             let local = task.plan.disks.iter().filter(|disk| matches!(disk.storage, PlannedStorage::Local(_)));
-            all(join_all(local.map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target))).await)
+            all(join_all(local.map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target, None))).await)
         }
         Step::DefineGuest => match &task.new_guest {
             Some(new) => shared.hypervisor.undefine_guest(new.guest, new.mark).await,

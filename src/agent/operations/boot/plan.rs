@@ -69,7 +69,7 @@ pub(in super::super) async fn plan_boot(shared: &Shared, request: &BootRequest) 
         }
     }
     let plan = mapping.resolve(&facts)?;
-    check_lazy(request, &plan)?;
+    check_lazy(request, &plan, shared.boot_sources.makes_files())?;
     // By its UUID it is the same request, whatever the guest was called in it. One that is to be defined has only its name.
     let called = if new_guest.is_some() { guest.name.clone() } else { guest.uuid.to_string() };
     let request = BootRequest { guest: called, ..request.clone() };
@@ -114,11 +114,17 @@ pub(in super::super) async fn check_undefined(shared: &Shared, new: &NewGuest) -
     Ok(())
 }
 
-/// What comes while the guest runs is an image on a disk of this host.
-fn check_lazy(request: &BootRequest, plan: &BootPlan) -> Result<(), ApiError> {
+/// What comes while the guest runs is an image on a disk of this host that is a file.
+fn check_lazy(request: &BootRequest, plan: &BootPlan, makes_files: bool) -> Result<(), ApiError> {
     let of_image = |disk: &PlannedDisk| matches!(disk.storage, PlannedStorage::Local(LocalContent::Image { .. }));
-    if !request.lazy || plan.disks.first().is_some_and(of_image) {
+    let is_of_image = plan.disks.first().is_some_and(of_image);
+    if !request.lazy || (is_of_image && makes_files) {
         return Ok(());
+    }
+    if is_of_image {
+        let problem = "a lazy boot is onto a file over its image, and this host's ephemeral disks are logical volumes (images.disks_on), \
+                       which are made whole before: leave --lazy out";
+        return Err(ApiError::new(ErrorKind::Unsupported, problem));
     }
     let problem = "a lazy boot is of an image onto an ephemeral disk, whose bytes come while the guest runs: a volume is made whole by its \
                    service before (leave --lazy out, or --to volume)";

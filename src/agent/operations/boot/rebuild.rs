@@ -99,7 +99,7 @@ pub(in super::super) async fn rebuild_step(
             let new = facts.disks.first().ok_or_else(|| missing("the new root disk"))?;
             replace(shared, task, &task.root, new).await
         }
-        Step::RemoveDisks => shared.boot_sources.remove_disk(task.guest, task.root.name()).await,
+        Step::RemoveDisks => shared.boot_sources.remove_disk(task.guest, task.root.name(), Some(&task.root)).await,
         other => Err(missing(other.name())),
     }
 }
@@ -117,7 +117,7 @@ pub(in super::super) async fn undo_rebuild_step(
             Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
             done => done,
         },
-        (Step::MakeDisks, _) => shared.boot_sources.remove_disk(task.guest, &task.name).await,
+        (Step::MakeDisks, _) => shared.boot_sources.remove_disk(task.guest, &task.name, None).await,
         _ => Ok(()),
     }
 }

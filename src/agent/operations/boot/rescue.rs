@@ -24,7 +24,7 @@ use crate::bootsource::content_of_image;
 use crate::model::{BootedDisk, ErrorKind, GuestUuid, LocalDisk, LocalDiskPlan};
 use std::{sync::Arc, time::Instant};
 
-/// What the file of a rescue disk is called: a guest has one at most.
+/// What a rescue disk is called by its maker: a guest has one at most.
 const NAME: &str = "rescue";
 
 /// The steps of a rescue.
@@ -153,7 +153,7 @@ pub(in super::super) async fn unrescue_step(shared: &Arc<Shared>, task: &Unrescu
         Step::ShutDownGuest | Step::StopGuest => Ok(()),
         Step::ConnectVolumes => connect_volumes(shared, task.guest).await,
         Step::StartGuest => shared.hypervisor.start_guest(task.guest).await,
-        Step::RemoveDisks => shared.boot_sources.remove_disk(task.guest, NAME).await,
+        Step::RemoveDisks => shared.boot_sources.remove_disk(task.guest, NAME, Some(&task.disk)).await,
         other => Err(missing(other.name())),
     }
 }
@@ -191,7 +191,7 @@ pub(in super::super) async fn undo_rescue_step(
             }
             started => started,
         },
-        Step::MakeDisks => shared.boot_sources.remove_disk(task.guest, NAME).await,
+        Step::MakeDisks => shared.boot_sources.remove_disk(task.guest, NAME, None).await,
         _ => Ok(()),
     }
 }

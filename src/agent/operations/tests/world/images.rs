@@ -31,6 +31,9 @@ impl BootSourcePort for World {
             disk_bus: None,
         })
     }
+    fn makes_files(&self) -> bool {
+        true
+    }
     async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
         self.change("make_disk", |state| {
             state.files.insert(plan.target.clone());
@@ -38,7 +41,8 @@ impl BootSourcePort for World {
                 state.guests.get_mut(&plan.guest).ok_or_else(|| not_found("guest"))?.active = true;
             }
             let path = PathBuf::from("/disks").join(&plan.target);
-            Ok(LocalDisk { target: plan.target.clone(), bus, path, format: DiskFormat::Qcow2, base: None, lazy: None })
+            let (target, place, format) = (plan.target.clone(), LocalPlace::File, DiskFormat::Qcow2);
+            Ok(LocalDisk { target, bus, path, place, format, base: None, lazy: None })
         })
         .await
     }
@@ -80,7 +84,7 @@ impl BootSourcePort for World {
         })
         .await
     }
-    async fn remove_disk(&self, guest: GuestUuid, target: &str) -> PortResult<()> {
+    async fn remove_disk(&self, guest: GuestUuid, target: &str, _made: Option<&LocalDisk>) -> PortResult<()> {
         self.change("remove_disk", |state| {
             // A rescue disk goes when the guest runs from its own.
             let uses = |guest: &GuestFacts| match target {
