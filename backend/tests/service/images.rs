@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::common::Service;
+use crate::common::{INSTANCE, Service, path_of};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -150,7 +150,7 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
     let large = with_bytes(&service, "qcow2", qemu_img(&["create", "-q", "-f", "qcow2", "disk", "2G"])).await;
     let used = async || {
         let volume = service.volume(json!({})).await;
-        let file = std::fs::OpenOptions::new().write(true).open(common::path_of(&service, &volume)).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(path_of(&service, &volume)).unwrap();
         for at in [0, (4 << 20) + 500, 700 << 20] {
             file.write_all_at(b"of the guest before", at).unwrap();
         }
@@ -162,7 +162,7 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
     };
     let reimage = |image: &str, reserved: bool| json!({ "os-reimage": { "image_id": image, "reimage_reserved": reserved } });
     let is_image = |service: &Service, volume: &str| {
-        let file = std::fs::File::open(common::path_of(service, volume)).unwrap();
+        let file = std::fs::File::open(path_of(service, volume)).unwrap();
         let (mut head, mut beyond) = (vec![0; disk.len()], vec![0; 64]);
         file.read_exact_at(&mut head, 0).unwrap();
         file.read_exact_at(&mut beyond, 700 << 20).unwrap();
@@ -182,7 +182,7 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
         assert_eq!(refused.status.as_u16(), code, "{refused:?}");
     }
     // One that a guest is being rebuilt on is reserved, and stays so.
-    let held = json!({ "attachment": { "volume_uuid": volume, "instance_uuid": common::INSTANCE } });
+    let held = json!({ "attachment": { "volume_uuid": volume, "instance_uuid": INSTANCE } });
     assert_eq!(service.post("/attachments", held).await.body["attachment"]["status"], "reserved");
     let refused = act(&service, &volume, "3.68", reimage(&image, false)).await;
     let text = format!(

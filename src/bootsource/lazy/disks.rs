@@ -39,6 +39,11 @@ impl LazyDisks {
         Self { maker, images: Images::new(source.clone(), patience), source, sockets, exports: Mutex::default() }
     }
 
+    /// Whether disks are files, as all over coming images are.
+    pub fn makes_files(&self) -> bool {
+        self.maker.makes_files()
+    }
+
     /// Makes a disk over an image of which only the header has come, and serves the image to it. What is blank, or over an image that is
     /// here, or on a logical volume, is made as any other.
     ///

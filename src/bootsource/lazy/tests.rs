@@ -182,7 +182,7 @@ async fn a_disk_is_there_before_its_image_and_what_is_read_comes_first() {
     assert_eq!(fs::read(&base).unwrap(), site.source.bytes);
     site.lazy.release(guest(), &filled).await.unwrap();
     assert!(base.exists() && !disk.lazy.unwrap().socket.exists() && second.lazy.unwrap().socket.exists());
-    site.lazy.remove(guest(), "vdb").await.unwrap();
+    site.lazy.remove(guest(), "vdb", None).await.unwrap();
     assert_eq!(fs::read_dir(site.folder.path().join("sockets")).unwrap().count(), 0);
 }
 
@@ -218,7 +218,7 @@ async fn an_ordinary_disk_waits_for_an_image_that_comes_already_and_for_none_tha
     tokio::pin!(waiting);
     assert!(tokio::time::timeout(Duration::from_millis(200), &mut waiting).await.is_err());
     // Nor does it need the guest for whom it came.
-    lazy.remove(guest(), "vda").await.unwrap();
+    lazy.remove(guest(), "vda", None).await.unwrap();
     source.mode.send_replace(Mode::Flows);
     let disk = waiting.await.unwrap();
     assert_eq!(fs::read(disk.base.unwrap().0).unwrap(), source.bytes);
@@ -235,7 +235,7 @@ async fn an_ordinary_disk_waits_for_an_image_that_comes_already_and_for_none_tha
     assert!(refused.to_string().contains("line went dead"), "{refused}");
 
     // What was removed is served no more, whoever asks for it.
-    away.lazy.remove(guest(), "vda").await.unwrap();
+    away.lazy.remove(guest(), "vda", None).await.unwrap();
     assert!(away.lazy.fetching(guest(), &disk).await.unwrap().next().await.is_none());
     assert!(!disk.lazy.unwrap().socket.exists());
 }
@@ -275,7 +275,7 @@ async fn a_hostile_header_is_refused_before_anybody_can_read() {
         let refused = site.make("vda").await.unwrap_err();
         assert!(refused.kind() == ErrorKind::InvalidInput && refused.to_string().contains(word), "{refused}");
         assert!(!site.folder.path().join("sockets").exists());
-        site.lazy.remove(guest(), "vda").await.unwrap();
+        site.lazy.remove(guest(), "vda", None).await.unwrap();
         assert!(!site.folder.path().join("disks").join(guest().to_string()).exists());
     }
     let away = Site::new(Mode::Away);

@@ -67,7 +67,7 @@ impl BootSourcePort for HostBootSources {
     }
 
     fn makes_files(&self) -> bool {
-        self.disks.makes_files()
+        self.lazy.makes_files()
     }
 
     async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
