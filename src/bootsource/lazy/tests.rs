@@ -87,6 +87,13 @@ impl Site {
         Self::with((0..SIZE).map(|at| (at / 501 + 1) as u8).collect(), DiskFormat::Raw, mode, true)
     }
 
+    /// One whose reads soon give up, for what never comes.
+    fn hasty(mode: Mode) -> Self {
+        let mut site = Self::new(mode);
+        site.lazy = Self::disks(site.folder.path(), &site.source, Duration::from_millis(300));
+        site
+    }
+
     fn disks(folder: &Path, source: &Arc<Source>, patience: Duration) -> LazyDisks {
         let maker = DiskMaker::new(folder, DiskForm::Overlay, 1 << 30, Duration::from_secs(60));
         LazyDisks::new(Arc::new(maker), source.clone(), folder.join("sockets"), patience)
@@ -188,8 +195,7 @@ async fn a_disk_is_there_before_its_image_and_what_is_read_comes_first() {
 
 #[tokio::test]
 async fn a_service_that_is_away_makes_reads_wait_and_then_fail_until_it_is_back() {
-    let mut site = Site::new(Mode::StallsAfter(20));
-    site.lazy = Site::disks(site.folder.path(), &site.source, Duration::from_millis(300));
+    let site = Site::hasty(Mode::StallsAfter(20));
     let disk = site.make("vda").await.unwrap();
     site.source.mode.send_replace(Mode::Away);
     assert_eq!(site.reading(&disk, 100 * BLOCK, 9).await.unwrap(), None);
@@ -226,7 +232,7 @@ async fn an_ordinary_disk_waits_for_an_image_that_comes_already_and_for_none_tha
     assert_eq!(asked.iter().filter(|from| **from == 0).count(), 1, "it was fetched once: {asked:?}");
     assert_eq!(site.cached().len(), 1);
 
-    let away = Site::new(Mode::StallsAfter(20));
+    let away = Site::hasty(Mode::StallsAfter(20));
     let disk = away.make("vda").await.unwrap();
     away.source.mode.send_replace(Mode::Away);
     away.is(&disk, |state| matches!(state, Streaming::Lost(_))).await;
@@ -278,7 +284,7 @@ async fn a_hostile_header_is_refused_before_anybody_can_read() {
         site.lazy.remove(guest(), "vda", None).await.unwrap();
         assert!(!site.folder.path().join("disks").join(guest().to_string()).exists());
     }
-    let away = Site::new(Mode::Away);
+    let away = Site::hasty(Mode::Away);
     let refused = away.make("vda").await.unwrap_err();
     assert!(refused.kind() == ErrorKind::Unavailable && refused.to_string().contains("line went dead"), "{refused}");
 }
