@@ -63,8 +63,36 @@ fn a_target_that_falls_silent_or_dies_is_told_and_its_return_too() {
     told(&node, "healthy", 90);
     let (disk, _) = guest.expect_disk(&volume[..20], SOON);
     guest.write(&disk, 5000, "still here");
+    services_restart_in_any_order(&site, &volume);
+    assert_eq!(guest.read(&disk, 5000, 10), "still.here");
     site.bowline(&format!("detach {volume}")).ok();
     site.assert_nothing_left("g1", &volume, "after its target came back");
+}
+
+/// Each restarts while the one before it is still on its way, and the bus is away at last: in the end all say the same of the volume.
+#[track_caller]
+fn services_restart_in_any_order(site: &Site<'_, Node>, volume: &str) {
+    for order in [
+        "libvirtd bowlined bowline-backend iscsid",
+        "iscsid bowline-backend bowlined libvirtd",
+        "bowlined iscsid libvirtd bowline-backend",
+        "bowline-backend dbus libvirtd iscsid",
+    ] {
+        site.machine.ok(&format!(
+            "for service in {order}; do systemctl restart --no-block $service; done
+             # Without a bus the agent ends, and only the tests' unit leaves it so.
+             case '{order}' in *dbus*) p=$(pgrep -x bowlined) && timeout 60 tail -s 0.1 --pid=$p -f /dev/null;; esac
+             systemctl reset-failed bowlined 2>/dev/null || :
+             systemctl start libvirtd iscsid bowline-backend bowlined"
+        ));
+        // What comes back tells nobody that it is all there by now.
+        let agree =
+            "timeout 120 sh -c 'until bowline fsck; do sleep 1; done' >/run/said 2>&1 || { tail -n 20 /run/said >&2; exit 1; }";
+        site.machine.exec_for(agree, Duration::from_secs(150)).ok();
+        let listed = site.json("list");
+        assert_eq!(listed["attachments"].as_array().map(Vec::len), Some(1), "{order}: {listed}");
+        assert_eq!(listed["attachments"][0]["volume"], volume, "{order}");
+    }
 }
 
 /// Finds the finding of a check in `bowline --json doctor`.
