@@ -3,6 +3,8 @@
 //! The child gets a process group of its own and on its standard input nothing but what it is given. When its time is up the whole group is
 //! killed with SIGKILL (a tool stuck in the kernel's storage paths ignores politer signals) and reaped. What it writes is
 //! kept up to a bound, so that a babbling tool cannot fill the agent's memory, and its stderr goes into the error.
+//!
+//! [`run_whole`] is for what must not be cut: whoever waits for it may give up, and it is asked to end before it is killed.
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -18,7 +20,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
-    process::Command,
+    process::{Child, Command},
     time::timeout,
 };
 
@@ -27,6 +29,9 @@ const CAPTURE_LIMIT_BYTES: u64 = 16 * 1024;
 
 /// How long a killed child may take to be reaped. Only one hung in an uninterruptible system call takes longer.
 const REAP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between asking a command to end and killing it.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Commands that were started, by program.
 static STARTED: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
@@ -88,7 +93,25 @@ pub(crate) async fn run_with_input<A: AsRef<OsStr>>(
     stdin: Stdio,
     limit: Duration,
 ) -> Result<Finished, CommandError> {
-    let mut child = Command::new(program)
+    let child = start(program, arguments, stdin, true)?;
+    watch(program, child, limit, &[Signal::SIGKILL]).await
+}
+
+/// As [`run`], to its end whoever waits, also without this process; when its time is up it is asked to end, and only then killed. LVM holds
+/// that off while it has devices suspended, and a kill at that moment would leave them so.
+pub(crate) async fn run_whole<A: AsRef<OsStr>>(
+    program: &str,
+    arguments: &[A],
+    limit: Duration,
+) -> Result<Finished, CommandError> {
+    let child = start(program, arguments, Stdio::null(), false)?;
+    let name = program.to_owned();
+    let ended = tokio::spawn(async move { watch(&name, child, limit, &[Signal::SIGTERM, Signal::SIGKILL]).await }).await;
+    ended.unwrap_or_else(|error| Err(CommandError::Wait { program: program.to_owned(), source: io::Error::other(error) }))
+}
+
+fn start<A: AsRef<OsStr>>(program: &str, arguments: &[A], stdin: Stdio, is_cut: bool) -> Result<Child, CommandError> {
+    let child = Command::new(program)
         .args(arguments)
         // Messages are matched and shown: keep them in the tool's own language.
         .env("LC_ALL", "C")
@@ -96,10 +119,15 @@ pub(crate) async fn run_with_input<A: AsRef<OsStr>>(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
+        .kill_on_drop(is_cut)
         .spawn()
         .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
     *STARTED.lock().unwrap_or_else(PoisonError::into_inner).entry(program.to_owned()).or_default() += 1;
+    Ok(child)
+}
+
+/// Waits for its end; once its time is up, these signals make it, one after the other.
+async fn watch(program: &str, mut child: Child, limit: Duration, signals: &[Signal]) -> Result<Finished, CommandError> {
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let ended = timeout(limit, async {
@@ -110,11 +138,16 @@ pub(crate) async fn run_with_input<A: AsRef<OsStr>>(
     match ended {
         Ok(ended) => ended.map_err(|source| CommandError::Wait { program: program.to_owned(), source }),
         Err(_) => {
-            if let Some(group) = group {
-                // Its own group since the start, so this can hit nobody else; gone already is as good.
-                let _ = killpg(group, Signal::SIGKILL);
+            for signal in signals {
+                if let Some(group) = group {
+                    // Its own group since the start, so this can hit nobody else; gone already is as good.
+                    let _ = killpg(group, *signal);
+                }
+                let patience = if *signal == Signal::SIGKILL { REAP_TIMEOUT } else { END_TIMEOUT };
+                if timeout(patience, child.wait()).await.is_ok() {
+                    break;
+                }
             }
-            let _ = timeout(REAP_TIMEOUT, child.wait()).await;
             Err(CommandError::Timeout { program: program.to_owned(), timeout_s: limit.as_secs() })
         }
     }
@@ -180,6 +213,32 @@ mod tests {
         grandchild.join().unwrap();
         // Far below the 300 s that the script would take, and above what a busy machine may add.
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_must_not_be_cut_goes_on_without_who_waits_and_is_asked_before_it_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("done");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (go, come) = (dir.path().join("go"), fifo.clone());
+        nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let script = sh(&format!("read x <{}; echo whole >{}", go.display(), fifo.display()));
+        {
+            let waiting = run_whole("sh", &script, Duration::from_secs(60));
+            tokio::pin!(waiting);
+            assert!(timeout(Duration::from_millis(200), &mut waiting).await.is_err());
+        }
+        let said = std::thread::spawn(move || {
+            std::fs::write(&go, "x\n").unwrap();
+            std::fs::read_to_string(come).unwrap()
+        });
+        assert_eq!(said.join().unwrap(), "whole\n");
+
+        let asked = dir.path().join("asked");
+        let script = format!("trap 'echo asked >{}; exit 1' TERM; sleep 300 & wait", asked.display());
+        let error = run_whole("sh", &sh(&script), Duration::from_secs(2)).await.unwrap_err();
+        assert!(matches!(error, CommandError::Timeout { .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(asked).unwrap(), "asked\n");
     }
 
     #[tokio::test]

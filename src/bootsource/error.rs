@@ -98,12 +98,27 @@ pub enum BootSourceError {
     },
     /// The volume group is not there.
     #[error(
-        "there is no volume group {group} on this host: `vgs` shows those that are, `vgcreate {group} DEVICE` makes it, and images.volume_group \
-         names another"
+        "the agent sees no volume group {group} on this host ({said}): where `vgs` shows it, the agent's unit lacks the drop-in bowlined-lvm.conf, \
+         or its disks came over the network; else `vgcreate {group} DEVICE` makes it, and images.volume_group names another"
     )]
     NoVolumeGroup {
         /// Its name.
         group: String,
+        /// LVM's words.
+        said: String,
+    },
+    /// The thin pool has no room.
+    #[error(
+        "thin pool {group}/{pool} is full: {percent} % of its data or metadata are taken, and one that runs full stops all guests that have disks in \
+         it: `lvextend` makes it larger"
+    )]
+    PoolFull {
+        /// The volume group.
+        group: String,
+        /// The pool.
+        pool: String,
+        /// Percent that are taken.
+        percent: f64,
     },
     /// The thin pool is not there.
     #[error(
@@ -173,7 +188,7 @@ impl BootSourceError {
             Self::Download { kind, .. } => *kind,
             Self::Mismatch { .. } => ErrorKind::IdentityMismatch,
             Self::Unfit { source, .. } => source.kind(),
-            Self::NoRoom { .. } | Self::ForeignVolume { .. } => ErrorKind::Conflict,
+            Self::NoRoom { .. } | Self::PoolFull { .. } | Self::ForeignVolume { .. } => ErrorKind::Conflict,
             Self::NoVolumeGroup { .. } | Self::NoThinPool { .. } | Self::NotZeroed { .. } => ErrorKind::Unsupported,
             Self::TooSmall { .. } => ErrorKind::InvalidInput,
             Self::File { .. } | Self::ToolFailed { .. } | Self::Lvm { .. } | Self::Lost { .. } => ErrorKind::Internal,

@@ -159,7 +159,6 @@ async fn what_is_set_is_shown_and_obeyed() {
         json!({ "os-attach": { "instance_uuid": INSTANCE } }),
         json!({ "os-initialize_connection": { "connector": { "host": "a" } } }),
         json!({ "os-extend_volume_completion": { "error": false } }),
-        json!({ "os-reimage": { "image_id": INSTANCE } }),
         json!({ "revert": { "snapshot_id": "x" } }),
     ] {
         let answer = service.act(&volume, wrong.clone()).await;

@@ -267,6 +267,8 @@ pub trait BootSourcePort: Send + Sync {
     async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
     /// Serves the image of such a disk to it. One that is served, or needs none, is fine.
     async fn serve_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
+    /// Whether a disk that was made is to be seen: a logical volume is not before its group is active.
+    async fn check_seen(&self, disk: &LocalDisk) -> PortResult<()>;
     /// The news of its image.
     async fn fetching(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<Box<dyn FetchPort>>;
     /// Puts such a disk of a guest that is off over the image, which is all here. Returns the disk as it is then.

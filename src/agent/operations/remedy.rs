@@ -86,7 +86,8 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
         }
         (ErrorKind::InvalidInput, Step::MakeDisks) => "look into the image before you use it anywhere; it may be out for harm",
         (ErrorKind::Unavailable | ErrorKind::Timeout, Step::MakeDisks) => {
-            "check that the image service is up and reachable from this host; what came of the image is kept for the next try"
+            "check that the image service is up and reachable from this host; what came of the image is kept for the next try. Where the \
+             host's own storage is slow, images.download_timeout_s gives it longer to copy or to zero a disk"
         }
         (ErrorKind::Unavailable | ErrorKind::Timeout, Step::CreateVolumes | Step::DeleteVolumes) => {
             "check that the volume service is up and reachable from this host"
@@ -203,7 +204,11 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
         }
         Step::DefineGuest | Step::UndefineGuest => Some(format!("virsh undefine {guest} takes its definition away")),
         Step::MakeDisks | Step::RemoveDisks => {
-            Some(format!("remove the folder of guest {} below disks in the folder of images.dir", record.task.guest()))
+            let uuid = record.task.guest();
+            Some(format!(
+                "remove the folder of guest {uuid} below disks in the folder of images.dir; on LVM, lvs --select lv_tags=bowline.ephemeral shows \
+                 its disks, bowline-{uuid}-..., and lvremove removes each"
+            ))
         }
         Step::CreateVolumes | Step::DeleteVolumes => {
             Some(format!("openstack volume list shows them: their names begin with {guest}-"))

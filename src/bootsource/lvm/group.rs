@@ -7,8 +7,18 @@ use crate::{
 };
 use std::path::{Path, PathBuf};
 
+/// Between columns; in no name and no tag (lvm(8)).
+const SEPARATOR: &str = "|";
+
+/// What sizes are multiples of.
+const SECTOR_BYTES: u64 = 512;
+
 /// What Bowline's volumes are tagged with.
 const TAG: &str = "bowline.ephemeral";
+
+/// A pool with less than this left gives no new disks: one that is full stops the guests it has. Percent that are taken, of data or of
+/// metadata; LVM's own warnings begin there.
+const FULL_PERCENT: f64 = 95.0;
 
 /// Where the letters of `lv_attr` say what a volume is, and whether a pool zeroes what it gives out (lvs(8)).
 const KIND_AT: usize = 0;
@@ -25,6 +35,8 @@ pub struct VolumeGroup {
 struct Seen<'a> {
     name: &'a str,
     attributes: &'a [u8],
+    /// What is taken of a pool's data and of its metadata; nothing of what is no pool.
+    taken: [Option<f64>; 2],
     tags: &'a str,
 }
 
@@ -48,7 +60,8 @@ impl VolumeGroup {
 
     /// Makes a volume of at least this size; whole extents is what there is.
     pub(super) async fn create(&self, volume: &str, size_bytes: u64) -> Result<(), BootSourceError> {
-        let size = format!("{size_bytes}b");
+        // LVM takes whole sectors; an image may be of any length.
+        let size = format!("{}b", size_bytes.checked_next_multiple_of(SECTOR_BYTES).unwrap_or(size_bytes));
         let kind: Vec<&str> = match &self.thin_pool {
             Some(pool) => {
                 self.check_pool(pool).await?;
@@ -79,17 +92,24 @@ impl VolumeGroup {
     async fn check_pool(&self, pool: &str) -> Result<(), BootSourceError> {
         let seen = self.look(pool).await?;
         let found = seen_in(&seen).into_iter().find(|seen| seen.name == pool);
-        match found.map(|seen| (seen.attributes.get(KIND_AT), seen.attributes.get(ZEROING_AT))) {
-            Some((Some(b't'), Some(b'z'))) => Ok(()),
-            Some((Some(b't'), _)) => Err(BootSourceError::NotZeroed { group: self.name.clone(), pool: pool.to_owned() }),
-            _ => Err(BootSourceError::NoThinPool { group: self.name.clone(), pool: pool.to_owned() }),
+        let (group, pool) = (self.name.clone(), pool.to_owned());
+        let Some(seen) = found.filter(|seen| seen.attributes.get(KIND_AT) == Some(&b't')) else {
+            return Err(BootSourceError::NoThinPool { group, pool });
+        };
+        if seen.attributes.get(ZEROING_AT) != Some(&b'z') {
+            return Err(BootSourceError::NotZeroed { group, pool });
+        }
+        match seen.taken.into_iter().flatten().find(|percent| *percent >= FULL_PERCENT) {
+            Some(percent) => Err(BootSourceError::PoolFull { group, pool, percent }),
+            None => Ok(()),
         }
     }
 
     /// What `lvs` says of the volume of this name: nothing, where there is none.
     async fn look(&self, volume: &str) -> Result<String, BootSourceError> {
         let selection = format!("lv_name=\"{volume}\"");
-        let arguments = ["--noheadings", "--options", "lv_name,lv_attr,lv_tags", "--select", &selection];
+        let columns = "lv_name,lv_attr,data_percent,metadata_percent,lv_tags";
+        let arguments = ["--noheadings", "--separator", SEPARATOR, "--options", columns, "--select", &selection];
         let said = self.run("look for", volume, "lvs", &arguments, &self.name).await?;
         Ok(String::from_utf8_lossy(&said.stdout).into_owned())
     }
@@ -102,21 +122,19 @@ impl VolumeGroup {
         arguments: &[&str],
         operand: &str,
     ) -> Result<Finished, BootSourceError> {
-        let missing = || BootSourceError::NoVolumeGroup { group: self.name.clone() };
+        let missing = |said: String| BootSourceError::NoVolumeGroup { group: self.name.clone(), said };
         let devices = devices::of_this_host();
         if devices.is_empty() {
-            return Err(missing());
+            return Err(missing("no disk of this host is to be seen".to_owned()));
         }
         let mut arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         arguments.extend(["--devices".to_owned(), devices.join(","), "--".to_owned(), operand.to_owned()]);
         let full = || format!("{}/{volume}", self.name);
-        // Whoever waits for it may be cut; a change of a volume group must not be.
-        let ended = tokio::spawn(async move { command::run(program, &arguments, CHANGE_WITHIN).await });
-        let ended = ended.await.map_err(|_| BootSourceError::Lost { path: self.device(volume) })?;
+        let ended = command::run_whole(program, &arguments, CHANGE_WITHIN).await;
         let ended = ended.map_err(|source| BootSourceError::LvmCommand { operation, volume: full(), source })?;
         match ended.code {
             Some(0) => Ok(ended),
-            _ if is_no_group(&ended.stderr, &self.name) => Err(missing()),
+            _ if is_no_group(&ended.stderr, &self.name) => Err(missing(ended.stderr)),
             _ => Err(BootSourceError::Lvm { operation, volume: full(), program, said: ended.stderr }),
         }
     }
@@ -126,14 +144,16 @@ fn is_no_group(said: &str, group: &str) -> bool {
     said.contains(&format!("Volume group \"{group}\" not found"))
 }
 
-/// Lines of name, attributes, and tags with commas between them.
+/// Lines of name, attributes, two percentages that may be empty, and tags with commas between them.
 fn seen_in(listed: &str) -> Vec<Seen<'_>> {
     listed
         .lines()
         .filter_map(|line| {
-            let mut words = line.split_whitespace();
+            let mut words = line.split(SEPARATOR).map(str::trim);
             let (name, attributes) = (words.next()?, words.next()?.as_bytes());
-            Some(Seen { name, attributes, tags: words.next().unwrap_or_default() })
+            let mut percent = || words.next().and_then(|word| word.parse().ok());
+            let taken = [percent(), percent()];
+            Some(Seen { name, attributes, taken, tags: words.next()? })
         })
         .collect()
 }
@@ -144,10 +164,12 @@ mod tests {
 
     #[test]
     fn what_lvs_says_is_read() {
-        let seen = seen_in("  pool twi-aotz-- \n  bowline-1-vda Vwi-a-tz-- a,bowline.ephemeral\n\n");
+        let listed = "  pool|twi-aotz--|12.50|96.00|\n  bowline-1-vda|Vwi-a-tz--|||a,bowline.ephemeral\n\n";
+        let seen = seen_in(listed);
+        assert_eq!(seen[0].taken, [Some(12.5), Some(96.0)]);
         let seen: Vec<_> = seen.iter().map(|seen| (seen.name, seen.attributes[KIND_AT], seen.tags)).collect();
         assert_eq!(seen, [("pool", b't', ""), ("bowline-1-vda", b'V', "a,bowline.ephemeral")]);
-        assert_eq!(seen_in("  pool twi-aotz--")[0].attributes[ZEROING_AT], b'z');
+        assert_eq!(seen_in(listed)[0].attributes[ZEROING_AT], b'z');
         assert!(is_no_group("Volume group \"fast\" not found; Cannot process volume group fast", "fast"));
         assert!(!is_no_group("Volume group \"fast\" has insufficient free space (1 extents): 2 required.", "fast"));
     }

@@ -82,8 +82,8 @@ impl DiskMaker {
     }
 }
 
-/// Removes the volume of a disk, wherever it is. `made`: the disk, where it is known to have been made; then a group that cannot be seen
-/// may still have it.
+/// Removes the volume of a disk. `made`: the disk, where it is known to have been made; then it is where that says, though its group may
+/// not be seen now, and nowhere else.
 pub(super) async fn remove(
     configured: Option<&VolumeGroup>,
     guest: GuestUuid,
@@ -91,14 +91,14 @@ pub(super) async fn remove(
     made: Option<&LocalDisk>,
 ) -> Result<(), BootSourceError> {
     let volume = logical_volume_name(guest, name);
-    let of_made = made.filter(|disk| disk.place == LocalPlace::LogicalVolume).and_then(|disk| group_of(&disk.path));
-    if let Some(group) = &of_made {
-        VolumeGroup::new(group.clone(), None).remove(&volume).await?;
+    match made.map(|disk| (disk.place, group_of(&disk.path))) {
+        Some((LocalPlace::File, _)) => return Ok(()),
+        Some((LocalPlace::LogicalVolume, Some(group))) => return VolumeGroup::new(group, None).remove(&volume).await,
+        Some((LocalPlace::LogicalVolume, None)) | None => {}
     }
     // The settings may have named another group when it was begun. What is active shows itself.
     let mut others = groups_with(Path::new("/dev"), &volume);
     others.extend(configured.map(|group| group.name().to_owned()));
-    others.retain(|group| of_made.as_ref() != Some(group));
     others.sort_unstable();
     others.dedup();
     for group in others {

@@ -5,7 +5,7 @@ use super::chain;
 use crate::bootsource::{
     BootSourceError, Captures, DiskMaker, Fetching, ImageSource, LazyDisks, Piece, Progress, SourceError, Streaming,
 };
-use crate::model::{DiskBus, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, NewImage};
+use crate::model::{DiskBus, ErrorKind, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, LocalPlace, NewImage};
 use crate::openstack::{Chunk, ImageService};
 use async_trait::async_trait;
 use std::{
@@ -80,6 +80,16 @@ impl BootSourcePort for HostBootSources {
 
     async fn serve_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
         Ok(self.lazy.serve(guest, disk).await?)
+    }
+
+    async fn check_seen(&self, disk: &LocalDisk) -> PortResult<()> {
+        if disk.place == LocalPlace::File || disk.path.exists() {
+            return Ok(());
+        }
+        let path = disk.path.display();
+        let message =
+            format!("logical volume {path} is not active: `vgchange --activate y` makes its group so, if its disks are there");
+        Err(PortError::new(ErrorKind::Unavailable, message))
     }
 
     async fn fetching(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<Box<dyn FetchPort>> {

@@ -65,7 +65,9 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
         Step::CreateVolumes => delete_volumes(shared, task, &record.facts).await,
         Step::MakeDisks => {
             let local = task.plan.disks.iter().filter(|disk| matches!(disk.storage, PlannedStorage::Local(_)));
-            all(join_all(local.map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target, None))).await)
+            let made = |target: &str| record.facts.disks.iter().find(|made| made.target == target);
+            let removed = local.map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target, made(&disk.target)));
+            all(join_all(removed).await)
         }
         Step::DefineGuest => match &task.new_guest {
             Some(new) => shared.hypervisor.undefine_guest(new.guest, new.mark).await,

@@ -117,7 +117,7 @@ pub(in super::super) async fn undo_rebuild_step(
             Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
             done => done,
         },
-        (Step::MakeDisks, _) => shared.boot_sources.remove_disk(task.guest, &task.name, None).await,
+        (Step::MakeDisks, made) => shared.boot_sources.remove_disk(task.guest, &task.name, made).await,
         _ => Ok(()),
     }
 }

@@ -191,7 +191,7 @@ pub(in super::super) async fn undo_rescue_step(
             }
             started => started,
         },
-        Step::MakeDisks => shared.boot_sources.remove_disk(task.guest, NAME, None).await,
+        Step::MakeDisks => shared.boot_sources.remove_disk(task.guest, NAME, facts.disks.first()).await,
         _ => Ok(()),
     }
 }

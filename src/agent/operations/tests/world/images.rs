@@ -61,6 +61,9 @@ impl BootSourcePort for World {
     async fn serve_disk(&self, _guest: GuestUuid, _disk: &LocalDisk) -> PortResult<()> {
         Ok(())
     }
+    async fn check_seen(&self, _disk: &LocalDisk) -> PortResult<()> {
+        Ok(())
+    }
     async fn fetching(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<Box<dyn FetchPort>> {
         self.change("fetching", |_| Ok(())).await?;
         Ok(Box::new(Coming(self.clone(), disk.name().to_owned())))
