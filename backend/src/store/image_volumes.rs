@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::engine::{Row, Sql, Value};
-use super::{Ending, NewImage, Store, StoreError, backup_work, images, keys, now_us, operations, volumes};
+use super::engine::{Row, Session, Sql, Value};
+use super::{Ending, NewImage, Store, StoreError, attachments, backup_work, images, keys, now_us, operations, volumes};
 use crate::domain::place::volume_queue;
 use crate::domain::{Asker, ImageStatus, NewKey, NewOperation, Operation, OperationKind, Volume, VolumeStatus, rules};
 
@@ -88,9 +88,12 @@ impl Store {
     ) -> Result<Operation, StoreError> {
         let mut tx = self.begin().await?;
         let volume = volumes::lock(&mut tx, volume_id).await?;
-        rules::reimage(&volume, reserved)?;
+        let attachments = attachments::of_volume(&mut tx, volume_id).await?;
+        rules::reimage(&volume, &attachments, copies_begun(&mut tx, volume_id).await?, reserved)?;
         volumes::set_status(&mut tx, volume_id, VolumeStatus::Downloading).await?;
         if let Some(key) = key {
+            // What was asked for before may have been left without an end.
+            keys::forget_in_transit(&mut tx, volume_id).await?;
             keys::insert(&mut tx, key, volume_id).await?;
         }
         let operation = NewOperation {
@@ -149,6 +152,16 @@ impl Store {
         tx.execute("forget a cached image", delete).await?;
         tx.commit().await
     }
+}
+
+/// How many snapshots and clones of a volume were accepted and are not made yet.
+async fn copies_begun(tx: &mut Session, volume_id: Uuid) -> Result<i64, StoreError> {
+    let mut count = 0;
+    for (table, of) in [("snapshots", "volume_id = "), ("volumes", "source_volume_id = ")] {
+        let query = Sql::new(format!("SELECT COUNT(*) FROM {table}")).filter(of, volume_id).filter("status = ", "creating");
+        count += tx.number("count copies that are being made", query).await?;
+    }
+    Ok(count)
 }
 
 fn cached(row: &Row) -> Result<CachedImage, StoreError> {
