@@ -108,11 +108,27 @@ impl Store {
         Ok(operation)
     }
 
+    /// Records that the image is written: the volume is what its attachments make of it, and the operation, as given back, has only to
+    /// tell of it.
+    pub async fn record_written(&self, operation: &Operation) -> Result<Operation, StoreError> {
+        let written = operation.clone().with_image_written();
+        let mut tx = self.begin().await?;
+        backup_work::free_volume(&mut tx, operation.object_id, VolumeStatus::Downloading, None).await?;
+        keys::forget_in_transit(&mut tx, operation.object_id).await?;
+        let update = Sql::update("operations", [("request", written.request.to_string().into())]);
+        tx.execute("record that an image is written", update.filter("id = ", operation.id)).await?;
+        tx.commit().await?;
+        Ok(written)
+    }
+
     /// Ends that: the volume is what its attachments make of it, or, where it failed, `error`.
     pub async fn end_reimage(&self, operation: &Operation, ending: Ending) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let failed = ending.cause.as_ref().map(|_| VolumeStatus::Error);
-        backup_work::free_volume(&mut tx, operation.object_id, VolumeStatus::Downloading, failed).await?;
+        // Once it is written the volume may have gone on to the next image already.
+        if !operation.is_written() {
+            let failed = ending.cause.as_ref().map(|_| VolumeStatus::Error);
+            backup_work::free_volume(&mut tx, operation.object_id, VolumeStatus::Downloading, failed).await?;
+        }
         operations::end(&mut tx, operation, ending).await?;
         tx.commit().await
     }
