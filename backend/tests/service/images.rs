@@ -200,7 +200,8 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
     let shown = service.get(&format!("/volumes/{volume}")).await.body["volume"].clone();
     assert_eq!((&shown["bootable"], &shown["volume_image_metadata"]["image_id"]), (&json!("true"), &json!(image)));
 
-    // Accepted, and cut off before it was done; of one the image goes meanwhile.
+    // Accepted, and cut off before it was done; of one the image goes meanwhile, and one had only to be told of.
+    let written = used().await;
     let attachment = reserve(&service, &lost).await;
     service.stop();
     let store = service.store().await;
@@ -210,6 +211,8 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
         let (volume, image) = (volume.parse().unwrap(), image.parse().unwrap());
         store.begin_reimage(volume, image, reserved, None, by.clone()).await.unwrap();
     }
+    let untold = store.begin_reimage(written.parse().unwrap(), none.parse().unwrap(), false, None, by.clone()).await.unwrap();
+    store.record_written(&untold).await.unwrap();
     drop(store);
     service.start_again();
     service.wait_status(&cut_off, "available").await;
@@ -217,6 +220,16 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
     service.wait_status(&lost, "error").await;
     let messages = service.get(&format!("/messages?resource_uuid={lost}")).await.body;
     assert!(messages["messages"][0]["user_message"].as_str().unwrap().contains("reimage volume:"), "{messages}");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let told = service.get(&format!("/operations/{}", untold.id)).await.body["operation"].clone();
+        match told["state"].as_str().unwrap() {
+            "done" => break,
+            state => assert!(state != "failed" && std::time::Instant::now() < deadline, "{told}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    service.wait_status(&written, "available").await;
     // Nobody boots from what is left of it, and it is still reserved: whoever did that tries again.
     let connector = json!({ "attachment": { "connector": { "initiator": "iqn.2016-04.com.open-iscsi:node-a" } } });
     let connect = || service.ask(Method::PUT, &attachment, "3.54", Some(connector.clone()));

@@ -66,7 +66,7 @@ async fn status_tells_who_lives_and_what_is_stuck() {
     assert!(status["pools"][0]["free_gib"].as_f64().unwrap() > 0.0, "{status}");
     assert_eq!((&status["stuck"], &status["queues"]), (&json!([]), &json!([])));
     service.stop();
-    let hour_ago = "UPDATE services SET heartbeat_at_us = heartbeat_at_us - 3600000000;
+    let hour_ago = "UPDATE services SET heartbeat_at_us = heartbeat_at_us - 3600000000, problem = 'of before';
         UPDATE operations SET state = 'running', cause = 'the disk is slow', updated_at_us = updated_at_us - 3600000000";
     service.execute(hour_ago, hour_ago).await;
     let text = said(&command(&service, &["status"]));
