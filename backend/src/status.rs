@@ -66,11 +66,12 @@ impl Status {
         let pools = pools.collect();
         let services = rows.into_iter().map(|row| Service {
             up: row.is_up(now),
+            // What it said of its storage before it died is old.
+            problem: row.problem.clone().filter(|_| row.is_heard_of(now)),
             silent_s: since(row.heartbeat_at_us),
             binary: row.name,
             host: row.host,
             disabled: row.disabled,
-            problem: row.problem,
         });
         let queues = store.operations_by_queue().await?.into_iter();
         let stuck = store.silent_operations(SILENT_US).await?.into_iter().map(|one| Stuck {

@@ -17,6 +17,9 @@ use super::migration::Migration;
 use super::place::{ServiceRow, VOLUME_SERVICE, host_of_queue};
 use super::statuses::words;
 
+/// Set in the request of a re-image whose bytes are all there.
+const WRITTEN: &str = "written";
+
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OperationKind {
@@ -199,6 +202,19 @@ impl Operation {
             OperationKind::VolumeCreate => Some((self.id_in("backup_id")?, self.object_id)),
             _ => None,
         }
+    }
+
+    /// Whether it has written its image over its volume, and only tells of it now.
+    pub fn is_written(&self) -> bool {
+        self.request.get(WRITTEN).is_some()
+    }
+
+    /// The same, once that is so.
+    pub fn with_image_written(mut self) -> Self {
+        if let Value::Object(request) = &mut self.request {
+            request.insert(WRITTEN.into(), true.into());
+        }
+        self
     }
 
     /// The volume service that has to go on with it and is down, where that is so.

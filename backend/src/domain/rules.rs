@@ -89,20 +89,42 @@ pub fn upload(volume: &Volume) -> Result<(), Refusal> {
     }
 }
 
-/// Whether an image may be written over what the volume has: nobody may be using it; where it is `reserved`, the asker has to say that it
-/// is for itself.
-pub fn reimage(volume: &Volume, reserved: bool) -> Result<(), Refusal> {
+/// Whether an image may be written over what the volume has: no host may have it, and where it is reserved, the asker has to say that it is
+/// for itself. `copies_begun`: snapshots and clones of it that are not made yet, and would have bytes of the image.
+pub fn reimage(volume: &Volume, attachments: &[Attachment], copies_begun: i64, reserved: bool) -> Result<(), Refusal> {
+    // By the attachments, for a volume may be in `error` while a guest has it.
+    let free = |one: &Attachment| one.status == AttachStatus::Reserved && one.connector.is_none();
     match volume.status {
-        VolumeStatus::Available | VolumeStatus::Error if !volume.host.is_empty() => Ok(()),
-        VolumeStatus::Reserved if reserved => Ok(()),
+        VolumeStatus::Available | VolumeStatus::Error if !volume.host.is_empty() => {}
+        VolumeStatus::Reserved if reserved => {}
         status => {
             let allowed = if reserved { "available, error or reserved" } else { "available or error" };
             let text = format!(
                 "Invalid volume: Volume {} status must be {allowed}, and it must have been made, but current status is: {status}.",
                 volume.id
             );
-            Err(Refusal::Invalid(text))
+            return Err(Refusal::Invalid(text));
         }
+    }
+    let why = match attachments {
+        [one] if free(one) && !reserved => "is reserved, so the request must say reimage_reserved",
+        [one] if !free(one) => "is attached to a host, or is just being attached or detached",
+        [_, _, ..] => "has several attachments",
+        _ if copies_begun > 0 => "has snapshots or clones that are still being made",
+        _ => return Ok(()),
+    };
+    Err(Refusal::Invalid(format!("Invalid volume: Volume {} {why}: an image cannot be written over it.", volume.id)))
+}
+
+/// Whether a volume's bytes are such that a host may be given them.
+pub fn give_to_host(volume: &Volume) -> Result<(), Refusal> {
+    match volume.status {
+        // What an image was half written over is no disk, and one that is being written is not yet.
+        VolumeStatus::Error | VolumeStatus::Downloading => Err(Refusal::Invalid(format!(
+            "Invalid volume: Volume {} status must not be error or downloading to give it to a host, but current status is: {}.",
+            volume.id, volume.status
+        ))),
+        _ => Ok(()),
     }
 }
 

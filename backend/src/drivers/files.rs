@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, stream};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -66,6 +66,10 @@ impl FilesDriver {
 }
 
 impl VolumeDriver for FilesDriver {
+    fn prepare(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        self.capacity().map_ok(drop).boxed()
+    }
+
     fn create<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Provided> {
         self.make(volume.id, self.path(volume.id), volume.size_bytes, None)
     }

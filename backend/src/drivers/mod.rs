@@ -145,10 +145,9 @@ pub type Provided = Result<Option<Value>, DriverError>;
 
 /// Keeps the bytes of volumes. Every operation can be repeated: work that was cut off is simply done again.
 pub trait VolumeDriver: Send + Sync {
-    /// Makes sure, at the start, that the storage can be used; the error says what mends it.
-    fn prepare(&self) -> BoxFuture<'_, Result<(), DriverError>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
+    /// Makes sure, at the start, that the storage can be used, though it may not say how full it is; the error says what mends it. It is not
+    /// cut off, however long it takes.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), DriverError>>;
 
     /// Makes a volume, all zeros. Where it exists already with that size, nothing happens.
     fn create<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Provided>;

@@ -7,7 +7,9 @@
 //!                                            gone: everything that waits ends in a true status
 //! ```
 //!
-//! One whose storage is down, as it says itself, is looked at in the same way. Either ends when the service is up again. Any number of schedulers may look: each change is one transaction that asks again.
+//! One whose storage is down, as it says itself, is looked at in the same way; but its process lives, so what it has begun is left to it, and
+//! so is what hosts are shown. Either ends when the service is up again. Any number of schedulers may look: each change is one
+//! transaction that asks again.
 
 use std::sync::Arc;
 
@@ -16,12 +18,17 @@ use tracing::{info, warn};
 use super::role::choose;
 use crate::bus::Bus;
 use crate::domain::place::{VOLUME_SERVICE, backup_queue, volume_queue};
-use crate::domain::{Migration, NewMessage, Operation, OperationKind, Phase, ServiceRow, SnapshotStatus, VolumeStatus};
+use crate::domain::{
+    Migration, NewMessage, Operation, OperationKind, OperationState, Phase, ServiceRow, SnapshotStatus, VolumeStatus,
+};
 use crate::store::{Ending, Extension, Store, StoreError, now_us};
 use crate::volume::chain;
 
 /// The field's number for "the volume service that has it cannot be reached".
 const EVENT_HOST_GONE: &str = "VOLUME_VOLUME_001_001";
+
+/// Who has an operation while it is ended here.
+const OWNER: &str = "scheduler";
 
 /// Looks once after what waits for services that are silent or gone.
 pub async fn look_after_silent(store: &Store, bus: &Arc<dyn Bus>) -> Result<(), StoreError> {
@@ -41,6 +48,10 @@ pub async fn look_after_silent(store: &Store, bus: &Arc<dyn Bus>) -> Result<(), 
 
 async fn look_after(store: &Store, bus: &Arc<dyn Bus>, service: &ServiceRow, operation: &Operation) -> Result<(), StoreError> {
     let gone = service.gone_at_us.is_some();
+    let lives = service.is_heard_of(now_us());
+    if lives && operation.state == OperationState::Running && operation.owner.as_deref() != Some(OWNER) {
+        return Ok(());
+    }
     if operation.kind == OperationKind::VolumeCreate
         && let Some(queue) = store.place_elsewhere(operation, gone, choose).await?
     {
@@ -49,11 +60,21 @@ async fn look_after(store: &Store, bus: &Arc<dyn Bus>, service: &ServiceRow, ope
         return Ok(());
     }
     if gone {
+        // What its process could begin at any moment is taken from it first.
+        if lives && (!can_be_taken(operation) || store.claim(operation.id, &operation.queue, OWNER).await?.is_none()) {
+            return Ok(());
+        }
         end(store, service, operation).await?;
         info!(operation = %operation.id, kind = %operation.kind, host = service.host, "ended: its host was declared gone");
         told(bus.announce(operation.id).await);
     }
     Ok(())
+}
+
+/// Whether what a service that lives has not begun can be ended without it: what it shows hosts it alone can take from them.
+fn can_be_taken(operation: &Operation) -> bool {
+    !matches!(operation.kind, OperationKind::BackupDelete | OperationKind::BackupImport)
+        && operation.kind.object_type() != "attachment"
 }
 
 fn told(sent: Result<(), crate::bus::BusError>) {
@@ -90,6 +111,8 @@ async fn end(store: &Store, service: &ServiceRow, operation: &Operation) -> Resu
             }
             store.end_volume_work(operation, Uploading, Available, ending).await
         }
+        // Its bytes are all there; Nova alone may not have heard of it.
+        OperationKind::VolumeReimage if operation.is_written() => store.end_reimage(operation, Ending::done()).await,
         OperationKind::VolumeReimage => store.end_reimage(operation, ending).await,
         OperationKind::VolumeExtend => match Extension::of(operation) {
             Some(extension) => store.end_extend(operation, &extension, extension.old_gib, ending).await,

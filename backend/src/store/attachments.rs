@@ -101,6 +101,8 @@ impl Store {
         let mut request = json!({});
         let queued_for = volume.clone();
         if rules::update_connector(&attachment, connector)? == ConnectorUpdate::Replace {
+            // A host that has it already keeps it.
+            rules::give_to_host(&volume)?;
             if let (Some(initiator), Some(chap)) = (attachment.initiator(), &attachment.chap) {
                 let replaced = Replaced { initiator: initiator.to_owned(), username: chap.username.clone() };
                 request = json!({ "replaces": replaced });

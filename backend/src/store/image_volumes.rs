@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::engine::{Row, Sql, Value};
-use super::{Ending, NewImage, Store, StoreError, backup_work, images, keys, now_us, operations, volumes};
+use super::engine::{Row, Session, Sql, Value};
+use super::{Ending, NewImage, Store, StoreError, attachments, backup_work, images, keys, now_us, operations, volumes};
 use crate::domain::place::volume_queue;
 use crate::domain::{Asker, ImageStatus, NewKey, NewOperation, Operation, OperationKind, Volume, VolumeStatus, rules};
 
@@ -88,9 +88,12 @@ impl Store {
     ) -> Result<Operation, StoreError> {
         let mut tx = self.begin().await?;
         let volume = volumes::lock(&mut tx, volume_id).await?;
-        rules::reimage(&volume, reserved)?;
+        let attachments = attachments::of_volume(&mut tx, volume_id).await?;
+        rules::reimage(&volume, &attachments, copies_begun(&mut tx, volume_id).await?, reserved)?;
         volumes::set_status(&mut tx, volume_id, VolumeStatus::Downloading).await?;
         if let Some(key) = key {
+            // What was asked for before may have been left without an end.
+            keys::forget_in_transit(&mut tx, volume_id).await?;
             keys::insert(&mut tx, key, volume_id).await?;
         }
         let operation = NewOperation {
@@ -105,11 +108,27 @@ impl Store {
         Ok(operation)
     }
 
+    /// Records that the image is written: the volume is what its attachments make of it, and the operation, as given back, has only to
+    /// tell of it.
+    pub async fn record_written(&self, operation: &Operation) -> Result<Operation, StoreError> {
+        let written = operation.clone().with_image_written();
+        let mut tx = self.begin().await?;
+        backup_work::free_volume(&mut tx, operation.object_id, VolumeStatus::Downloading, None).await?;
+        keys::forget_in_transit(&mut tx, operation.object_id).await?;
+        let update = Sql::update("operations", [("request", written.request.to_string().into())]);
+        tx.execute("record that an image is written", update.filter("id = ", operation.id)).await?;
+        tx.commit().await?;
+        Ok(written)
+    }
+
     /// Ends that: the volume is what its attachments make of it, or, where it failed, `error`.
     pub async fn end_reimage(&self, operation: &Operation, ending: Ending) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let failed = ending.cause.as_ref().map(|_| VolumeStatus::Error);
-        backup_work::free_volume(&mut tx, operation.object_id, VolumeStatus::Downloading, failed).await?;
+        // Once it is written the volume may have gone on to the next image already.
+        if !operation.is_written() {
+            let failed = ending.cause.as_ref().map(|_| VolumeStatus::Error);
+            backup_work::free_volume(&mut tx, operation.object_id, VolumeStatus::Downloading, failed).await?;
+        }
         operations::end(&mut tx, operation, ending).await?;
         tx.commit().await
     }
@@ -149,6 +168,16 @@ impl Store {
         tx.execute("forget a cached image", delete).await?;
         tx.commit().await
     }
+}
+
+/// How many snapshots and clones of a volume were accepted and are not made yet.
+async fn copies_begun(tx: &mut Session, volume_id: Uuid) -> Result<i64, StoreError> {
+    let mut count = 0;
+    for (table, of) in [("snapshots", "volume_id = "), ("volumes", "source_volume_id = ")] {
+        let query = Sql::new(format!("SELECT COUNT(*) FROM {table}")).filter(of, volume_id).filter("status = ", "creating");
+        count += tx.number("count copies that are being made", query).await?;
+    }
+    Ok(count)
 }
 
 fn cached(row: &Row) -> Result<CachedImage, StoreError> {

@@ -281,7 +281,7 @@ pub(super) async fn end(tx: &mut Session, operation: &Operation, ending: Ending)
     );
     tx.execute("end an operation", update.filter("id = ", operation.id)).await?;
     tx.touched(operation.id);
-    if operation.kind.writes_with_a_key() {
+    if operation.kind.writes_with_a_key() && !operation.is_written() {
         keys::forget_in_transit(tx, operation.object_id).await?;
     }
     if let Some(message) = ending.message {

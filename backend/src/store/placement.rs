@@ -77,8 +77,8 @@ impl Store {
         Ok(next)
     }
 
-    /// Places a volume again whose host has fallen silent: where it was not begun, or, with `begun_too`, in any case. None where no
-    /// other place would do, or it is not that host's any more; gives the queue that is next.
+    /// Places a volume again whose host is down: where it was not begun, or, with `begun_too`, in any case. None where no other place would
+    /// do, or the operation is not as it was given any more: that host's, and queued or running. Gives the queue that is next.
     pub async fn place_elsewhere(
         &self,
         operation: &Operation,
@@ -87,7 +87,10 @@ impl Store {
     ) -> Result<Option<String>, StoreError> {
         let mut tx = self.begin().await?;
         let mut query = Sql::new("SELECT * FROM operations").filter("id = ", operation.id).filter("queue = ", &operation.queue);
-        query.push(if begun_too { " AND state IN ('queued', 'running')" } else { " AND state = 'queued' AND step = 'placed'" });
+        query.push_bind(" AND state = ", operation.state.as_str());
+        if !begun_too {
+            query.push(" AND state = 'queued' AND step = 'placed'");
+        }
         let still = tx.optional("read an operation", query.for_update()).await?.is_some();
         let volume = volumes::find_locked(&mut tx, operation.object_id).await?;
         let to_be_made = |volume: &Volume| matches!(volume.status, VolumeStatus::Creating | VolumeStatus::Downloading);

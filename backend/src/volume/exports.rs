@@ -71,11 +71,15 @@ pub(super) async fn restore(parts: &Parts) -> Result<Vec<Uuid>, VolumeError> {
 /// The same for one volume; whether it is shown to anybody now.
 async fn restore_one(parts: &Parts, volume_id: Uuid) -> Result<bool, VolumeError> {
     let _turn = parts.locks.lock(volume_id).await;
+    let Some(volume) = parts.volume_if_any(volume_id).await? else { return Ok(false) };
     let attachments = parts.store.attachments_of(&[volume_id]).await?;
     if attachments.is_empty() {
+        // They went while it could not be restored: what a life before showed of it goes, too.
+        if let Some(export) = of(parts, &volume, &[])? {
+            parts.target.remove(&export).await?;
+        }
         return Ok(false);
     }
-    let volume = parts.store.volume(volume_id).await?;
     let export = of(parts, &volume, &attachments)?.filter(|export| !export.accesses.is_empty());
     // Taken away even where the rest cannot be shown.
     let shown = match &export {

@@ -27,6 +27,9 @@ use crate::store::{CachedImage, Ending, StoreError};
 /// Between notes of how far something is.
 const NOTED_EVERY: Duration = Duration::from_secs(1);
 
+/// Before each try to tell Nova.
+const NOVA_TRIED_AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10)];
+
 /// The field's numbers for "an image could not be copied to a volume" and "a volume could not be copied to an image".
 const EVENT_NOT_COPIED_IN: &str = "VOLUME_VOLUME_005_001";
 const EVENT_NOT_COPIED_OUT: &str = "VOLUME_VOLUME_003_001";
@@ -129,29 +132,42 @@ impl Parts {
 
     /// Writes an image over what a volume has.
     pub(super) async fn reimage_volume(&self, operation: &Operation) -> Result<Next, VolumeError> {
+        if operation.is_written() {
+            // A life before came as far as that, and nobody knows whether it told.
+            return self.end_reimage(operation, Ending::done()).await;
+        }
         let id = operation.object_id;
-        let _turn = self.locks.lock(id).await;
+        let turn = self.locks.lock(id).await;
         let Some(volume) = self.in_status(operation, VolumeStatus::Downloading).await? else { return Ok(Next::Ended) };
         let done = tokio::select! {
             done = self.reimage(operation, &volume) => done,
             () = self.is_stopping() => return self.leave(operation).await,
         };
-        let ending = match done {
+        match done {
             Ok(()) => {
                 info!(volume = %id, "an image is written over it");
-                Ending::done()
+                // First its status: who is told connects it at once.
+                let written = self.store.record_written(operation).await?;
+                drop(turn);
+                self.end_reimage(&written, Ending::done()).await
             }
-            Err(VolumeError::Store(error @ StoreError::Query { .. })) => return Err(error.into()),
+            Err(VolumeError::Store(error @ StoreError::Query { .. })) => Err(error.into()),
             Err(error) => {
                 let cause = chain(&error);
                 error!(volume = %id, "{cause}");
                 let message = message(operation, EVENT_NOT_COPIED_IN, format!("reimage volume:{cause}"));
-                Ending::failed(cause).telling(message)
+                self.end_reimage(operation, Ending::failed(cause).telling(message)).await
             }
-        };
-        let failed = ending.cause.is_some();
+        }
+    }
+
+    /// Tells of it before the operation ends, so that a life that was cut off does it again.
+    async fn end_reimage(&self, operation: &Operation, ending: Ending) -> Result<Next, VolumeError> {
+        tokio::select! {
+            () = self.tell_of_reimage(operation.object_id, ending.cause.is_some()) => {}
+            () = self.is_stopping() => return self.leave(operation).await,
+        }
         self.store.end_reimage(operation, ending).await?;
-        self.tell_of_reimage(id, failed).await;
         Ok(Next::Ended)
     }
 
@@ -178,13 +194,19 @@ impl Parts {
     /// Who rebuilds a guest on its volume waits to hear of it.
     async fn tell_of_reimage(&self, volume_id: Uuid, failed: bool) {
         let Some(nova) = &self.nova else { return };
-        let told = async {
+        let tell = async || {
             let held = self.store.attachments_of(&[volume_id]).await?;
             let servers: Vec<Uuid> = held.iter().filter_map(|one| one.instance_id).collect();
             Ok::<_, VolumeError>(nova.volume_reimaged(volume_id, &servers, failed).await?)
         };
-        if let Err(error) = told.await {
-            warn!(volume = %volume_id, "Nova is not told that an image was written over it: {}", chain(&error));
+        for pause in NOVA_TRIED_AFTER {
+            tokio::time::sleep(pause).await;
+            match tell().await {
+                Ok(()) => return,
+                Err(error) => {
+                    warn!(volume = %volume_id, "Nova is not told that an image was written over it: {}", chain(&error))
+                }
+            }
         }
     }
 

@@ -2,15 +2,16 @@
 //! is down and why, tries it with its reports, and leaves its operations in their queue meanwhile.
 //!
 //! ```text
-//! unseen ──▶ prepared and measured ──▶ ready: its queues are worked on
-//!     ▲            │ it fails: told as down
-//!     └────────────┘ with the next report, later with fewer of them: once a minute at least
+//! unseen ──▶ prepared ──▶ ready: its queues are worked on
+//!     ▲         │ it fails: told as down
+//!     └─────────┘ with the next report, later after a pause: of a minute at most
 //! ```
 //!
-//! What fails later is told in the same way, and its queues go on: whoever asks hears what is wrong.
+//! Each report measures what is ready. What cannot be measured is told as down, too, so that nothing new is put there; but its queues go on,
+//! for a storage may work and not say how full it is, and whoever asks hears what is wrong.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -22,8 +23,9 @@ use crate::drivers::{Capacity, DriverError, VolumeDriver};
 /// A storage that takes longer to say what it has is taken for silent.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
-/// It is tried with every sixth report at least: once a minute.
-const MOST_SKIPPED: u32 = 5;
+/// Between tries, after the second: doubled each time. The longest is a little less than a minute, for reports come every ten seconds.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(55);
 
 /// One backend's.
 #[derive(Default)]
@@ -37,9 +39,9 @@ struct Tries {
     is_prepared: bool,
     /// What takes longer than it may goes on: LVM's work must not be cut off.
     under_way: Option<JoinHandle<Result<(), DriverError>>>,
-    /// Reports that are still let pass, and how many were the last time.
-    skip: u32,
-    skipped: u32,
+    /// When it is tried again, and how long the pause before was.
+    next: Option<Instant>,
+    pause: Duration,
     /// What is wrong with it, where something is.
     problem: Option<String>,
 }
@@ -67,7 +69,7 @@ impl Readiness {
             _ => {}
         }
         tries.problem = measured.as_ref().err().cloned();
-        let is_new = measured.is_ok() && !self.is_ready.send_replace(true);
+        let is_new = tries.is_prepared && !self.is_ready.send_replace(true);
         (measured, is_new)
     }
 }
@@ -82,10 +84,9 @@ impl Tries {
     }
 
     async fn prepare(&mut self, driver: &Arc<dyn VolumeDriver>) -> Result<(), String> {
-        if self.skip > 0
+        if self.next.is_some_and(|next| Instant::now() < next)
             && let Some(problem) = &self.problem
         {
-            self.skip -= 1;
             return Err(problem.clone());
         }
         let driver = driver.clone();
@@ -98,7 +99,10 @@ impl Tries {
         };
         match &prepared {
             Ok(()) => self.is_prepared = true,
-            Err(_) => (self.skip, self.skipped) = (self.skipped, (self.skipped * 2 + 1).min(MOST_SKIPPED)),
+            Err(_) => {
+                self.next = Some(Instant::now() + self.pause);
+                self.pause = (self.pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            }
         }
         prepared
     }

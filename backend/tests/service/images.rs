@@ -182,8 +182,13 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
         assert_eq!(refused.status.as_u16(), code, "{refused:?}");
     }
     // One that a guest is being rebuilt on is reserved, and stays so.
-    let held = json!({ "attachment": { "volume_uuid": volume, "instance_uuid": INSTANCE } });
-    assert_eq!(service.post("/attachments", held).await.body["attachment"]["status"], "reserved");
+    let reserve = async |service: &Service, volume: &str| {
+        let held = json!({ "attachment": { "volume_uuid": volume, "instance_uuid": INSTANCE } });
+        let attachment = service.post("/attachments", held).await.body["attachment"].clone();
+        assert_eq!(attachment["status"], "reserved");
+        format!("/attachments/{}", attachment["id"].as_str().unwrap())
+    };
+    reserve(&service, &volume).await;
     let refused = act(&service, &volume, "3.68", reimage(&image, false)).await;
     let text = format!(
         "Invalid volume: Volume {volume} status must be available or error, and it must have been made, but current status is: reserved."
@@ -195,15 +200,19 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
     let shown = service.get(&format!("/volumes/{volume}")).await.body["volume"].clone();
     assert_eq!((&shown["bootable"], &shown["volume_image_metadata"]["image_id"]), (&json!("true"), &json!(image)));
 
-    // Accepted, and cut off before it was done; of one the image goes meanwhile.
+    // Accepted, and cut off before it was done; of one the image goes meanwhile, and one had only to be told of.
+    let written = used().await;
+    let attachment = reserve(&service, &lost).await;
     service.stop();
     let store = service.store().await;
     let identity = store.service_identity().await.unwrap();
     let by = bowline_backend::domain::Asker { project_id: identity.project_id, user_id: identity.user_id, request_id: None };
-    for (volume, image) in [(&cut_off, image.as_str()), (&lost, none)] {
+    for (volume, image, reserved) in [(&cut_off, image.as_str(), false), (&lost, none, true)] {
         let (volume, image) = (volume.parse().unwrap(), image.parse().unwrap());
-        store.begin_reimage(volume, image, false, None, by.clone()).await.unwrap();
+        store.begin_reimage(volume, image, reserved, None, by.clone()).await.unwrap();
     }
+    let untold = store.begin_reimage(written.parse().unwrap(), none.parse().unwrap(), false, None, by.clone()).await.unwrap();
+    store.record_written(&untold).await.unwrap();
     drop(store);
     service.start_again();
     service.wait_status(&cut_off, "available").await;
@@ -211,7 +220,52 @@ async fn an_image_is_written_over_what_a_volume_has_also_after_a_kill_and_nothin
     service.wait_status(&lost, "error").await;
     let messages = service.get(&format!("/messages?resource_uuid={lost}")).await.body;
     assert!(messages["messages"][0]["user_message"].as_str().unwrap().contains("reimage volume:"), "{messages}");
-    assert_eq!(act(&service, &lost, "3.68", reimage(&image, false)).await.status, StatusCode::ACCEPTED);
-    service.wait_status(&lost, "available").await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let told = service.get(&format!("/operations/{}", untold.id)).await.body["operation"].clone();
+        match told["state"].as_str().unwrap() {
+            "done" => break,
+            state => assert!(state != "failed" && std::time::Instant::now() < deadline, "{told}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    service.wait_status(&written, "available").await;
+    // Nobody boots from what is left of it, and it is still reserved: whoever did that tries again.
+    let connector = json!({ "attachment": { "connector": { "initiator": "iqn.2016-04.com.open-iscsi:node-a" } } });
+    let connect = || service.ask(Method::PUT, &attachment, "3.54", Some(connector.clone()));
+    let text = format!(
+        "Invalid volume: Volume {lost} status must not be error or downloading to give it to a host, but current status is: error."
+    );
+    connect().await.is_error(400, "badRequest", &text);
+    assert_eq!(act(&service, &lost, "3.68", reimage(&image, false)).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(act(&service, &lost, "3.68", reimage(&image, true)).await.status, StatusCode::ACCEPTED);
+    service.wait_status(&lost, "reserved").await;
     is_image(&service, &lost);
+    assert_eq!(connect().await.status, StatusCode::OK);
+    // A host has it, whatever its status is made.
+    let reset = json!({ "os-reset_status": { "status": "error" } });
+    assert_eq!(act(&service, &lost, "3.54", reset).await.status, StatusCode::ACCEPTED);
+    for reserved in [false, true] {
+        let text = format!(
+            "Invalid volume: Volume {lost} is attached to a host, or is just being attached or detached: an image cannot be written over it."
+        );
+        act(&service, &lost, "3.68", reimage(&image, reserved)).await.is_error(400, "badRequest", &text);
+    }
+    assert_eq!(connect().await.status, StatusCode::OK, "the same host asks again");
+
+    // What is still to be copied would be the image.
+    let snapshot = service.post("/snapshots", json!({ "snapshot": { "volume_id": cut_off } })).await;
+    crate::common::wait_snapshot(&service, snapshot.body["snapshot"]["id"].as_str().unwrap(), "available").await;
+    service.volume(json!({ "source_volid": cut_off })).await;
+    for table in ["snapshots", "volumes"] {
+        let set = |from: &str, to: &str| {
+            let of = if table == "snapshots" { "volume_id" } else { "source_volume_id" };
+            format!("UPDATE {table} SET status = '{to}' WHERE status = '{from}' AND {of} = '{cut_off}'")
+        };
+        service.execute(&set("available", "creating"), &set("available", "creating")).await;
+        let refused = act(&service, &cut_off, "3.68", reimage(&image, false)).await;
+        assert!(refused.status == 400 && refused.body.to_string().contains("still being made"), "{table}: {refused:?}");
+        service.execute(&set("creating", "available"), &set("creating", "available")).await;
+    }
+    assert_eq!(act(&service, &cut_off, "3.68", reimage(&image, false)).await.status, StatusCode::ACCEPTED);
 }

@@ -66,7 +66,7 @@ async fn status_tells_who_lives_and_what_is_stuck() {
     assert!(status["pools"][0]["free_gib"].as_f64().unwrap() > 0.0, "{status}");
     assert_eq!((&status["stuck"], &status["queues"]), (&json!([]), &json!([])));
     service.stop();
-    let hour_ago = "UPDATE services SET heartbeat_at_us = heartbeat_at_us - 3600000000;
+    let hour_ago = "UPDATE services SET heartbeat_at_us = heartbeat_at_us - 3600000000, problem = 'of before';
         UPDATE operations SET state = 'running', cause = 'the disk is slow', updated_at_us = updated_at_us - 3600000000";
     service.execute(hour_ago, hour_ago).await;
     let text = said(&command(&service, &["status"]));
@@ -226,6 +226,9 @@ async fn storage_that_is_down_at_the_start_is_told_of_and_taken_up_when_it_works
         service.post("/types", json!({ "volume_type": specs })).await;
     }
     let volume = service.volume(json!({ "volume_type": "late" })).await;
+    let (held, ended) =
+        (service.volume(json!({ "volume_type": "late" })).await, service.volume(json!({ "volume_type": "late" })).await);
+    let attachment = service.attach(&held, "iqn.2026-01.test:a").await["id"].as_str().unwrap().to_owned();
     service.stop();
     std::fs::rename(&late, &away).unwrap();
     service.start_again();
@@ -265,11 +268,62 @@ async fn storage_that_is_down_at_the_start_is_told_of_and_taken_up_when_it_works
     let waits = operations["operations"].as_array().unwrap().iter().find(|one| one["kind"] == "volume:delete").unwrap();
     assert_eq!((&waits["state"], &waits["waits_for"]["storage"]), (&json!("queued"), &json!("down")), "{operations}");
 
+    // Declared gone while its process lives: what that has begun goes on, and what it shows hosts stays until it can take it away.
+    let begun_at = |at: &str| {
+        format!(
+            "UPDATE operations SET state = 'running', owner = 'another', heartbeat_at_us = {at} \
+             WHERE object_id = '{volume}' AND kind = 'volume:delete'"
+        )
+    };
+    service.execute(&begun_at("9000000000000000"), &begun_at("9000000000000000")).await;
+    let store = service.store().await;
+    let identity = store.service_identity().await.unwrap();
+    let by = bowline_backend::domain::Asker { project_id: identity.project_id, user_id: identity.user_id, request_id: None };
+    assert!(store.begin_detach(attachment.parse().unwrap(), by).await.unwrap().1.is_some());
+    drop(store);
+    assert_eq!(service.delete(&format!("/volumes/{ended}")).await.status, StatusCode::ACCEPTED);
+    let lost = json!({ "host": "here@late", "binary": "cinder-volume" });
+    assert_eq!(service.ask(Method::PUT, "/os-services/gone", "3.54", Some(lost)).await.status, StatusCode::OK);
+    service.wait_status(&ended, "error_deleting").await;
+    service.wait_status(&volume, "deleting").await;
+    let detaching = service.get(&format!("/attachments/{attachment}")).await.body;
+    assert_eq!(detaching["attachment"]["status"], "detaching", "{detaching}");
+
     std::fs::rename(&away, &late).unwrap();
+    service.wait_status(&held, "available").await;
+    // Whoever had begun it has died since.
+    service.execute(&begun_at("0"), &begun_at("0")).await;
     service.wait_status(&volume, "gone").await;
     assert!(!late.join(format!("volume-{volume}")).exists());
     service.volume(json!({ "volume_type": "late" })).await;
     let up = services().await;
     let late = up["services"].as_array().unwrap().iter().find(|one| one["host"] == "here@late").unwrap();
     assert!(late["state"] == "up" && late.get("backend_problem").is_none(), "{late}");
+}
+
+#[tokio::test]
+async fn a_storage_that_works_and_does_not_say_how_full_it_is_has_its_work_done() {
+    let mut service = Service::prepare();
+    // A Ceph without its manager: the pool can be used, and `ceph df` tells of none.
+    let programs = service.state.path().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    for (name, script) in [
+        ("rbd", "#!/bin/sh\ncase \"$*\" in *'trash ls'*) echo '[]' ;; *) exit 2 ;; esac\n"),
+        ("ceph", "#!/bin/sh\necho '{\"pools\": []}'\n"),
+    ] {
+        std::fs::write(programs.join(name), script).unwrap();
+        let may_run = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(programs.join(name), may_run).unwrap();
+    }
+    service.programs = Some(programs);
+    service.settings = "host = \"here\"\n[backends.files]\n[backends.ceph]\ndriver = \"rbd\"\n".into();
+    service.start_again();
+    let volume = service.volume(json!({})).await;
+    let there = format!("UPDATE volumes SET host = 'here@ceph#ceph' WHERE id = '{volume}'");
+    service.execute(&there, &there).await;
+    let told = service.ask(Method::GET, "/os-services?binary=cinder-volume", "3.49", None).await.body;
+    let ceph = told["services"].as_array().unwrap().iter().find(|one| one["host"] == "here@ceph").unwrap();
+    assert!(ceph["state"] == "down" && ceph["backend_problem"].as_str().unwrap().contains("ceph-mgr"), "{ceph}");
+    assert_eq!(service.delete(&format!("/volumes/{volume}")).await.status, StatusCode::ACCEPTED);
+    service.wait_status(&volume, "gone").await;
 }

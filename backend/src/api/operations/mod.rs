@@ -90,9 +90,10 @@ fn event_name(operation: &Operation) -> &'static str {
 
 /// Without its request and its queue: they are between the service's roles.
 fn view(operation: &Operation, services: &[ServiceRow]) -> Value {
-    let waits_for = operation.waits_for(services, now_us()).map(|service| match service.problem {
-        Some(_) => json!({ "service": service.name, "host": service.host, "storage": "down" }),
-        None => json!({ "service": service.name, "host": service.host, "down_since": time(service.heartbeat_at_us) }),
+    let now = now_us();
+    let waits_for = operation.waits_for(services, now).map(|service| match service.is_heard_of(now) {
+        true => json!({ "service": service.name, "host": service.host, "storage": "down" }),
+        false => json!({ "service": service.name, "host": service.host, "down_since": time(service.heartbeat_at_us) }),
     });
     json!({
         "id": operation.id,

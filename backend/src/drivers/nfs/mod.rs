@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use rustix::fs::{Advice, fadvise};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -92,6 +92,10 @@ fn is_raw(volume: &Stored) -> bool {
 }
 
 impl VolumeDriver for NfsDriver {
+    fn prepare(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        self.share.ready().map_ok(drop).boxed()
+    }
+
     fn create<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Provided> {
         async move {
             self.share.ready().await?;

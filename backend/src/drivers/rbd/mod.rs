@@ -46,12 +46,16 @@ impl RbdDriver {
         Self { cluster: Arc::new(Cluster::new(settings)), checked: OnceCell::new() }
     }
 
-    async fn check(&self) -> Result<(), DriverError> {
-        self.cluster.check().await?;
-        if self.cluster.settings.attachment_keys {
-            self.cluster.check_keys().await?;
-        }
-        Ok(())
+    /// Sees to it, once, that all of it works.
+    async fn checked(&self) -> Result<(), DriverError> {
+        let check = async || {
+            self.cluster.check().await?;
+            if self.cluster.settings.attachment_keys {
+                self.cluster.check_keys().await?;
+            }
+            Ok(())
+        };
+        self.checked.get_or_try_init(check).await.copied()
     }
 }
 
@@ -70,6 +74,10 @@ fn failed(volume_id: Uuid, operation: &'static str) -> impl FnOnce(CommandError)
 }
 
 impl VolumeDriver for RbdDriver {
+    fn prepare(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        self.checked().boxed()
+    }
+
     fn create<'a>(&'a self, volume: &'a Stored) -> BoxFuture<'a, Provided> {
         self.cluster.create(volume.id, volume.size_bytes).boxed()
     }
@@ -155,7 +163,7 @@ impl VolumeDriver for RbdDriver {
     fn capacity(&self) -> BoxFuture<'_, Result<Capacity, DriverError>> {
         async move {
             // Nothing is placed here before all of it was seen to work.
-            self.checked.get_or_try_init(|| self.check()).await?;
+            self.checked().await?;
             self.cluster.capacity().await
         }
         .boxed()

@@ -36,6 +36,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(3);
 /// So many images in the trash are tried with each deletion beside those that it may have set free: however many wait, it takes no longer.
 const OTHERS_TRIED: usize = 2;
 
+/// And with one that a try before had removed already, so that nobody knows what it set free.
+const TRIED_AFTER_A_CUT: usize = 50;
+
 /// What images are called that only wait for their clones to go. Others' images in the trash are left alone.
 pub(super) const GONE: &str = "gone-volume-";
 
@@ -55,6 +58,7 @@ impl Cluster {
             warn!(volume = %id, "cannot tell what it was cloned from, so that waits in the trash for later: {error}");
             Vec::new()
         });
+        let tried = if lineage.is_empty() { TRIED_AFTER_A_CUT } else { OTHERS_TRIED };
         let mut is_cloned = false;
         self.remove_image(&making(id)).await.map_err(failed(id, "remove what was made of its image before"))?;
         if let Err(error) = self.remove_image(&image(id)).await {
@@ -70,7 +74,7 @@ impl Cluster {
             .map_err(failed(id, "move its image, which has clones, to the trash"))?;
         // Its last clone may have gone meanwhile; else it is gone, and may have been the last of what it was cloned from.
         let freed = lineage.split_off(usize::from(!is_cloned).min(lineage.len()));
-        self.reap(&freed).await.map_err(failed(id, "look through the trash"))
+        self.reap(&freed, tried).await.map_err(failed(id, "look through the trash"))
     }
 
     /// The ids of a volume's image and of all that it shares bytes with, the youngest first.
@@ -113,9 +117,9 @@ impl Cluster {
         Ok(wanted)
     }
 
-    /// Removes from the trash what may have lost its last clone now, `freed`, the youngest first; and tries a few of the others, for
-    /// what a deletion that was cut off has left.
-    async fn reap(&self, freed: &[String]) -> Result<(), CommandError> {
+    /// Removes from the trash what may have lost its last clone now, `freed`, the youngest first; and tries so many `others`, for what a
+    /// deletion that was cut off has left.
+    async fn reap(&self, freed: &[String], others: usize) -> Result<(), CommandError> {
         let words = ["trash", "ls", "--format", "json"].map(OsString::from);
         let listed = self.rbd(words.into_iter().chain(self.place())).await?;
         let waiting: Vec<Named> = parse(RBD, &listed)?;
@@ -131,9 +135,9 @@ impl Cluster {
                 _ => break,
             }
         }
-        let next = self.reaped.fetch_add(OTHERS_TRIED, Ordering::Relaxed);
+        let next = self.reaped.fetch_add(others, Ordering::Relaxed);
         let count = waiting.len();
-        for (id, name) in waiting.iter().cycle().skip(next.checked_rem(count).unwrap_or(0)).take(OTHERS_TRIED.min(count)) {
+        for (id, name) in waiting.iter().cycle().skip(next.checked_rem(count).unwrap_or(0)).take(others.min(count)) {
             self.remove_from_trash(id, name).await;
         }
         Ok(())

@@ -36,6 +36,8 @@ pub struct Service {
     pub open_files: Option<u64>,
     /// `serve`, or one of the roles apart.
     pub role: &'static str,
+    /// Where it finds programs before the machine's own.
+    pub programs: Option<PathBuf>,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
     http: reqwest::Client,
@@ -91,6 +93,7 @@ impl Service {
             largest_file_bytes: None,
             open_files: None,
             role: "serve",
+            programs: None,
             process: None,
             log: Arc::default(),
             http: reqwest::Client::new(),
@@ -144,6 +147,9 @@ impl Service {
         };
         command.arg(self.role).arg("--config").arg(config).arg("--state-dir").arg(self.state.path());
         command.env("BOWLINE_LOG", "trace");
+        if let Some(programs) = &self.programs {
+            command.env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
+        }
         command
     }
 

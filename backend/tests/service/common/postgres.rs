@@ -51,7 +51,7 @@ fn start() -> Cluster {
         .arg(&data)
         .arg("-k")
         .arg(directory.path())
-        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=400"])
+        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=2000"])
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
