@@ -8,7 +8,8 @@
 //!                                                  \---------------------------------> attached, as if never asked
 //! ```
 //! QEMU forgets what it asked of a guest when the guest's run ends, and so does this: a guest that is started again has its disk as
-//! before. The run is journalled, so that its end is known also where nobody saw it. Whoever takes a disk away that nobody asked Bowline for is told of by `fsck`, and nothing is done about it.
+//! before. The run is journalled, so that its end is known also where nobody saw it. Whoever takes a disk away that nobody asked Bowline
+//! for is told of by `fsck`, and nothing is done about it.
 
 use super::{Agent, Shared, executor::Run, locks::Key, ports::PortResult};
 use crate::agent::api::{Failure, OperationState};

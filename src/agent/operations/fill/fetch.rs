@@ -24,6 +24,13 @@ pub(in super::super) async fn fetch(
     task: &FillTask,
     facts: &mut Facts,
 ) -> PortResult<()> {
+    // What comes now may be right: the guest has read by what was not.
+    let there = task.disks.iter().filter(|disk| is_there(shared, task, disk));
+    let mut images = there.filter_map(|disk| disk.lazy.as_ref()).map(|lazy| lazy.image.id);
+    if let Some(image) = images.find(|image| facts.damaged.contains(image)) {
+        let problem = format!("image {image} proved to be damaged when all of it was here");
+        return Err(pause_damaged(shared, task, image, &problem).await?);
+    }
     let mut is_any_there = false;
     for disk in &task.disks {
         is_any_there |= fetch_one(shared, id, task, disk, facts).await?;
@@ -41,14 +48,6 @@ async fn fetch_one(
 ) -> PortResult<bool> {
     let Some(image) = disk.lazy.as_ref().map(|lazy| lazy.image.id) else { return Ok(true) };
     let guest = &task.guest_name;
-    if facts.damaged.contains(&image) {
-        // What comes now may be right: the guest has read by what was not.
-        let problem = format!("image {image} proved to be damaged when all of it was here");
-        return match is_there(shared, task, disk) {
-            true => Err(pause_damaged(shared, task, image, &problem).await?),
-            false => Ok(false),
-        };
-    }
     let mut fetching = shared.boot_sources.fetching(task.guest, disk).await?;
     let told = shared.telling(id, &disk.target);
     let going = keep_going(shared, task);
