@@ -21,8 +21,8 @@ pub(super) struct DomainXml {
     /// What Bowline marked the definition with.
     pub(super) mark: Option<Uuid>,
     pub(super) name: String,
-    /// It runs: only a running domain has an id.
-    pub(super) active: bool,
+    /// It runs as this; only a running domain has an id.
+    pub(super) id: Option<u32>,
     pub(super) disks: Vec<GuestDisk>,
     pub(super) scsi_controllers: Vec<ScsiController>,
     /// It boots by `<os><boot>`, beside which no device can have an order.
@@ -102,7 +102,7 @@ impl DomainXml {
     fn open(&mut self, path: &[&str], element: &BytesStart<'_>, disk: &mut DiskParts) -> Result<(), LibvirtError> {
         let attribute = |name: &str| attribute(element, name);
         match path {
-            ["domain"] => self.active = attribute("id")?.is_some(),
+            ["domain"] => self.id = attribute("id")?.map(|id| number(Some(id))),
             ["domain", "uuid"] => self.has_uuid = true,
             ["domain", "metadata", _] => self.mark = self.mark.or(rewrite::mark_of(element)),
             ["domain", "os", "boot"] => self.boots_by_os = true,
@@ -275,7 +275,7 @@ mod tests {
             "<disk type='block' device='disk'><source dev='/dev/x' index='1'/><backingStore type='file'><source file='/no'/>\
              </backingStore><target dev='vdb' bus='virtio'/><serial>other</serial><alias name='ua-{VOLUME}'/></disk>"
         ));
-        assert!(domain.active && domain.name == "a&b", "{domain:?}");
+        assert!(domain.id == Some(3) && domain.name == "a&b", "{domain:?}");
         let disk = domain.disk_of(VOLUME.parse().unwrap()).unwrap();
         assert_eq!((disk.target.as_str(), disk.bus.as_str()), ("vdb", "virtio"));
         assert_eq!(disk.source.as_deref(), Some("/dev/x"), "the backing store's source is not the disk's");

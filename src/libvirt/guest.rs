@@ -1,7 +1,8 @@
 //! A guest as Bowline sees it.
 
 use super::{domain_xml::DomainXml, error::LibvirtError, error::failed};
-use crate::model::{GuestUuid, VolumeId};
+use crate::model::{GuestRun, GuestUuid, VolumeId};
+use std::{fs, time::UNIX_EPOCH};
 use uuid::Uuid;
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber, sys};
 
@@ -14,6 +15,8 @@ pub struct Guest {
     pub name: String,
     /// It runs (or is paused).
     pub active: bool,
+    /// As this; `None` when it does not.
+    pub run: Option<GuestRun>,
     /// It has a persistent definition, so it comes back after it is shut off.
     pub persistent: bool,
     /// The disks it has now; empty when it does not run.
@@ -58,7 +61,7 @@ impl Sides {
         let told = |what: &str| failed(format!("{what} of guest {}", domain.uuid().unwrap_or_default()));
         let read = |flags| DomainXml::parse(&domain.xml_desc(flags).map_err(told("read the definition"))?);
         let now = read(0)?;
-        if !now.active {
+        if now.id.is_none() {
             return Ok(Self { live: None, config: Some(now) });
         }
         let persistent = domain.is_persistent().map_err(told("read the persistence"))?;
@@ -80,11 +83,19 @@ impl Guest {
             uuid,
             name,
             active: sides.live.is_some(),
+            run: sides.live.as_ref().and_then(|side| Some(run(side.id?, &side.name))),
             persistent: sides.config.is_some(),
             live_disks: sides.live.map(|side| side.disks).unwrap_or_default(),
             config_disks: sides.config.map(|side| side.disks).unwrap_or_default(),
         })
     }
+}
+
+/// The id alone comes again: QEMU writes its file as it starts, and nobody after it. A driver that has no such file has the id alone.
+fn run(id: u32, name: &str) -> GuestRun {
+    let written = fs::metadata(format!("/run/libvirt/qemu/{name}.pid")).and_then(|file| file.modified());
+    let since_epoch = written.ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    GuestRun { id, started_at_ns: since_epoch.and_then(|since| u64::try_from(since.as_nanos()).ok()) }
 }
 
 /// Finds a guest by its UUID, or by its name if no guest has that UUID.

@@ -12,6 +12,7 @@ mod disk_tuning;
 mod encryption;
 mod error_kind;
 mod finding;
+mod guest_run;
 mod health;
 mod host_event;
 mod ids;
@@ -42,6 +43,7 @@ pub use disk_tuning::{
 pub use encryption::{DiskEncryption, LUKS_HEAD_BYTES, LuksError, LuksVersion, VolumeEncryption, check_luks_header};
 pub use error_kind::ErrorKind;
 pub use finding::{Finding, Verdict};
+pub use guest_run::GuestRun;
 pub use health::{Fault, Health};
 pub use host_event::HostEvent;
 pub use ids::{AttachmentId, GuestUuid, IdError, ImageId, OperationId, SnapshotId, VolumeId};

@@ -6,8 +6,8 @@
 use super::tasks::Task;
 use crate::agent::api::{Failure, OperationState, StepState};
 use crate::model::{
-    AttachmentId, BootPlan, BootedDisk, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes, GuestUuid,
-    ImageId, LocalDisk, ObservedIdentity, OperationId, SnapshotId, Stillness, VolumeId,
+    AttachmentId, BootPlan, BootedDisk, ConnectIntent, ConnectedDevice, DiskBus, DiskEncryption, DiskWishes, GuestRun,
+    GuestUuid, ImageId, LocalDisk, ObservedIdentity, OperationId, SnapshotId, Stillness, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -226,6 +226,9 @@ pub struct Facts {
     /// Of a fill: images that proved to be damaged.
     #[serde(default)]
     pub damaged: Vec<ImageId>,
+    /// Of a detach: the run of the guest that is asked to let the disk go.
+    #[serde(default)]
+    pub asked_run: Option<GuestRun>,
 }
 
 /// A volume that a guest of this host has.
@@ -262,9 +265,10 @@ pub struct AttachmentRecord {
     /// The size in the service, GiB, to which an operator gave up growing it: the watch leaves it at that.
     #[serde(default)]
     pub given_up_gib: Option<u64>,
-    /// A detach was asked for, and the guest, which was asked to let the disk go, had not by the end of its time: it still may.
+    /// A detach was asked for, and this run of the guest, which was asked to let the disk go, had not by the end of its time: as long as
+    /// it lasts, it still may.
     #[serde(default)]
-    pub wanted_gone: bool,
+    pub asked_run: Option<GuestRun>,
     /// Microseconds since the epoch.
     pub attached_at_us: u64,
 }

@@ -63,7 +63,7 @@ pub(super) async fn adopt(shared: &Shared, volume: &str, guest: &str) -> PortRes
         encryption: None,
         wishes: DiskWishes::default(),
         given_up_gib: None,
-        wanted_gone: false,
+        asked_run: None,
         attached_at_us: now_us(),
     };
     let change = Change::PutAttachment(Box::new(record.clone()));

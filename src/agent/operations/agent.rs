@@ -221,6 +221,7 @@ impl Agent {
                     uuid: record.guest,
                     name: record.guest_name.clone(),
                     active: false,
+                    run: None,
                     persistent: false,
                     disks: vec![],
                 })

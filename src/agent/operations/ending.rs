@@ -131,7 +131,7 @@ pub(super) fn attachment_record(record: &OperationRecord) -> Option<AttachmentRe
         encryption: facts.encryption,
         wishes: task.wishes.clone(),
         given_up_gib: None,
-        wanted_gone: false,
+        asked_run: None,
         attached_at_us: now_us(),
     })
 }

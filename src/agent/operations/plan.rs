@@ -262,7 +262,14 @@ mod tests {
     }
 
     fn guest() -> GuestFacts {
-        GuestFacts { uuid: GuestUuid(Uuid::from_u128(2)), name: "g".into(), active: true, persistent: true, disks: vec![] }
+        GuestFacts {
+            uuid: GuestUuid(Uuid::from_u128(2)),
+            name: "g".into(),
+            active: true,
+            run: None,
+            persistent: true,
+            disks: vec![],
+        }
     }
 
     fn request(target: Option<&str>) -> AttachRequest {

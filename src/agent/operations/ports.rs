@@ -5,9 +5,9 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestDefinition, GuestUuid, Health, Image, ImageId, LocalDisk, LocalDiskPlan,
-    NewGuest, NewImage, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind, SnapshotId, Volume, VolumeEncryption,
-    VolumeId, VolumeSnapshot,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestDefinition, GuestRun, GuestUuid, Health, Image, ImageId, LocalDisk,
+    LocalDiskPlan, NewGuest, NewImage, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind, SnapshotId, Volume,
+    VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use async_trait::async_trait;
 use std::{
@@ -368,6 +368,8 @@ pub struct GuestFacts {
     pub name: String,
     /// Runs now.
     pub active: bool,
+    /// As this.
+    pub run: Option<GuestRun>,
     /// Has a definition that outlives it.
     pub persistent: bool,
     /// Its disks, live and defined, each once.
@@ -456,6 +458,7 @@ mod tests {
             uuid: GuestUuid(Uuid::nil()),
             name: "g".into(),
             active: true,
+            run: None,
             persistent: true,
             disks: vec![disk("vda"), disk("vdb"), disk("sdb")],
         };

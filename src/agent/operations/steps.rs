@@ -1,7 +1,7 @@
 //! Each step: what it does, and how it is undone. Every one can be run twice, and undone from wherever it got to.
 
 use super::{
-    Shared, boot, disk, extend, fill,
+    Shared, boot, disk, extend, fill, late_unplug,
     locks::Key,
     ports::{PortError, PortResult},
     snapshot,
@@ -56,6 +56,10 @@ pub(super) async fn prepare(
         Task::Boot(task) if step == Step::GiveDisks => {
             record.facts.foreign = boot::foreign(shared, task);
             return boot::must_be_off(shared, task).await;
+        }
+        Task::Detach(task) if step == Step::DetachDisk => {
+            record.facts.asked_run = late_unplug::run_of(shared, task.guest).await?;
+            return Ok(());
         }
         _ => return Ok(()),
     };

@@ -80,7 +80,7 @@ pub(in super::super) async fn plan_boot(shared: &Shared, request: &BootRequest) 
 fn facts_of(new: &NewGuest) -> GuestFacts {
     let disk = |target: &String| GuestDiskFacts { target: target.clone(), volume: None, live: false, defined: true };
     let disks = new.targets.iter().map(disk).collect();
-    GuestFacts { uuid: new.guest, name: new.name.clone(), active: false, persistent: true, disks }
+    GuestFacts { uuid: new.guest, name: new.name.clone(), active: false, run: None, persistent: true, disks }
 }
 
 fn undefined(error: PortError) -> ApiError {

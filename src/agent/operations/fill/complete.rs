@@ -7,7 +7,7 @@ use super::{
         ports::{PortError, PortResult},
     },
     going::keep_going,
-    is_same, lazy_disks, removed,
+    is_there, removed,
 };
 use crate::agent::journal::{Facts, FillTask};
 use crate::model::{ErrorKind, LocalDisk, OperationId};
@@ -47,11 +47,6 @@ async fn complete_all(shared: &Arc<Shared>, id: OperationId, task: &FillTask, fa
         shared.boot_sources.release_disk(task.guest, &filled).await?;
     }
     if is_any_there { Ok(()) } else { Err(removed(task)) }
-}
-
-/// The guest has the disk, neither deleted nor replaced since.
-fn is_there(shared: &Shared, task: &FillTask, disk: &LocalDisk) -> bool {
-    shared.registry.booted(task.guest).is_some_and(|booted| lazy_disks(&booted).any(|one| is_same(one, disk)))
 }
 
 /// The guest is off: its disk is put over the image in the cache. Nobody may start it meanwhile, and whoever does all the same has it

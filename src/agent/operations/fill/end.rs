@@ -29,7 +29,13 @@ pub(in super::super) fn filled_record(shared: &Shared, record: &OperationRecord)
 
 /// What one that is given up makes of its guest: what is not filled is not filled by itself any more.
 pub(in super::super) fn given_up_record(shared: &Shared, record: &OperationRecord) -> Option<BootRecord> {
-    Some(with_lazy(filled_record(shared, record)?, |lazy| lazy.is_given_up = true))
+    let booted = damaged_record(filled_record(shared, record)?, record);
+    Some(with_lazy(booted, |lazy| lazy.is_given_up = true))
+}
+
+/// The guest with its disks marked whose images the fill found to be damaged.
+fn damaged_record(booted: BootRecord, record: &OperationRecord) -> BootRecord {
+    with_lazy(booted, |lazy| lazy.is_damaged |= record.facts.damaged.contains(&lazy.image.id))
 }
 
 /// The guest, to be held while the end of a fill is told of it. Other operations have it already.
@@ -44,10 +50,11 @@ impl Run {
         if failure.kind == ErrorKind::Cancelled {
             return self.end(OperationState::Cancelled, Some(failure)).await;
         }
+        // What proved it is deleted, and whoever has the guest may have it for long.
+        self.commit_or_log().await;
         let _guest = guest_of(&self.shared, &self.record.task).await;
-        let damaged = &self.record.facts.damaged;
         let booted = self.shared.registry.booted(self.record.task.guest());
-        let booted = booted.map(|booted| with_lazy(booted, |lazy| lazy.is_damaged |= damaged.contains(&lazy.image.id)));
+        let booted = booted.map(|booted| damaged_record(booted, &self.record));
         self.record.state = OperationState::Failed;
         self.record.failure = Some(failure);
         self.finish(booted.map(|booted| Change::PutGuest(Box::new(booted))).into_iter().collect()).await;

@@ -6,11 +6,11 @@ use super::{
         ports::{Fetched, PortError, PortResult},
     },
     going::keep_going,
-    removed,
+    is_there, removed,
 };
 use crate::agent::api::GuestChange;
 use crate::agent::journal::{Facts, FillTask, Task};
-use crate::model::{ErrorKind, LocalDisk, OperationId};
+use crate::model::{ErrorKind, ImageId, LocalDisk, OperationId};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
@@ -24,6 +24,13 @@ pub(in super::super) async fn fetch(
     task: &FillTask,
     facts: &mut Facts,
 ) -> PortResult<()> {
+    // What comes now may be right: the guest has read by what was not.
+    let there = task.disks.iter().filter(|disk| is_there(shared, task, disk));
+    let mut images = there.filter_map(|disk| disk.lazy.as_ref()).map(|lazy| lazy.image.id);
+    if let Some(image) = images.find(|image| facts.damaged.contains(image)) {
+        let problem = format!("image {image} proved to be damaged when all of it was here");
+        return Err(pause_damaged(shared, task, image, &problem).await?);
+    }
     let mut is_any_there = false;
     for disk in &task.disks {
         is_any_there |= fetch_one(shared, id, task, disk, facts).await?;
@@ -81,19 +88,25 @@ async fn fetch_one(
             Fetched::Damaged { problem } => {
                 // Known before anything else is tried: the bytes that prove it are gone.
                 facts.damaged.push(image);
-                if shared.hypervisor.suspend_guest(task.guest).await? {
-                    shared.registry.tell_guest(task.guest, guest.clone(), GuestChange::Paused);
-                }
-                let message = format!(
-                    "guest {guest} is paused, for what it read may be wrong: {problem}. Upload a right image, and bowline delete {guest} \
-                     or, once it is stopped (bowline stop {guest} --force), bowline rebuild {guest} --image IMAGE"
-                );
-                tracing::error!(guest = %task.guest, %image, "{message}");
-                return Err(PortError::new(ErrorKind::IdentityMismatch, message));
+                return Err(pause_damaged(shared, task, image, &problem).await?);
             }
             Fetched::Gone => return Ok(false),
         }
     }
+}
+
+/// Pauses a guest whose image is damaged. Returns what its fill fails by.
+async fn pause_damaged(shared: &Shared, task: &FillTask, image: ImageId, problem: &str) -> PortResult<PortError> {
+    let guest = &task.guest_name;
+    if shared.hypervisor.suspend_guest(task.guest).await? {
+        shared.registry.tell_guest(task.guest, guest.clone(), GuestChange::Paused);
+    }
+    let message = format!(
+        "guest {guest} is paused, for what it read may be wrong: {problem}. Upload a right image, and bowline delete {guest} \
+         or, once it is stopped (bowline stop {guest} --force), bowline rebuild {guest} --image IMAGE"
+    );
+    tracing::error!(guest = %task.guest, %image, "{message}");
+    Ok(PortError::new(ErrorKind::IdentityMismatch, message))
 }
 
 /// Returns once an image that is lost now comes again. Where none is lost, never.

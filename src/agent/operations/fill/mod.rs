@@ -93,6 +93,19 @@ pub(super) fn is_being_filled(shared: &Shared, guest: GuestUuid) -> bool {
     under_way(shared, guest).next().is_some()
 }
 
+/// It is known, to the guest's record or so far only to its fill, which tells it once nobody else has the guest.
+fn is_known_damaged(shared: &Shared, guest: GuestUuid, disk: &LocalDisk) -> bool {
+    let is_of = |task: &FillTask| task.disks.iter().any(|filled| is_same(filled, disk));
+    let proved =
+        |record: &OperationRecord| disk.lazy.as_ref().is_some_and(|lazy| record.facts.damaged.contains(&lazy.image.id));
+    is_damaged(disk) || under_way(shared, guest).any(|(task, record)| is_of(&task) && proved(&record))
+}
+
+/// The guest has the disk that is to be filled, neither deleted nor replaced since.
+fn is_there(shared: &Shared, task: &FillTask, disk: &LocalDisk) -> bool {
+    shared.registry.booted(task.guest).is_some_and(|booted| lazy_disks(&booted).any(|one| is_same(one, disk)))
+}
+
 /// Disks that a fill was to fill are not there any more: that ends it, where none is left.
 fn removed(task: &FillTask) -> PortError {
     let message = format!("the disks of guest {} were removed before they were filled", task.guest_name);
@@ -117,7 +130,7 @@ pub(super) async fn serve_all(shared: &Shared, operations: &[OperationRecord]) {
 pub(super) async fn make_ready(shared: &Shared, guest: GuestUuid) -> PortResult<()> {
     let Some(booted) = shared.registry.booted(guest) else { return Ok(()) };
     for disk in lazy_disks(&booted) {
-        if is_damaged(disk) {
+        if is_known_damaged(shared, guest, disk) {
             return Err(PortError::new(ErrorKind::IdentityMismatch, damaged(&booted.guest_name, disk)));
         }
         shared.boot_sources.serve_disk(guest, disk).await?;

@@ -4,7 +4,7 @@ use super::{FAULTS, agreement::settled, allow_all, end_of, live, refuse, start, 
 use crate::agent::api::{
     AgentApi, DeleteRequest, OperationState, OperationView, RebuildRequest, Request, RescueRequest, StartRequest, StopRequest,
 };
-use crate::agent::operations::{Agent, fill};
+use crate::agent::operations::{Agent, fill, locks::Key};
 use crate::model::{BootRequest, BootedDisk, ErrorKind, OperationId};
 use std::{path::Path, time::Duration};
 
@@ -123,6 +123,17 @@ async fn starved(world: &World, dir: &Path) -> (Agent, OperationView) {
     (agent, stuck)
 }
 
+/// Waits until it is told that the image is damaged.
+async fn known_damaged(agent: &Agent, fill: OperationId) {
+    let mut events = agent.events();
+    let known = async {
+        while agent.shared.registry.record(fill).unwrap().facts.damaged.is_empty() {
+            let _ = events.recv().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), known).await.expect("nothing is told of the damage");
+}
+
 fn stop() -> Request {
     Request::Stop(StopRequest { guest: "guest-1".into(), force: true })
 }
@@ -216,4 +227,62 @@ async fn a_disk_stays_as_it_is_for_a_guest_whose_memory_was_saved() {
     world.state.lock().unwrap().saved.clear();
     assert_eq!(end_of(&agent, stuck.id).await.state, OperationState::Succeeded);
     done(&agent, rebuild()).await;
+}
+
+#[test]
+fn an_image_that_proved_to_be_damaged_stays_so_whatever_is_in_the_way_when_the_agent_ends() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for in_the_way in ["another operation", "libvirt"] {
+        let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+        runtime().block_on(async {
+            let (agent, stuck) = starved(&world, dir.path()).await;
+            let _held = agent.shared.locks.lock(Key::Instance(guest_uuid())).await;
+            world.state.lock().unwrap().damages = true;
+            allow_all(&world);
+            if in_the_way == "libvirt" {
+                refuse(&world, "suspend_guest");
+            }
+            known_damaged(&agent, stuck.id).await;
+            let refused = fill::make_ready(&agent.shared, guest_uuid()).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::IdentityMismatch, "{in_the_way}: {refused}");
+            assert!(agent.operation(stuck.id).unwrap().state != OperationState::Failed, "{in_the_way}");
+        });
+        // What comes from now on is right, and what the guest has read was not.
+        world.state.lock().unwrap().damages = false;
+        world.state.lock().unwrap().suspended.clear();
+        allow_all(&world);
+        runtime().block_on(async {
+            let agent = start(&world, dir.path()).await;
+            let views = fills(&agent);
+            assert_eq!(views.len(), 1, "{in_the_way}: {views:?}");
+            let ended = end_of(&agent, views[0].id).await;
+            assert_eq!(ended.state, OperationState::Failed, "{in_the_way}: {ended:?}");
+            assert_eq!(ended.failure.unwrap().kind, ErrorKind::IdentityMismatch, "{in_the_way}");
+            let booted = agent.shared.registry.booted(guest_uuid()).unwrap();
+            let is_damaged =
+                |disk: &BootedDisk| matches!(disk, BootedDisk::Local(disk) if disk.lazy.as_ref().unwrap().is_damaged);
+            assert!(booted.disks.iter().all(is_damaged), "{in_the_way}: {booted:?}");
+        });
+        let state = world.state.lock().unwrap();
+        assert!(state.suspended.contains(&guest_uuid()), "{in_the_way}: the guest runs");
+        assert!(!state.names.contains(&"pull_disk"), "{in_the_way}");
+    }
+}
+
+#[tokio::test]
+async fn a_fill_of_a_damaged_image_that_is_given_up_leaves_it_damaged() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let (agent, stuck) = starved(&world, dir.path()).await;
+    world.state.lock().unwrap().damages = true;
+    allow_all(&world);
+    refuse(&world, "suspend_guest");
+    known_damaged(&agent, stuck.id).await;
+    agent.abandon(stuck.id).await.unwrap();
+    done(&agent, stop()).await;
+    let id = agent.submit(Request::Start(StartRequest { guest: "guest-1".into() })).await;
+    let refused = match id {
+        Ok(id) => end_of(&agent, id).await.failure.map(|failure| failure.kind),
+        Err(error) => Some(error.kind),
+    };
+    assert_eq!(refused, Some(ErrorKind::IdentityMismatch));
 }

@@ -2,7 +2,9 @@
 
 use super::{world::State, *};
 use crate::agent::api::GuestChange;
-use crate::agent::operations::GuestNews;
+use crate::agent::journal::AttachmentRecord;
+use crate::agent::operations::{GuestNews, locks::Key};
+use crate::model::GuestRun;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -121,4 +123,60 @@ async fn a_guest_that_ends_before_it_answers_keeps_its_disk() {
     tell(&agent, [GuestNews::LetGo(guest_uuid())]).await;
     operations(&agent, 2).await;
     assert_eq!(agent.attachments().len(), 1, "nobody has asked this run of the guest");
+}
+
+fn asked_run(agent: &Agent) -> Option<GuestRun> {
+    let [attached] = &agent.shared.registry.attachments()[..] else { panic!("{:?}", agent.attachments()) };
+    attached.asked_run
+}
+
+#[tokio::test]
+async fn a_run_that_ended_unseen_is_over_all_the_same() {
+    for is_away in [true, false] {
+        let (world, dir, agent) = unanswered().await;
+        assert!(asked_run(&agent).is_some());
+        world.state.lock().unwrap().starts += 1;
+        let agent = if is_away {
+            agent.finish(Duration::from_secs(60)).await;
+            drop(agent);
+            let agent = start(&world, dir.path()).await;
+            tell(&agent, []).await;
+            agent
+        } else {
+            // The guest runs again by the time that its end is heard of.
+            tell(&agent, [GuestNews::Changed(guest_uuid(), GuestChange::Stopped)]).await;
+            agent
+        };
+        assert_eq!(asked_run(&agent), None);
+        lets_go(&world);
+        tell(&agent, [GuestNews::LetGo(guest_uuid())]).await;
+        operations(&agent, 2).await;
+        assert_eq!(agent.attachments().len(), 1, "nobody has asked this run of the guest");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_ends_while_another_operation_has_the_volume_is_forgotten_later() {
+    let (world, _dir, agent) = unanswered().await;
+    let held = agent.shared.locks.lock(Key::Volume(volume_id())).await;
+    world.state.lock().unwrap().starts += 1;
+    lets_go(&world);
+    tell(&agent, [GuestNews::LetGo(guest_uuid())]).await;
+    assert!(asked_run(&agent).is_some());
+    drop(held);
+    tell(&agent, []).await;
+    assert_eq!(asked_run(&agent), None);
+    operations(&agent, 2).await;
+    assert_eq!(agent.attachments().len(), 1, "nobody has asked this run of the guest");
+}
+
+#[tokio::test]
+async fn a_journal_from_before_runs_were_known_is_read_and_nothing_is_awaited() {
+    let (_world, _dir, agent) = unanswered().await;
+    let mut written = serde_json::to_value(agent.shared.registry.attachments().remove(0)).unwrap();
+    let fields = written.as_object_mut().unwrap();
+    fields.remove("asked_run").expect("it is written");
+    fields.insert("wanted_gone".into(), true.into());
+    let read: AttachmentRecord = serde_json::from_value(written).unwrap();
+    assert_eq!(read.asked_run, None);
 }

@@ -38,7 +38,9 @@ impl HypervisorPort for World {
         state.must_have_hypervisor()?;
         state.questions += 1;
         let found = state.guests.values().find(|guest| guest.name == name_or_uuid || guest.uuid.to_string() == name_or_uuid);
-        found.cloned().ok_or_else(|| not_found("guest"))
+        let found = found.cloned().ok_or_else(|| not_found("guest"))?;
+        let run = GuestRun { id: 1, started_at_ns: Some(state.starts) };
+        Ok(GuestFacts { run: found.active.then_some(run), ..found })
     }
     async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
         let state = self.state.lock().unwrap();
@@ -118,7 +120,14 @@ impl HypervisorPort for World {
     }
     async fn define_guest(&self, new: &NewGuest) -> PortResult<()> {
         self.change("define_guest", |state| {
-            let facts = GuestFacts { uuid: new.guest, name: new.name.clone(), active: false, persistent: true, disks: vec![] };
+            let facts = GuestFacts {
+                uuid: new.guest,
+                name: new.name.clone(),
+                active: false,
+                run: None,
+                persistent: true,
+                disks: vec![],
+            };
             if state.guests.values().any(|guest| guest.name == new.name && state.marks.get(&guest.uuid) != Some(&new.mark)) {
                 return Err(PortError::new(ErrorKind::Conflict, "defined already"));
             }
@@ -170,8 +179,15 @@ impl HypervisorPort for World {
     async fn resume_after_io_error(&self, _guest: GuestUuid, _disks: &[LocalDisk]) -> PortResult<bool> {
         Ok(false)
     }
-    async fn suspend_guest(&self, _guest: GuestUuid) -> PortResult<bool> {
-        Ok(true)
+    async fn suspend_guest(&self, guest: GuestUuid) -> PortResult<bool> {
+        self.change("suspend_guest", |state| {
+            let runs = state.guests.get(&guest).is_some_and(|guest| guest.active);
+            if runs {
+                state.suspended.insert(guest);
+            }
+            Ok(runs)
+        })
+        .await
     }
     async fn freeze(&self, guest: GuestUuid, _limit: Duration) -> PortResult<bool> {
         self.change("freeze", |state| {
@@ -207,6 +223,7 @@ impl HypervisorPort for World {
     }
     async fn start_guest(&self, guest: GuestUuid) -> PortResult<()> {
         self.change("start_guest", |state| {
+            state.starts += 1;
             state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?.active = true;
             Ok(())
         })

@@ -180,7 +180,9 @@ struct Coming(World, String);
 #[async_trait]
 impl FetchPort for Coming {
     async fn next(&mut self) -> Fetched {
-        match self.0.state.lock().unwrap().files.contains(&self.1) {
+        let state = self.0.state.lock().unwrap();
+        match state.files.contains(&self.1) {
+            true if state.damages => Fetched::Damaged { problem: "its digest is another".into() },
             true => Fetched::Whole,
             false => Fetched::Gone,
         }

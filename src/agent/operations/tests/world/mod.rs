@@ -91,6 +91,12 @@ pub struct State {
     pub marks: BTreeMap<GuestUuid, Uuid>,
     /// Guests whose memory was saved.
     pub saved: BTreeSet<GuestUuid>,
+    /// Guests that were paused.
+    pub suspended: BTreeSet<GuestUuid>,
+    /// How often guests were started: their id alone is always the same.
+    pub starts: u64,
+    /// Images prove to be damaged.
+    pub damages: bool,
     /// Guests that start with the host.
     pub autostart: BTreeSet<GuestUuid>,
     /// Guests that are asked to let a disk go do not answer.
@@ -175,8 +181,14 @@ impl World {
             };
             state.original.insert(volume.id);
             state.volumes.insert(volume.id, volume);
-            let guest =
-                GuestFacts { uuid: guest_uuid(), name: "guest-1".into(), active: true, persistent: true, disks: vec![] };
+            let guest = GuestFacts {
+                uuid: guest_uuid(),
+                name: "guest-1".into(),
+                active: true,
+                run: None,
+                persistent: true,
+                disks: vec![],
+            };
             let second = GuestFacts { uuid: GuestUuid(Uuid::from_u128(0xb3)), name: "guest-2".into(), ..guest.clone() };
             state.guests.insert(guest.uuid, guest);
             state.guests.insert(second.uuid, second);
