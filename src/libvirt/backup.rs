@@ -9,6 +9,8 @@
 //!                                      | aborted, guest gone, disk full
 //!                                      \--> none, file worth nothing
 //! ```
+//! libvirt tells that all is copied before it has QEMU close the file, and until then QEMU may keep back where in the file the bytes
+//! are: whoever reads it meanwhile finds nothing but zeros. So the end is waited for as well.
 
 use super::{
     Outcome,
@@ -37,6 +39,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub struct Backup {
     connection: Arc<Connection>,
     guest: GuestUuid,
+    /// The disk, as the guest knows it.
+    target: String,
     /// Heard from before the job began.
     events: Receiver<GuestEvent>,
 }
@@ -62,7 +66,7 @@ pub(super) async fn begin(
     let begin = call(&operation);
     let work = move |connect: &Connect| ffi::begin_backup(&find(connect)?, &xml).map_err(failed(operation));
     connection.run(begin, work).await?;
-    Ok(Backup { connection: connection.clone(), guest: uuid, events })
+    Ok(Backup { connection: connection.clone(), guest: uuid, target: target.to_owned(), events })
 }
 
 impl Backup {
@@ -77,7 +81,10 @@ impl Backup {
         loop {
             match timeout_at(tell_at.min(deadline), self.events.recv()).await {
                 Ok(Ok(GuestEvent::BackupEnded { guest, problem })) if guest == self.guest => {
-                    return problem.map_or(Ok(()), |problem| Err(failed(&problem)));
+                    return match problem {
+                        Some(problem) => Err(failed(&problem)),
+                        None => self.closed().await,
+                    };
                 }
                 Ok(Ok(GuestEvent::Lifecycle { guest, change: LifecycleChange::Stopped })) if guest == self.guest => {
                     return Err(failed("the guest has stopped"));
@@ -98,6 +105,20 @@ impl Backup {
                 }
             }
         }
+    }
+
+    /// Waits until QEMU has closed the file. libvirt takes the end of a job and the closing for one piece of work at the guest, and begins
+    /// no other before that is done; figures of a disk are such another, asked of QEMU.
+    async fn closed(&self) -> Result<(), LibvirtError> {
+        let (uuid, target) = (self.guest, self.target.clone());
+        let operation = format!("wait for the end of the copy of disk {target} of guest {uuid}");
+        let call = Call::new(operation.clone(), None, self.connection.config.attach_timeout_s);
+        let work = move |connect: &Connect| {
+            let domain =
+                guest::by_uuid(connect, uuid)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: uuid.to_string() })?;
+            domain.block_stats(&target).map(drop).map_err(failed(operation.clone()))
+        };
+        self.connection.read(call, work).await
     }
 }
 
