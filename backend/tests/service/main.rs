@@ -8,6 +8,7 @@ mod apart;
 mod attachments;
 mod audit;
 mod backups;
+mod backups_shared;
 mod bad_input;
 mod common;
 mod encryption;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::Service;
+use super::{Service, path_of};
 
 pub const MIB: u64 = 1 << 20;
-pub const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Bytes that cannot be compressed, the same for the same seed.
 pub fn noise(seed: u64, length: u64) -> Vec<u8> {
@@ -107,4 +107,25 @@ pub fn objects(store: &Path, backup: &str) -> Vec<(String, u64)> {
 
 pub fn store_of(service: &Service) -> PathBuf {
     service.state.path().join("backups")
+}
+
+/// Waits until it is so.
+pub async fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it does not come to that");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A volume of 1 GiB with bytes here and there.
+pub async fn volume_with_bytes(service: &Service, seed: u64) -> (String, PathBuf) {
+    let volume = service.volume(json!({ "name": "kept" })).await;
+    let path = path_of(service, &volume);
+    write(&path, 0, move || noise(seed, 9 * MIB)).await;
+    // The same again: it is stored once.
+    write(&path, 64 * MIB, move || noise(seed, 4 * MIB)).await;
+    write(&path, 700 * MIB + 12345, move || noise(seed + 1, MIB)).await;
+    write(&path, 1024 * MIB - 3, move || b"end".to_vec()).await;
+    (volume, path)
 }
