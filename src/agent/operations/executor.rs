@@ -28,7 +28,8 @@
 use super::{
     Shared, extend, faults, fill, now_us, plan,
     ports::{PortError, PortResult},
-    remedy, rules,
+    remedy,
+    rules::{self, Hears},
     steps::{self, Context},
 };
 use crate::agent::api::{Failure, OperationState, StepState};
@@ -201,20 +202,10 @@ impl Run {
             }
             // The last step of an attach ends it: from there on it is a detach that takes it back.
             let is_last = index + 1 == self.record.steps.len();
-            let cancelled_now = match self.record.task {
-                Task::Attach(_) | Task::Boot(_) | Task::Rescue(_) | Task::Snapshot(_) if is_last => {
-                    !self.shared.registry.commit_to(self.record.id)
-                }
-                Task::Rebuild(_) if step.step == Step::ReplaceRoot => !self.shared.registry.commit_to(self.record.id),
-                Task::Attach(_) | Task::Boot(_) | Task::Rescue(_) | Task::Snapshot(_) => self.cancel.is_cancelled(),
-                Task::Rebuild(_) => step.step == Step::MakeDisks && self.cancel.is_cancelled(),
-                Task::Detach(_)
-                | Task::Extend(_)
-                | Task::Delete(_)
-                | Task::Unrescue(_)
-                | Task::Start(_)
-                | Task::Stop(_)
-                | Task::Fill(_) => false,
+            let cancelled_now = match rules::hears_cancel(&self.record.task, step.step, is_last) {
+                Hears::Yes => self.cancel.is_cancelled(),
+                Hears::LastTime => !self.shared.registry.commit_to(self.record.id),
+                Hears::No => false,
             };
             if cancelled_now {
                 return self.unwind(cancelled()).await;

@@ -39,6 +39,25 @@ pub(super) fn is_undone(task: &Task) -> bool {
     }
 }
 
+/// Whether a cancellation is heard before a step.
+pub(super) enum Hears {
+    Yes,
+    /// And none after: what is asked for from here on comes too late.
+    LastTime,
+    No,
+}
+
+pub(super) fn hears_cancel(task: &Task, step: Step, is_last: bool) -> Hears {
+    match (task, step) {
+        (Task::Rebuild(_), Step::ReplaceRoot) => Hears::LastTime,
+        (Task::Rebuild(_), Step::MakeDisks) => Hears::Yes,
+        (Task::Rebuild(_), _) => Hears::No,
+        (task, _) if !is_undone(task) => Hears::No,
+        _ if is_last => Hears::LastTime,
+        _ => Hears::Yes,
+    }
+}
+
 /// Up to here nothing was done that cannot be taken back.
 pub(super) fn may_fail_at(task: &Task, step: Step) -> bool {
     match task {
