@@ -401,7 +401,11 @@ async fn a_name_must_be_unique_and_is_compared_whole() {
 
 #[tokio::test]
 async fn waiting_ends_at_the_status_at_an_error_or_at_the_deadline() {
-    let server = Server::start(|_, earlier| {
+    let server = Server::start(|request, earlier| {
+        if request.line.contains("/messages?resource_uuid=") {
+            let said = |cause: &str, at| json!({"user_message": cause, "created_at": format!("2026-01-01T00:00:0{at}.000000")});
+            return Reply::Json(200, &[], json!({"messages": [said("create volume:no\troom", 2), said("older", 1)]}));
+        }
         let status = ["creating", "available", "error"].get(earlier).copied().unwrap_or("error");
         Reply::Json(200, &[], json!({"volume": volume("a", status)}))
     })
@@ -411,6 +415,7 @@ async fn waiting_ends_at_the_status_at_an_error_or_at_the_deadline() {
     assert_eq!(service.wait_volume_status(volume_id(), "available", soon()).await.unwrap().status, "available");
     let error = service.wait_volume_status(volume_id(), "available", soon()).await.unwrap_err();
     assert!(matches!(error, OpenstackError::VolumeFailed { .. }), "{error}");
+    assert!(error.to_string().ends_with("instead of \"available\": create volume:no room"), "{error}");
     let deadline = Instant::now() + Duration::from_secs(2);
     let error = service.wait_volume_gone(volume_id(), deadline).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);

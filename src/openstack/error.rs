@@ -64,6 +64,8 @@ pub enum Operation {
     RenewLeases,
     /// `GET /snapshots/detail`.
     ListSnapshots,
+    /// `GET /messages` about something, by its id.
+    ReadMessages(String),
     /// `POST /snapshots`, with the new snapshot's name.
     CreateSnapshot(String),
     /// `DELETE /snapshots/{id}`.
@@ -94,6 +96,7 @@ impl Operation {
                 | Self::FetchImage(_)
                 | Self::RenewLeases
                 | Self::ListSnapshots
+                | Self::ReadMessages(_)
         )
     }
 }
@@ -121,6 +124,7 @@ impl fmt::Display for Operation {
             Self::FindImage(name) => write!(f, "look up image {name:?}"),
             Self::FetchImage(id) => write!(f, "download image {id}"),
             Self::RenewLeases => f.write_str("renew the leases of this host's attachments"),
+            Self::ReadMessages(id) => write!(f, "read the service's messages about {id}"),
             Self::ListSnapshots => f.write_str("list snapshots"),
             Self::CreateSnapshot(name) => write!(f, "create snapshot {name:?}"),
             Self::DeleteSnapshot(id) => write!(f, "delete snapshot {id}"),
@@ -288,7 +292,7 @@ pub enum OpenstackError {
         count: usize,
     },
     /// A volume ended in an error state while it was waited for.
-    #[error("volume {volume} went to status {status:?} instead of {wanted:?}: see the volume service's log")]
+    #[error("volume {volume} went to status {status:?} instead of {wanted:?}: {}", told(cause.as_deref()))]
     VolumeFailed {
         /// Which volume.
         volume: VolumeId,
@@ -296,6 +300,8 @@ pub enum OpenstackError {
         status: String,
         /// What was waited for.
         wanted: String,
+        /// What the service says of the cause.
+        cause: Option<String>,
     },
     /// The deadline of a wait passed.
     #[error("volume {volume} is not {wanted:?} in time: its status is {status:?}")]
@@ -308,7 +314,7 @@ pub enum OpenstackError {
         wanted: String,
     },
     /// A snapshot ended in an error state, or was not there in time.
-    #[error("snapshot {snapshot} is {status:?} instead of {wanted:?}{}", if *in_time { ": see the volume service's log" } else { ", and the time is up" })]
+    #[error("snapshot {snapshot} is {status:?} instead of {wanted:?}{}{}", if *in_time { ": " } else { ", and the time is up" }, if *in_time { told(cause.as_deref()) } else { "" })]
     Snapshot {
         /// Which snapshot.
         snapshot: SnapshotId,
@@ -318,6 +324,8 @@ pub enum OpenstackError {
         wanted: &'static str,
         /// It is an end; else it was waited for in vain.
         in_time: bool,
+        /// What the service says of the cause.
+        cause: Option<String>,
     },
     /// What is to be uploaded cannot be read.
     #[error("cannot read {}", file.display())]
@@ -342,6 +350,10 @@ pub enum OpenstackError {
 
 /// How a bundled service says that the first request with a key is not answered yet.
 const KEY_IN_HAND: &str = "request with this Idempotency-Key is still under way";
+
+fn told(cause: Option<&str>) -> &str {
+    cause.unwrap_or("see the volume service's log")
+}
 
 impl OpenstackError {
     /// What sort of failure this is.

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 /// Longest piece of a service's own message that is passed on, in characters. Cinder's longest are about 400.
-const MESSAGE_CHARS: usize = 1000;
+pub(super) const MESSAGE_CHARS: usize = 1000;
 /// Longest piece of a body that is not JSON: enough to tell a proxy's error page from a wrong port.
 const EXCERPT_CHARS: usize = 200;
 

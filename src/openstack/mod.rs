@@ -23,6 +23,7 @@ mod images;
 mod key_manager;
 mod keystone;
 mod leases;
+mod messages;
 mod qos;
 mod session;
 mod snapshots;

@@ -162,7 +162,7 @@ impl VolumeService {
                 match judge(found)? {
                     None => return Ok(()),
                     Some(status) if status.starts_with("error") => {
-                        return Err(OpenstackError::Snapshot { snapshot: id, status, wanted, in_time: true });
+                        return Err(OpenstackError::Snapshot { snapshot: id, status, wanted, in_time: true, cause: None });
                     }
                     Some(status) => last = status,
                 }
@@ -170,8 +170,9 @@ impl VolumeService {
             }
         };
         match timeout_at(deadline, looking).await {
-            Ok(result) => result,
-            Err(_) => Err(OpenstackError::Snapshot { snapshot: id, status: last, wanted, in_time: false }),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.with_cause(error).await),
+            Err(_) => Err(OpenstackError::Snapshot { snapshot: id, status: last, wanted, in_time: false, cause: None }),
         }
     }
 }

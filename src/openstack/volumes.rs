@@ -195,7 +195,8 @@ impl VolumeService {
             }
         };
         match timeout_at(deadline, looking).await {
-            Ok(result) => result,
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(self.with_cause(error).await),
             Err(_) => Err(OpenstackError::WaitedTooLong { volume: id, status: last, wanted: want.to_owned() }),
         }
     }
@@ -220,5 +221,5 @@ enum Look<T> {
 }
 
 fn failed(id: VolumeId, status: &str, want: &str) -> OpenstackError {
-    OpenstackError::VolumeFailed { volume: id, status: status.to_owned(), wanted: want.to_owned() }
+    OpenstackError::VolumeFailed { volume: id, status: status.to_owned(), wanted: want.to_owned(), cause: None }
 }

@@ -180,3 +180,39 @@ fn an_image_of_volumes_names_snapshots_of_all_and_boots_all_again() {
     site.stop_agent();
     site.stop_service();
 }
+
+/// Files that cannot be cloned are copied while the guest's initiator is held off: it waits, and loses nothing.
+#[test]
+fn an_image_of_volumes_on_iscsi_that_the_guest_writes_to_boots_again() {
+    on_host("snapshot-iscsi", "", |site| {
+        site.machine.ok("cp $BOWLINE_GUEST/disk.img /run/tiny.raw");
+        upload(site, "tiny", "raw", "/run/tiny.raw");
+        site.machine.diskless_guest("g1");
+        site.bowline("boot g1 --image tiny --to volume --size 1 --block-device source=blank,dest=volume,size=1").ok();
+        let guest = booted(site, "g1");
+        guest.write("vda", PLACE, "written-before");
+        guest.write("vdb", 0, "on-the-second");
+        site.bowline("snapshot g1 good").ok();
+        // The same sessions' disks go on.
+        guest.write("vda", PLACE, "written-later.");
+        assert_eq!(guest.read("vda", PLACE, 14), "written-later.");
+        site.bowline("delete g1").ok();
+        site.machine.diskless_guest("g2");
+        site.bowline("boot g2 --image good").ok();
+        let guest = booted(site, "g2");
+        assert_eq!(guest.read("vda", PLACE, 14), "written-before");
+        assert_eq!(guest.read("vdb", 0, 13), "on-the-second");
+        site.bowline("delete g2").ok();
+
+        // What would hold a guest up for too long is refused, and why is told.
+        site.stop_service();
+        site.machine.ok("printf '[targets.tgt]\\ncopy_held_max_mib = 0\\n' >>/etc/bowline/backend.toml");
+        site.start_service();
+        site.machine.diskless_guest("g3");
+        site.bowline("boot g3 --image tiny --to volume --size 1").ok();
+        booted(site, "g3");
+        let refused = site.bowline("snapshot g3 never");
+        assert!(refused.status != 0 && refused.stderr.contains("copy_held_max_mib"), "{refused:?}");
+        site.bowline("delete g3").ok();
+    });
+}

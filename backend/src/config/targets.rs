@@ -42,6 +42,9 @@ pub struct Tgt {
     pub extra_portals: Vec<SocketAddr>,
     /// The control socket of a tgtd that somebody else runs.
     pub control_socket: PathBuf,
+    /// The most that is copied of a volume's data while its hosts are held off, MiB: for a snapshot of a volume that is in use, where the
+    /// file system cannot clone files.
+    pub copy_held_max_mib: u64,
 }
 
 impl Default for Tgt {
@@ -52,6 +55,7 @@ impl Default for Tgt {
             portal: SocketAddr::from(([127, 0, 0, 1], 3260)),
             extra_portals: Vec::new(),
             control_socket: PathBuf::from("/var/run/tgtd/socket.0"),
+            copy_held_max_mib: 2048,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! synced. So a file of a volume's name is always whole, whenever the power went.
 //!
 //! A copy shares blocks with its source where the file system can (XFS, Btrfs), also while the source is written to. Elsewhere it
-//! copies the data, and refuses where a host may be writing meanwhile.
+//! copies the data, and refuses where a host may be writing meanwhile: `volume/still.rs` then holds the hosts off.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -226,6 +226,7 @@ async fn start_host(
         glance,
         nova,
         cached_images: config.images.cached,
+        copy_held_max_bytes: config.targets.tgt.copy_held_max_mib.saturating_mul(1 << 20),
         backups,
         vault,
         stopping: common.stopping.clone(),

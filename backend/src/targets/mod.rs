@@ -80,6 +80,19 @@ pub trait Target: Send + Sync {
     /// commands is lost.
     fn grow<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>>;
 
+    /// Keeps all hosts off the volume's bytes until [`Target::release`]: when this returns, none of their commands is in hand. They wait
+    /// meanwhile, so it is for seconds. False where this kind of target cannot.
+    fn hold<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<bool, TargetError>> {
+        let _ = export;
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Lets hosts go on.
+    fn release<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {
+        let _ = export;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Makes sure that the volume is not shown to anybody.
     fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>>;
 

@@ -92,8 +92,7 @@ impl Parts {
             source.in_use = false;
             return Ok(source);
         }
-        source.in_use = true;
-        clone.provider = driver.clone_volume(&clone, &source).await?;
+        clone.provider = self.cloned(&clone, volume).await?;
         Ok(clone)
     }
 

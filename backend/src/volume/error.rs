@@ -44,6 +44,19 @@ pub enum VolumeError {
     /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// Hosts would be held off for too long while it is copied.
+    #[error(
+        "volume {volume_id} is in use, its file system cannot clone files (FICLONE), and its hosts would wait too long while its {data_mib} \
+         MiB of data are copied (targets.tgt.copy_held_max_mib is {limit_mib}); detach it first, or keep volumes on XFS or Btrfs"
+    )]
+    TooMuchToHold {
+        /// The volume.
+        volume_id: Uuid,
+        /// What it has, MiB.
+        data_mib: u64,
+        /// The most that is copied so, MiB.
+        limit_mib: u64,
+    },
     /// Its storage is shown by a target, to initiators.
     #[error("attachment {0}: its host has no iSCSI initiator name, and its volume is reached by iSCSI")]
     NoInitiator(Uuid),

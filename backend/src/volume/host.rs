@@ -46,6 +46,8 @@ pub struct HostParts {
     pub nova: Option<Nova>,
     /// Of so many images a backend keeps a volume to clone.
     pub cached_images: u32,
+    /// The most that is copied of a volume while its hosts are held off, bytes.
+    pub copy_held_max_bytes: u64,
     /// Where backups are.
     pub backups: Arc<dyn ObjectStore>,
     /// Opens the keys of volumes that are to be made.
@@ -76,6 +78,7 @@ pub(super) struct Parts {
     pub(super) glance: Option<Arc<Glance>>,
     pub(super) nova: Option<Nova>,
     pub(super) cached_images: u32,
+    pub(super) copy_held_max_bytes: u64,
     pub(super) backups: Arc<dyn ObjectStore>,
     pub(super) vault: Vault,
     pub(super) stopping: watch::Receiver<bool>,
@@ -95,6 +98,7 @@ impl VolumeHost {
             glance,
             nova,
             cached_images,
+            copy_held_max_bytes,
             backups,
             vault,
             stopping,
@@ -115,6 +119,7 @@ impl VolumeHost {
             glance,
             nova,
             cached_images,
+            copy_held_max_bytes,
             backups,
             vault,
             stopping,

@@ -6,6 +6,7 @@
 //! extend.rs           a larger volume, also while hosts have it
 //! encryption.rs       encrypted volumes: the container that one is
 //! snapshots.rs        snapshots: make, remove
+//! still.rs            copies of what hosts may be writing to, as it was at one moment
 //! migration.rs        volumes: to another place
 //! backups.rs          backups: read and written where the bytes are
 //! attachments.rs      attachments: show to a host, take away
@@ -30,6 +31,7 @@ mod migration;
 mod readiness;
 mod report;
 mod snapshots;
+mod still;
 mod volumes;
 
 pub use connection_info::connection_info;

@@ -1,12 +1,13 @@
 //! Snapshots on their volume's host: make them, remove them.
 
+use futures_util::FutureExt as _;
 use tracing::{error, info};
 
 use super::error::{VolumeError, chain};
 use super::host::{Parts, stored};
 use crate::domain::volume::GIB;
 use crate::domain::{NewMessage, Operation, Snapshot, SnapshotStatus, Volume};
-use crate::drivers::StoredSnapshot;
+use crate::drivers::{Stored, StoredSnapshot};
 use crate::operations::Next;
 use crate::store::Ending;
 
@@ -20,7 +21,14 @@ impl Parts {
         let _turn = self.locks.lock(snapshot.volume_id).await;
         let volume = self.store.volume(snapshot.volume_id).await?;
         let made = match self.driver(&volume.host) {
-            Ok(driver) => driver.create_snapshot(&stored_snapshot(&snapshot, &volume)).await.map_err(VolumeError::from),
+            Ok(driver) => {
+                let copy = |source: Stored| {
+                    let mut wanted = stored_snapshot(&snapshot, &volume);
+                    wanted.volume.in_use = source.in_use;
+                    async move { driver.create_snapshot(&wanted).await }.boxed()
+                };
+                self.copied(&volume, copy).await
+            }
             Err(error) => Err(error),
         };
         let (status, ending) = match made {

@@ -58,7 +58,7 @@ impl Parts {
             Source::Volume(source) => {
                 let _turn = self.locks.lock(source).await;
                 let source = self.store.volume(source).await?;
-                driver.clone_volume(&wanted, &stored(&source)).await
+                return self.cloned(&wanted, &source).await;
             }
             Source::Snapshot(snapshot) => {
                 let snapshot = self.store.snapshot(snapshot).await?;

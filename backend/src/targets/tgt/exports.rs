@@ -16,9 +16,8 @@ use super::accounts;
 use super::client::Client;
 use super::daemon::Daemon;
 use super::error::{TgtError, TgtRefusal};
-use super::grow;
 use super::protocol::{Mode, Operation, Request};
-use super::sessions;
+use super::{grow, hold, sessions};
 use crate::targets::{Access, Export, LUN, Target, TargetError};
 
 /// What the LUN says of itself: 8 and 16 characters at most, by SCSI.
@@ -98,6 +97,16 @@ impl TgtTarget {
         grow::grow(&client, export).await
     }
 
+    async fn hold_one(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
+        let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
+        hold::hold(&client, export).await
+    }
+
+    async fn release_one(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
+        let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
+        hold::release(&client, export).await
+    }
+
     async fn remove_target(&self, export: &Export) -> Result<(), (&'static str, TgtError)> {
         let client = self.daemon.ready().await.map_err(|error| ("reach tgtd", error))?;
         end_sessions(&client, export, None).await?;
@@ -159,6 +168,14 @@ impl Target for TgtTarget {
 
     fn grow<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {
         self.grow_one(export).map(|done| named(export, done)).boxed()
+    }
+
+    fn hold<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<bool, TargetError>> {
+        self.hold_one(export).map(|done| named(export, done).map(|()| true)).boxed()
+    }
+
+    fn release<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {
+        self.release_one(export).map(|done| named(export, done)).boxed()
     }
 
     fn remove<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<(), TargetError>> {

@@ -11,6 +11,7 @@
 //! accounts.rs  CHAP accounts, and a flaw of tgtd that they must be kept from
 //! exports.rs   the trait: exports in terms of requests
 //! grow.rs      a LUN whose file has grown
+//! hold.rs      a target that nobody gets at for a moment
 //! sessions.rs  who is logged in, and waiting for them to leave
 //! ```
 
@@ -20,6 +21,7 @@ mod daemon;
 mod error;
 mod exports;
 mod grow;
+mod hold;
 mod process;
 mod protocol;
 mod sessions;
