@@ -9,7 +9,7 @@ use super::{
     guest, rewrite,
 };
 use crate::model::{GuestUuid, LocalDisk};
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 use virt::{domain::Domain, error::ErrorNumber, sys};
 
 /// Puts an ephemeral disk into the guest's definition; the same one again changes nothing.
@@ -23,7 +23,7 @@ pub(super) async fn define_disk(
     let disk = disk.clone();
     let work = move |connect: &virt::connect::Connect| {
         let domain = guest::by_uuid(connect, uuid)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: uuid.to_string() })?;
-        if has(&domain, &disk.target, &disk.path)? {
+        if bus_of(&domain, &disk)?.is_some() {
             return Ok(Outcome::Unchanged);
         }
         let xml = disk_xml::local_disk(&disk, None)?;
@@ -37,16 +37,15 @@ pub(super) async fn define_disk(
 pub(super) async fn undefine_disk(
     connection: &Arc<Connection>,
     uuid: GuestUuid,
-    target: &str,
-    path: PathBuf,
+    disk: &LocalDisk,
 ) -> Result<Outcome, LibvirtError> {
-    let operation = format!("take disk {target} out of the definition of guest {uuid}");
+    let operation = format!("take disk {} out of the definition of guest {uuid}", disk.target);
     let call = Call::new(operation.clone(), Some(uuid), connection.config.attach_timeout_s);
-    let target = target.to_owned();
+    let disk = disk.clone();
     let work = move |connect: &virt::connect::Connect| {
         let Some(domain) = guest::by_uuid(connect, uuid)? else { return Ok(Outcome::Unchanged) };
-        let Some(bus) = bus_of(&domain, &target, &path)? else { return Ok(Outcome::Unchanged) };
-        let xml = disk_xml::disk_by_target(&target, &bus)?;
+        let Some(bus) = bus_of(&domain, &disk)? else { return Ok(Outcome::Unchanged) };
+        let xml = disk_xml::disk_by_target(&disk.target, &bus)?;
         domain.detach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_CONFIG).map_err(failed(operation.clone()))?;
         Ok(Outcome::Changed)
     };
@@ -81,8 +80,8 @@ pub(super) async fn start_rescue(
         let domain = guest::by_uuid(connect, uuid)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: uuid.to_string() })?;
         let read = |flags| domain.xml_desc(flags).map_err(failed("read the guest's definition"));
         if domain.is_active().map_err(failed(operation.clone()))? {
-            let disks = DomainXml::parse(&read(0)?)?.disks;
-            return match disks.iter().any(|has| has.source.as_deref() == disk.path.to_str()) {
+            let (disks, source) = (DomainXml::parse(&read(0)?)?.disks, disk_xml::local_source_text(&disk));
+            return match disks.iter().any(|has| has.source == source) {
                 true => Ok(Outcome::Unchanged),
                 false => Err(LibvirtError::RunsOtherwise { guest: uuid }),
             };
@@ -135,14 +134,11 @@ pub(super) async fn stop(connection: &Arc<Connection>, uuid: GuestUuid) -> Resul
     connection.read(call, work).await
 }
 
-fn has(domain: &Domain, target: &str, path: &std::path::Path) -> Result<bool, LibvirtError> {
-    Ok(bus_of(domain, target, path)?.is_some())
-}
-
-/// The bus of the disk at `target` in the definition, if its file is `path`.
-fn bus_of(domain: &Domain, target: &str, path: &std::path::Path) -> Result<Option<String>, LibvirtError> {
+/// The bus of the disk in the definition, if it has this very one at its target.
+fn bus_of(domain: &Domain, disk: &LocalDisk) -> Result<Option<String>, LibvirtError> {
     let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE).map_err(failed("read the guest's definition"))?;
     let disks = DomainXml::parse(&xml)?.disks;
-    let ours = disks.into_iter().find(|disk| disk.target == target && disk.source.as_deref() == path.to_str());
-    Ok(ours.map(|disk| disk.bus))
+    let source = disk_xml::local_source_text(disk);
+    let ours = disks.into_iter().find(|has| has.target == disk.target && has.source == source);
+    Ok(ours.map(|has| has.bus))
 }
