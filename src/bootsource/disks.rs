@@ -132,7 +132,8 @@ impl DiskMaker {
     /// A file, a volume or an image that cannot be removed.
     pub async fn remove(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> Result<(), BootSourceError> {
         lvm::remove(self.group(), guest, name, made).await?;
-        rbd::remove(self.pool(), self.keyring_file.as_deref(), guest, name, made).await?;
+        let begun = self.pool().filter(|_| self.paths(guest, name).folder.exists());
+        rbd::remove(begun, self.keyring_file.as_deref(), guest, name, made).await?;
         self.remove_files(guest, name).await
     }
 

@@ -2,13 +2,14 @@
 
 use super::{
     Outcome,
+    attach::explain_image,
     connection::{Call, Connection},
     disk_xml,
     domain_xml::DomainXml,
     error::{LibvirtError, failed},
     guest, rewrite,
 };
-use crate::model::{GuestUuid, LocalDisk};
+use crate::model::{GuestUuid, LocalDisk, RbdImage};
 use std::sync::Arc;
 use virt::{domain::Domain, error::ErrorNumber, sys};
 
@@ -61,7 +62,7 @@ pub(super) async fn start(connection: &Arc<Connection>, uuid: GuestUuid) -> Resu
         if domain.is_active().map_err(failed(operation.clone()))? {
             return Ok(Outcome::Unchanged);
         }
-        domain.create().map_err(failed(operation.clone()))?;
+        domain.create().map_err(failed(operation.clone())).map_err(|error| explain(error, &domain))?;
         Ok(Outcome::Changed)
     };
     connection.read(call, work).await
@@ -91,10 +92,28 @@ pub(super) async fn start_rescue(
         let definition = read(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE)?;
         let xml = rewrite::booting_from(&definition, &disk_xml::local_disk(&disk, Some(1))?)?;
         // Of a guest that is defined, libvirt keeps the definition and starts it by this one.
-        connect.create_domain_xml(&xml, 0).map_err(failed(operation.clone()))?;
+        connect.create_domain_xml(&xml, 0).map_err(failed(operation.clone())).map_err(|error| explain(error, &domain))?;
         Ok(Outcome::Changed)
     };
     connection.read(call, work).await
+}
+
+/// Says it where a guest does not start for an RBD image that libvirt cannot name.
+fn explain(error: LibvirtError, domain: &Domain) -> LibvirtError {
+    let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE).unwrap_or_default();
+    let disks = DomainXml::parse(&xml).map(|definition| definition.disks).unwrap_or_default();
+    disks
+        .iter()
+        .filter_map(|disk| image_in_namespace(disk.source.as_deref()?))
+        .fold(error, |error, image| explain_image(error, &image))
+}
+
+/// The image that a disk's source names, if it is in a namespace.
+fn image_in_namespace(source: &str) -> Option<RbdImage> {
+    let (name, _) = source.strip_prefix("rbd:")?.split_once(" at ")?;
+    let mut words = name.splitn(3, '/').map(str::to_owned);
+    let (pool, namespace, name) = (words.next()?, words.next()?, words.next()?);
+    Some(RbdImage { pool, namespace: Some(namespace), name })
 }
 
 /// Refuses a guest whose memory was saved: it must not meet, at its next start, other disks than it knows.

@@ -384,7 +384,7 @@ mod tests {
     use super::*;
     use crate::{
         libvirt::{domain_xml::DomainXml, samples},
-        model::{BlockSizes, IoTune},
+        model::{BlockSizes, IoTune, RbdImage, RbdNetworkDevice},
     };
 
     #[test]
@@ -437,6 +437,38 @@ mod tests {
             format!("<domain><name>g</name><uuid>0d1f2e3c-4b5a-4678-9abc-def012345678</uuid><devices>{xml}</devices></domain>");
         let read = DomainXml::parse(&domain).unwrap();
         assert_eq!(read.disk_of(spec.volume).unwrap().source, Some(source_text(&spec.source).unwrap()));
+    }
+
+    #[test]
+    fn an_ephemeral_disk_on_rbd_is_opened_by_its_secret_with_the_configurations_monitors() {
+        let image = RbdImage { pool: "vms".into(), namespace: None, name: "bowline-1-vda".into() };
+        let device = RbdNetworkDevice {
+            image: image.clone(),
+            monitors: vec![],
+            username: Some("nova".into()),
+            secret: Some(uuid::Uuid::nil()),
+            conf_file: Some("/etc/ceph/a.conf".into()),
+        };
+        let local = LocalDisk {
+            target: "vda".into(),
+            bus: DiskBus::Virtio,
+            path: image.to_string().into(),
+            place: LocalPlace::Rbd(Box::new(device)),
+            format: DiskFormat::Raw,
+            base: None,
+            lazy: None,
+        };
+        let xml = local_disk(&local, None).unwrap();
+        assert_eq!(
+            xml,
+            "<disk type=\"network\" device=\"disk\"><driver name=\"qemu\" type=\"raw\" cache=\"writeback\" discard=\"unmap\"/>\
+             <source protocol=\"rbd\" name=\"vms/bowline-1-vda\"><config file=\"/etc/ceph/a.conf\"/><auth username=\"nova\">\
+             <secret type=\"ceph\" uuid=\"00000000-0000-0000-0000-000000000000\"/></auth></source>\
+             <target dev=\"vda\" bus=\"virtio\"/></disk>"
+        );
+        let domain =
+            format!("<domain><name>g</name><uuid>0d1f2e3c-4b5a-4678-9abc-def012345678</uuid><devices>{xml}</devices></domain>");
+        assert_eq!(DomainXml::parse(&domain).unwrap().disks[0].source, local_source_text(&local));
     }
 
     #[test]

@@ -280,3 +280,25 @@ pub enum BootedDisk {
         delete_on_termination: bool,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RbdImage;
+
+    #[test]
+    fn a_disk_on_rbd_is_known_by_its_name_and_one_of_an_older_journal_is_a_file() {
+        let name = ephemeral_disk_name(GuestUuid(Uuid::from_u128(2)), "vda-0123abcd");
+        let image = RbdImage { pool: "vms".into(), namespace: Some("n-s".into()), name };
+        let path = PathBuf::from(image.to_string());
+        let secret = Some(Uuid::from_u128(7));
+        let device = RbdNetworkDevice { image, monitors: vec![], username: Some("nova".into()), secret, conf_file: None };
+        let old = r#"{"target": "vda", "bus": "virtio", "path": "/disks/vda", "format": "raw", "base": null}"#;
+        let file: LocalDisk = serde_json::from_str(old).unwrap();
+        assert_eq!((&file.place, file.name(), file.place.secret()), (&LocalPlace::File, "vda", None));
+        let disk = LocalDisk { path, place: LocalPlace::Rbd(Box::new(device)), ..file };
+        assert_eq!((disk.name(), disk.place.secret()), ("vda-0123abcd", secret));
+        let kept: LocalDisk = serde_json::from_str(&serde_json::to_string(&disk).unwrap()).unwrap();
+        assert_eq!(kept, disk);
+    }
+}

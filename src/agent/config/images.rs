@@ -71,13 +71,12 @@ pub(super) fn images(given: inputs::Images, rbd_user: Option<&str>) -> Result<Im
     }
     let disks = match disks_on {
         DisksOn::Files => EphemeralDisks::Files(given.disk_format.unwrap_or(DiskFormat::Qcow2)),
-        DisksOn::Rbd => EphemeralDisks::Rbd(rbd_disks(rbd_pool, rbd_user)?),
-        DisksOn::Lvm if given.disk_format == Some(DiskFormat::Qcow2) => {
-            return Err((
-                "images.disk_format",
-                "a logical volume is always raw; leave the key out with images.disks_on = \"lvm\"".into(),
-            ));
+        DisksOn::Lvm | DisksOn::Rbd if given.disk_format == Some(DiskFormat::Qcow2) => {
+            let problem =
+                "a logical volume or an RBD image is always raw; leave the key out with images.disks_on = \"lvm\" or \"rbd\"";
+            return Err(("images.disk_format", problem.into()));
         }
+        DisksOn::Rbd => EphemeralDisks::Rbd(rbd_disks(rbd_pool, rbd_user)?),
         DisksOn::Lvm => match volume_group {
             Some(volume_group) => EphemeralDisks::Lvm { volume_group, thin_pool },
             None => return Err(("images.volume_group", "images.disks_on = \"lvm\" needs the name of a volume group".into())),
@@ -171,6 +170,7 @@ mod tests {
             (rbd(Some("vms")), None, "rbd.user"),
             (rbd(Some("vms")), Some("client:nova"), "rbd.user"),
             (files, Some("nova"), "images.rbd_pool"),
+            (inputs::Images { disk_format: Some(DiskFormat::Qcow2), ..rbd(Some("vms")) }, Some("nova"), "images.disk_format"),
         ];
         for (given, user, key) in wrong {
             assert_eq!(images(given, user).unwrap_err().0, key);

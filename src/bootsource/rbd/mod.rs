@@ -47,10 +47,11 @@ impl DiskMaker {
         // Without it no guest could open the disk.
         pool.key()?;
         let name = ephemeral_disk_name(plan.guest, &plan.target);
+        pool.remove(&name).await?;
+        // From here on the guest's folder tells that something may be in the pool.
         let paths = self.clear(plan.guest, &plan.target).await?;
         match &plan.content {
             LocalContent::Image { image, size_bytes } => {
-                pool.remove(&name).await?;
                 let virtual_bytes = self.cache.take(image, source, &paths.base).await?;
                 let size_bytes = disk_bytes(&plan.target, image, *size_bytes, virtual_bytes)?;
                 pool.create(&name, size_bytes).await?;
@@ -63,7 +64,7 @@ impl DiskMaker {
                 self.fill(pool, &plan.target, (&paths.unfinished, DiskFormat::Raw), &name).await?;
             }
         }
-        self.remove_files(plan.guest, &plan.target).await?;
+        self.clear(plan.guest, &plan.target).await?;
         let device = pool.device(&name, secret_of(&name));
         let (target, path) = (plan.target.clone(), device.image.to_string().into());
         let (place, format) = (LocalPlace::Rbd(Box::new(device)), DiskFormat::Raw);
@@ -108,7 +109,7 @@ impl DiskMaker {
         }
     }
 
-    /// Whether disks can be made in the pool that the settings name, tried with an empty image; `None` where they name none.
+    /// Whether disks can be made in the pool that the settings name, tried with a small image; `None` where they name none.
     pub async fn examine_pool(&self, host: &str) -> Option<Result<(), BootSourceError>> {
         let pool = self.pool()?;
         Some(pool.try_out(host).await.map_err(BootSourceError::from))
@@ -132,15 +133,16 @@ pub(super) fn readable(disk: &LocalDisk, keyring_file: Option<&Path>) -> std::pa
 }
 
 /// Removes the image of a disk. `made`: the disk, where it is known to have been made; then it is where that says, and nowhere else.
+/// `begun`: the pool where the making of one has begun, if so. Where a cluster refuses whoever asks, that is told before anything is made.
 pub(super) async fn remove(
-    configured: Option<&Pool>,
+    begun: Option<&Pool>,
     keyring_file: Option<&Path>,
     guest: GuestUuid,
     name: &str,
     made: Option<&LocalDisk>,
 ) -> Result<(), BootSourceError> {
     let image = ephemeral_disk_name(guest, name);
-    let removed = match (made.map(|disk| pool_of(disk, keyring_file)), configured) {
+    let removed = match (made.map(|disk| pool_of(disk, keyring_file)), begun) {
         (Some(Some(pool)), _) => return Ok(pool.remove(&image).await?),
         (None, Some(pool)) => pool.remove(&image).await,
         _ => return Ok(()),

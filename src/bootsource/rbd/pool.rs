@@ -53,19 +53,11 @@ pub struct Pool {
 pub(super) struct Seen {
     pub(super) tags: BTreeMap<String, String>,
     pub(super) size_bytes: u64,
-    /// The image that it is a clone of.
-    pub(super) parent: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Info {
     size: u64,
-    parent: Option<Parent>,
-}
-
-#[derive(Deserialize)]
-struct Parent {
-    image: String,
 }
 
 /// How a command ended that did.
@@ -173,13 +165,13 @@ impl Pool {
             said: said.to_string(),
         };
         let Ended::Well(info) = self.run("look at", name, &["info", "--format", "json"], SHORT).await? else { return Ok(None) };
-        let Info { size: size_bytes, parent } = serde_json::from_slice(&info).map_err(unread)?;
+        let Info { size: size_bytes } = serde_json::from_slice(&info).map_err(unread)?;
         let Ended::Well(tags) = self.run("look at", name, &["image-meta", "list", "--format", "json"], SHORT).await? else {
             return Ok(None);
         };
         // Without any, older ones say nothing at all.
         let tags = if tags.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&tags).map_err(unread)? };
-        Ok(Some(Seen { tags, size_bytes, parent: parent.map(|parent| parent.image) }))
+        Ok(Some(Seen { tags, size_bytes }))
     }
 
     /// Why the pool takes no more, if that is so. Asked where something took too long: Ceph lets writes into a full pool wait.
@@ -194,12 +186,12 @@ impl Pool {
         }
     }
 
-    /// Makes an empty image for this host, and removes it.
+    /// Makes a small image for this host, and removes it.
     pub(super) async fn try_out(&self, host: &str) -> Result<(), PoolError> {
         self.key()?;
         let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         let name = format!("bowline-doctor-{host}");
-        self.create(&name, 0).await?;
+        self.create(&name, 1 << 20).await?;
         self.remove(&name).await
     }
 
@@ -325,4 +317,56 @@ fn is_no_pool(said: &str) -> bool {
 fn escaped(path: &Path) -> String {
     let text = path.display().to_string();
     text.chars().flat_map(|c| [Some('\\').filter(|_| ":@=\\/".contains(c) && c != '/'), Some(c)]).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> Pool {
+        Pool::new(("vms".into(), Some("ns".into())), "nova".into(), Some("/etc/ceph/a:b.conf".into()), None)
+    }
+
+    #[test]
+    fn qemu_is_told_by_name_who_asks_where_and_nothing_of_the_key() {
+        assert_eq!(
+            pool().qemu_name("bowline-1-vda").to_str(),
+            Some(
+                "rbd:vms/ns/bowline-1-vda:id=nova:keyring=/etc/ceph/ceph.client.nova.keyring:conf=/etc/ceph/a\\:b.conf\
+                 :client_mount_timeout=10:rados_mon_op_timeout=10:rados_osd_op_timeout=60"
+            )
+        );
+        assert_eq!(Pool::of(&pool().device("bowline-1-vda", uuid::Uuid::nil()), None), pool());
+    }
+
+    #[test]
+    fn the_key_is_the_users_own_and_no_error_shows_anothers() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = dir.path().join("keyring");
+        let of = |user: &str| Pool::new(("vms".into(), None), user.into(), None, Some(keyring.clone())).key();
+        assert!(matches!(of("nova").unwrap_err(), PoolError::Keyring { .. }));
+        fs::write(&keyring, "[client.nova]\nkey = QURNSU4=\n").unwrap();
+        assert_eq!(of("nova").unwrap().expose(), "QURNSU4=");
+        let error = of("cinder").unwrap_err();
+        assert!(matches!(&error, PoolError::KeyNotInKeyring { user, .. } if user == "cinder"), "{error}");
+        assert!(!error.to_string().contains("QURN"));
+    }
+
+    #[test]
+    fn what_has_bytes_and_no_tag_is_somebody_elses() {
+        let seen = |tag: Option<&str>, size_bytes| Seen {
+            tags: tag.map(|tag| (tag.to_owned(), String::new())).into_iter().collect(),
+            size_bytes,
+        };
+        assert!(seen(Some(TAG), 1).is_disk() && seen(None, 0).is_disk());
+        assert!(!seen(None, 1).is_disk() && !seen(Some("conf_rbd_cache"), 1).is_disk());
+    }
+
+    #[test]
+    fn a_full_pool_is_known_by_its_flags() {
+        let text = r#"{"pools": [{"pool_name": "a", "flags_names": "hashpspool"}, {"pool_name": "b", "flags_names": "hashpspool,full,full_quota"}]}"#;
+        let dump: OsdDump = serde_json::from_str(text).unwrap();
+        assert!(dump.is_full("b") && !dump.is_full("a"));
+        assert!(is_no_pool("rbd: error opening pool 'x': (2) No such file or directory"));
+    }
 }
