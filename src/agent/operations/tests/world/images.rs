@@ -64,7 +64,7 @@ impl BootSourcePort for World {
     async fn check_seen(&self, _disk: &LocalDisk) -> PortResult<()> {
         Ok(())
     }
-    async fn disk_key(&self, disk: &LocalDisk) -> PortResult<Option<(Uuid, Secret)>> {
+    async fn disk_key(&self, disk: &LocalDisk) -> PortResult<Option<(uuid::Uuid, Secret)>> {
         Ok(disk.place.secret().map(|secret| (secret, Secret::new("a2V5"))))
     }
     async fn examine_pool(&self) -> Option<PortResult<()>> {
