@@ -26,6 +26,8 @@ use tokio::{
 
 /// Bytes kept of each of stdout and stderr. Error texts of the tools used here are a few lines.
 const CAPTURE_LIMIT_BYTES: u64 = 16 * 1024;
+/// The same where the answer is a list.
+const LARGE_LIMIT_BYTES: u64 = 16 << 20;
 
 /// How long a killed child may take to be reaped. Only one hung in an uninterruptible system call takes longer.
 const REAP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -86,6 +88,16 @@ pub(crate) async fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], limit: 
     run_with_input(program, arguments, Stdio::null(), limit).await
 }
 
+/// As [`run`], for an answer of many lines.
+pub(crate) async fn run_large<A: AsRef<OsStr>>(
+    program: &str,
+    arguments: &[A],
+    limit: Duration,
+) -> Result<Finished, CommandError> {
+    let child = start(program, arguments, Stdio::null(), true)?;
+    watch(program, child, limit, LARGE_LIMIT_BYTES, &[Signal::SIGKILL]).await
+}
+
 /// As [`run`], with something on its standard input.
 pub(crate) async fn run_with_input<A: AsRef<OsStr>>(
     program: &str,
@@ -94,7 +106,7 @@ pub(crate) async fn run_with_input<A: AsRef<OsStr>>(
     limit: Duration,
 ) -> Result<Finished, CommandError> {
     let child = start(program, arguments, stdin, true)?;
-    watch(program, child, limit, &[Signal::SIGKILL]).await
+    watch(program, child, limit, CAPTURE_LIMIT_BYTES, &[Signal::SIGKILL]).await
 }
 
 /// As [`run`], to its end whoever waits, also without this process; when its time is up it is asked to end, and only then killed. LVM holds
@@ -106,7 +118,9 @@ pub(crate) async fn run_whole<A: AsRef<OsStr>>(
 ) -> Result<Finished, CommandError> {
     let child = start(program, arguments, Stdio::null(), false)?;
     let name = program.to_owned();
-    let ended = tokio::spawn(async move { watch(&name, child, limit, &[Signal::SIGTERM, Signal::SIGKILL]).await }).await;
+    let ended =
+        tokio::spawn(async move { watch(&name, child, limit, CAPTURE_LIMIT_BYTES, &[Signal::SIGTERM, Signal::SIGKILL]).await })
+            .await;
     ended.unwrap_or_else(|error| Err(CommandError::Wait { program: program.to_owned(), source: io::Error::other(error) }))
 }
 
@@ -127,11 +141,18 @@ fn start<A: AsRef<OsStr>>(program: &str, arguments: &[A], stdin: Stdio, is_cut: 
 }
 
 /// Waits for its end; once its time is up, these signals make it, one after the other.
-async fn watch(program: &str, mut child: Child, limit: Duration, signals: &[Signal]) -> Result<Finished, CommandError> {
+async fn watch(
+    program: &str,
+    mut child: Child,
+    limit: Duration,
+    stdout_bytes: u64,
+    signals: &[Signal],
+) -> Result<Finished, CommandError> {
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let ended = timeout(limit, async {
-        let (status, stdout, stderr) = tokio::join!(child.wait(), capture(stdout), capture(stderr));
+        let (status, stdout, stderr) =
+            tokio::join!(child.wait(), capture(stdout, stdout_bytes), capture(stderr, CAPTURE_LIMIT_BYTES));
         status.map(|status| Finished { code: status.code(), stdout, stderr: one_line(&stderr) })
     })
     .await;
@@ -153,12 +174,12 @@ async fn watch(program: &str, mut child: Child, limit: Duration, signals: &[Sign
     }
 }
 
-/// Reads to the end, keeps the first [`CAPTURE_LIMIT_BYTES`].
-async fn capture(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+/// Reads to the end, keeps the first so many bytes.
+async fn capture(stream: Option<impl AsyncRead + Unpin>, limit_bytes: u64) -> Vec<u8> {
     let Some(mut stream) = stream else { return Vec::new() };
     let mut kept = Vec::new();
     // A read error ends the capture; the exit code tells how the command fared.
-    let _ = (&mut stream).take(CAPTURE_LIMIT_BYTES).read_to_end(&mut kept).await;
+    let _ = (&mut stream).take(limit_bytes).read_to_end(&mut kept).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     kept
 }

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use bowline::{
     agent::{
         api::{AgentApi, GuestChange, OperationState},
-        config::{self, EphemeralDisks, Initiator, MetricsListen, Multipath, RbdClient, Settings},
+        config::{self, EphemeralDisks, Initiator, MetricsListen, Multipath, RbdClient, RbdDisks, Settings},
         dbus,
         health::{self, Pace},
         journal::{Journal, JournalError},
@@ -15,7 +15,7 @@ use bowline::{
             adapters::{CloudVolumes, HostBootSources, HostConnectors, Hypervisor},
         },
     },
-    bootsource::{Captures, DiskForm, DiskMaker, VolumeGroup},
+    bootsource::{Captures, DiskForm, DiskMaker, Pool, VolumeGroup},
     connectors::{
         self, Connectors, ConnectorsConfig, HostEvents, InitiatorChoice, IscsiConfig, MultipathChoice, NfsConfig, RbdConfig,
     },
@@ -445,13 +445,19 @@ fn disk_maker(settings: &Settings) -> DiskMaker {
         EphemeralDisks::Lvm { volume_group, thin_pool } => {
             DiskForm::Logical(VolumeGroup::new(volume_group.clone(), thin_pool.clone()))
         }
+        EphemeralDisks::Rbd(RbdDisks { pool, namespace, user }) => {
+            let (conf_file, keyring_file) = (settings.rbd.conf_file.clone(), settings.rbd.keyring_file.clone());
+            DiskForm::Rbd(Pool::new((pool.clone(), namespace.clone()), user.clone(), conf_file, keyring_file))
+        }
     };
     let copy_limit = Duration::from_secs(images.download_timeout_s);
-    DiskMaker::new(&images.dir, form, images.limit_gib.saturating_mul(GIB), copy_limit)
+    let cache_bytes = images.limit_gib.saturating_mul(GIB);
+    DiskMaker::new(&images.dir, form, cache_bytes, copy_limit).with_keyring(settings.rbd.keyring_file.clone())
 }
 
 fn captures(settings: &Settings) -> Captures {
-    Captures::new(&settings.images.dir, Duration::from_secs(settings.images.download_timeout_s))
+    let copy_limit = Duration::from_secs(settings.images.download_timeout_s);
+    Captures::new(&settings.images.dir, copy_limit, settings.rbd.keyring_file.clone())
 }
 
 fn rbd_config(settings: &Settings) -> RbdConfig {

@@ -5,6 +5,7 @@ use super::{
     BootSourceError,
     cache::{blocking, make_folder, remove},
     disks::convert,
+    rbd::readable,
 };
 use crate::model::{DiskFormat, GIB, ImageId, LocalDisk, qcow2};
 use std::{
@@ -17,13 +18,15 @@ use std::{
 /// The folder of what is caught.
 pub struct Captures {
     folder: PathBuf,
+    keyring_file: Option<PathBuf>,
     copy_limit: Duration,
 }
 
 impl Captures {
     /// Below the folder that has the images and disks of this host. `copy_limit`: for a disk to be copied.
-    pub fn new(folder: &Path, copy_limit: Duration) -> Self {
-        Self { folder: folder.join("snapshots"), copy_limit }
+    /// `keyring_file`: where the keys of disks on RBD are, if not each where Ceph looks for it.
+    pub fn new(folder: &Path, copy_limit: Duration, keyring_file: Option<PathBuf>) -> Self {
+        Self { folder: folder.join("snapshots"), keyring_file, copy_limit }
     }
 
     /// Where the bytes for an image are caught, as qcow2. Nothing is there then, whatever an earlier try left.
@@ -46,7 +49,8 @@ impl Captures {
     /// A file or a tool of this host; something has the disk open.
     pub async fn of_stopped(&self, disk: &LocalDisk, image: ImageId) -> Result<(), BootSourceError> {
         let to = self.clear(image).await?;
-        convert(&disk.target, (&disk.path, disk.format), (&to, DiskFormat::Qcow2), &[], self.copy_limit).await
+        let from = readable(disk, self.keyring_file.as_deref());
+        convert(&disk.target, (&from, disk.format), (&to, DiskFormat::Qcow2), &[], self.copy_limit).await
     }
 
     /// The size of the disk that was caught, GiB, rounded up.

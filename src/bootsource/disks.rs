@@ -1,4 +1,4 @@
-//! Ephemeral disks: files of this host, or logical volumes (`lvm`), that come and go with a guest.
+//! Ephemeral disks: files of this host, logical volumes (`lvm`), or RBD images (`rbd`), that come and go with a guest.
 //!
 //! A file is made under another name and renamed, so one that is there is whole. Its format is decided here and told to QEMU from
 //! then on; nobody ever asks the bytes, which are the guest's (CVE-2026-24708).
@@ -7,6 +7,7 @@ use super::{
     BootSourceError, ImageCache, ImageSource,
     cache::{blocking, make_folder, remove, sync_folder},
     lvm::{self, VolumeGroup},
+    rbd::{self, Pool},
 };
 use crate::{
     command,
@@ -37,12 +38,16 @@ pub enum DiskForm {
     Flat,
     /// A logical volume, with all its bytes.
     Logical(VolumeGroup),
+    /// An RBD image.
+    Rbd(Pool),
 }
 
 /// Makes and removes ephemeral disks.
 pub struct DiskMaker {
     folder: PathBuf,
     form: DiskForm,
+    /// `rbd.keyring_file`, where it is set.
+    pub(super) keyring_file: Option<PathBuf>,
     pub(super) copy_limit: Duration,
     pub(super) cache: ImageCache,
 }
@@ -52,25 +57,37 @@ impl DiskMaker {
     /// `copy_limit`: for a flat disk to be filled.
     pub fn new(folder: &Path, form: DiskForm, cache_bytes: u64, copy_limit: Duration) -> Self {
         let cache = ImageCache::new(folder.join("cache"), cache_bytes);
-        Self { folder: folder.join("disks"), form, copy_limit, cache }
+        Self { folder: folder.join("disks"), form, keyring_file: None, copy_limit, cache }
+    }
+
+    /// The same with a keyring in which the keys of disks on RBD are, whatever disks are made now. Without it each user has its own.
+    pub fn with_keyring(self, keyring_file: Option<PathBuf>) -> Self {
+        Self { keyring_file, ..self }
     }
 
     /// Whether disks are files.
     pub const fn makes_files(&self) -> bool {
-        self.group().is_none()
+        matches!(self.form, DiskForm::Overlay | DiskForm::Flat)
     }
 
     const fn group(&self) -> Option<&VolumeGroup> {
         match &self.form {
-            DiskForm::Overlay | DiskForm::Flat => None,
+            DiskForm::Overlay | DiskForm::Flat | DiskForm::Rbd(_) => None,
             DiskForm::Logical(group) => Some(group),
+        }
+    }
+
+    pub(super) const fn pool(&self) -> Option<&Pool> {
+        match &self.form {
+            DiskForm::Rbd(pool) => Some(pool),
+            DiskForm::Overlay | DiskForm::Flat | DiskForm::Logical(_) => None,
         }
     }
 
     /// Makes a disk; what an earlier try left of it is replaced.
     ///
     /// # Errors
-    /// The image, its size, a tool, a file or a volume group.
+    /// The image, its size, a tool, a file, a volume group or a pool.
     pub async fn make(
         &self,
         plan: &LocalDiskPlan,
@@ -79,6 +96,9 @@ impl DiskMaker {
     ) -> Result<LocalDisk, BootSourceError> {
         if let Some(group) = self.group() {
             return self.make_logical(group, plan, bus, source).await;
+        }
+        if let Some(pool) = self.pool() {
+            return self.make_in_pool(pool, plan, bus, source).await;
         }
         let paths = self.clear(plan.guest, &plan.target).await?;
         let (format, base) = match &plan.content {
@@ -109,9 +129,11 @@ impl DiskMaker {
     /// have been made.
     ///
     /// # Errors
-    /// A file or a volume that cannot be removed.
+    /// A file, a volume or an image that cannot be removed.
     pub async fn remove(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> Result<(), BootSourceError> {
         lvm::remove(self.group(), guest, name, made).await?;
+        let begun = self.pool().filter(|_| self.paths(guest, name).folder.exists());
+        rbd::remove(begun, self.keyring_file.as_deref(), guest, name, made).await?;
         self.remove_files(guest, name).await
     }
 
@@ -214,7 +236,7 @@ pub(super) fn disk_bytes(
 }
 
 /// A blank disk. Its file takes no room but what is written.
-async fn blank(
+pub(super) async fn blank(
     plan: &LocalDiskPlan,
     paths: &Paths,
     size_bytes: u64,
@@ -280,7 +302,7 @@ pub(super) async fn run(
 pub(super) struct Paths {
     folder: PathBuf,
     pub(super) disk: PathBuf,
-    unfinished: PathBuf,
+    pub(super) unfinished: PathBuf,
     pub(super) base: PathBuf,
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with images and disks of this host.
 
-use super::inspect::Unfit;
+use super::{inspect::Unfit, rbd::PoolError};
 use crate::{
     command::CommandError,
     model::{ErrorKind, ImageId},
@@ -173,6 +173,9 @@ pub enum BootSourceError {
         /// Its words.
         said: String,
     },
+    /// An ephemeral disk on RBD.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// A part of the work was lost with its thread.
     #[error("the work on {} ended without a word", path.display())]
     Lost {
@@ -191,6 +194,7 @@ impl BootSourceError {
             Self::NoRoom { .. } | Self::PoolFull { .. } | Self::ForeignVolume { .. } => ErrorKind::Conflict,
             Self::NoVolumeGroup { .. } | Self::NoThinPool { .. } | Self::NotZeroed { .. } => ErrorKind::Unsupported,
             Self::TooSmall { .. } => ErrorKind::InvalidInput,
+            Self::Pool(error) => error.kind(),
             Self::File { .. } | Self::ToolFailed { .. } | Self::Lvm { .. } | Self::Lost { .. } => ErrorKind::Internal,
             Self::Tool { source, .. } | Self::LvmCommand { source, .. } => match source {
                 CommandError::Start { .. } => ErrorKind::Unsupported,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mapping (JSON, clauses, the image's own) --> resolve --> BootPlan           pure
-//! image service --bytes--> cache --looked into by inspect--> disks            files or logical volumes of this host
+//! image service --bytes--> cache --looked into by inspect--> disks            files or logical volumes of this host, or on RBD
 //! ```
 //! | file | what it knows |
 //! | --- | --- |
@@ -12,7 +12,7 @@
 //! | `cache` | images of this host: downloaded once, verified, bounded |
 //! | `intake` | how their bytes come into a file: written, digested and synced side by side |
 //! | `disks` | ephemeral disks: made, and removed |
-//! | `lvm/` | those that are logical volumes |
+//! | `lvm/`, `rbd/` | those that are logical volumes, and those on RBD |
 //! | `lazy/` | disks whose image comes while their guest runs |
 //! | `capture` | what is caught of an ephemeral disk for an image of its guest |
 //!
@@ -37,6 +37,7 @@ mod intake;
 mod lazy;
 mod lvm;
 mod mapping;
+mod rbd;
 mod resolve;
 
 pub use cache::{ImageCache, ImageSource, Piece, SourceError};
@@ -46,4 +47,5 @@ pub use error::BootSourceError;
 pub use lazy::{Fetching, LazyDisks, Progress, Streaming};
 pub use lvm::VolumeGroup;
 pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};
+pub use rbd::{Pool, PoolError};
 pub use resolve::{Facts, content_of_image};

@@ -103,6 +103,8 @@ pub struct AgentFacts {
     pub rbd_in_kernel: bool,
     /// Ephemeral disks are logical volumes: whether thin ones. `None` where they are files.
     pub thin_disks: Option<bool>,
+    /// Ephemeral disks are on RBD: why none can be made in their pool, if so. `None` where they are elsewhere.
+    pub disk_pool: Option<Result<(), String>>,
     /// `iscsi.multipath`: required or off; `None` where it is preferred.
     pub wants_multipath: Option<bool>,
     /// Files of Ceph that the settings name: the setting, the path, what is there.
@@ -123,6 +125,7 @@ impl AgentFacts {
             journal: (String::new(), None),
             rbd_in_kernel: false,
             thin_disks: None,
+            disk_pool: None,
             wants_multipath: None,
             ceph_files: vec![],
             metrics_problem: None,

@@ -5,7 +5,7 @@
 //!                                          Facts --> one small pure check each --> Findings
 //! the agent (libvirt, the cloud)        --/
 //! ```
-//! It starts no process and changes nothing. It runs in the agent, which may see more of the host than its caller, and in the command,
+//! It starts no process and changes nothing, but that an agent whose ephemeral disks are on RBD makes and removes a small image. It runs in the agent, which may see more of the host than its caller, and in the command,
 //! which has no sandbox and is there when the agent is not. Whatever could not be seen is `unknown`, never a fault, so
 //! that [`merge`] can take the better sight of the two.
 

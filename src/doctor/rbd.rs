@@ -6,8 +6,10 @@ use crate::model::{Finding, Verdict};
 const AREA: &str = "rbd";
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let needed = if facts.attached("rbd", None) > 0 { Verdict::Failure } else { Verdict::Warning };
+    let is_needed = facts.attached("rbd", None) > 0 || disk_pool(facts).is_some();
+    let needed = if is_needed { Verdict::Failure } else { Verdict::Warning };
     let mut findings = vec![tool(facts, needed), qemu(facts, needed), module(facts), conf(facts), keyrings(facts)];
+    findings.extend(disk_pool(facts));
     findings.extend(set_files(facts));
     findings
 }
@@ -28,6 +30,18 @@ fn module(facts: &Facts) -> Finding {
         }
         Some(Module::Absent) => Finding::ok(AREA, CHECK, "this kernel has none; QEMU opens images itself"),
     }
+}
+
+/// The pool of ephemeral disks, where the settings want one.
+fn disk_pool(facts: &Facts) -> Option<Finding> {
+    const CHECK: &str = "pool of ephemeral disks";
+    Some(match facts.agent.as_ref()?.disk_pool.as_ref()? {
+        Ok(()) => Finding::ok(AREA, CHECK, "an image can be made there, and removed"),
+        Err(problem) => {
+            let remedy = "see images.rbd_pool, rbd.user, rbd.keyring_file and rbd.conf_file in the settings";
+            Finding::new(AREA, CHECK, Verdict::Failure, problem.clone(), remedy)
+        }
+    })
 }
 
 /// What the settings name must be there, and be for nobody else to read if it is a key.
@@ -57,7 +71,7 @@ fn tool(facts: &Facts, needed: Verdict) -> Finding {
         None => Finding::unknown(AREA, CHECK, "the path was not looked at"),
         Some(true) => Finding::ok(AREA, CHECK, "rbd is installed"),
         Some(false) => {
-            let message = "rbd is not installed: which image it is cannot be proved, so none is attached";
+            let message = "rbd is not installed: which image it is cannot be proved, so none is attached, nor is one made for an ephemeral disk";
             Finding::new(AREA, CHECK, needed, message, "apt-get install ceph-common")
         }
     }
@@ -68,7 +82,7 @@ fn qemu(facts: &Facts, needed: Verdict) -> Finding {
     match facts.qemu_can("rbd") {
         None => Finding::unknown(AREA, CHECK, "QEMU has no folder of drivers: they are built in, or it is not installed"),
         Some(true) => Finding::ok(AREA, CHECK, "installed"),
-        Some(false) if in_kernel(facts) && facts.attached("rbd", Some("qemu")) == 0 => {
+        Some(false) if in_kernel(facts) && facts.attached("rbd", Some("qemu")) == 0 && disk_pool(facts).is_none() => {
             Finding::ok(AREA, CHECK, "not installed, nor needed: the kernel maps images (rbd.client)")
         }
         Some(false) => Finding::new(AREA, CHECK, needed, "QEMU cannot open RBD images", "apt-get install qemu-block-extra"),
@@ -115,6 +129,20 @@ mod tests {
         assert_eq!(keyrings(&facts).verdict, Verdict::Ok);
         facts.host.ceph_keyrings = Some([("ceph.client.a.keyring".to_owned(), file(0o644))].into());
         assert_eq!(keyrings(&facts).remedy, "chmod o-rwx /etc/ceph/ceph.client.a.keyring");
+    }
+
+    #[test]
+    fn a_pool_that_cannot_be_used_is_told_where_disks_are_to_be_made_there() {
+        let with = |disk_pool| Facts {
+            agent: Some(crate::doctor::facts::AgentFacts { disk_pool, ..crate::doctor::facts::AgentFacts::sample() }),
+            ..Facts::default()
+        };
+        assert_eq!(disk_pool(&with(None)), None);
+        assert_eq!(disk_pool(&with(Some(Ok(())))).unwrap().verdict, Verdict::Ok);
+        let mut facts = with(Some(Err("no pool".to_owned())));
+        facts.host.programs.insert("rbd", false);
+        let failures = check(&facts).into_iter().filter(|finding| finding.verdict == Verdict::Failure);
+        assert_eq!(failures.map(|finding| finding.check).collect::<Vec<_>>(), ["ceph-common", "pool of ephemeral disks"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     ffi,
     guest::{self, Sides},
 };
-use crate::model::{DiskSource, DiskSpec, GuestUuid, VolumeId};
+use crate::model::{DiskSource, DiskSpec, GuestUuid, RbdImage, VolumeId};
 use std::sync::Arc;
 use virt::{connect::Connect, domain::Domain, sys};
 
@@ -60,9 +60,6 @@ async fn attach_once(connection: &Arc<Connection>, guest: GuestUuid, disk: &Disk
 }
 
 /// What QEMU says of a LUKS header and its key comes under libvirt's general number: it gets a name of its own here.
-///
-/// Up to 9.0 at least, libvirt splits `POOL/NAMESPACE/IMAGE` at the first slash only, and QEMU looks for an image
-/// `NAMESPACE/IMAGE`, a name no image can have.
 fn explain(error: LibvirtError, disk: &DiskSpec) -> LibvirtError {
     let error = match error {
         LibvirtError::Call { source, .. } if disk.encryption.is_some() && source.says_wrong_passphrase() => {
@@ -73,7 +70,15 @@ fn explain(error: LibvirtError, disk: &DiskSpec) -> LibvirtError {
         }
         other => other,
     };
-    let DiskSource::Rbd { image, .. } = &disk.source else { return error };
+    match &disk.source {
+        DiskSource::Rbd { image, .. } => explain_image(error, image),
+        _ => error,
+    }
+}
+
+/// Up to 9.0 at least, libvirt splits `POOL/NAMESPACE/IMAGE` at the first slash only, and QEMU looks for an image
+/// `NAMESPACE/IMAGE`, a name no image can have.
+pub(super) fn explain_image(error: LibvirtError, image: &RbdImage) -> LibvirtError {
     let Some(namespace) = &image.namespace else { return error };
     match error {
         LibvirtError::Call { source, .. } if source.says_no_image(&format!("{namespace}/{}", image.name)) => {

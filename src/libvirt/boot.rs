@@ -2,14 +2,15 @@
 
 use super::{
     Outcome,
+    attach::explain_image,
     connection::{Call, Connection},
     disk_xml,
     domain_xml::DomainXml,
     error::{LibvirtError, failed},
     guest, rewrite,
 };
-use crate::model::{GuestUuid, LocalDisk};
-use std::{path::PathBuf, sync::Arc};
+use crate::model::{GuestUuid, LocalDisk, RbdImage};
+use std::sync::Arc;
 use virt::{domain::Domain, error::ErrorNumber, sys};
 
 /// Puts an ephemeral disk into the guest's definition; the same one again changes nothing.
@@ -23,7 +24,7 @@ pub(super) async fn define_disk(
     let disk = disk.clone();
     let work = move |connect: &virt::connect::Connect| {
         let domain = guest::by_uuid(connect, uuid)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: uuid.to_string() })?;
-        if has(&domain, &disk.target, &disk.path)? {
+        if bus_of(&domain, &disk)?.is_some() {
             return Ok(Outcome::Unchanged);
         }
         let xml = disk_xml::local_disk(&disk, None)?;
@@ -37,16 +38,15 @@ pub(super) async fn define_disk(
 pub(super) async fn undefine_disk(
     connection: &Arc<Connection>,
     uuid: GuestUuid,
-    target: &str,
-    path: PathBuf,
+    disk: &LocalDisk,
 ) -> Result<Outcome, LibvirtError> {
-    let operation = format!("take disk {target} out of the definition of guest {uuid}");
+    let operation = format!("take disk {} out of the definition of guest {uuid}", disk.target);
     let call = Call::new(operation.clone(), Some(uuid), connection.config.attach_timeout_s);
-    let target = target.to_owned();
+    let disk = disk.clone();
     let work = move |connect: &virt::connect::Connect| {
         let Some(domain) = guest::by_uuid(connect, uuid)? else { return Ok(Outcome::Unchanged) };
-        let Some(bus) = bus_of(&domain, &target, &path)? else { return Ok(Outcome::Unchanged) };
-        let xml = disk_xml::disk_by_target(&target, &bus)?;
+        let Some(bus) = bus_of(&domain, &disk)? else { return Ok(Outcome::Unchanged) };
+        let xml = disk_xml::disk_by_target(&disk.target, &bus)?;
         domain.detach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_CONFIG).map_err(failed(operation.clone()))?;
         Ok(Outcome::Changed)
     };
@@ -62,7 +62,7 @@ pub(super) async fn start(connection: &Arc<Connection>, uuid: GuestUuid) -> Resu
         if domain.is_active().map_err(failed(operation.clone()))? {
             return Ok(Outcome::Unchanged);
         }
-        domain.create().map_err(failed(operation.clone()))?;
+        domain.create().map_err(failed(operation.clone())).map_err(|error| explain(error, &domain))?;
         Ok(Outcome::Changed)
     };
     connection.read(call, work).await
@@ -81,8 +81,8 @@ pub(super) async fn start_rescue(
         let domain = guest::by_uuid(connect, uuid)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: uuid.to_string() })?;
         let read = |flags| domain.xml_desc(flags).map_err(failed("read the guest's definition"));
         if domain.is_active().map_err(failed(operation.clone()))? {
-            let disks = DomainXml::parse(&read(0)?)?.disks;
-            return match disks.iter().any(|has| has.source.as_deref() == disk.path.to_str()) {
+            let (disks, source) = (DomainXml::parse(&read(0)?)?.disks, disk_xml::local_source_text(&disk));
+            return match disks.iter().any(|has| has.source == source) {
                 true => Ok(Outcome::Unchanged),
                 false => Err(LibvirtError::RunsOtherwise { guest: uuid }),
             };
@@ -92,10 +92,28 @@ pub(super) async fn start_rescue(
         let definition = read(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE)?;
         let xml = rewrite::booting_from(&definition, &disk_xml::local_disk(&disk, Some(1))?)?;
         // Of a guest that is defined, libvirt keeps the definition and starts it by this one.
-        connect.create_domain_xml(&xml, 0).map_err(failed(operation.clone()))?;
+        connect.create_domain_xml(&xml, 0).map_err(failed(operation.clone())).map_err(|error| explain(error, &domain))?;
         Ok(Outcome::Changed)
     };
     connection.read(call, work).await
+}
+
+/// Says it where a guest does not start for an RBD image that libvirt cannot name.
+fn explain(error: LibvirtError, domain: &Domain) -> LibvirtError {
+    let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE).unwrap_or_default();
+    let disks = DomainXml::parse(&xml).map(|definition| definition.disks).unwrap_or_default();
+    disks
+        .iter()
+        .filter_map(|disk| image_in_namespace(disk.source.as_deref()?))
+        .fold(error, |error, image| explain_image(error, &image))
+}
+
+/// The image that a disk's source names, if it is in a namespace.
+fn image_in_namespace(source: &str) -> Option<RbdImage> {
+    let (name, _) = source.strip_prefix("rbd:")?.split_once(" at ")?;
+    let mut words = name.splitn(3, '/').map(str::to_owned);
+    let (pool, namespace, name) = (words.next()?, words.next()?, words.next()?);
+    Some(RbdImage { pool, namespace: Some(namespace), name })
 }
 
 /// Refuses a guest whose memory was saved: it must not meet, at its next start, other disks than it knows.
@@ -135,14 +153,11 @@ pub(super) async fn stop(connection: &Arc<Connection>, uuid: GuestUuid) -> Resul
     connection.read(call, work).await
 }
 
-fn has(domain: &Domain, target: &str, path: &std::path::Path) -> Result<bool, LibvirtError> {
-    Ok(bus_of(domain, target, path)?.is_some())
-}
-
-/// The bus of the disk at `target` in the definition, if its file is `path`.
-fn bus_of(domain: &Domain, target: &str, path: &std::path::Path) -> Result<Option<String>, LibvirtError> {
+/// The bus of the disk in the definition, if it has this very one at its target.
+fn bus_of(domain: &Domain, disk: &LocalDisk) -> Result<Option<String>, LibvirtError> {
     let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE).map_err(failed("read the guest's definition"))?;
     let disks = DomainXml::parse(&xml)?.disks;
-    let ours = disks.into_iter().find(|disk| disk.target == target && disk.source.as_deref() == path.to_str());
-    Ok(ours.map(|disk| disk.bus))
+    let source = disk_xml::local_source_text(disk);
+    let ours = disks.into_iter().find(|has| has.target == disk.target && has.source == source);
+    Ok(ours.map(|has| has.bus))
 }

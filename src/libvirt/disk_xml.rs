@@ -6,7 +6,7 @@ use crate::model::{
     LuksVersion, Portal, disk_alias,
 };
 use quick_xml::{Writer, events::BytesText};
-use std::io;
+use std::{io, path::Path};
 
 type Xml = Writer<Vec<u8>>;
 
@@ -54,12 +54,13 @@ pub(super) fn disk(spec: &DiskSpec, target: &str, place: Place) -> Result<String
     })
 }
 
-/// An ephemeral disk: a logical volume, or a file and the file or the coming image below it, each with its format. A chain that is told
-/// to its end is never looked into. A file goes through the host's cache: only this host ever has it, and the guest's flushes reach it. A guest that reads of what
+/// An ephemeral disk: a logical volume, an RBD image, or a file and the file or the coming image below it, each with its format. A chain that is
+/// told to its end is never looked into. A file goes through the host's cache, and an image through QEMU's: only this host ever has it, and the
+/// guest's flushes reach it. A guest that reads of what
 /// does not come is paused, and told of no error: it would take its disk for broken.
 /// `boot_order`: its place among what the guest boots from, where devices have one.
 pub(super) fn local_disk(disk: &LocalDisk, boot_order: Option<u32>) -> Result<String, LibvirtError> {
-    let text = |path: &std::path::Path| {
+    let text = |path: &Path| {
         path.to_str()
             .map(str::to_owned)
             .ok_or_else(|| LibvirtError::DiskXml { problem: format!("{} is no UTF-8 path", path.display()) })
@@ -67,9 +68,10 @@ pub(super) fn local_disk(disk: &LocalDisk, boot_order: Option<u32>) -> Result<St
     let path = text(&disk.path)?;
     let base = disk.base.as_ref().map(|(path, format)| Ok((text(path)?, format))).transpose()?;
     let coming = disk.lazy.as_ref().map(|lazy| Ok((text(&lazy.socket)?, lazy.image.format))).transpose()?;
-    let (kind, attribute, cache) = match disk.place {
-        LocalPlace::File => ("file", "file", "writeback"),
-        LocalPlace::LogicalVolume => ("block", "dev", "none"),
+    let (kind, cache) = match disk.place {
+        LocalPlace::File => ("file", "writeback"),
+        LocalPlace::LogicalVolume => ("block", "none"),
+        LocalPlace::Rbd(_) => ("network", "writeback"),
     };
     build(|xml| {
         xml.create_element("disk").with_attributes([("type", kind), ("device", "disk")]).write_inner_content(|xml| {
@@ -78,7 +80,17 @@ pub(super) fn local_disk(disk: &LocalDisk, boot_order: Option<u32>) -> Result<St
             let stops = [("error_policy", "stop"), ("rerror_policy", "stop")];
             let stops = stops.into_iter().filter(|_| coming.is_some());
             xml.create_element("driver").with_attributes(driver.into_iter().chain(native).chain(stops)).write_empty()?;
-            xml.create_element("source").with_attribute((attribute, path.as_str())).write_empty()?;
+            match &disk.place {
+                LocalPlace::File | LocalPlace::LogicalVolume => {
+                    let attribute = if disk.place == LocalPlace::File { "file" } else { "dev" };
+                    xml.create_element("source").with_attribute((attribute, path.as_str())).write_empty()?;
+                }
+                LocalPlace::Rbd(device) => {
+                    let user = device.username.clone().zip(device.secret);
+                    let auth = user.map(|(username, secret)| DiskAuth { username, secret });
+                    rbd_source(xml, &path, (&device.monitors, device.conf_file.as_deref(), auth.as_ref()), |_| Ok(()))?;
+                }
+            }
             if let Some((path, format)) = &base {
                 xml.create_element("backingStore").with_attribute(("type", "file")).write_inner_content(|xml| {
                     xml.create_element("format").with_attribute(("type", format.as_str())).write_empty()?;
@@ -118,7 +130,7 @@ fn coming_image(xml: &mut Xml, socket: &str, format: DiskFormat) -> io::Result<(
 }
 
 /// A job that copies the disk `target` into a new qcow2 file, and leaves the guest's other disks out.
-pub(super) fn backup(target: &str, file: &std::path::Path, others: &[String]) -> Result<String, LibvirtError> {
+pub(super) fn backup(target: &str, file: &Path, others: &[String]) -> Result<String, LibvirtError> {
     let file =
         file.to_str().ok_or_else(|| LibvirtError::DiskXml { problem: format!("{} is no UTF-8 path", file.display()) })?;
     build(|xml| {
@@ -211,11 +223,22 @@ pub(super) fn source_text(source: &DiskSource) -> Result<String, LibvirtError> {
     Ok(match source {
         DiskSource::Block { .. } | DiskSource::File { .. } => name,
         DiskSource::Iscsi { path, .. } => network_source("iscsi", &name, &path.portal.to_string()),
-        DiskSource::Rbd { monitors, .. } => {
-            let monitors: Vec<_> = monitors.iter().map(ToString::to_string).collect();
-            network_source("rbd", &name, &monitors.join(","))
-        }
+        DiskSource::Rbd { monitors, .. } => rbd_source_text(&name, monitors),
     })
+}
+
+/// The same of an ephemeral disk; `None` where its path is none that libvirt could have.
+pub(super) fn local_source_text(disk: &LocalDisk) -> Option<String> {
+    let name = disk.path.to_str()?;
+    Some(match &disk.place {
+        LocalPlace::File | LocalPlace::LogicalVolume => name.to_owned(),
+        LocalPlace::Rbd(device) => rbd_source_text(name, &device.monitors),
+    })
+}
+
+fn rbd_source_text(name: &str, monitors: &[Portal]) -> String {
+    let monitors: Vec<_> = monitors.iter().map(ToString::to_string).collect();
+    network_source("rbd", name, &monitors.join(","))
 }
 
 fn source_name(source: &DiskSource) -> Result<String, LibvirtError> {
@@ -286,19 +309,32 @@ fn write_source(xml: &mut Xml, spec: &DiskSpec, name: &str, engine: Option<&str>
             )?;
         }
         DiskSource::Rbd { monitors, auth, conf_file, .. } => {
-            xml.create_element("source").with_attributes([("protocol", "rbd"), ("name", name)]).write_inner_content(|xml| {
-                for monitor in monitors {
-                    write_host(xml, monitor)?;
-                }
-                if let Some(file) = conf_file {
-                    let file = file.display().to_string();
-                    xml.create_element("config").with_attribute(("file", file.as_str())).write_empty()?;
-                }
-                write_auth(xml, "ceph", auth.as_ref())?;
+            rbd_source(xml, name, (monitors, conf_file.as_deref(), auth.as_ref()), |xml| {
                 spec.encryption.map_or(Ok(()), |encryption| write_encryption(xml, encryption, engine))
             })?;
         }
     }
+    Ok(())
+}
+
+/// An RBD image, of the cluster of these monitors, or of that configuration where none is named.
+fn rbd_source(
+    xml: &mut Xml,
+    name: &str,
+    (monitors, conf_file, auth): (&[Portal], Option<&Path>, Option<&DiskAuth>),
+    inner: impl FnOnce(&mut Xml) -> io::Result<()>,
+) -> io::Result<()> {
+    xml.create_element("source").with_attributes([("protocol", "rbd"), ("name", name)]).write_inner_content(|xml| {
+        for monitor in monitors {
+            write_host(xml, monitor)?;
+        }
+        if let Some(file) = conf_file {
+            let file = file.display().to_string();
+            xml.create_element("config").with_attribute(("file", file.as_str())).write_empty()?;
+        }
+        write_auth(xml, "ceph", auth)?;
+        inner(xml)
+    })?;
     Ok(())
 }
 
@@ -348,7 +384,7 @@ mod tests {
     use super::*;
     use crate::{
         libvirt::{domain_xml::DomainXml, samples},
-        model::{BlockSizes, IoTune},
+        model::{BlockSizes, IoTune, RbdImage, RbdNetworkDevice},
     };
 
     #[test]
@@ -401,6 +437,38 @@ mod tests {
             format!("<domain><name>g</name><uuid>0d1f2e3c-4b5a-4678-9abc-def012345678</uuid><devices>{xml}</devices></domain>");
         let read = DomainXml::parse(&domain).unwrap();
         assert_eq!(read.disk_of(spec.volume).unwrap().source, Some(source_text(&spec.source).unwrap()));
+    }
+
+    #[test]
+    fn an_ephemeral_disk_on_rbd_is_opened_by_its_secret_with_the_configurations_monitors() {
+        let image = RbdImage { pool: "vms".into(), namespace: None, name: "bowline-1-vda".into() };
+        let device = RbdNetworkDevice {
+            image: image.clone(),
+            monitors: vec![],
+            username: Some("nova".into()),
+            secret: Some(uuid::Uuid::nil()),
+            conf_file: Some("/etc/ceph/a.conf".into()),
+        };
+        let local = LocalDisk {
+            target: "vda".into(),
+            bus: DiskBus::Virtio,
+            path: image.to_string().into(),
+            place: LocalPlace::Rbd(Box::new(device)),
+            format: DiskFormat::Raw,
+            base: None,
+            lazy: None,
+        };
+        let xml = local_disk(&local, None).unwrap();
+        assert_eq!(
+            xml,
+            "<disk type=\"network\" device=\"disk\"><driver name=\"qemu\" type=\"raw\" cache=\"writeback\" discard=\"unmap\"/>\
+             <source protocol=\"rbd\" name=\"vms/bowline-1-vda\"><config file=\"/etc/ceph/a.conf\"/><auth username=\"nova\">\
+             <secret type=\"ceph\" uuid=\"00000000-0000-0000-0000-000000000000\"/></auth></source>\
+             <target dev=\"vda\" bus=\"virtio\"/></disk>"
+        );
+        let domain =
+            format!("<domain><name>g</name><uuid>0d1f2e3c-4b5a-4678-9abc-def012345678</uuid><devices>{xml}</devices></domain>");
+        assert_eq!(DomainXml::parse(&domain).unwrap().disks[0].source, local_source_text(&local));
     }
 
     #[test]

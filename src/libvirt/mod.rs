@@ -166,7 +166,7 @@ impl Libvirt {
     /// # Errors
     /// libvirt cannot be reached or refuses.
     pub async fn undefine_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> Result<Outcome, LibvirtError> {
-        boot::undefine_disk(&self.connection, guest, &disk.target, disk.path.clone()).await
+        boot::undefine_disk(&self.connection, guest, disk).await
     }
 
     /// Makes a definition of what is handed over, with a UUID and a mark of its own. Touches nothing.

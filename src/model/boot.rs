@@ -1,6 +1,6 @@
 //! What a guest boots from: the request, and the plan that is made of it.
 
-use super::{DiskBus, DiskFormat, GuestUuid, ImageFile, ImageId, SnapshotId, VolumeId};
+use super::{DiskBus, DiskFormat, GuestUuid, ImageFile, ImageId, RbdNetworkDevice, SnapshotId, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -192,7 +192,7 @@ pub struct LocalDisk {
     pub target: String,
     /// Bus.
     pub bus: DiskBus,
-    /// The file, or the logical volume's device.
+    /// The file, the logical volume's device, or the RBD image as Ceph writes it, `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
     pub path: PathBuf,
     /// Which of them.
     #[serde(default, skip_serializing_if = "LocalPlace::is_file")]
@@ -207,24 +207,34 @@ pub struct LocalDisk {
 }
 
 /// What an ephemeral disk is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LocalPlace {
     /// A file, named as the disk is, in a folder of its guest's.
     #[default]
     File,
-    /// A logical volume (LVM), named by [`logical_volume_name`].
+    /// A logical volume (LVM), named by [`ephemeral_disk_name`].
     LogicalVolume,
+    /// An RBD image, named so too, which QEMU opens. The secret that it names is Bowline's own.
+    Rbd(Box<RbdNetworkDevice>),
 }
 
 impl LocalPlace {
     fn is_file(&self) -> bool {
         *self == Self::File
     }
+
+    /// The libvirt secret by which QEMU opens it.
+    pub fn secret(&self) -> Option<Uuid> {
+        match self {
+            Self::Rbd(device) => device.secret,
+            Self::File | Self::LogicalVolume => None,
+        }
+    }
 }
 
-/// What the logical volume of a guest's ephemeral disk is called: no other disk's ever is.
-pub fn logical_volume_name(guest: GuestUuid, name: &str) -> String {
+/// What the logical volume or the RBD image of a guest's ephemeral disk is called: no other disk's ever is.
+pub fn ephemeral_disk_name(guest: GuestUuid, name: &str) -> String {
     format!("bowline-{guest}-{name}")
 }
 
@@ -247,10 +257,10 @@ impl LocalDisk {
     /// By what its maker knows it: its target name, or what a rebuild gave it to be made beside another.
     pub fn name(&self) -> &str {
         let called = self.path.file_name().and_then(|name| name.to_str());
-        let name = match self.place {
+        let name = match &self.place {
             LocalPlace::File => called,
             // The name and a UUID have five lines between their words, and then comes the disk's.
-            LocalPlace::LogicalVolume => called.and_then(|called| called.splitn(7, '-').nth(6)),
+            LocalPlace::LogicalVolume | LocalPlace::Rbd(_) => called.and_then(|called| called.splitn(7, '-').nth(6)),
         };
         name.unwrap_or(&self.target)
     }
@@ -269,4 +279,26 @@ pub enum BootedDisk {
         /// It is deleted with the guest.
         delete_on_termination: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RbdImage;
+
+    #[test]
+    fn a_disk_on_rbd_is_known_by_its_name_and_one_of_an_older_journal_is_a_file() {
+        let name = ephemeral_disk_name(GuestUuid(Uuid::from_u128(2)), "vda-0123abcd");
+        let image = RbdImage { pool: "vms".into(), namespace: Some("n-s".into()), name };
+        let path = PathBuf::from(image.to_string());
+        let secret = Some(Uuid::from_u128(7));
+        let device = RbdNetworkDevice { image, monitors: vec![], username: Some("nova".into()), secret, conf_file: None };
+        let old = r#"{"target": "vda", "bus": "virtio", "path": "/disks/vda", "format": "raw", "base": null}"#;
+        let file: LocalDisk = serde_json::from_str(old).unwrap();
+        assert_eq!((&file.place, file.name(), file.place.secret()), (&LocalPlace::File, "vda", None));
+        let disk = LocalDisk { path, place: LocalPlace::Rbd(Box::new(device)), ..file };
+        assert_eq!((disk.name(), disk.place.secret()), ("vda-0123abcd", secret));
+        let kept: LocalDisk = serde_json::from_str(&serde_json::to_string(&disk).unwrap()).unwrap();
+        assert_eq!(kept, disk);
+    }
 }

@@ -3,6 +3,7 @@
 //! This is the leaf of the import graph. Nothing here opens a file, a socket or a bus.
 
 mod boot;
+mod ceph;
 mod connection_info;
 mod connector_properties;
 mod device;
@@ -24,8 +25,9 @@ mod volume;
 
 pub use boot::{
     BootPlan, BootRequest, BootedDisk, Filesystem, GuestDefinition, GuestTemplate, LazyBase, LocalContent, LocalDisk,
-    LocalDiskPlan, LocalPlace, NewGuest, PlannedDisk, PlannedStorage, VolumeOrigin, logical_volume_name,
+    LocalDiskPlan, LocalPlace, NewGuest, PlannedDisk, PlannedStorage, VolumeOrigin, ephemeral_disk_name,
 };
+pub use ceph::{ceph_key_of, is_plain_ceph_name, own_words_of_rbd};
 pub use connection_info::{
     CephAuth, ChapCredentials, ConnectionInfo, DiskFormat, IscsiConnection, IscsiDiscovery, IscsiPath, NfsConnection,
     NfsExport, Portal, PortalError, RbdConnection, RbdImage, SecretKind,

@@ -9,6 +9,7 @@ mod boot;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
+mod ephemeral_rbd;
 mod extend;
 mod fsck;
 mod guest_side;

@@ -96,6 +96,7 @@ section!(
         disk_format: DiskFormat,
         volume_group: String,
         thin_pool: String,
+        rbd_pool: String,
         download_timeout_s: u64,
         stall_timeout_s: u64,
     }
@@ -170,6 +171,8 @@ pub enum DisksOn {
     Files,
     /// Logical volumes.
     Lvm,
+    /// RBD images.
+    Rbd,
 }
 
 /// A whole fragment.

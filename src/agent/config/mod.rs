@@ -10,7 +10,7 @@ mod inputs;
 mod settings;
 
 pub use guest::{GuestSettings, KeyManagerSettings};
-pub use images::{EphemeralDisks, ImageSettings};
+pub use images::{EphemeralDisks, ImageSettings, RbdDisks};
 pub use inputs::{Initiator, Multipath, RbdClient};
 pub use settings::{
     CloudSettings, HealthSettings, IscsiSettings, LibvirtSettings, MetricsListen, NfsSettings, OperationSettings, PathSettings,

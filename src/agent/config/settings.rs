@@ -266,6 +266,7 @@ impl Settings {
             health,
             metrics,
         } = inputs;
+        let images = images::images(images, rbd.user.as_deref())?;
         Ok(Self {
             cloud: CloudSettings {
                 name: not_empty("cloud.name", cloud.name)?.unwrap_or_else(|| "bowline".into()),
@@ -342,7 +343,7 @@ impl Settings {
                     given => seconds("volumes.watch_interval_s", given, 60)?,
                 },
             },
-            images: images::images(images)?,
+            images,
             paths: PathSettings {
                 state_dir: absolute("paths.state_dir", paths.state_dir, "/var/lib/bowline")?,
                 run_dir: absolute("paths.run_dir", paths.run_dir, "/run/bowline")?,

@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 /// Version of what is written. An agent that finds a higher one refuses to start and leaves the file alone; a lower one is read,
 /// and marked as this one by the first write. 2 has extends and abandoned operations, 3 guests that
 /// were booted, 4 those that were started, stopped and rebuilt, and snapshots of guests, 5 guests that boots define and
-/// that are rescued, and fills, 6 ephemeral disks on logical volumes.
-pub const FORMAT: u32 = 6;
+/// that are rescued, and fills, 6 ephemeral disks on logical volumes, 7 those on RBD.
+pub const FORMAT: u32 = 7;
 
 /// The journal cannot be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]

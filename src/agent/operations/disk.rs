@@ -59,7 +59,8 @@ pub(super) async fn define_passphrase(
     volume: VolumeId,
     passphrase: &Secret,
 ) -> PortResult<()> {
-    shared.hypervisor.define_secret(encryption.secret, SecretKind::Passphrase, volume, passphrase).await
+    let whose = format!("volume {volume}");
+    shared.hypervisor.define_secret(encryption.secret, SecretKind::Passphrase, &whose, passphrase).await
 }
 
 /// Proves that the device begins with the LUKS header it should have. What this host cannot read itself, QEMU opens and judges.

@@ -1,7 +1,7 @@
 //! What the agent alone can tell whoever examines the host: libvirt, the volume service, its journal, what is attached.
 
 use super::{
-    Shared,
+    Shared, boot,
     ports::{HypervisorFacts, PortError, PortResult},
 };
 use crate::doctor::{
@@ -42,10 +42,11 @@ pub(super) struct Setup {
 /// Looks at everything, side by side.
 pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
     let name_file = shared.setup.initiator_name_file.clone();
-    let (host, libvirt, cloud) = tokio::join!(
+    let (host, libvirt, cloud, pool) = tokio::join!(
         spawn_blocking(move || doctor::gather(&name_file)),
         within(LIMIT, shared.hypervisor.examine()),
         within(LIMIT, shared.volumes.examine()),
+        pool_problem(shared),
     );
     let mut attached = BTreeMap::new();
     for record in shared.registry.attachments() {
@@ -56,6 +57,7 @@ pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
     let agent = AgentFacts {
         rbd_in_kernel: shared.setup.rbd_in_kernel,
         thin_disks: shared.setup.thin_disks,
+        disk_pool: pool,
         wants_multipath: shared.setup.wants_multipath,
         ceph_files: ceph_files.map(|(key, path)| (*key, path.clone(), doctor::file(path))).collect(),
         metrics_problem: shared.metrics_problem.get().cloned(),
@@ -71,6 +73,13 @@ pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
         journal: (state_dir.display().to_string(), unwritable(&state_dir)),
     };
     doctor::examine(&Facts { host: host.unwrap_or_default(), agent: Some(agent) })
+}
+
+/// Whether the pool of ephemeral disks can be used; `None` where there is none.
+async fn pool_problem(shared: &Shared) -> Option<Result<(), String>> {
+    let examined = timeout(LIMIT, shared.boot_sources.examine_pool()).await;
+    let late = || Some(Err(PortError::new(ErrorKind::Timeout, format!("no answer within {} s", LIMIT.as_secs()))));
+    Some(examined.unwrap_or_else(|_| late())?.map_err(|error| error.message))
 }
 
 /// What was asked for, where it comes within the limit.
@@ -94,15 +103,18 @@ pub(super) fn forgotten_secrets(shared: &Shared, secrets: Vec<Uuid>) -> Vec<Uuid
     secrets.into_iter().filter(|secret| !known.contains(secret)).collect()
 }
 
-/// The secrets that belong to an attachment, or to an operation that is not over yet.
+/// The secrets that belong to an attachment, to an ephemeral disk, or to an operation that is not over yet.
 pub(super) fn known_secrets(shared: &Shared) -> HashSet<Uuid> {
     let attached = shared.registry.attachments().into_iter().map(|record| (record.secret, record.encryption));
-    let under_way = shared.registry.records().into_iter().filter(|record| !record.state.is_over());
-    let under_way = under_way.map(|record| (record.facts.secret, record.facts.encryption));
+    let under_way: Vec<_> = shared.registry.records().into_iter().filter(|record| !record.state.is_over()).collect();
+    let made = under_way.iter().flat_map(boot::secrets_of).collect::<Vec<_>>();
+    let under_way = under_way.into_iter().map(|record| (record.facts.secret, record.facts.encryption));
+    let booted = shared.registry.booted_guests();
+    let of_disks = booted.iter().flat_map(boot::local_disks).filter_map(|disk| disk.place.secret()).collect::<Vec<_>>();
     let both = |(secret, encryption): (Option<Uuid>, Option<DiskEncryption>)| {
         secret.into_iter().chain(encryption.map(|encryption| encryption.secret))
     };
-    attached.chain(under_way).flat_map(both).collect()
+    attached.chain(under_way).flat_map(both).chain(of_disks).chain(made).collect()
 }
 
 /// Less room than this, bytes, and the journal may not take the next operation.

@@ -118,7 +118,7 @@ impl Shared {
                 state_dir: settings.paths.state_dir.clone(),
                 rbd_in_kernel: settings.rbd.client == crate::agent::config::RbdClient::Kernel,
                 thin_disks: match &settings.images.disks {
-                    EphemeralDisks::Files(_) => None,
+                    EphemeralDisks::Files(_) | EphemeralDisks::Rbd(_) => None,
                     EphemeralDisks::Lvm { thin_pool, .. } => Some(thin_pool.is_some()),
                 },
                 wants_multipath: match settings.iscsi.multipath {

@@ -198,8 +198,8 @@ pub trait HypervisorPort: Send + Sync {
     /// Makes a running guest see the size of a volume's device. Returns the size that the guest is given now, bytes; `None`
     /// where no running guest has the disk, or it may only read it: then it cannot be told and sees the size the next time.
     async fn resize_disk(&self, guest: GuestUuid, volume: VolumeId, size_bytes: u64) -> PortResult<Option<u64>>;
-    /// Holds a password or key for QEMU, in memory only.
-    async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()>;
+    /// Holds a password or key for QEMU, in memory only. `whose`: for which volume or disk, in words.
+    async fn define_secret(&self, secret: Uuid, kind: SecretKind, whose: &str, value: &Secret) -> PortResult<()>;
     /// Forgets it. One that is gone is fine.
     async fn undefine_secret(&self, secret: Uuid) -> PortResult<()>;
 
@@ -267,8 +267,13 @@ pub trait BootSourcePort: Send + Sync {
     async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
     /// Serves the image of such a disk to it. One that is served, or needs none, is fine.
     async fn serve_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
-    /// Whether a disk that was made is to be seen: a logical volume is not before its group is active.
+    /// Whether a disk that was made is to be seen: a logical volume is not before its group is active, nor an RBD image before its cluster
+    /// answers.
     async fn check_seen(&self, disk: &LocalDisk) -> PortResult<()>;
+    /// The libvirt secret by which QEMU opens a disk, and the key that it is to hold; `None` where it needs none.
+    async fn disk_key(&self, disk: &LocalDisk) -> PortResult<Option<(Uuid, Secret)>>;
+    /// Whether disks can be made in the pool that the settings name; `None` where they name none.
+    async fn examine_pool(&self) -> Option<PortResult<()>>;
     /// The news of its image.
     async fn fetching(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<Box<dyn FetchPort>>;
     /// Puts such a disk of a guest that is off over the image, which is all here. Returns the disk as it is then.

@@ -8,7 +8,7 @@
 //! that lost something, and libvirt once, for all secrets that it holds.
 
 use super::{
-    Shared, disk,
+    Shared, boot, disk,
     locks::Key,
     ports::{PortError, PortResult, Presence},
     steps,
@@ -27,10 +27,11 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// Attachments brought back side by side.
 const WIDTH: usize = 8;
 
-/// Brings back every attachment that lost something. Returns how many could not be brought back; each was logged.
+/// Brings back every attachment that lost something, and the keys of ephemeral disks. Returns how many could not be brought back; each was logged.
 pub(super) async fn reconnect_all(shared: &Shared) -> usize {
     let attachments = shared.registry.attachments();
     let in_place = &InPlace::look(shared, &attachments).await;
+    let without_key = boot::give_keys(shared, &in_place.secrets).await;
     stream::iter(attachments)
         .map(|record| async move {
             match reconnect_but(shared, &record, in_place).await {
@@ -46,7 +47,7 @@ pub(super) async fn reconnect_all(shared: &Shared) -> usize {
             }
         })
         .buffer_unordered(WIDTH)
-        .fold(0, |sum, failed| async move { sum + failed })
+        .fold(without_key, |sum, failed| async move { sum + failed })
         .await
 }
 

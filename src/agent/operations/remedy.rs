@@ -207,7 +207,7 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
             let uuid = record.task.guest();
             Some(format!(
                 "remove the folder of guest {uuid} below disks in the folder of images.dir; on LVM, lvs --select lv_tags=bowline.ephemeral shows \
-                 its disks, bowline-{uuid}-..., and lvremove removes each"
+                 its disks, bowline-{uuid}-..., and lvremove removes each; on RBD, rbd ls of images.rbd_pool does, and rbd rm"
             ))
         }
         Step::CreateVolumes | Step::DeleteVolumes => {

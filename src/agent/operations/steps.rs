@@ -357,7 +357,7 @@ pub(super) async fn define_secret(shared: &Shared, secret: Uuid, volume: VolumeI
             format!("volume {volume} needs a password or key, and neither the volume service nor this host has it now");
         return Err(PortError::new(ErrorKind::AuthenticationFailed, message));
     };
-    shared.hypervisor.define_secret(secret, kind, volume, &value).await
+    shared.hypervisor.define_secret(secret, kind, &format!("volume {volume}"), &value).await
 }
 
 /// Proves that the connected device is the volume.

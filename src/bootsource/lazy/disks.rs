@@ -39,13 +39,18 @@ impl LazyDisks {
         Self { maker, images: Images::new(source.clone(), patience), source, sockets, exports: Mutex::default() }
     }
 
+    /// Who makes all other disks.
+    pub fn maker(&self) -> &DiskMaker {
+        &self.maker
+    }
+
     /// Whether disks are files, as all over coming images are.
     pub fn makes_files(&self) -> bool {
         self.maker.makes_files()
     }
 
     /// Makes a disk over an image of which only the header has come, and serves the image to it. What is blank, or over an image that is
-    /// here, or on a logical volume, is made as any other.
+    /// here, or no file, is made as any other.
     ///
     /// # Errors
     /// The image, its size, a tool or a file.

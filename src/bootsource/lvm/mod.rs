@@ -19,7 +19,7 @@ use super::{
     disks::{DiskMaker, convert, disk_bytes, make_filesystem, run},
 };
 use crate::command::CommandError;
-use crate::model::{DiskBus, DiskFormat, GuestUuid, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace, logical_volume_name};
+use crate::model::{DiskBus, DiskFormat, GuestUuid, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace, ephemeral_disk_name};
 use std::{fs, path::Path, time::Duration};
 
 /// What writes the image finds nothing but zeros there, and leaves those out.
@@ -34,7 +34,7 @@ impl DiskMaker {
         bus: DiskBus,
         source: &dyn ImageSource,
     ) -> Result<LocalDisk, BootSourceError> {
-        let volume = logical_volume_name(plan.guest, &plan.target);
+        let volume = ephemeral_disk_name(plan.guest, &plan.target);
         group.remove(&volume).await?;
         let device = group.device(&volume);
         match &plan.content {
@@ -90,9 +90,9 @@ pub(super) async fn remove(
     name: &str,
     made: Option<&LocalDisk>,
 ) -> Result<(), BootSourceError> {
-    let volume = logical_volume_name(guest, name);
-    match made.map(|disk| (disk.place, group_of(&disk.path))) {
-        Some((LocalPlace::File, _)) => return Ok(()),
+    let volume = ephemeral_disk_name(guest, name);
+    match made.map(|disk| (&disk.place, group_of(&disk.path))) {
+        Some((LocalPlace::File | LocalPlace::Rbd(_), _)) => return Ok(()),
         Some((LocalPlace::LogicalVolume, Some(group))) => return VolumeGroup::new(group, None).remove(&volume).await,
         Some((LocalPlace::LogicalVolume, None)) | None => {}
     }
@@ -139,7 +139,7 @@ mod tests {
         let dev = tempfile::tempdir().unwrap();
         let guest = GuestUuid(uuid::Uuid::from_u128(2));
         for name in ["vda", "vda-0123abcd", "rescue"] {
-            let volume = logical_volume_name(guest, name);
+            let volume = ephemeral_disk_name(guest, name);
             let path = dev.path().join("fast").join(&volume);
             let disk = LocalDisk {
                 target: "vdx".into(),

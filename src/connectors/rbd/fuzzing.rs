@@ -1,7 +1,7 @@
 //! Ways in for the fuzz targets: what `rbd` is asked and answers, and keyrings.
 
-use super::{RbdError, info, keyring, tool};
-use crate::model::{ObservedIdentity, RbdConnection, RbdImage};
+use super::{RbdError, info, tool};
+use crate::model::{ObservedIdentity, RbdConnection, RbdImage, ceph_key_of};
 
 /// The argument list of `rbd info` for a connection.
 pub fn arguments(connection: &RbdConnection) -> Vec<String> {
@@ -27,5 +27,5 @@ pub fn identity(image: &RbdImage, said: &str) -> Result<ObservedIdentity, RbdErr
 
 /// The key of a user in a keyring.
 pub fn key_of<'text>(keyring: &'text str, user: &str) -> Option<&'text str> {
-    keyring::key_of(keyring, user)
+    ceph_key_of(keyring, user)
 }

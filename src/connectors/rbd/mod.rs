@@ -39,7 +39,7 @@ mod under_way;
 use super::{ConnectorsConfig, DeviceState, Disconnected};
 use crate::model::{
     CephAuth, ConnectIntent, ConnectedDevice, DeviceIdentity, Fault, GIB, Health, Initiator, ObservedIdentity, RbdBlockDevice,
-    RbdConnection, RbdImage, RbdNetworkDevice, Secret, VolumeId,
+    RbdConnection, RbdImage, RbdNetworkDevice, Secret, VolumeId, is_plain_ceph_name,
 };
 use kernel::Kernel;
 use std::{borrow::Cow, path::PathBuf, time::Duration};
@@ -63,7 +63,7 @@ impl Rbd {
             map_options::check(options)?;
         }
         if let Some(user) = &config.user
-            && !is_plain(user)
+            && !is_plain_ceph_name(user)
         {
             return Err(RbdError::BadName { what: "user", name: user.clone() });
         }
@@ -306,7 +306,7 @@ fn check(connection: &RbdConnection) -> Result<(), RbdError> {
     let user = connection.auth.as_ref().map(|auth| &auth.username);
     for (what, name) in names.into_iter().chain([("cluster", Some(&connection.cluster)), ("user", user)]) {
         if let Some(name) = name
-            && !is_plain(name)
+            && !is_plain_ceph_name(name)
         {
             return Err(RbdError::BadName { what, name: name.chars().take(128).collect() });
         }
@@ -315,13 +315,6 @@ fn check(connection: &RbdConnection) -> Result<(), RbdError> {
         return Err(RbdError::NoMonitors { image: image.to_string() });
     }
     Ok(())
-}
-
-/// Nothing that could be a path, an option, a snapshot or another image.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(['-', '.'])
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::connectors::{
     command::{self, CommandError},
     turns::Turns,
 };
-use crate::model::{Portal, RbdImage, Secret};
+use crate::model::{Portal, RbdImage, Secret, own_words_of_rbd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::{
     fs::File,
@@ -58,7 +58,7 @@ impl Access<'_> {
             }
             _ => RbdError::Command { doing, image: image(), monitors: monitors.clone(), source },
         })?;
-        let stderr = own_words(&finished.stderr);
+        let stderr = own_words_of_rbd(&finished.stderr);
         match finished.code {
             Some(0) => Ok(String::from_utf8_lossy(&finished.stdout).into_owned()),
             Some(ENOENT) => Err(RbdError::NoImage { image: image(), stderr }),
@@ -108,12 +108,6 @@ pub(super) fn in_memory(text: &str) -> io::Result<Stdio> {
     Ok(Stdio::from(file))
 }
 
-/// What the command itself and the kernel say, without the client library's own log lines around it.
-fn own_words(stderr: &str) -> String {
-    let own: Vec<&str> = stderr.split("; ").filter(|line| line.starts_with("rbd: ") || line.starts_with("RBD ")).collect();
-    if own.is_empty() { stderr.to_owned() } else { own.join("; ") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,12 +136,5 @@ mod tests {
             let finished = command::run_with_input("cat", &arguments, stdin, Duration::from_secs(10)).await.unwrap();
             assert_eq!(finished.stdout, b"SECRETKEY");
         }
-    }
-
-    #[test]
-    fn the_log_lines_of_the_client_library_are_left_out() {
-        let stderr = "2026-11-23T00:55:47 -1 monclient(hunting): x; rbd: couldn't connect to the cluster!";
-        assert_eq!(own_words(stderr), "rbd: couldn't connect to the cluster!");
-        assert_eq!(own_words("something else"), "something else");
     }
 }

@@ -5,15 +5,17 @@ use super::chain;
 use crate::bootsource::{
     BootSourceError, Captures, DiskMaker, Fetching, ImageSource, LazyDisks, Piece, Progress, SourceError, Streaming,
 };
-use crate::model::{DiskBus, ErrorKind, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, LocalPlace, NewImage};
+use crate::model::{DiskBus, ErrorKind, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, LocalPlace, NewImage, Secret};
 use crate::openstack::{Chunk, ImageService};
 use async_trait::async_trait;
+use nix::unistd::gethostname;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 /// [`BootSourcePort`] by a client of the image service, the maker of this host's disks, and the folder of what is caught of them.
 pub struct HostBootSources {
@@ -83,13 +85,24 @@ impl BootSourcePort for HostBootSources {
     }
 
     async fn check_seen(&self, disk: &LocalDisk) -> PortResult<()> {
-        if disk.place == LocalPlace::File || disk.path.exists() {
-            return Ok(());
+        match &disk.place {
+            LocalPlace::Rbd(_) => return Ok(self.lazy.maker().check_pooled(disk).await?),
+            LocalPlace::LogicalVolume if !disk.path.exists() => {}
+            LocalPlace::File | LocalPlace::LogicalVolume => return Ok(()),
         }
         let path = disk.path.display();
         let message =
             format!("logical volume {path} is not active: `vgchange --activate y` makes its group so, if its disks are there");
         Err(PortError::new(ErrorKind::Unavailable, message))
+    }
+
+    async fn disk_key(&self, disk: &LocalDisk) -> PortResult<Option<(Uuid, Secret)>> {
+        Ok(self.lazy.maker().key_of(disk)?)
+    }
+
+    async fn examine_pool(&self) -> Option<PortResult<()>> {
+        let host = gethostname().unwrap_or_default().to_string_lossy().into_owned();
+        Some(self.lazy.maker().examine_pool(&host).await?.map_err(PortError::from))
     }
 
     async fn fetching(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<Box<dyn FetchPort>> {

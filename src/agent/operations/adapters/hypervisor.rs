@@ -86,9 +86,9 @@ impl HypervisorPort for Hypervisor {
         })
     }
 
-    async fn define_secret(&self, secret: Uuid, kind: SecretKind, volume: VolumeId, value: &Secret) -> PortResult<()> {
+    async fn define_secret(&self, secret: Uuid, kind: SecretKind, whose: &str, value: &Secret) -> PortResult<()> {
         // libvirt wants usages to be unique on the host: the secret's own id makes it so.
-        let name = format!("bowline volume {volume} {secret}");
+        let name = format!("bowline {whose} {secret}");
         let usage = match kind {
             SecretKind::Iscsi => SecretUsage::Iscsi(name),
             SecretKind::Ceph => SecretUsage::Ceph(name),

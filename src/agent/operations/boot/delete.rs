@@ -3,6 +3,7 @@
 use super::{
     super::{Shared, ports::PortResult, steps::missing},
     children,
+    local::remove_disk,
     make::delete_volume,
 };
 use crate::agent::api::{ApiError, DeleteRequest};
@@ -90,7 +91,7 @@ pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTas
             join_all(gone).await.into_iter().collect()
         }
         Step::RemoveDisks => {
-            let removed = task.disks.iter().map(|disk| shared.boot_sources.remove_disk(task.guest, disk.name(), Some(disk)));
+            let removed = task.disks.iter().map(|disk| remove_disk(shared, task.guest, disk.name(), Some(disk)));
             join_all(removed).await.into_iter().collect()
         }
         Step::UndefineGuest => match task.mark {

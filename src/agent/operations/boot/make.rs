@@ -7,6 +7,7 @@ use super::{
         steps::missing,
     },
     children::{self, Wanted},
+    local::{give_key, remove_disk},
     volumes,
 };
 use crate::agent::journal::{BootTask, Facts, OperationRecord, Step, Task};
@@ -38,6 +39,9 @@ pub(in super::super) async fn boot_step(
         Step::GiveDisks => give_disks(shared, task, facts).await?,
         Step::StartGuest => {
             must_be_off(shared, task).await?;
+            for disk in &facts.disks {
+                give_key(shared, disk).await?;
+            }
             shared.hypervisor.start_guest(task.guest).await?;
         }
         other => return Err(missing(other.name())),
@@ -66,7 +70,7 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
         Step::MakeDisks => {
             let local = task.plan.disks.iter().filter(|disk| matches!(disk.storage, PlannedStorage::Local(_)));
             let made = |target: &str| record.facts.disks.iter().find(|made| made.target == target);
-            let removed = local.map(|disk| shared.boot_sources.remove_disk(task.guest, &disk.target, made(&disk.target)));
+            let removed = local.map(|disk| remove_disk(shared, task.guest, &disk.target, made(&disk.target)));
             all(join_all(removed).await)
         }
         Step::DefineGuest => match &task.new_guest {

@@ -13,6 +13,7 @@
 mod autostart;
 mod children;
 mod delete;
+mod local;
 mod make;
 mod plan;
 mod power;
@@ -23,6 +24,7 @@ mod resume;
 pub(super) use autostart::{Autostarted, has_storage};
 pub(super) use children::launch;
 pub(super) use delete::{delete_again, delete_step, plan_delete};
+pub(super) use local::{give_keys, local_disks, secrets_of};
 pub(super) use make::{boot_step, foreign, must_be_off, undo_boot_step};
 pub(super) use plan::{check_free, check_undefined, describe, plan_boot};
 pub(super) use power::{START, start_step, stop, stop_step};

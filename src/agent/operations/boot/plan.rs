@@ -122,8 +122,8 @@ fn check_lazy(request: &BootRequest, plan: &BootPlan, makes_files: bool) -> Resu
         return Ok(());
     }
     if is_of_image {
-        let problem = "a lazy boot is onto a file over its image, and this host's ephemeral disks are logical volumes (images.disks_on), \
-                       which are made whole before: leave --lazy out";
+        let problem = "a lazy boot is onto a file over its image, and this host's ephemeral disks are logical volumes or RBD images \
+                       (images.disks_on), which are made whole before: leave --lazy out";
         return Err(ApiError::new(ErrorKind::Unsupported, problem));
     }
     let problem = "a lazy boot is of an image onto an ephemeral disk, whose bytes come while the guest runs: a volume is made whole by its \

@@ -13,10 +13,11 @@ use super::{
         reconnect,
         steps::missing,
     },
+    local::{give_key, local_disks},
     rescue::rescue_disk,
 };
 use crate::agent::journal::{StartTask, Step, StopTask};
-use crate::model::{BootedDisk, ErrorKind, GuestUuid};
+use crate::model::{ErrorKind, GuestUuid};
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 
@@ -53,13 +54,13 @@ pub(in super::super) async fn stop(shared: &Shared, task: &StopTask, step: Step)
 }
 
 /// Connects what of the guest's volumes is not connected, side by side, and proves each to be the volume; images that still come to its
-/// disks are served, and its logical volumes must be there. All volumes are tried, whatever becomes of one.
+/// disks are served, its logical volumes and RBD images must be there, and libvirt gets the
+/// keys of those. All volumes are tried, whatever becomes of one.
 pub(super) async fn connect_volumes(shared: &Arc<Shared>, guest: GuestUuid) -> PortResult<()> {
     fill::make_ready(shared, guest).await?;
-    for disk in shared.registry.booted(guest).iter().flat_map(|booted| &booted.disks) {
-        if let BootedDisk::Local(disk) = disk {
-            shared.boot_sources.check_seen(disk).await?;
-        }
+    for disk in shared.registry.booted(guest).iter().flat_map(local_disks) {
+        shared.boot_sources.check_seen(disk).await?;
+        give_key(shared, disk).await?;
     }
     let attached = shared.registry.attachments().into_iter().filter(|record| record.guest == guest);
     let connecting = stream::iter(attached.collect::<Vec<_>>()).map(|record| {

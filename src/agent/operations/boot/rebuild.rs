@@ -16,6 +16,7 @@ use super::{
         ports::{PortError, PortResult},
         steps::missing,
     },
+    local::remove_disk,
     rescue::must_not_be_rescued,
 };
 use crate::agent::api::{ApiError, OperationState, RebuildRequest, StepState};
@@ -99,7 +100,7 @@ pub(in super::super) async fn rebuild_step(
             let new = facts.disks.first().ok_or_else(|| missing("the new root disk"))?;
             replace(shared, task, &task.root, new).await
         }
-        Step::RemoveDisks => shared.boot_sources.remove_disk(task.guest, task.root.name(), Some(&task.root)).await,
+        Step::RemoveDisks => remove_disk(shared, task.guest, task.root.name(), Some(&task.root)).await,
         other => Err(missing(other.name())),
     }
 }
@@ -117,7 +118,7 @@ pub(in super::super) async fn undo_rebuild_step(
             Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
             done => done,
         },
-        (Step::MakeDisks, made) => shared.boot_sources.remove_disk(task.guest, &task.name, made).await,
+        (Step::MakeDisks, made) => remove_disk(shared, task.guest, &task.name, made).await,
         _ => Ok(()),
     }
 }

@@ -16,6 +16,7 @@ use super::{
         ports::PortResult,
         steps::missing,
     },
+    local::{give_key, remove_disk},
     power::connect_volumes,
 };
 use crate::agent::api::{ApiError, OperationState, RescueRequest, StepState, UnrescueRequest};
@@ -138,6 +139,7 @@ pub(in super::super) async fn rescue_step(
         Step::ConnectVolumes => connect_volumes(shared, task.guest).await,
         Step::StartRescue => {
             let disk = facts.disks.first().ok_or_else(|| missing("the rescue disk"))?;
+            give_key(shared, disk).await?;
             shared.hypervisor.start_rescue(task.guest, disk).await
         }
         other => Err(missing(other.name())),
@@ -153,7 +155,7 @@ pub(in super::super) async fn unrescue_step(shared: &Arc<Shared>, task: &Unrescu
         Step::ShutDownGuest | Step::StopGuest => Ok(()),
         Step::ConnectVolumes => connect_volumes(shared, task.guest).await,
         Step::StartGuest => shared.hypervisor.start_guest(task.guest).await,
-        Step::RemoveDisks => shared.boot_sources.remove_disk(task.guest, NAME, Some(&task.disk)).await,
+        Step::RemoveDisks => remove_disk(shared, task.guest, NAME, Some(&task.disk)).await,
         other => Err(missing(other.name())),
     }
 }
@@ -191,7 +193,7 @@ pub(in super::super) async fn undo_rescue_step(
             }
             started => started,
         },
-        Step::MakeDisks => shared.boot_sources.remove_disk(task.guest, NAME, facts.disks.first()).await,
+        Step::MakeDisks => remove_disk(shared, task.guest, NAME, facts.disks.first()).await,
         _ => Ok(()),
     }
 }

@@ -99,7 +99,7 @@ impl HypervisorPort for World {
         })
         .await
     }
-    async fn define_secret(&self, secret: Uuid, _kind: SecretKind, _volume: VolumeId, _value: &Secret) -> PortResult<()> {
+    async fn define_secret(&self, secret: Uuid, _kind: SecretKind, _whose: &str, _value: &Secret) -> PortResult<()> {
         self.change("define_secret", |state| {
             state.secrets.insert(secret);
             state.unset_secrets.remove(&secret);

@@ -64,6 +64,12 @@ impl BootSourcePort for World {
     async fn check_seen(&self, _disk: &LocalDisk) -> PortResult<()> {
         Ok(())
     }
+    async fn disk_key(&self, disk: &LocalDisk) -> PortResult<Option<(uuid::Uuid, Secret)>> {
+        Ok(disk.place.secret().map(|secret| (secret, Secret::new("a2V5"))))
+    }
+    async fn examine_pool(&self) -> Option<PortResult<()>> {
+        None
+    }
     async fn fetching(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<Box<dyn FetchPort>> {
         self.change("fetching", |_| Ok(())).await?;
         Ok(Box::new(Coming(self.clone(), disk.name().to_owned())))
