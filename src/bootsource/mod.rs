@@ -46,4 +46,4 @@ pub use error::BootSourceError;
 pub use lazy::{Fetching, LazyDisks, Progress, Streaming};
 pub use lvm::VolumeGroup;
 pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};
-pub use resolve::{Facts, content_of_image};
+pub use resolve::{Facts, check_image_for_volume, content_of_image};

@@ -13,7 +13,7 @@ mod tasks;
 
 pub use records::{AttachmentRecord, BootRecord, Facts, OperationRecord, Step, StepRecord};
 pub use tasks::{
-    AttachTask, BootTask, DeleteTask, DetachTask, ExtendTask, FillTask, RebuildTask, RescueTask, SnapshotTask, StartTask,
+    AttachTask, BootTask, DeleteTask, DetachTask, ExtendTask, FillTask, RebuildTask, ReimageTask, RescueTask, SnapshotTask, StartTask,
     StopTask, Task, UnrescueTask,
 };
 

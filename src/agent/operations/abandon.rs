@@ -57,6 +57,7 @@ pub(super) fn change(record: &OperationRecord) -> Option<Change> {
         | Task::Boot(_)
         | Task::Delete(_)
         | Task::Rebuild(_)
+        | Task::Reimage(_)
         | Task::Rescue(_)
         | Task::Unrescue(_)
         | Task::Start(_)

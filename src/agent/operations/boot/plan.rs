@@ -5,7 +5,7 @@ use super::super::{
     ports::{GuestDiskFacts, GuestFacts, PortError},
 };
 use crate::agent::api::ApiError;
-use crate::agent::journal::{BootTask, DeleteTask, RebuildTask, RescueTask, Step, Task};
+use crate::agent::journal::{BootTask, DeleteTask, RebuildTask, ReimageTask, RescueTask, Step, Task};
 use crate::bootsource::{Facts, Mapping, MappingError, Source};
 use crate::model::{
     BootPlan, BootRequest, ErrorKind, GIB, GuestDefinition, GuestUuid, LocalContent, NewGuest, OperationId, PlannedDisk,
@@ -152,6 +152,7 @@ pub(in super::super) fn describe(step: Step, task: &Task) -> String {
         Task::Boot(task) => of_boot(step, task),
         Task::Delete(task) => of_delete(step, task),
         Task::Rebuild(task) => of_rebuild(step, task),
+        Task::Reimage(task) => of_reimage(step, task),
         Task::Rescue(RescueTask { target, content, .. }) if step == Step::MakeDisks => {
             format!("make a rescue disk: {}", of_content(target, content))
         }
@@ -217,6 +218,21 @@ fn of_rebuild(step: Step, task: &RebuildTask) -> String {
         Step::MakeDisks => format!("make an ephemeral disk beside the one that is: {}", of_content(target, &task.content)),
         Step::ReplaceRoot => format!("put it into the definition of guest {guest} as {target}, in the place of the root disk"),
         Step::RemoveDisks => format!("remove the root disk that guest {guest} had, with all that is on it"),
+        other => other.name().to_owned(),
+    }
+}
+
+fn of_reimage(step: Step, task: &ReimageTask) -> String {
+    let ReimageTask { guest_name: guest, volume, image, target, bus, .. } = task;
+    match step {
+        Step::DetachVolumes => format!("detach volume {volume} from guest {guest}, by an operation of its own"),
+        Step::RequestReimage => {
+            format!("ask the volume service to write image {image} over volume {volume}, which can never be taken back")
+        }
+        Step::ReimageVolume => "see that it is written; what fails is asked for again".to_owned(),
+        Step::GiveDisks => {
+            format!("attach volume {volume} to guest {guest} again, as {target} on bus {bus}, by an operation of its own")
+        }
         other => other.name().to_owned(),
     }
 }
