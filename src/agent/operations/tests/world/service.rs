@@ -218,8 +218,11 @@ impl VolumeServicePort for World {
     }
     async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()> {
         self.change("delete_attachment", |state| {
-            let Some((volume, guest, _)) = state.attachments.remove(&id) else { return Ok(()) };
-            if state.guests.get(&guest).is_some_and(|guest| guest.disk(volume).is_some()) {
+            let Some((volume, guest, status)) = state.attachments.remove(&id) else { return Ok(()) };
+            // What only reserves the volume is in nobody's way.
+            if status != AttachmentStatus::Reserved
+                && state.guests.get(&guest).is_some_and(|guest| guest.disk(volume).is_some())
+            {
                 state.crimes.push("an attachment was deleted while the guest had the disk".into());
             }
             let last = state.attachments.values().all(|entry| entry.0 != volume || entry.2 == AttachmentStatus::Reserved);
