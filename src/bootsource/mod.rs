@@ -32,6 +32,7 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod import;
 mod inspect;
 mod intake;
 mod lazy;

@@ -8,8 +8,8 @@ use super::{
     mapping::{Destination, Entry, Source},
 };
 use crate::model::{
-    BootPlan, DiskBus, DiskFormat, GIB, Image, ImageFile, LocalContent, PlannedDisk, PlannedStorage, Volume, VolumeOrigin,
-    VolumeSnapshot,
+    BootPlan, DiskBus, DiskFormat, ForeignFormat, GIB, Image, ImageFile, LocalContent, PlannedDisk, PlannedStorage, Volume,
+    VolumeOrigin, VolumeSnapshot,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -260,13 +260,16 @@ fn file(image: &Image) -> Result<ImageFile, MappingError> {
             true,
         ));
     }
-    let format = match image.disk_format.as_str() {
+    let (format, comes_as) = match image.disk_format.as_str() {
         // A CD's bytes are a disk's bytes.
-        "raw" | "iso" => DiskFormat::Raw,
-        "qcow2" => DiskFormat::Qcow2,
+        "raw" | "iso" => (DiskFormat::Raw, None),
+        "qcow2" => (DiskFormat::Qcow2, None),
+        "vmdk" => (DiskFormat::Qcow2, Some(ForeignFormat::Vmdk)),
+        "vhd" => (DiskFormat::Qcow2, Some(ForeignFormat::Vhd)),
+        "vhdx" => (DiskFormat::Qcow2, Some(ForeignFormat::Vhdx)),
         other => {
             let problem = format!(
-                "ephemeral disks are made of raw and qcow2, and its format is {other:?}: put it onto a volume, which the volume \
+                "ephemeral disks are made of raw, qcow2, vmdk, vhd and vhdx, and its format is {other:?}: put it onto a volume, which the volume \
                  service converts, or convert it"
             );
             return Err(unfit(image, problem, true));
@@ -279,5 +282,5 @@ fn file(image: &Image) -> Result<ImageFile, MappingError> {
         let problem = "the image service has no digest of it, so what comes cannot be verified: upload it again".to_owned();
         return Err(unfit(image, problem, false));
     };
-    Ok(ImageFile { id: image.id, format, size_bytes: image.size_bytes, digest })
+    Ok(ImageFile { id: image.id, format, comes_as, size_bytes: image.size_bytes, digest })
 }

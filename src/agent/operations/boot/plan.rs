@@ -118,6 +118,18 @@ pub(in super::super) async fn check_undefined(shared: &Shared, new: &NewGuest) -
 fn check_lazy(request: &BootRequest, plan: &BootPlan, makes_files: bool) -> Result<(), ApiError> {
     let of_image = |disk: &PlannedDisk| matches!(disk.storage, PlannedStorage::Local(LocalContent::Image { .. }));
     let is_of_image = plan.disks.first().is_some_and(of_image);
+    let foreign = plan.disks.iter().find_map(|disk| match &disk.storage {
+        PlannedStorage::Local(LocalContent::Image { image, .. }) => image.comes_as.map(|_| image),
+        _ => None,
+    });
+    if let Some(image) = foreign.filter(|_| request.lazy) {
+        let problem = format!(
+            "a lazy boot reads an image as it comes, and image {} comes as {}, which is converted first: leave --lazy out",
+            image.id,
+            image.declared()
+        );
+        return Err(ApiError::new(ErrorKind::Unsupported, problem));
+    }
     if !request.lazy || (is_of_image && makes_files) {
         return Ok(());
     }
@@ -260,7 +272,7 @@ fn of_content(target: &str, content: &LocalContent) -> String {
     match content {
         LocalContent::Image { image, size_bytes } => {
             let size = size_bytes.map_or_else(|| "as large as it is".to_owned(), gib);
-            format!("{target} of image {} ({}), {size}", image.id, image.format.as_str())
+            format!("{target} of image {} ({}), {size}", image.id, image.declared())
         }
         LocalContent::Blank { size_bytes, filesystem } => {
             let content = filesystem.map_or("blank", |filesystem| filesystem.as_str());
