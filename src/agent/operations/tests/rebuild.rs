@@ -167,6 +167,33 @@ fn a_volume_that_could_not_be_written_is_written_again_and_no_guest_has_it_befor
     assert_eq!(root_volume(&world, "after two failures").1, 3);
 }
 
+#[tokio::test]
+async fn a_rebuild_on_a_volume_that_was_given_up_is_taken_up_by_the_next_one() {
+    use crate::agent::api::AgentApi;
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = false;
+    let agent = super::start(&world, dir.path()).await;
+    for request in [boot_from_volume(&world), Request::Stop(StopRequest { guest: "guest-1".into(), force: true })] {
+        let id = agent.submit(request).await.unwrap();
+        assert_eq!(super::end_of(&agent, id).await.state, OperationState::Succeeded);
+    }
+    let target = root_volume(&world, "before").0;
+    world.state.lock().unwrap().spoils = usize::MAX;
+    let mut events = agent.events();
+    let id = agent.submit(on_volume()).await.unwrap();
+    while agent.operation(id).unwrap().state != OperationState::Stuck {
+        let _ = events.recv().await;
+    }
+    agent.abandon(id).await.unwrap();
+    let told = agent.operation(id).unwrap().failure.unwrap();
+    assert!(told.message.contains("half written over") && told.remedy.contains("bowline rebuild guest-1"), "{told:?}");
+    assert!(!told.message.contains("may still have volumes"), "{told:?}");
+    world.state.lock().unwrap().spoils = 0;
+    let id = agent.submit(on_volume()).await.unwrap();
+    assert_eq!(super::end_of(&agent, id).await.state, OperationState::Succeeded);
+    assert_eq!(root_volume(&world, "after").0, target);
+}
+
 #[test]
 fn nothing_is_touched_where_no_image_can_be_written_over_a_volume() {
     let refusal = |change: fn(&mut State), size_gib| {
