@@ -405,7 +405,8 @@ impl OpenstackError {
     /// Tells what a service lacks that does not know the microversion of `os-reimage`.
     pub(super) fn wanting_reimage(mut self) -> Self {
         if let Self::Refused { status: 406, message, .. } = &mut self {
-            message.push_str("; an image is written over a volume by API version 3.68, which Cinder has since the release Yoga");
+            message
+                .push_str("; an image is written over a volume by API version 3.68, which Cinder has since the release Yoga");
         }
         self
     }

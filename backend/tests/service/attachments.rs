@@ -105,7 +105,8 @@ async fn reserve_update_complete_delete() {
     assert_eq!(service.get(&path).await.body["attachment"]["status"], json!("attached"));
 
     // The guest itself may take hold of it again, as when its disk is made anew, and lets go of the first then.
-    let again = service.post("/attachments", json!({ "attachment": { "volume_uuid": volume, "instance_uuid": INSTANCE } })).await;
+    let again =
+        service.post("/attachments", json!({ "attachment": { "volume_uuid": volume, "instance_uuid": INSTANCE } })).await;
     assert_eq!((again.status, &again.body["attachment"]["status"]), (StatusCode::OK, &json!("reserved")), "{again:?}");
     assert_eq!(status(&service, &volume).await, "in-use");
     let other = "22222222-2222-4222-8222-222222222222";

@@ -287,12 +287,7 @@ impl AgentApi for Agent {
         };
         match (&record.task, record.state) {
             (
-                Task::Attach(_)
-                | Task::Boot(_)
-                | Task::Rebuild(_)
-                | Task::Reimage(_)
-                | Task::Rescue(_)
-                | Task::Snapshot(_),
+                Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Reimage(_) | Task::Rescue(_) | Task::Snapshot(_),
                 OperationState::Unwinding,
             ) => return Ok(()),
             (_, state) if state.is_final() => {
@@ -319,7 +314,9 @@ impl AgentApi for Agent {
             Task::Delete(_) => format!("operation {operation} has stopped the guest, which cannot be taken back"),
             Task::Rebuild(_) => format!("operation {operation} has replaced the root disk, which cannot be taken back"),
             Task::Reimage(_) => {
-                format!("operation {operation} has asked for the image to be written over the volume, which cannot be taken back")
+                format!(
+                    "operation {operation} has asked for the image to be written over the volume, which cannot be taken back"
+                )
             }
             Task::Rescue(_) => format!("operation {operation} is starting the guest: unrescue it instead"),
             Task::Unrescue(_) => format!("operation {operation} is ending the rescue, which cannot be taken back"),

@@ -111,12 +111,7 @@ impl Run {
                 self.forward().await;
             }
             (
-                Task::Attach(_)
-                | Task::Boot(_)
-                | Task::Rebuild(_)
-                | Task::Reimage(_)
-                | Task::Rescue(_)
-                | Task::Snapshot(_),
+                Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Reimage(_) | Task::Rescue(_) | Task::Snapshot(_),
                 Some(cause),
             ) => self.unwind(cause).await,
             (Task::Rescue(_), None) => self.resume_rescue().await,

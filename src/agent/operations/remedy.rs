@@ -226,9 +226,9 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
         Step::UndefineDisks | Step::ReplaceRoot => {
             Some(format!("virsh detach-disk {guest} TARGET --config takes each disk out, virsh domblklist {guest} shows them"))
         }
-        Step::RequestReimage | Step::ReimageVolume => {
-            Some(format!("bowline rebuild {guest} --image IMAGE writes an image over volume {volume} and gives it to the guest"))
-        }
+        Step::RequestReimage | Step::ReimageVolume => Some(format!(
+            "bowline rebuild {guest} --image IMAGE writes an image over volume {volume} and gives it to the guest"
+        )),
         Step::CaptureDisk => Some(format!(
             "virsh domfsthaw {guest} thaws it; virsh domjobabort {guest} ends the copy; remove its file below snapshots in the folder of images.dir"
         )),

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::agent::journal::{AttachTask, DetachTask, Facts, OperationRecord, Step, Task};
 use crate::model::{
-    Attachment, AttachmentId, AttachmentStatus, ConnectedDevice, ConnectionInfo, DeviceIdentity, DiskSpec, ErrorKind, ExpectedIdentity,
-    GuestUuid, Secret, VerifiedDevice, VolumeId, VolumeTraits,
+    Attachment, AttachmentId, AttachmentStatus, ConnectedDevice, ConnectionInfo, DeviceIdentity, DiskSpec, ErrorKind,
+    ExpectedIdentity, GuestUuid, Secret, VerifiedDevice, VolumeId, VolumeTraits,
 };
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;

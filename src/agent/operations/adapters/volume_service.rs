@@ -3,8 +3,8 @@
 use super::super::ports::{PortError, PortResult, ServiceFacts, VolumeServicePort};
 use super::chain;
 use crate::model::{
-    Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, ImageId, NewVolume, Secret, SnapshotId, Volume,
-    VolumeEncryption, VolumeId, VolumeSnapshot,
+    Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, ImageId, NewVolume, Secret, SnapshotId,
+    Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use crate::openstack::{KeyManager, OpenstackError, VolumeService};
 use async_trait::async_trait;
