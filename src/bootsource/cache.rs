@@ -5,14 +5,16 @@
 //!                     |  the agent dies, the service goes away: the next one goes on from there
 //!                     \--digest wrong, or hostile--> absent
 //! ```
+//! One of a foreign format (`vmdk`, `vhd`, `vhdx`) is converted once, to IMAGE.DIGEST.converted, between being looked into and being there.
+//!
 //! A disk over an image holds it by a hard link, so an image in use is known by its links, without a count that a crash could
 //! falsify; and taking an image out of the cache takes nothing from any disk.
 
 use super::{
-    BootSourceError, inspect,
+    BootSourceError, import, inspect,
     intake::{Written, write},
 };
-use crate::model::{DigestAlgorithm, ErrorKind, ImageFile, ImageId};
+use crate::model::{DigestAlgorithm, DiskFormat, ErrorKind, ForeignFormat, ImageFile, ImageId};
 use async_trait::async_trait;
 use std::{
     collections::HashMap,
@@ -35,6 +37,8 @@ const PIECES: usize = 32;
 /// How often a download that broke off is taken up again, where it got further each time or not.
 const TRIES: u32 = 5;
 
+/// Ends the name of what an image of a foreign format is being converted to.
+const CONVERTED: &str = "converted";
 /// Ends the name of an image that comes while guests read of it.
 pub(super) const LAZY: &str = "lazy";
 
@@ -67,13 +71,15 @@ pub trait ImageSource: Send + Sync {
 pub struct ImageCache {
     folder: PathBuf,
     limit_bytes: u64,
+    convert_limit: Duration,
     turns: Mutex<HashMap<ImageId, Arc<AsyncMutex<()>>>>,
 }
 
 impl ImageCache {
-    /// A cache in this folder, of at most so many bytes. Touches nothing yet.
-    pub fn new(folder: PathBuf, limit_bytes: u64) -> Self {
-        Self { folder, limit_bytes, turns: Mutex::default() }
+    /// A cache in this folder, of at most so many bytes. `convert_limit`: for an image of a foreign format to be converted. Touches
+    /// nothing yet.
+    pub fn new(folder: PathBuf, limit_bytes: u64, convert_limit: Duration) -> Self {
+        Self { folder, limit_bytes, convert_limit, turns: Mutex::default() }
     }
 
     /// Makes `link` one file with the image, which is downloaded if it is not here. Whoever asks for the same image meanwhile waits
@@ -117,12 +123,16 @@ impl ImageCache {
 
     /// The folder, and room in it.
     pub(super) async fn prepare(&self, image: &ImageFile) -> Result<(), BootSourceError> {
-        let (folder, limit, wanted) = (self.folder.clone(), self.limit_bytes, image.clone());
+        self.make_room(image.id, image.size_bytes).await
+    }
+
+    async fn make_room(&self, image: ImageId, bytes: u64) -> Result<(), BootSourceError> {
+        let (folder, limit, wanted) = (self.folder.clone(), self.limit_bytes, (image, bytes));
         // What somebody is about to link to stays; the turn of the one that needs room is not asked for.
         let busy: Vec<ImageId> = self.turns.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
         blocking(&folder.clone(), move || {
             make_folder(&folder)?;
-            make_room(&folder, limit, &wanted, &busy)
+            make_room(&folder, limit, wanted, &busy)
         })
         .await
     }
@@ -159,18 +169,68 @@ impl ImageCache {
                 Ok(()) => tracing::warn!(image = %image.id, "the download ended early: going on with it"),
             }
         };
-        let (image, path) = (image.clone(), path.to_owned());
-        blocking(&part.clone(), move || keep(&image, &part, &path, &digest)).await
+        let (checked, from) = (image.clone(), part.clone());
+        match image.comes_as {
+            None => {
+                let path = path.to_owned();
+                blocking(&part, move || keep(&checked, &from, &path, &digest)).await
+            }
+            Some(format) => {
+                blocking(&part, move || check_or_remove(&checked, &from, &digest)).await?;
+                self.convert(image.id, (&part, format), path).await
+            }
+        }
+    }
+
+    /// Makes an image of the cache of one that came in a foreign format and was looked into. What is cut is begun anew.
+    async fn convert(&self, image: ImageId, from: (&Path, ForeignFormat), path: &Path) -> Result<(), BootSourceError> {
+        let (part, made) = (from.0.to_owned(), path.with_added_extension(CONVERTED));
+        remove(&made)?;
+        let converted = import::convert(image, from, &made, self.limit_bytes, self.convert_limit).await;
+        let checked = made.clone();
+        let sized = match converted {
+            Err(error) => Err(error),
+            Ok(()) => {
+                blocking(&made, move || {
+                    let file = File::open(&checked).map_err(BootSourceError::file("open", &checked))?;
+                    let looked = inspect::inspect(&file, DiskFormat::Qcow2);
+                    looked.map_err(|source| BootSourceError::Unfit { image, source })?;
+                    file.sync_all().map_err(BootSourceError::file("sync", &checked))?;
+                    remove(&part)?;
+                    Ok(file.metadata().map_err(BootSourceError::file("look at", &checked))?.blocks() * 512)
+                })
+                .await
+            }
+        };
+        let roomy = match sized {
+            Ok(bytes) => self.make_room(image, bytes).await,
+            Err(error) => Err(error),
+        };
+        if roomy.is_err() {
+            remove(&made)?;
+        }
+        roomy?;
+        let path = path.to_owned();
+        blocking(&made.clone(), move || settle(&made, &path)).await
     }
 }
 
 /// Makes what came an image of the cache, or throws it away if it is not what it should be.
 pub(super) fn keep(image: &ImageFile, part: &Path, path: &Path, written: &Written) -> Result<(), BootSourceError> {
+    check_or_remove(image, part, written)?;
+    settle(part, path)
+}
+
+fn check_or_remove(image: &ImageFile, part: &Path, written: &Written) -> Result<(), BootSourceError> {
     let checked = check(image, part, written);
     if checked.is_err() {
         remove(part)?;
     }
-    checked?;
+    checked
+}
+
+/// From here on it is an image of the cache.
+fn settle(part: &Path, path: &Path) -> Result<(), BootSourceError> {
     fs::set_permissions(part, Permissions::from_mode(0o444)).map_err(BootSourceError::file("open to QEMU", part))?;
     fs::rename(part, path).map_err(BootSourceError::file("rename", part))?;
     sync_folder(path)
@@ -192,8 +252,11 @@ fn check(image: &ImageFile, part: &Path, written: &Written) -> Result<(), BootSo
         return mismatch(what, written.digest.clone(), image.digest.hex.clone());
     }
     let file = File::open(part).map_err(BootSourceError::file("open", part))?;
-    inspect::inspect(&file, image.format).map_err(|source| BootSourceError::Unfit { image: image.id, source })?;
-    Ok(())
+    let looked = match image.comes_as {
+        Some(format) => inspect::inspect_foreign(&file, format),
+        None => inspect::inspect(&file, image.format),
+    };
+    looked.map(drop).map_err(|source| BootSourceError::Unfit { image: image.id, source })
 }
 
 /// An image with other bytes is another file.
@@ -212,7 +275,12 @@ fn image_of(path: &Path) -> Option<ImageId> {
 }
 
 /// Takes out what nobody has used for long, and then, for as long as it is too full, what nobody has used for longest.
-fn make_room(folder: &Path, limit_bytes: u64, wanted: &ImageFile, busy: &[ImageId]) -> Result<(), BootSourceError> {
+fn make_room(
+    folder: &Path,
+    limit_bytes: u64,
+    (wanted, size_bytes): (ImageId, u64),
+    busy: &[ImageId],
+) -> Result<(), BootSourceError> {
     let unreadable = BootSourceError::file("list", folder);
     let mut cached = vec![];
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -221,7 +289,13 @@ fn make_room(folder: &Path, limit_bytes: u64, wanted: &ImageFile, busy: &[ImageI
         let Ok(about) = entry.metadata() else { continue };
         let path = entry.path();
         // What is coming will be as large as its file says.
-        let bytes = if path.extension().is_some_and(|end| end == LAZY) { about.len() } else { about.blocks() * 512 };
+        let is = |suffix| path.extension().is_some_and(|end| end == suffix);
+        let bytes = match () {
+            // Room is made for it just now, by what it has become.
+            () if is(CONVERTED) && image_of(&path) == Some(wanted) => 0,
+            () if is(LAZY) => about.len(),
+            () => about.blocks() * 512,
+        };
         cached.push((about.modified().unwrap_or(SystemTime::UNIX_EPOCH), bytes, about.nlink(), path));
     }
     cached.sort();
@@ -229,14 +303,14 @@ fn make_room(folder: &Path, limit_bytes: u64, wanted: &ImageFile, busy: &[ImageI
     for (used, bytes, links, path) in cached {
         let in_use = links > 1 || image_of(&path).is_some_and(|image| busy.contains(&image));
         let is_old = SystemTime::now().duration_since(used).is_ok_and(|age| age > UNUSED_MAX);
-        if !in_use && (is_old || held.saturating_add(wanted.size_bytes) > limit_bytes) {
+        if !in_use && (is_old || held.saturating_add(size_bytes) > limit_bytes) {
             tracing::info!(image = %path.display(), "taken out of the image cache");
             remove(&path)?;
             held = held.saturating_sub(bytes);
         }
     }
-    if held.saturating_add(wanted.size_bytes) > limit_bytes {
-        return Err(BootSourceError::NoRoom { image: wanted.id, size_bytes: wanted.size_bytes, limit_bytes });
+    if held.saturating_add(size_bytes) > limit_bytes {
+        return Err(BootSourceError::NoRoom { image: wanted, size_bytes, limit_bytes });
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ impl Source {
         ImageFile {
             id: ImageId(uuid::Uuid::from_u128(number)),
             format: DiskFormat::Raw,
+            comes_as: None,
             size_bytes: self.bytes.len() as u64,
             digest: crate::model::ImageDigest { algorithm: DigestAlgorithm::Sha512, hex: hasher.finish() },
         }
@@ -53,7 +54,7 @@ impl ImageSource for Source {
 
 fn cache() -> (tempfile::TempDir, ImageCache) {
     let dir = tempfile::tempdir().unwrap();
-    let cache = ImageCache::new(dir.path().join("cache"), 1 << 20);
+    let cache = ImageCache::new(dir.path().join("cache"), 1 << 20, Duration::from_secs(60));
     (dir, cache)
 }
 
@@ -162,4 +163,48 @@ async fn what_no_disk_uses_makes_room_and_what_one_uses_stays() {
     File::open(&unused).unwrap().set_modified(old).unwrap();
     cache.take(&source.image(5), &source, &link(5)).await.unwrap();
     assert!(!unused.exists());
+}
+
+/// A source of a VMDK of 4 MiB, as it is made for export.
+fn foreign() -> (Source, ImageFile) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("raw"), (0..4_u32 << 20).map(|at| (at / 4093) as u8).collect::<Vec<_>>()).unwrap();
+    let mut making = std::process::Command::new("qemu-img");
+    making.args(["convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized"]).args([path("raw"), path("vmdk")]);
+    assert!(making.status().unwrap().success());
+    let source = Source { bytes: fs::read(path("vmdk")).unwrap(), ..Source::new() };
+    let image = ImageFile { format: DiskFormat::Qcow2, comes_as: Some(ForeignFormat::Vmdk), ..source.image(1) };
+    (source, image)
+}
+
+#[tokio::test]
+async fn an_image_of_a_foreign_format_is_converted_once_and_again_where_that_was_cut() {
+    let (source, image) = foreign();
+    let (dir, _) = cache();
+    let cache = ImageCache::new(dir.path().join("cache"), 64 << 20, Duration::from_secs(60));
+    // Cut midway: all of it had come, and a part was converted.
+    make_folder(&dir.path().join("cache")).unwrap();
+    let whole = cache.path(&image);
+    fs::write(part_of(&whole), &source.bytes).unwrap();
+    fs::write(whole.with_added_extension(CONVERTED), b"QFI\xfb").unwrap();
+    for link in ["a", "b"] {
+        assert_eq!(cache.take(&image, &source, &dir.path().join(link)).await.unwrap(), 4 << 20);
+    }
+    assert_eq!(source.asked.load(Ordering::SeqCst), 0, "what had come was asked for again");
+    assert_eq!(cached(&dir), [whole.file_name().unwrap().to_str().unwrap()]);
+    let look = File::open(dir.path().join("a")).unwrap();
+    assert_eq!(inspect::inspect(&look, DiskFormat::Qcow2).unwrap(), 4 << 20);
+    assert_eq!(look.metadata().unwrap().nlink(), 3);
+}
+
+#[tokio::test]
+async fn an_image_that_is_too_large_once_it_is_converted_leaves_nothing_of_that() {
+    let (source, image) = foreign();
+    let (dir, cache) = cache();
+    assert!(source.bytes.len() < 1 << 20, "as it comes it fits");
+    let error = cache.take(&image, &source, &dir.path().join("a")).await.unwrap_err();
+    assert!(matches!(error, BootSourceError::ToolFailed { .. } | BootSourceError::NoRoom { .. }), "{error}");
+    assert!(!cached(&dir).iter().any(|name| !name.ends_with(".part")), "{:?}", cached(&dir));
+    assert!(!dir.path().join("a").exists());
 }

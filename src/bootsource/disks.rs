@@ -26,8 +26,8 @@ use std::{
 const TOOL_LIMIT: Duration = Duration::from_secs(120);
 /// Address space of a qemu-img that reads an image, bytes: hostile tables cannot fill the host's memory. Its up to 64 threads have a
 /// stack of 8 MiB each, and one arena for all, where malloc would give each 64 MiB.
-const QEMU_IMG_MEMORY: &str = "--as=2147483648";
-const ONE_ARENA: &str = "MALLOC_ARENA_MAX=1";
+pub(super) const QEMU_IMG_MEMORY: &str = "--as=2147483648";
+pub(super) const ONE_ARENA: &str = "MALLOC_ARENA_MAX=1";
 
 /// What a disk is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +54,9 @@ pub struct DiskMaker {
 
 impl DiskMaker {
     /// A maker with its disks, and the images below them, in this folder. `cache_bytes`: the most that images may take.
-    /// `copy_limit`: for a flat disk to be filled.
+    /// `copy_limit`: for a flat disk to be filled, or an image to be converted.
     pub fn new(folder: &Path, form: DiskForm, cache_bytes: u64, copy_limit: Duration) -> Self {
-        let cache = ImageCache::new(folder.join("cache"), cache_bytes);
+        let cache = ImageCache::new(folder.join("cache"), cache_bytes, copy_limit);
         Self { folder: folder.join("disks"), form, keyring_file: None, copy_limit, cache }
     }
 

@@ -23,7 +23,7 @@ impl Source {
     fn image(&self, format: DiskFormat) -> ImageFile {
         let hex = Sha512::digest(&self.0).iter().map(|byte| format!("{byte:02x}")).collect();
         let digest = ImageDigest { algorithm: DigestAlgorithm::Sha512, hex };
-        ImageFile { id: ImageId(uuid::Uuid::from_u128(1)), format, size_bytes: self.0.len() as u64, digest }
+        ImageFile { id: ImageId(uuid::Uuid::from_u128(1)), format, comes_as: None, size_bytes: self.0.len() as u64, digest }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Ways in for the fuzz targets: mappings, and the bytes of images.
 
 use super::{Mapping, MappingError, inspect};
-use crate::model::{BootRequest, DiskFormat};
+use crate::model::{BootRequest, DiskFormat, ForeignFormat};
 
 /// Reads a clause and a mapping as a request would bring them; the names that they refer to.
 ///
@@ -24,4 +24,9 @@ pub fn mapping(json: &str, clause: &str) -> Result<Vec<String>, MappingError> {
 /// Looks into an image; the size of its disk where it would be taken.
 pub fn image(bytes: &[u8], format: DiskFormat) -> Option<u64> {
     inspect::inspect(bytes, format).ok()
+}
+
+/// The same for a format that is converted first.
+pub fn foreign_image(bytes: &[u8], format: ForeignFormat) -> Option<u64> {
+    inspect::inspect_foreign(bytes, format).ok()
 }

@@ -32,6 +32,7 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod import;
 mod inspect;
 mod intake;
 mod lazy;
@@ -48,4 +49,4 @@ pub use lazy::{Fetching, LazyDisks, Progress, Streaming};
 pub use lvm::VolumeGroup;
 pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};
 pub use rbd::{Pool, PoolError};
-pub use resolve::{Facts, content_of_image};
+pub use resolve::{Facts, check_image_for_volume, content_of_image};

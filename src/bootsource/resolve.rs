@@ -8,8 +8,8 @@ use super::{
     mapping::{Destination, Entry, Source},
 };
 use crate::model::{
-    BootPlan, DiskBus, DiskFormat, GIB, Image, ImageFile, LocalContent, PlannedDisk, PlannedStorage, Volume, VolumeOrigin,
-    VolumeSnapshot,
+    BootPlan, DiskBus, DiskFormat, ForeignFormat, GIB, Image, ImageFile, LocalContent, PlannedDisk, PlannedStorage, Volume,
+    VolumeOrigin, VolumeSnapshot,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -187,13 +187,34 @@ fn local_content(image: &Image, size_gib: Option<u64>) -> Result<LocalContent, M
 /// # Errors
 /// The image cannot be one, or wants more room.
 pub fn content_of_image(image: &Image, size_gib: Option<u64>) -> Result<LocalContent, MappingError> {
-    let least_gib = image.min_disk_gib.max(image.size_bytes.div_ceil(GIB));
+    let least_gib = least_gib(image);
     match size_gib {
         Some(size_gib) if size_gib < least_gib => {
             Err(unfit(image, format!("it needs {least_gib} GiB, and the disk is to have {size_gib}"), false))
         }
         _ => local_content(image, size_gib),
     }
+}
+
+/// Whether an image can be written over a volume of this size.
+///
+/// # Errors
+/// It has no data, or wants more room.
+pub fn check_image_for_volume(image: &Image, size_gib: u64) -> Result<(), MappingError> {
+    active(image)?;
+    if image.size_bytes == 0 {
+        return Err(empty(image));
+    }
+    let least_gib = least_gib(image);
+    if size_gib < least_gib {
+        return Err(unfit(image, format!("it needs {least_gib} GiB, and the volume has {size_gib}"), false));
+    }
+    Ok(())
+}
+
+const fn least_gib(image: &Image) -> u64 {
+    let of_bytes = image.size_bytes.div_ceil(GIB);
+    if image.min_disk_gib > of_bytes { image.min_disk_gib } else { of_bytes }
 }
 
 const fn bytes(size_gib: u64) -> u64 {
@@ -222,7 +243,7 @@ fn active(image: &Image) -> Result<(), MappingError> {
 }
 
 fn fits(entry: &Entry, image: &Image, size_gib: u64) -> Result<(), MappingError> {
-    let least_gib = image.min_disk_gib.max(image.size_bytes.div_ceil(GIB));
+    let least_gib = least_gib(image);
     if size_gib >= least_gib {
         return Ok(());
     }
@@ -239,13 +260,16 @@ fn file(image: &Image) -> Result<ImageFile, MappingError> {
             true,
         ));
     }
-    let format = match image.disk_format.as_str() {
+    let (format, comes_as) = match image.disk_format.as_str() {
         // A CD's bytes are a disk's bytes.
-        "raw" | "iso" => DiskFormat::Raw,
-        "qcow2" => DiskFormat::Qcow2,
+        "raw" | "iso" => (DiskFormat::Raw, None),
+        "qcow2" => (DiskFormat::Qcow2, None),
+        "vmdk" => (DiskFormat::Qcow2, Some(ForeignFormat::Vmdk)),
+        "vhd" => (DiskFormat::Qcow2, Some(ForeignFormat::Vhd)),
+        "vhdx" => (DiskFormat::Qcow2, Some(ForeignFormat::Vhdx)),
         other => {
             let problem = format!(
-                "ephemeral disks are made of raw and qcow2, and its format is {other:?}: put it onto a volume, which the volume \
+                "ephemeral disks are made of raw, qcow2, vmdk, vhd and vhdx, and its format is {other:?}: put it onto a volume, which the volume \
                  service converts, or convert it"
             );
             return Err(unfit(image, problem, true));
@@ -258,5 +282,5 @@ fn file(image: &Image) -> Result<ImageFile, MappingError> {
         let problem = "the image service has no digest of it, so what comes cannot be verified: upload it again".to_owned();
         return Err(unfit(image, problem, false));
     };
-    Ok(ImageFile { id: image.id, format, size_bytes: image.size_bytes, digest })
+    Ok(ImageFile { id: image.id, format, comes_as, size_bytes: image.size_bytes, digest })
 }

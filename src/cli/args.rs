@@ -287,7 +287,7 @@ pub struct RebuildArgs {
     /// Id or unique name of the image
     #[arg(long, value_name = "IMAGE")]
     pub image: String,
-    /// Size of the disk, in GiB [default: the image's own]
+    /// Size of an ephemeral disk, in GiB [default: the image's own]; a volume keeps its size
     #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub size: Option<u64>,
     /// How to wait.

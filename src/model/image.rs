@@ -58,10 +58,55 @@ pub enum DigestAlgorithm {
 pub struct ImageFile {
     /// Which image.
     pub id: ImageId,
-    /// Its format as the record says. What the bytes are is compared with it before anything opens them.
+    /// What disks are made over: its format as the record says, or, where it comes as another, what that is converted to. What the bytes
+    /// are is compared with the record before anything opens them.
     pub format: DiskFormat,
+    /// The format that its bytes come in, where it is one that no disk of this host is over.
+    #[serde(default)]
+    pub comes_as: Option<ForeignFormat>,
     /// Bytes of its data.
     pub size_bytes: u64,
     /// What its data must digest to.
     pub digest: ImageDigest,
+}
+
+impl ImageFile {
+    /// The record's word for its format.
+    pub const fn declared(&self) -> &'static str {
+        match self.comes_as {
+            Some(format) => format.as_str(),
+            None => self.format.as_str(),
+        }
+    }
+}
+
+/// Formats that images come in and no disk of this host is over: such an image is converted once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignFormat {
+    /// VMware's.
+    Vmdk,
+    /// Microsoft's older one.
+    Vhd,
+    /// Microsoft's newer one.
+    Vhdx,
+}
+
+impl ForeignFormat {
+    /// The image service's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vmdk => "vmdk",
+            Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+        }
+    }
+
+    /// QEMU's.
+    pub const fn qemu_name(self) -> &'static str {
+        match self {
+            Self::Vhd => "vpc",
+            other => other.as_str(),
+        }
+    }
 }

@@ -49,7 +49,7 @@ pub use guest_run::GuestRun;
 pub use health::{Fault, Health};
 pub use host_event::HostEvent;
 pub use ids::{AttachmentId, GuestUuid, IdError, ImageId, OperationId, SnapshotId, VolumeId};
-pub use image::{DigestAlgorithm, Image, ImageDigest, ImageFile};
+pub use image::{DigestAlgorithm, ForeignFormat, Image, ImageDigest, ImageFile};
 pub use secret::Secret;
 pub use snapshot::{InstanceContent, InstanceDisk, NewImage, SnapshotRequest, SnapshotSource, Stillness};
 pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment, VolumeSnapshot};

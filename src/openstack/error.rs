@@ -33,6 +33,13 @@ pub enum Operation {
         /// The size it is to have, GiB.
         size_gib: u64,
     },
+    /// `POST /volumes/{id}/action` with `os-reimage`.
+    ReimageVolume {
+        /// Which volume.
+        volume: VolumeId,
+        /// What is written over it.
+        image: ImageId,
+    },
     /// `POST /attachments`.
     CreateAttachment {
         /// For which volume.
@@ -111,6 +118,7 @@ impl fmt::Display for Operation {
             Self::CreateVolume(name) => write!(f, "create volume {name:?}"),
             Self::DeleteVolume(id) => write!(f, "delete volume {id}"),
             Self::ExtendVolume { volume, size_gib } => write!(f, "extend volume {volume} to {size_gib} GiB"),
+            Self::ReimageVolume { volume, image } => write!(f, "write image {image} over volume {volume}"),
             Self::CreateAttachment { volume, guest } => write!(f, "create an attachment of volume {volume} for guest {guest}"),
             Self::UpdateAttachment(id) => write!(f, "give attachment {id} this host's connector"),
             Self::CompleteAttachment(id) => write!(f, "complete attachment {id}"),
@@ -402,6 +410,15 @@ impl OpenstackError {
     pub(super) fn wanting_service_user(mut self) -> Self {
         if let Self::Refused { status: 409 | 500, message, .. } = &mut self {
             message.push_str("; the service may insist on a service token here: configure a service user");
+        }
+        self
+    }
+
+    /// Tells what a service lacks that does not know the microversion of `os-reimage`.
+    pub(super) fn wanting_reimage(mut self) -> Self {
+        if let Self::Refused { status: 406, message, .. } = &mut self {
+            message
+                .push_str("; an image is written over a volume by API version 3.68, which Cinder has since the release Yoga");
         }
         self
     }

@@ -31,8 +31,8 @@ use std::{
 };
 use uuid::Uuid;
 
-/// The newest microversion needed: 3.54 lets an attachment be read-only. Cinder has it since the release Stein.
-const MICROVERSION: HeaderValue = HeaderValue::from_static("volume 3.54");
+/// The microversion of what every attach needs: 3.54 lets an attachment be read-only. Cinder has it since the release Stein.
+const MICROVERSION: &str = "volume 3.54";
 const API_VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 const SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
@@ -86,6 +86,8 @@ pub(super) struct Call<'a> {
     pub(super) query: &'a [(&'a str, &'a str)],
     pub(super) body: Option<Value>,
     pub(super) repeat: Repeat,
+    /// In the words of its header.
+    pub(super) microversion: &'static str,
     /// Show that a service asks: Cinder lets nobody else detach what an instance uses.
     pub(super) as_service: bool,
 }
@@ -94,7 +96,8 @@ impl Call<'_> {
     /// A read.
     pub(super) fn get(operation: Operation, path: impl Into<String>) -> Self {
         let (method, repeat) = (Method::GET, Repeat::Reading);
-        Self { operation, method, path: path.into(), query: &[], body: None, repeat, as_service: false }
+        let microversion = MICROVERSION;
+        Self { operation, method, path: path.into(), query: &[], body: None, repeat, microversion, as_service: false }
     }
 }
 
@@ -270,7 +273,7 @@ impl VolumeService {
             return Err(OpenstackError::NoEndpoint { region: None, interface: "public", offered });
         };
         let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(API_VERSION, MICROVERSION);
+        headers.insert(API_VERSION, HeaderValue::from_static(call.microversion));
         headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(token) = &user.token {
             headers.insert(TOKEN, token.clone());

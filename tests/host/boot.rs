@@ -62,11 +62,15 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         assert_ne!(booted(site, "g2").read("vda", PLACE, 20), "written-by-the-guest");
         site.machine.ok("cd /var/lib/bowline-images; [ $(ls cache | wc -l) = 1 ]; [ $(stat -c %h cache/*) = 3 ]");
 
-        // Its root disk is made anew, and nothing else of it.
-        let refused = site.bowline("rebuild g1 --image tiny --size 1");
+        // Its root disk is made anew, of an image as VMware exports them, and nothing else of it.
+        site.machine
+            .ok("qemu-img convert -f raw -O vmdk -o subformat=streamOptimized $BOWLINE_GUEST/disk.img /run/exported.vmdk");
+        upload(site, "exported", "vmdk", "/run/exported.vmdk");
+        let refused = site.bowline("rebuild g1 --image exported --size 1");
         assert!(refused.status == 4 && refused.stderr.contains("bowline stop g1"), "{refused:?}");
         site.bowline("stop g1").ok();
-        site.bowline("rebuild g1 --image tiny --size 1").ok();
+        site.bowline("rebuild g1 --image exported --size 1").ok();
+        site.machine.ok("cd /var/lib/bowline-images/cache; [ $(ls *.qcow2 | wc -l) = $(ls | wc -l) ]; [ $(ls | wc -l) = 2 ]");
         site.machine.ok(": >/run/guest-g1.log; [ $(ls /var/lib/bowline-images/disks/$(virsh domuuid g1) | wc -l) = 3 ]");
         site.bowline("start g1").ok();
         let guest = booted(site, "g1");
@@ -79,6 +83,8 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         let told = site.bowline("fsck");
         assert!(told.status == 1 && told.stdout.contains("ephemeral disks vda"), "{told:?}");
         site.machine.diskless_guest("g2");
+        let lazy = site.bowline("boot g2 --image exported --lazy");
+        assert!(lazy.stderr.contains("comes as vmdk") && lazy.stderr.contains("--lazy"), "{lazy:?}");
         let unlike = site.bowline("delete g2");
         assert!(unlike.status == 3 && unlike.stderr.contains("a former guest of this name"), "{unlike:?}");
         site.machine.ok("virsh -q undefine g2");
@@ -123,10 +129,40 @@ fn a_volume_boots_made_of_an_image_or_a_snapshot_or_as_it_is_and_stays() {
         site.bowline("boot g2 --snapshot before --delete-on-termination").ok();
         assert_eq!(booted(site, "g2").read("vda", PLACE, 20), "written-by-the-guest");
         site.bowline("delete g2").ok();
+        is_written_over(site, &kept[0]);
         site.bowline("delete g1").ok();
         assert_gone(site, "g1");
         assert_eq!(volumes(site), kept, "what the snapshot made went with its guest, and the volume stayed");
     });
+}
+
+/// What a guest's root disk is made anew of, by the volume service, is what it boots from then: the same volume, to the same name.
+fn is_written_over(site: &Site<'_, HostRig>, volume: &str) {
+    let (machine, other) = (site.machine, MARKER.to_uppercase());
+    machine.ok(&format!(
+        "cp $BOWLINE_GUEST/disk.img /run/other.raw; printf {other} | dd of=/run/other.raw bs=1K seek=512 conv=notrunc status=none"
+    ));
+    upload(site, "other", "raw", "/run/other.raw");
+    let refused = site.bowline("rebuild g1 --image other");
+    assert!(refused.status == 4 && refused.stderr.contains("bowline stop g1"), "{refused:?}");
+    site.bowline("stop g1").ok();
+    let plan = site.bowline("rebuild g1 --image other --dry-run").ok();
+    assert!(plan.contains("RequestReimage") && plan.contains("never be taken back"), "{plan}");
+    let sized = site.bowline("rebuild g1 --image other --size 2");
+    assert!(sized.status == 2 && sized.stderr.contains("bowline extend"), "{sized:?}");
+    let before = site.json("list")["attachments"][0].clone();
+    site.bowline("rebuild g1 --image other").ok();
+    let after = site.json("list")["attachments"][0].clone();
+    for same in ["volume", "guest", "target"] {
+        assert!(before[same] == after[same] && !after[same].is_null(), "{same}: {before} and then {after}");
+    }
+    let shown = site.json(&format!("volume show {volume}"))["volume"].clone();
+    assert_eq!((shown["status"].as_str(), shown["attachments"].as_array().map(Vec::len)), (Some("in-use"), Some(1)), "{shown}");
+    machine.ok(": >/run/guest-g1.log");
+    site.bowline("start g1").ok();
+    let guest = machine.booted_guest("g1");
+    assert_eq!(guest.read("vda", 512 << 10, other.len()), other);
+    assert_ne!(guest.read("vda", PLACE, 20), "written-a-second-ti.");
 }
 
 #[test]

@@ -149,6 +149,31 @@ fn killed_at_every_boundary_a_guests_operation_ends_done_or_undone() {
         table.strike(site, REBUILD, off, |_, at| assert_one_root(site, at));
         assert_eq!(site.json("list")["attachments"].as_array().map(Vec::len), Some(1), "its volume stayed all the time");
 
+        // The root disk of another is a volume.
+        site.machine.diskless_guest("g2");
+        site.bowline("boot g2 --image tiny --to volume --size 1").ok();
+        site.machine.ok("virsh -q destroy g2");
+        table.strike(
+            site,
+            "rebuild g2 --image tiny",
+            || (),
+            |_, at| {
+                assert_eq!(site.machine.ok("virsh -q domblklist g2 --inactive | awk '{ print $1 }'"), "vda", "{at}");
+                let attachments = site.json("list")["attachments"].as_array().unwrap().clone();
+                let of_g2: Vec<_> = attachments.iter().filter(|attached| attached["guest_name"] == "g2").collect();
+                assert_eq!((of_g2.len(), attachments.len()), (1, 2), "{at}: {attachments:?}");
+                let of_service = site.ask_service("/attachments")["attachments"].as_array().unwrap().clone();
+                assert!(
+                    of_service.len() == 2 && of_service.iter().all(|one| one["status"] == "attached"),
+                    "{at}: {of_service:?}"
+                );
+            },
+        );
+        site.bowline("delete g2").ok();
+        for volume in volumes(site).iter().filter(|name| name.starts_with("g2-")) {
+            site.bowline(&format!("volume delete {volume}")).ok();
+        }
+
         table.strike(
             site,
             "delete g1",

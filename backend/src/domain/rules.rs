@@ -1,16 +1,22 @@
 //! Who may do what in which state. Called inside the writer's transaction, so that what they saw is what changes.
 
+use uuid::Uuid;
+
 use super::attachment::{Attachment, Connector};
 use super::refusal::Refusal;
 use super::snapshot::Snapshot;
 use super::statuses::{AttachMode, AttachStatus, SnapshotStatus, VolumeStatus};
 use super::volume::Volume;
 
-/// Whether a new attachment may take hold of the volume.
-pub fn reserve(volume: &Volume) -> Result<(), Refusal> {
+/// Whether a new attachment may take hold of the volume, for this guest. One that a guest has may be reserved for the same guest again: it
+/// moves to another host, or its disk is made anew, and nobody else must get the volume in between.
+pub fn reserve(volume: &Volume, attachments: &[Attachment], instance_id: Option<Uuid>) -> Result<(), Refusal> {
     use VolumeStatus::*;
     let shared = volume.multiattach && matches!(volume.status, Reserved | Attaching | InUse);
-    if volume.status == Available || shared {
+    let own = matches!(volume.status, Reserved | InUse)
+        && instance_id.is_some()
+        && attachments.iter().any(|attachment| attachment.instance_id == instance_id);
+    if volume.status == Available || shared || own {
         Ok(())
     } else {
         Err(Refusal::NotReservable { volume_id: volume.id, status: volume.status })
@@ -197,7 +203,6 @@ pub fn status_held_by(attachments: &[Attachment]) -> VolumeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     fn volume(status: VolumeStatus, multiattach: bool) -> Volume {
         Volume {
@@ -254,9 +259,20 @@ mod tests {
     fn only_an_available_volume_is_reserved_unless_it_may_be_shared() {
         use VolumeStatus::*;
         for status in VolumeStatus::ALL.iter().copied() {
-            assert_eq!(reserve(&volume(status, false)).is_ok(), status == Available, "{status}");
+            assert_eq!(reserve(&volume(status, false), &[], None).is_ok(), status == Available, "{status}");
             let shareable = matches!(status, Available | Reserved | Attaching | InUse);
-            assert_eq!(reserve(&volume(status, true)).is_ok(), shareable, "{status}, multiattach");
+            assert_eq!(reserve(&volume(status, true), &[], None).is_ok(), shareable, "{status}, multiattach");
+            let guest = Some(Uuid::from_u128(1));
+            let held = [Attachment { instance_id: guest, ..attachment(AttachStatus::Attached) }];
+            let again = reserve(&volume(status, false), &held, guest);
+            assert_eq!(again.is_ok(), matches!(status, Available | Reserved | InUse), "{status}, by its own guest");
+            for other in [None, Some(Uuid::from_u128(2))] {
+                assert_eq!(
+                    reserve(&volume(status, false), &held, other).is_ok(),
+                    status == Available,
+                    "{status}, by {other:?}"
+                );
+            }
         }
     }
 

@@ -63,7 +63,7 @@ impl Store {
     pub async fn reserve(&self, new: NewAttachment, by: Asker) -> Result<(Attachment, Option<Operation>), StoreError> {
         let mut tx = self.begin().await?;
         let volume = volumes::lock(&mut tx, new.volume_id).await?;
-        rules::reserve(&volume)?;
+        rules::reserve(&volume, &of_volume(&mut tx, volume.id).await?, new.instance_id)?;
         let id = Uuid::new_v4();
         let insert = Sql::insert(
             "attachments",

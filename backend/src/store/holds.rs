@@ -40,7 +40,7 @@ impl Store {
     pub async fn hold(&self, volume_id: Uuid) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let volume = volumes::lock(&mut tx, volume_id).await?;
-        rules::reserve(&volume)?;
+        rules::reserve(&volume, &[], None)?;
         insert(&mut tx, &volume).await?;
         attachments::settle(&mut tx, volume).await?;
         tx.commit().await

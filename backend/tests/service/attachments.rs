@@ -104,6 +104,21 @@ async fn reserve_update_complete_delete() {
     assert_eq!((&attached["attachment_id"], &attached["id"]), (&attachment["id"], &json!(volume)));
     assert_eq!(service.get(&path).await.body["attachment"]["status"], json!("attached"));
 
+    // The guest itself may take hold of it again, as when its disk is made anew, and lets go of the first then.
+    let again =
+        service.post("/attachments", json!({ "attachment": { "volume_uuid": volume, "instance_uuid": INSTANCE } })).await;
+    assert_eq!((again.status, &again.body["attachment"]["status"]), (StatusCode::OK, &json!("reserved")), "{again:?}");
+    assert_eq!(status(&service, &volume).await, "in-use");
+    let other = "22222222-2222-4222-8222-222222222222";
+    service.post("/attachments", json!({ "attachment": { "volume_uuid": volume, "instance_uuid": other } })).await.is_error(
+        400,
+        "badRequest",
+        &format!("{refused} in-use."),
+    );
+    let again = format!("/attachments/{}", id(&again.body["attachment"]));
+    assert_eq!(service.ask(Method::DELETE, &again, "3.54", None).await.status, StatusCode::OK);
+    assert_eq!(status(&service, &volume).await, "in-use");
+
     service.post("/attachments", json!({ "attachment": { "volume_uuid": volume } })).await.is_error(
         400,
         "badRequest",

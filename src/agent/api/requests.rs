@@ -100,7 +100,7 @@ pub struct RebuildRequest {
     pub guest: String,
     /// Image, by id or unique name.
     pub image: String,
-    /// Size of the disk, GiB; `None` takes the image's own.
+    /// Size of an ephemeral disk, GiB; `None` takes the image's own. A volume keeps its size.
     pub size_gib: Option<u64>,
 }
 

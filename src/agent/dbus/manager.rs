@@ -173,9 +173,9 @@ impl Manager {
 
     /// Takes up making the root disk of a guest anew and returns its Operation1 object at once.
     ///
-    /// The guest was booted by Bowline onto an ephemeral disk and is off; it stays off, and keeps its other disks. The new disk is made of
-    /// the image, by id or unique name, before the old one goes: what fails midway leaves the guest as it was. Options: "size-gib" (t),
-    /// else the image's own. polkit action: org.bowline.agent1.boot.
+    /// The guest was booted by Bowline and is off; it stays off, and keeps its other disks. An ephemeral disk is made of the image, by id or
+    /// unique name, before the old one goes: what fails midway leaves the guest as it was. A volume is written over by the volume service:
+    /// from when that was asked there is no way back. Options: "size-gib" (t) of an ephemeral disk, else the image's own. polkit action: org.bowline.agent1.boot.
     #[zbus(out_args("operation"))]
     async fn rebuild(
         &self,

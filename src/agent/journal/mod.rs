@@ -13,8 +13,8 @@ mod tasks;
 
 pub use records::{AttachmentRecord, BootRecord, Facts, OperationRecord, Step, StepRecord};
 pub use tasks::{
-    AttachTask, BootTask, DeleteTask, DetachTask, ExtendTask, FillTask, RebuildTask, RescueTask, SnapshotTask, StartTask,
-    StopTask, Task, UnrescueTask,
+    AttachTask, BootTask, DeleteTask, DetachTask, ExtendTask, FillTask, RebuildTask, ReimageTask, RescueTask, SnapshotTask,
+    StartTask, StopTask, Task, UnrescueTask,
 };
 
 use crate::model::{ErrorKind, GuestUuid, OperationId, VolumeId};

@@ -109,6 +109,10 @@ pub enum Step {
     UndefineGuest,
     /// Put the new root disk into the definition in the place of the old one.
     ReplaceRoot,
+    /// Ask the service to write an image over the root volume.
+    RequestReimage,
+    /// See that it is written, and ask again where it may not have been asked, or failed.
+    ReimageVolume,
     /// Connect again what of the guest's volumes is not connected, and prove that it is the volumes.
     ConnectVolumes,
     /// Ask the guest to shut down, and wait until it has.
@@ -158,6 +162,8 @@ impl Step {
             Self::RemoveDisks => "RemoveDisks",
             Self::UndefineGuest => "UndefineGuest",
             Self::ReplaceRoot => "ReplaceRoot",
+            Self::RequestReimage => "RequestReimage",
+            Self::ReimageVolume => "ReimageVolume",
             Self::ConnectVolumes => "ConnectVolumes",
             Self::ShutDownGuest => "ShutDownGuest",
             Self::CaptureDisk => "CaptureDisk",
@@ -229,6 +235,9 @@ pub struct Facts {
     /// Of a detach: the run of the guest that is asked to let the disk go.
     #[serde(default)]
     pub asked_run: Option<GuestRun>,
+    /// Of a rebuild on a volume: the service has said that it writes the image.
+    #[serde(default)]
+    pub reimage_accepted: bool,
 }
 
 /// A volume that a guest of this host has.

@@ -1,7 +1,7 @@
 //! What operations are asked to do, resolved to ids: part of what the journal holds ([`super::records`]).
 
 use crate::model::{
-    AttachmentId, BootPlan, BootRequest, DiskBus, DiskWishes, GuestUuid, LocalContent, LocalDisk, NewGuest, NewImage,
+    AttachmentId, BootPlan, BootRequest, DiskBus, DiskWishes, GuestUuid, ImageId, LocalContent, LocalDisk, NewGuest, NewImage,
     SnapshotRequest, SnapshotSource, VolumeId,
 };
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub enum Task {
     Delete(DeleteTask),
     /// Rebuild.
     Rebuild(RebuildTask),
+    /// Rebuild, on the volume that is the root disk.
+    Reimage(ReimageTask),
     /// Rescue.
     Rescue(RescueTask),
     /// Unrescue.
@@ -46,7 +48,7 @@ impl Task {
             Self::Extend(_) => "extend",
             Self::Boot(_) => "boot",
             Self::Delete(_) => "delete",
-            Self::Rebuild(_) => "rebuild",
+            Self::Rebuild(_) | Self::Reimage(_) => "rebuild",
             Self::Rescue(_) => "rescue",
             Self::Unrescue(_) => "unrescue",
             Self::Start(_) => "start",
@@ -62,6 +64,7 @@ impl Task {
             Self::Attach(task) => task.volume,
             Self::Detach(task) => task.volume,
             Self::Extend(task) => task.volume,
+            Self::Reimage(task) => task.volume,
             Self::Boot(_)
             | Self::Delete(_)
             | Self::Rebuild(_)
@@ -83,6 +86,7 @@ impl Task {
             Self::Boot(task) => task.guest,
             Self::Delete(task) => task.guest,
             Self::Rebuild(task) => task.guest,
+            Self::Reimage(task) => task.guest,
             Self::Rescue(task) => task.guest,
             Self::Unrescue(task) => task.guest,
             Self::Start(task) => task.guest,
@@ -101,6 +105,7 @@ impl Task {
             Self::Boot(task) => &task.guest_name,
             Self::Delete(task) => &task.guest_name,
             Self::Rebuild(task) => &task.guest_name,
+            Self::Reimage(task) => &task.guest_name,
             Self::Rescue(task) => &task.guest_name,
             Self::Unrescue(task) => &task.guest_name,
             Self::Start(task) => &task.guest_name,
@@ -140,6 +145,9 @@ pub struct AttachTask {
     /// What else was asked for the disk.
     #[serde(default)]
     pub wishes: DiskWishes,
+    /// The attachment that reserves the volume for this guest already, where one does.
+    #[serde(default)]
+    pub reservation: Option<AttachmentId>,
 }
 
 /// Detach a volume.
@@ -228,6 +236,27 @@ pub struct RebuildTask {
     pub root: LocalDisk,
     /// What the new one's file is called.
     pub name: String,
+}
+
+/// Write an image over the volume that is a guest's root disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReimageTask {
+    /// Guest.
+    pub guest: GuestUuid,
+    /// Its name.
+    pub guest_name: String,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The image.
+    pub image: ImageId,
+    /// The target name that its disk has, and is to have again.
+    pub target: String,
+    /// Its bus.
+    pub bus: DiskBus,
+    /// What was asked for it.
+    pub wishes: DiskWishes,
+    /// The attachments that the volume had when this was planned.
+    pub others: Vec<AttachmentId>,
 }
 
 /// Start a guest from a rescue disk.

@@ -43,7 +43,13 @@ fn steps_left(record: &OperationRecord) -> Vec<Step> {
     };
     let steps = record.steps.iter().filter(|step| left(step.state)).map(|step| step.step);
     // An attachment is deleted as a whole, and a look leaves nothing.
-    steps.filter(|step| !matches!(step, Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment)).collect()
+    let mut steps: Vec<Step> =
+        steps.filter(|step| !matches!(step, Step::UpdateAttachment | Step::VerifyDevice | Step::CompleteAttachment)).collect();
+    // A volume that is being written over was taken from its guest, and is told of once.
+    if steps.contains(&Step::ReimageVolume) {
+        steps.retain(|step| !matches!(step, Step::DetachVolumes | Step::RequestReimage));
+    }
+    steps
 }
 
 /// What becomes of what is attached. A guest that has let go of a disk is not connected for again; one that may have a disk keeps
@@ -57,6 +63,7 @@ pub(super) fn change(record: &OperationRecord) -> Option<Change> {
         | Task::Boot(_)
         | Task::Delete(_)
         | Task::Rebuild(_)
+        | Task::Reimage(_)
         | Task::Rescue(_)
         | Task::Unrescue(_)
         | Task::Start(_)

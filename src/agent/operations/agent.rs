@@ -149,7 +149,7 @@ impl Agent {
                     "in-use".clone_into(&mut volume.status);
                 }
                 let attached = shared.registry.attachment(volume.id, guest.uuid);
-                plan::plan_attach(request, &volume, &guest, attached.as_ref(), shared.default_bus)
+                plan::plan_attach(request, &volume, &guest, attached.as_ref(), shared.default_bus).map(Task::Attach)
             }
             Request::Detach(request) => {
                 let volume = self.volume_id(&request.volume).await?;
@@ -238,6 +238,7 @@ impl Agent {
                 && match (&record.task, task) {
                     (Task::Extend(one), Task::Extend(other)) => one.size_gib == other.size_gib,
                     (Task::Rebuild(one), Task::Rebuild(other)) => one.guest == other.guest && one.content == other.content,
+                    (Task::Reimage(one), Task::Reimage(other)) => one.guest == other.guest && one.image == other.image,
                     (Task::Rescue(one), Task::Rescue(other)) => one.guest == other.guest && one.content == other.content,
                     (Task::Stop(one), Task::Stop(other)) => one.guest == other.guest && one.force == other.force,
                     (Task::Snapshot(one), Task::Snapshot(other)) => one.request == other.request,
@@ -286,7 +287,7 @@ impl AgentApi for Agent {
         };
         match (&record.task, record.state) {
             (
-                Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_),
+                Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Reimage(_) | Task::Rescue(_) | Task::Snapshot(_),
                 OperationState::Unwinding,
             ) => return Ok(()),
             (_, state) if state.is_final() => {
@@ -312,6 +313,11 @@ impl AgentApi for Agent {
             Task::Boot(_) => format!("operation {operation} is starting the guest: delete it instead"),
             Task::Delete(_) => format!("operation {operation} has stopped the guest, which cannot be taken back"),
             Task::Rebuild(_) => format!("operation {operation} has replaced the root disk, which cannot be taken back"),
+            Task::Reimage(_) => {
+                format!(
+                    "operation {operation} has asked for the image to be written over the volume, which cannot be taken back"
+                )
+            }
             Task::Rescue(_) => format!("operation {operation} is starting the guest: unrescue it instead"),
             Task::Unrescue(_) => format!("operation {operation} is ending the rescue, which cannot be taken back"),
             Task::Start(_) => format!("operation {operation} is starting the guest: stop it instead"),

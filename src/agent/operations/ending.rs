@@ -46,7 +46,7 @@ impl Run {
                 .map(|guest| Change::PutGuest(Box::new(guest)))
                 .into_iter()
                 .collect(),
-            Task::Stop(_) | Task::Snapshot(_) => vec![],
+            Task::Reimage(_) | Task::Stop(_) | Task::Snapshot(_) => vec![],
         };
         self.record.state = OperationState::Succeeded;
         self.record.failure = None;

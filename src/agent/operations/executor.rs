@@ -15,7 +15,8 @@
 //!   extend:  ExtendVolume fails ---------------------------> Failed (nothing was extended)
 //!            a later step fails: as for a detach, but the volume is let go between two tries
 //!
-//!   boot, snapshot: as an attach, and so is a rebuild until RemoveDisks, which is tried until it works; delete: as a detach, with StopGuest for
+//!   boot, snapshot: as an attach, and so is a rebuild until RemoveDisks, or until the service is asked to write over its volume: what comes
+//!   then is tried until it works; delete: as a detach, with StopGuest for
 //!            DetachDisk
 //!   fill:    a step fails: tried again, as for a detach; an image that is damaged, or deleted disks --> Failed | Cancelled
 //!   rescue: as an attach; unrescue: a step fails -----------> Failed (it stays rescued), but for RemoveDisks, tried until it works
@@ -110,11 +111,13 @@ impl Run {
                 self.fill_detach_facts();
                 self.forward().await;
             }
-            (Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_), Some(cause)) => {
-                self.unwind(cause).await
-            }
+            (
+                Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Reimage(_) | Task::Rescue(_) | Task::Snapshot(_),
+                Some(cause),
+            ) => self.unwind(cause).await,
             (Task::Rescue(_), None) => self.resume_rescue().await,
             (Task::Rebuild(_), None) => self.resume_rebuild().await,
+            (Task::Reimage(_), None) => self.resume_reimage().await,
             (Task::Attach(_), None) => self.resume_attach().await,
             (Task::Boot(_), None) => self.resume_boot().await,
             (Task::Snapshot(_), None) => self.resume_snapshot().await,
@@ -277,7 +280,9 @@ impl Run {
                 }
                 self.unwind(failure).await;
             }
-            Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => self.unwind(failure).await,
+            Task::Boot(_) | Task::Rebuild(_) | Task::Reimage(_) | Task::Rescue(_) | Task::Snapshot(_) => {
+                self.unwind(failure).await
+            }
             Task::Fill(_) => self.fill_failed(failure).await,
             Task::Detach(_) if error.outcome_unknown => self.end_unanswered(failure).await,
             Task::Detach(_) | Task::Extend(_) | Task::Delete(_) | Task::Unrescue(_) | Task::Start(_) | Task::Stop(_) => {

@@ -41,7 +41,7 @@ pub use guest_watch::GuestNews;
 
 use crate::agent::api::ApiError;
 use crate::agent::config::{EphemeralDisks, Multipath, Settings};
-use crate::agent::journal::{BootTask, Change, Journal, Task};
+use crate::agent::journal::{AttachTask, BootTask, Change, Journal, Task};
 use crate::model::{DiskBus, DiskTuning, ErrorKind};
 use locks::Locks;
 use ports::{BootSourcePort, ConnectorPort, HypervisorPort, PortError, VolumeServicePort};
@@ -155,7 +155,8 @@ impl Shared {
         match task {
             Task::Attach(task) if asks_others => {
                 let guest = self.hypervisor.guest(&task.guest.to_string()).await?;
-                let volume = self.volumes.volume(task.volume).await?;
+                let mut volume = self.volumes.volume(task.volume).await?;
+                plan::own_reservation(&mut volume, task.reservation);
                 let request = crate::agent::api::AttachRequest {
                     volume: task.volume.to_string(),
                     guest: task.guest.to_string(),
@@ -164,7 +165,8 @@ impl Shared {
                     read_only: task.read_only,
                     wishes: task.wishes.clone(),
                 };
-                return plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus).map(Some);
+                let planned = plan::plan_attach(&request, &volume, &guest, attached.as_ref(), self.default_bus)?;
+                return Ok(Some(Task::Attach(AttachTask { reservation: task.reservation, ..planned })));
             }
             Task::Attach(task) if attached.is_some() => {
                 let message = format!("volume {} is already attached to guest {}", task.volume, task.guest_name);
@@ -189,6 +191,7 @@ impl Shared {
             }
             Task::Delete(task) => return Ok(boot::delete_again(self, task)),
             Task::Rebuild(task) => return boot::check_root(self, task).map(Some),
+            Task::Reimage(task) => boot::check_root_volume(self, task).await?,
             Task::Rescue(task) => return boot::check_rescue(self, task).await.map(Some),
             Task::Unrescue(task) => boot::check_unrescue(self, task)?,
             Task::Snapshot(task) => snapshot::check_still(self, task)?,

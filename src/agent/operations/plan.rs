@@ -4,7 +4,7 @@
 use super::{boot, fill, ports::GuestFacts, snapshot};
 use crate::agent::api::{ApiError, AttachRequest, Plan, PlannedStep};
 use crate::agent::journal::{AttachTask, AttachmentRecord, DetachTask, ExtendTask, Step, Task};
-use crate::model::{DiskBus, ErrorKind, GIB, Volume, VolumeId};
+use crate::model::{AttachmentId, DiskBus, ErrorKind, GIB, Volume, VolumeId};
 
 /// The steps of an attach, in order.
 pub(super) const ATTACH: [Step; 6] = [
@@ -36,12 +36,20 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
         Task::Boot(task) => boot::boot_steps(task),
         Task::Delete(task) => boot::delete_steps(task),
         Task::Rebuild(_) => boot::REBUILD.to_vec(),
+        Task::Reimage(_) => boot::REIMAGE.to_vec(),
         Task::Rescue(task) => boot::rescue_steps(task).to_vec(),
         Task::Unrescue(task) => boot::unrescue_steps(task).to_vec(),
         Task::Start(_) => boot::START.to_vec(),
         Task::Stop(task) => vec![boot::stop_step(task)],
         Task::Snapshot(task) => snapshot::snapshot_steps(task),
         Task::Fill(_) => fill::FILL.to_vec(),
+    }
+}
+
+/// A volume that is reserved by the attach's own attachment is as free to it as one that is available.
+pub(super) fn own_reservation(volume: &mut Volume, reservation: Option<AttachmentId>) {
+    if reservation.is_some() && volume.status == "reserved" {
+        "available".clone_into(&mut volume.status);
     }
 }
 
@@ -52,7 +60,7 @@ pub(super) fn plan_attach(
     guest: &GuestFacts,
     attached: Option<&AttachmentRecord>,
     default_bus: DiskBus,
-) -> Result<Task, ApiError> {
+) -> Result<AttachTask, ApiError> {
     let conflict = |message: String| Err(ApiError::new(ErrorKind::Conflict, message));
     if let Some(record) = attached {
         return conflict(format!("volume {} is already attached to guest {} as {}", volume.id, guest.name, record.target));
@@ -88,7 +96,7 @@ pub(super) fn plan_attach(
             return conflict(format!("guest {} has a disk {target} already; leave the target out for a free one", guest.name));
         }
     }
-    Ok(Task::Attach(AttachTask {
+    Ok(AttachTask {
         volume: volume.id,
         guest: guest.uuid,
         guest_name: guest.name.clone(),
@@ -100,7 +108,8 @@ pub(super) fn plan_attach(
         others: volume.attachments.iter().map(|user| user.attachment).collect(),
         encrypted: volume.encrypted,
         wishes: request.wishes.clone(),
-    }))
+        reservation: None,
+    })
 }
 
 fn check_target(target: &str, bus: DiskBus) -> Result<(), ApiError> {
@@ -228,6 +237,8 @@ fn describe_step(step: Step, task: &Task) -> String {
         | Step::RemoveDisks
         | Step::UndefineGuest
         | Step::ReplaceRoot
+        | Step::RequestReimage
+        | Step::ReimageVolume
         | Step::ConnectVolumes
         | Step::ShutDownGuest => boot::describe(step, task),
         Step::CaptureDisk | Step::UploadImage | Step::RemoveCapture | Step::SnapshotVolumes | Step::RegisterImage => match task
@@ -291,7 +302,7 @@ mod tests {
     #[test]
     fn an_available_volume_is_planned_in_six_steps_with_the_attachment_completed_last() {
         let task = plan_attach(&request(None), &volume("available"), &guest(), None, DiskBus::Virtio).unwrap();
-        let plan = describe(&task);
+        let plan = describe(&Task::Attach(task));
         let names: Vec<_> = plan.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(
             names,

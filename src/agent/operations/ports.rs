@@ -66,6 +66,12 @@ pub trait VolumeServicePort: Send + Sync {
     async fn extend_volume(&self, id: VolumeId, size_gib: u64) -> PortResult<()>;
     /// Waits until it is not being extended any more; its size tells what became of it.
     async fn wait_extended(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume>;
+    /// A volume by id, of a service that can write an image over it: one that cannot is `Unsupported`.
+    async fn volume_to_reimage(&self, id: VolumeId) -> PortResult<Volume>;
+    /// Asks that an image is written over what a volume has, which must be reserved; it may not be written yet.
+    async fn reimage_volume(&self, id: VolumeId, image: ImageId) -> PortResult<()>;
+    /// Waits until none is being written over it any more. One that ended in an error is one.
+    async fn wait_reimaged(&self, id: VolumeId, deadline: Duration) -> PortResult<()>;
     /// Asks to delete it; it may not be gone yet.
     async fn delete_volume(&self, id: VolumeId) -> PortResult<()>;
     /// Waits until it is gone.

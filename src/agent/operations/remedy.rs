@@ -20,7 +20,9 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
             | Step::UpdateAttachment
             | Step::CompleteAttachment
             | Step::DeleteAttachment
-            | Step::ExtendVolume,
+            | Step::ExtendVolume
+            | Step::RequestReimage
+            | Step::ReimageVolume,
         ) => "check that the volume service is up and reachable from this host",
         (ErrorKind::Internal, Step::ExtendVolume) => "the volume service's log tells why it could not extend the volume",
         (ErrorKind::Unsupported, Step::GrowDevice | Step::ResizeDisk) => {
@@ -93,6 +95,10 @@ pub(super) fn of(kind: ErrorKind, step: Step, protocol: Option<&str>) -> String 
             "check that the volume service is up and reachable from this host"
         }
         (ErrorKind::Internal, Step::CreateVolumes) => "the volume service's log tells why it could not make the volume",
+        (_, Step::ReimageVolume) => {
+            "the volume service's log tells why it could not write the image; it is tried again by itself. To have another image instead: \
+             bowline abandon OPERATION, and then bowline rebuild GUEST --image IMAGE"
+        }
         (_, Step::GiveDisks | Step::DetachVolumes) => {
             "the volume's own operation has the whole story: bowline operations --all"
         }
@@ -146,6 +152,9 @@ pub(super) fn left_behind(step: Step, record: &OperationRecord) -> String {
         Step::DetachVolumes => format!("guest {guest} may still have volumes attached"),
         Step::GiveDisks => format!("guest {guest} may still have disks of the boot, and volumes attached"),
         Step::ReplaceRoot => format!("the definition of guest {guest} may have no root disk, or the new one"),
+        Step::RequestReimage | Step::ReimageVolume => {
+            format!("volume {volume}, the root disk of guest {guest}, may be half written over, and the guest has not got it")
+        }
         Step::UndefineDisks => format!("the definition of guest {guest} may still have ephemeral disks"),
         Step::StartGuest | Step::StartRescue | Step::StopGuest | Step::ShutDownGuest => format!("guest {guest} may still run"),
         Step::ConnectVolumes => format!("volumes of guest {guest} are not connected"),
@@ -217,6 +226,9 @@ pub(super) fn by_hand(step: Step, record: &OperationRecord) -> Option<String> {
         Step::UndefineDisks | Step::ReplaceRoot => {
             Some(format!("virsh detach-disk {guest} TARGET --config takes each disk out, virsh domblklist {guest} shows them"))
         }
+        Step::RequestReimage | Step::ReimageVolume => Some(format!(
+            "bowline rebuild {guest} --image IMAGE writes an image over volume {volume} and gives it to the guest"
+        )),
         Step::CaptureDisk => Some(format!(
             "virsh domfsthaw {guest} thaws it; virsh domjobabort {guest} ends the copy; remove its file below snapshots in the folder of images.dir"
         )),

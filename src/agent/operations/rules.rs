@@ -15,6 +15,7 @@ pub(super) fn lock_key(task: &Task) -> Key {
         Task::Boot(_)
         | Task::Delete(_)
         | Task::Rebuild(_)
+        | Task::Reimage(_)
         | Task::Rescue(_)
         | Task::Unrescue(_)
         | Task::Start(_)
@@ -28,7 +29,7 @@ pub(super) fn lock_key(task: &Task) -> Key {
 /// Whether it is taken back, step by step, when it fails or is cancelled. The others are gone on with, once they have begun.
 pub(super) fn is_undone(task: &Task) -> bool {
     match task {
-        Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Rescue(_) | Task::Snapshot(_) => true,
+        Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Reimage(_) | Task::Rescue(_) | Task::Snapshot(_) => true,
         Task::Detach(_)
         | Task::Extend(_)
         | Task::Delete(_)
@@ -51,7 +52,9 @@ pub(super) fn hears_cancel(task: &Task, step: Step, is_last: bool) -> Hears {
     match (task, step) {
         (Task::Rebuild(_), Step::ReplaceRoot) => Hears::LastTime,
         (Task::Rebuild(_), Step::MakeDisks) => Hears::Yes,
-        (Task::Rebuild(_), _) => Hears::No,
+        (Task::Reimage(_), Step::RequestReimage) => Hears::LastTime,
+        (Task::Reimage(_), Step::CreateAttachment | Step::DetachVolumes) => Hears::Yes,
+        (Task::Rebuild(_) | Task::Reimage(_), _) => Hears::No,
         (task, _) if !is_undone(task) => Hears::No,
         _ if is_last => Hears::LastTime,
         _ => Hears::Yes,
@@ -65,6 +68,7 @@ pub(super) fn may_fail_at(task: &Task, step: Step) -> bool {
         Task::Detach(_) => step == Step::DetachDisk,
         Task::Delete(_) => step == Step::StopGuest,
         Task::Rebuild(_) | Task::Unrescue(_) => step != Step::RemoveDisks,
+        Task::Reimage(_) => !matches!(step, Step::ReimageVolume | Step::GiveDisks),
         Task::Snapshot(_) => step != Step::RemoveCapture,
         Task::Extend(_) => step == Step::ExtendVolume,
         Task::Fill(_) => false,
@@ -78,7 +82,7 @@ pub(super) fn limit(shared: &Shared, task: &Task, step: Step) -> Duration {
         Step::ExtendVolume => shared.extend_timeout * 2,
         Step::GrowDevice => shared.extend_timeout,
         Step::MakeDisks | Step::CaptureDisk | Step::UploadImage => shared.download_timeout,
-        Step::CreateVolumes | Step::SnapshotVolumes => shared.create_timeout,
+        Step::CreateVolumes | Step::SnapshotVolumes | Step::ReimageVolume => shared.create_timeout,
         Step::DeleteVolumes => shared.delete_timeout,
         // Each of their operations' steps has the same bound.
         Step::GiveDisks | Step::DetachVolumes => shared.step_timeout.saturating_mul(boot::steps_within(task)),

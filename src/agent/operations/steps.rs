@@ -8,8 +8,8 @@ use super::{
 };
 use crate::agent::journal::{AttachTask, DetachTask, Facts, OperationRecord, Step, Task};
 use crate::model::{
-    Attachment, AttachmentStatus, ConnectedDevice, ConnectionInfo, DeviceIdentity, DiskSpec, ErrorKind, ExpectedIdentity,
-    GuestUuid, Secret, VerifiedDevice, VolumeId, VolumeTraits,
+    Attachment, AttachmentId, AttachmentStatus, ConnectedDevice, ConnectionInfo, DeviceIdentity, DiskSpec, ErrorKind,
+    ExpectedIdentity, GuestUuid, Secret, VerifiedDevice, VolumeId, VolumeTraits,
 };
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
@@ -118,6 +118,7 @@ pub(super) async fn perform(
         Task::Boot(task) => boot::boot_step(shared, task, facts, step).await,
         Task::Delete(task) => boot::delete_step(shared, task, step).await,
         Task::Rebuild(task) => boot::rebuild_step(shared, task, facts, step).await,
+        Task::Reimage(task) => boot::reimage_step(shared, task, facts, step).await,
         Task::Rescue(task) => boot::rescue_step(shared, task, facts, step).await,
         Task::Unrescue(task) => boot::unrescue_step(shared, task, step).await,
         Task::Start(task) => boot::start_step(shared, task, step).await,
@@ -138,6 +139,8 @@ pub(super) async fn look_again(shared: &Shared, record: &mut OperationRecord, st
             let guest = shared.hypervisor.guest(&task.guest.to_string()).await;
             guest.is_ok_and(|guest| guest.disk(task.volume).is_none())
         }
+        // It may have been asked: from there on the volume's old bytes are not to be had back for certain.
+        (Task::Reimage(_), Step::RequestReimage) => error.outcome_unknown,
         (Task::Delete(task), Step::StopGuest) => {
             shared.hypervisor.guest(&task.guest.to_string()).await.is_ok_and(|guest| !guest.active)
         }
@@ -167,6 +170,7 @@ async fn attach_step(
     match step {
         Step::CreateAttachment => {
             // A request that is made twice is two attachments.
+            facts.attachment = facts.attachment.or(task.reservation);
             if facts.attachment.is_none() {
                 let created = shared.volumes.create_attachment(task.volume, task.guest, task.read_only).await?;
                 facts.attachment = Some(created.summary.id);
@@ -285,6 +289,7 @@ pub(super) async fn undo(shared: &Arc<Shared>, record: &OperationRecord, step: S
         Task::Attach(task) => task,
         Task::Rescue(task) => return boot::undo_rescue_step(shared, task, facts, step).await,
         Task::Rebuild(task) => return boot::undo_rebuild_step(shared, task, facts, step).await,
+        Task::Reimage(task) => return boot::undo_reimage_step(shared, task, facts, step).await,
         Task::Snapshot(task) => return snapshot::undo_snapshot_step(shared, record, task, step).await,
         _ => return boot::undo_boot_step(shared, record, step).await,
     };
@@ -296,41 +301,51 @@ pub(super) async fn undo(shared: &Arc<Shared>, record: &OperationRecord, step: S
         Step::ConnectVolume => disconnect(shared, task.volume, task.guest, facts).await,
         Step::CreateAttachment => match facts.attachment {
             Some(attachment) => shared.volumes.delete_attachment(attachment).await,
-            None => delete_leftovers(shared, task).await,
+            None => delete_leftovers(shared, task.volume, task.guest, &task.others).await,
         },
         // The attachment is deleted as a whole with CreateAttachment; looking at a device leaves nothing.
         _ => Ok(()),
     }
 }
 
-/// Deletes the attachment that a lost answer may have left: made for this volume and guest after the plan, still only
-/// reserved, and known to nobody here. One with a connector belongs to somebody who is using it. The service may still be at
-/// the request, so it is looked for a few times before it is believed that there is none.
-async fn delete_leftovers(shared: &Shared, task: &AttachTask) -> PortResult<()> {
+/// Deletes the attachment that a lost answer may have left. The service may still be at the request, so it is looked for a few times
+/// before it is believed that there is none.
+pub(super) async fn delete_leftovers(
+    shared: &Shared,
+    volume: VolumeId,
+    guest: GuestUuid,
+    others: &[AttachmentId],
+) -> PortResult<()> {
     for pause in [0, 1, 4, 8].map(|times| shared.retry.first_delay * times) {
         tokio::time::sleep(pause).await;
-        let known = shared.registry.attachments();
-        let left: Vec<_> = shared
-            .volumes
-            .attachments(task.volume)
-            .await?
-            .into_iter()
-            .filter(|attachment| {
-                attachment.guest == Some(task.guest)
-                    && attachment.status == AttachmentStatus::Reserved
-                    && !task.others.contains(&attachment.id)
-                    && known.iter().all(|record| record.id != attachment.id)
-            })
-            .collect();
+        let left = reservations(shared, volume, guest, others).await?;
         for attachment in &left {
-            tracing::info!(attachment = %attachment.id, volume = %task.volume, "deleting the attachment of a lost answer");
-            shared.volumes.delete_attachment(attachment.id).await?;
+            tracing::info!(%attachment, %volume, "deleting the attachment of a lost answer");
+            shared.volumes.delete_attachment(*attachment).await?;
         }
         if !left.is_empty() {
             break;
         }
     }
     Ok(())
+}
+
+/// What reserves the volume for the guest and is none of these `others`: still only reserved, and known to nobody here. One with a
+/// connector belongs to somebody who is using it.
+pub(super) async fn reservations(
+    shared: &Shared,
+    volume: VolumeId,
+    guest: GuestUuid,
+    others: &[AttachmentId],
+) -> PortResult<Vec<AttachmentId>> {
+    let known = shared.registry.attachments();
+    let there = shared.volumes.attachments(volume).await?.into_iter().filter(|attachment| {
+        attachment.guest == Some(guest)
+            && attachment.status == AttachmentStatus::Reserved
+            && !others.contains(&attachment.id)
+            && known.iter().all(|record| record.id != attachment.id)
+    });
+    Ok(there.map(|attachment| attachment.id).collect())
 }
 
 /// The connection info, complete: from memory, else asked of the service again.

@@ -4,12 +4,18 @@
 //! CVE-2022-47951, CVE-2024-32498). And what is raw to one program is something else to another that guesses (CVE-2024-40767).
 //! So the record's format, the bytes' format and the format that QEMU is told are one, or the image is refused.
 
+mod fields;
+#[cfg(test)]
+mod foreign_tests;
 mod magic;
 mod qcow2;
 #[cfg(test)]
 mod tests;
+mod vhd;
+mod vhdx;
+mod vmdk;
 
-use crate::model::{DiskFormat, ErrorKind};
+use crate::model::{DiskFormat, ErrorKind, ForeignFormat};
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 /// The largest disk that is taken, bytes: 64 TiB. Larger than any that is sold; a header that says more is out for harm.
@@ -29,6 +35,9 @@ pub enum Unfit {
     /// It leads QEMU elsewhere, needs what is not supported, or makes no sense.
     #[error("as a qcow2 file, {0}")]
     Qcow2(&'static str),
+    /// The same, of another format.
+    #[error("as a {0} file, {1}")]
+    Foreign(&'static str, &'static str),
     /// Its disk is larger than any.
     #[error("its disk would have {bytes} bytes, and {DISK_MAX_BYTES} are the most")]
     Absurd {
@@ -94,6 +103,23 @@ pub(super) fn inspect(image: &(impl Look + ?Sized), declared: DiskFormat) -> Res
             return Err(Unfit::Lies { declared: declared.as_str(), found: found.unwrap_or("of no known format") });
         }
     };
+    sane(bytes)
+}
+
+/// The same for a format that is converted before a disk is made of it.
+pub(super) fn inspect_foreign(image: &(impl Look + ?Sized), declared: ForeignFormat) -> Result<u64, Unfit> {
+    let found = magic::find(image).map_err(Unfit::Read)?;
+    if found != Some(declared.as_str()) {
+        return Err(Unfit::Lies { declared: declared.as_str(), found: found.unwrap_or("of no known format") });
+    }
+    sane(match declared {
+        ForeignFormat::Vmdk => vmdk::virtual_size(image)?,
+        ForeignFormat::Vhd => vhd::virtual_size(image)?,
+        ForeignFormat::Vhdx => vhdx::virtual_size(image)?,
+    })
+}
+
+fn sane(bytes: u64) -> Result<u64, Unfit> {
     match bytes {
         0 => Err(Unfit::Empty),
         bytes if bytes > DISK_MAX_BYTES => Err(Unfit::Absurd { bytes }),

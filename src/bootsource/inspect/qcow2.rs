@@ -1,7 +1,10 @@
 //! A qcow2 file that is to be the base of a guest's disk: what [`crate::model::qcow2`] asks of every one, and more, since QEMU
 //! reads its tables for as long as the guest runs. All numbers are big-endian (QEMU's `docs/interop/qcow2.txt`).
 
-use super::{Look, Unfit};
+use super::{
+    Look, Unfit,
+    fields::{be32, be64},
+};
 use crate::model::qcow2;
 
 /// What a reader must know that may be needed: refcounts that were left to be mended (bit 0), the kind of compression (3),
@@ -78,11 +81,9 @@ fn check_extensions(image: &(impl Look + ?Sized), mut at: u64, end: u64) -> Resu
 }
 
 fn u32_at(head: &[u8], at: usize) -> Result<u32, Unfit> {
-    let bytes = head.get(at..).and_then(|rest| rest.first_chunk()).ok_or(Unfit::Qcow2("it ends within its header"))?;
-    Ok(u32::from_be_bytes(*bytes))
+    be32(head, at).ok_or(Unfit::Qcow2("it ends within its header"))
 }
 
 fn u64_at(head: &[u8], at: usize) -> Result<u64, Unfit> {
-    let bytes = head.get(at..).and_then(|rest| rest.first_chunk()).ok_or(Unfit::Qcow2("it ends within its header"))?;
-    Ok(u64::from_be_bytes(*bytes))
+    be64(head, at).ok_or(Unfit::Qcow2("it ends within its header"))
 }

@@ -74,6 +74,7 @@ impl Site {
         let image = ImageFile {
             id: ImageId(Uuid::from_u128(5)),
             format,
+            comes_as: None,
             size_bytes: bytes.len() as u64,
             digest: ImageDigest { algorithm: DigestAlgorithm::Sha512, hex: hasher.finish() },
         };

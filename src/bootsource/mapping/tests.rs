@@ -219,6 +219,11 @@ fn an_image_is_the_root_disk_where_nothing_else_is() {
     let PlannedStorage::Local(LocalContent::Image { image: file, size_bytes }) = &disks[0].storage else { panic!("{disks:?}") };
     assert_eq!((file.format, *size_bytes), (DiskFormat::Qcow2, Some(2 * GIB)), "as large as it asks for");
     assert!(disks[0].delete_on_termination);
+    let vhd = Image { disk_format: "vhd".into(), ..image() };
+    let facts = Facts { images: [(IMAGE.to_owned(), vhd.clone())].into(), ..facts };
+    let disks = Mapping::of(&asked(None), Some(&vhd)).unwrap().resolve(&facts).unwrap().disks;
+    let PlannedStorage::Local(LocalContent::Image { image: file, .. }) = &disks[0].storage else { panic!("{disks:?}") };
+    assert_eq!((file.format, file.comes_as), (DiskFormat::Qcow2, Some(ForeignFormat::Vhd)), "converted to that, and from that");
 
     let too_small = plan(&asked(Some(1)), Some(&image())).unwrap_err();
     assert!(too_small.to_string().contains("volume_size"), "{too_small}");
@@ -234,7 +239,7 @@ fn images_that_cannot_be_an_ephemeral_disk_are_refused() {
     let asked = BootRequest { image: Some("debian".into()), ..request(json!([]), &[]) };
     for (spoil, kind, word) in [
         (Image { status: "queued".into(), ..image() }, ErrorKind::InvalidInput, "queued"),
-        (Image { disk_format: "vmdk".into(), ..image() }, ErrorKind::Unsupported, "vmdk"),
+        (Image { disk_format: "vdi".into(), ..image() }, ErrorKind::Unsupported, "vdi"),
         (Image { container_format: "ova".into(), ..image() }, ErrorKind::Unsupported, "ova"),
         (Image { digest: None, ..image() }, ErrorKind::InvalidInput, "digest"),
         (Image { size_bytes: 0, ..image() }, ErrorKind::InvalidInput, "no data"),

@@ -134,6 +134,14 @@ fn a_vmdk_has_its_one_extent_in_itself() {
     let mut without_footer = vmdk(one);
     put(&mut without_footer, 56, &u64::MAX.to_le_bytes());
     assert!(matches!(look(Format::Vmdk, &without_footer), Err(Unfit::Broken { .. })));
+    // One descriptor for us, and one for QEMU, which looks for a parent where descriptors usually are.
+    let mut two_faced = vmdk("createType=\"monolithicSparse\"\nparentFileNameHint=\"/etc/shadow\"\n");
+    put(&mut two_faced, 28, &4u64.to_le_bytes());
+    put(&mut two_faced, 2048, one.as_bytes());
+    assert!(look(Format::Vmdk, &two_faced).is_err(), "its descriptor is elsewhere");
+    let mut hidden = vmdk(one);
+    put(&mut hidden, 3 * 512, b"parentFileNameHint=\"/etc/shadow\"");
+    assert!(matches!(look(Format::Vmdk, &hidden), Err(Unfit::Elsewhere { .. })), "behind the end of the descriptor");
     let mut far = vmdk(one);
     put(&mut far, 28, &u64::MAX.to_le_bytes());
     assert!(matches!(look(Format::Vmdk, &far), Err(Unfit::Broken { .. })));

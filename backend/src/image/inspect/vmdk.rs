@@ -1,14 +1,17 @@
 //! VMDK in one file, by VMware's "Virtual Disk Format 1.1". Numbers are little-endian, sectors have 512 bytes.
 //!
 //! The text in it, the descriptor, can name files to read. QEMU reads it where the header has no capacity of its own; so it must
-//! have one, in the footer too, and the descriptor must name one sparse extent and no more.
+//! have one, in the footer too, and the descriptor must name one sparse extent and no more. And QEMU opens the parent that is named in the
+//! 20 sectors behind the header, wherever the header says that the descriptor is (`vmdk_open` and `vmdk_parent_open` of its
+//! `block/vmdk.c`); so it must be there, and no parent be named in any of them.
 
 use super::{InspectError, Inspected};
 
 const SECTOR: u64 = 512;
 
-/// More than any descriptor has that names one extent.
-const LARGEST_DESCRIPTOR: u64 = 1 << 20;
+/// Where QEMU looks for a parent, and how far, in bytes.
+const DESCRIPTOR_AT: u64 = SECTOR;
+const LARGEST_DESCRIPTOR: u64 = 20 * SECTOR;
 
 /// "The grain directory is told in the footer", 1,024 bytes before the end.
 const IN_FOOTER: u64 = u64::MAX;
@@ -28,14 +31,22 @@ pub(super) fn inspect(image: &Inspected<'_>) -> Result<u64, InspectError> {
     }
     let (offset, sectors) = (image.le64(&header, 28)?, image.le64(&header, 36)?);
     let bytes = sectors.checked_mul(SECTOR).filter(|bytes| (1..=LARGEST_DESCRIPTOR).contains(bytes));
-    let (Some(bytes), Some(offset)) = (bytes, offset.checked_mul(SECTOR).filter(|offset| *offset > 0)) else {
-        return Err(image.broken("its descriptor is missing or too long"));
+    let (Some(bytes), Some(DESCRIPTOR_AT)) = (bytes, offset.checked_mul(SECTOR)) else {
+        return Err(image.broken("its descriptor is not behind its header, or too long"));
     };
-    let text = image.read(offset, usize::try_from(bytes).unwrap_or(0))?;
+    let there = LARGEST_DESCRIPTOR.min(image.length.saturating_sub(DESCRIPTOR_AT));
+    let read_by_qemu = image.read(DESCRIPTOR_AT, usize::try_from(there).unwrap_or(0))?.to_ascii_lowercase();
+    if read_by_qemu.windows(PARENT.len()).any(|window| window == PARENT) {
+        return Err(image.elsewhere("a parent"));
+    }
+    let text = image.read(DESCRIPTOR_AT, usize::try_from(bytes).unwrap_or(0))?;
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     descriptor(image, &String::from_utf8_lossy(text))?;
     capacity.checked_mul(SECTOR).ok_or_else(|| image.broken("its disk has an impossible size"))
 }
+
+/// In lower case: the key by which a parent is found.
+const PARENT: &[u8] = b"parentfilenamehint";
 
 /// The capacity, in sectors.
 fn check_header(image: &Inspected<'_>, header: &[u8]) -> Result<u64, InspectError> {

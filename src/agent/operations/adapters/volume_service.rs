@@ -3,8 +3,8 @@
 use super::super::ports::{PortError, PortResult, ServiceFacts, VolumeServicePort};
 use super::chain;
 use crate::model::{
-    Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, NewVolume, Secret, SnapshotId, Volume,
-    VolumeEncryption, VolumeId, VolumeSnapshot,
+    Attachment, AttachmentId, AttachmentSummary, ConnectorProperties, GuestUuid, ImageId, NewVolume, Secret, SnapshotId,
+    Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use crate::openstack::{KeyManager, OpenstackError, VolumeService};
 use async_trait::async_trait;
@@ -53,6 +53,18 @@ impl VolumeServicePort for CloudVolumes {
 
     async fn wait_extended(&self, id: VolumeId, deadline: Duration) -> PortResult<Volume> {
         Ok(self.0.wait_volume_extended(id, Instant::now() + deadline).await?)
+    }
+
+    async fn volume_to_reimage(&self, id: VolumeId) -> PortResult<Volume> {
+        Ok(self.0.volume_to_reimage(id).await?)
+    }
+
+    async fn reimage_volume(&self, id: VolumeId, image: ImageId) -> PortResult<()> {
+        Ok(self.0.reimage_volume(id, image).await?)
+    }
+
+    async fn wait_reimaged(&self, id: VolumeId, deadline: Duration) -> PortResult<()> {
+        Ok(self.0.wait_volume_reimaged(id, Instant::now() + deadline).await?)
     }
 
     async fn delete_volume(&self, id: VolumeId) -> PortResult<()> {

@@ -1,4 +1,4 @@
-//! Operations that a boot or a delete has done for it: each is journalled and shown as any other, and survives whoever waits for it.
+//! Operations that a boot, a rebuild or a delete has done for it: each is journalled and shown as any other, and survives whoever waits for it.
 
 use super::super::{
     Shared,
@@ -7,18 +7,20 @@ use super::super::{
     ports::{PortError, PortResult},
 };
 use crate::agent::api::{AttachRequest, OperationState};
-use crate::agent::journal::{Change, OperationRecord, Task};
-use crate::model::{DiskBus, DiskWishes, ErrorKind, GuestUuid, OperationId, VolumeId};
+use crate::agent::journal::{AttachTask, Change, OperationRecord, Task};
+use crate::model::{AttachmentId, DiskBus, DiskWishes, ErrorKind, GuestUuid, OperationId, VolumeId};
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::broadcast::error::RecvError;
 
-/// A volume that a boot attaches.
+/// A volume that a boot, or a rebuild, attaches.
 pub(super) struct Wanted {
     pub(super) volume: VolumeId,
     pub(super) guest: GuestUuid,
     pub(super) bus: DiskBus,
     pub(super) target: String,
-    pub(super) tag: Option<String>,
+    pub(super) wishes: DiskWishes,
+    /// What reserves it for the guest already.
+    pub(super) reservation: Option<AttachmentId>,
 }
 
 /// Gives the guest the volume.
@@ -31,21 +33,29 @@ pub(super) async fn attach(shared: &Arc<Shared>, wanted: Wanted) -> PortResult<(
         bus: Some(wanted.bus),
         target: Some(wanted.target),
         read_only: false,
-        wishes: DiskWishes { tag: wanted.tag, boot_order: None },
+        wishes: wanted.wishes,
     };
-    let volume = shared.volumes.volume(volume).await?;
-    let task = plan::plan_attach(&request, &volume, &facts, None, wanted.bus);
-    run(shared, task.map_err(|error| PortError::new(error.kind, error.message))?).await
+    let mut volume = shared.volumes.volume(volume).await?;
+    plan::own_reservation(&mut volume, wanted.reservation);
+    let planned = plan::plan_attach(&request, &volume, &facts, None, wanted.bus);
+    let task = planned.map_err(|error| PortError::new(error.kind, error.message))?;
+    run(shared, Task::Attach(AttachTask { reservation: wanted.reservation, ..task })).await
 }
 
 /// Sees to it that the guest has not got the volume, whatever is under way.
 pub(super) async fn detach(shared: &Arc<Shared>, volume: VolumeId, guest: GuestUuid) -> PortResult<()> {
-    if let Some(under_way) = under_way(shared, volume, guest) {
-        end_of(shared, under_way.id).await?;
-    }
+    settled(shared, volume, guest).await?;
     let Some(attached) = shared.registry.attachment(volume, guest) else { return Ok(()) };
     let task = Task::Detach(crate::agent::journal::DetachTask { volume, guest, guest_name: attached.guest_name });
     run(shared, task).await
+}
+
+/// Waits for the end of what this guest has under way with the volume.
+pub(super) async fn settled(shared: &Shared, volume: VolumeId, guest: GuestUuid) -> PortResult<()> {
+    match under_way(shared, volume, guest) {
+        Some(under_way) => end_of(shared, under_way.id).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// The unfinished operation that this guest has with the volume.

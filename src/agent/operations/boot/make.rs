@@ -11,7 +11,7 @@ use super::{
     volumes,
 };
 use crate::agent::journal::{BootTask, Facts, OperationRecord, Step, Task};
-use crate::model::{ErrorKind, LocalDisk, LocalDiskPlan, NewVolume, PlannedDisk, PlannedStorage, Volume, VolumeId};
+use crate::model::{DiskWishes, ErrorKind, LocalDisk, LocalDiskPlan, NewVolume, PlannedDisk, PlannedStorage, Volume, VolumeId};
 use futures_util::future::join_all;
 use std::sync::Arc;
 
@@ -127,8 +127,15 @@ async fn give_disks(shared: &Arc<Shared>, task: &BootTask, facts: &Facts) -> Por
         if let Some(local) = facts.disks.iter().find(|made| made.target == disk.target) {
             shared.hypervisor.define_disk(task.guest, local).await?;
         } else if let Some((target, volume)) = volumes.iter().find(|(target, _)| *target == disk.target) {
-            let (target, tag) = (target.clone(), disk.tag.clone());
-            children::attach(shared, Wanted { volume: *volume, guest: task.guest, bus: disk.bus, target, tag }).await?;
+            let wanted = Wanted {
+                volume: *volume,
+                guest: task.guest,
+                bus: disk.bus,
+                target: target.clone(),
+                wishes: DiskWishes { tag: disk.tag.clone(), boot_order: None },
+                reservation: None,
+            };
+            children::attach(shared, wanted).await?;
         }
     }
     Ok(())

@@ -18,6 +18,7 @@ mod make;
 mod plan;
 mod power;
 mod rebuild;
+mod reimage;
 mod rescue;
 mod resume;
 
@@ -29,6 +30,7 @@ pub(super) use make::{boot_step, foreign, must_be_off, undo_boot_step};
 pub(super) use plan::{check_free, check_undefined, describe, plan_boot};
 pub(super) use power::{START, start_step, stop, stop_step};
 pub(super) use rebuild::{REBUILD, check_root, is_replaced, plan_rebuild, rebuild_step, rebuilt_record, undo_rebuild_step};
+pub(super) use reimage::{REIMAGE, check_root_volume, reimage_step, undo_reimage_step};
 pub(super) use rescue::{
     check_rescue, check_unrescue, plan_rescue, plan_unrescue, rescue_step, rescue_steps, rescued_record, undo_rescue_step,
     unrescue_step, unrescue_steps,
@@ -70,6 +72,7 @@ pub(super) fn delete_steps(task: &DeleteTask) -> Vec<Step> {
 pub(super) fn steps_within(task: &Task) -> u32 {
     let steps = match task {
         Task::Boot(task) => task.plan.disks.len() * super::plan::ATTACH.len(),
+        Task::Reimage(_) => super::plan::ATTACH.len(),
         _ => super::plan::DETACH.len(),
     };
     u32::try_from(steps).unwrap_or(u32::MAX)

@@ -5,7 +5,7 @@ use super::super::{
     ports::{GuestDiskFacts, GuestFacts, PortError},
 };
 use crate::agent::api::ApiError;
-use crate::agent::journal::{BootTask, DeleteTask, RebuildTask, RescueTask, Step, Task};
+use crate::agent::journal::{BootTask, DeleteTask, RebuildTask, ReimageTask, RescueTask, Step, Task};
 use crate::bootsource::{Facts, Mapping, MappingError, Source};
 use crate::model::{
     BootPlan, BootRequest, ErrorKind, GIB, GuestDefinition, GuestUuid, LocalContent, NewGuest, OperationId, PlannedDisk,
@@ -118,6 +118,18 @@ pub(in super::super) async fn check_undefined(shared: &Shared, new: &NewGuest) -
 fn check_lazy(request: &BootRequest, plan: &BootPlan, makes_files: bool) -> Result<(), ApiError> {
     let of_image = |disk: &PlannedDisk| matches!(disk.storage, PlannedStorage::Local(LocalContent::Image { .. }));
     let is_of_image = plan.disks.first().is_some_and(of_image);
+    let foreign = plan.disks.iter().find_map(|disk| match &disk.storage {
+        PlannedStorage::Local(LocalContent::Image { image, .. }) => image.comes_as.map(|_| image),
+        _ => None,
+    });
+    if let Some(image) = foreign.filter(|_| request.lazy) {
+        let problem = format!(
+            "a lazy boot reads an image as it comes, and image {} comes as {}, which is converted first: leave --lazy out",
+            image.id,
+            image.declared()
+        );
+        return Err(ApiError::new(ErrorKind::Unsupported, problem));
+    }
     if !request.lazy || (is_of_image && makes_files) {
         return Ok(());
     }
@@ -152,6 +164,7 @@ pub(in super::super) fn describe(step: Step, task: &Task) -> String {
         Task::Boot(task) => of_boot(step, task),
         Task::Delete(task) => of_delete(step, task),
         Task::Rebuild(task) => of_rebuild(step, task),
+        Task::Reimage(task) => of_reimage(step, task),
         Task::Rescue(RescueTask { target, content, .. }) if step == Step::MakeDisks => {
             format!("make a rescue disk: {}", of_content(target, content))
         }
@@ -221,6 +234,21 @@ fn of_rebuild(step: Step, task: &RebuildTask) -> String {
     }
 }
 
+fn of_reimage(step: Step, task: &ReimageTask) -> String {
+    let ReimageTask { guest_name: guest, volume, image, target, bus, .. } = task;
+    match step {
+        Step::DetachVolumes => format!("detach volume {volume} from guest {guest}, by an operation of its own"),
+        Step::RequestReimage => {
+            format!("ask the volume service to write image {image} over volume {volume}, which can never be taken back")
+        }
+        Step::ReimageVolume => "see that it is written; what fails is asked for again".to_owned(),
+        Step::GiveDisks => {
+            format!("attach volume {volume} to guest {guest} again, as {target} on bus {bus}, by an operation of its own")
+        }
+        other => other.name().to_owned(),
+    }
+}
+
 fn of_power(step: Step, guest: &str) -> String {
     match step {
         Step::ConnectVolumes => format!("connect what of guest {guest}'s volumes is not connected, and prove that it is them"),
@@ -244,7 +272,7 @@ fn of_content(target: &str, content: &LocalContent) -> String {
     match content {
         LocalContent::Image { image, size_bytes } => {
             let size = size_bytes.map_or_else(|| "as large as it is".to_owned(), gib);
-            format!("{target} of image {} ({}), {size}", image.id, image.format.as_str())
+            format!("{target} of image {} ({}), {size}", image.id, image.declared())
         }
         LocalContent::Blank { size_bytes, filesystem } => {
             let content = filesystem.map_or("blank", |filesystem| filesystem.as_str());

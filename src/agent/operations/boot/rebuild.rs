@@ -1,4 +1,5 @@
-//! Making a guest's root disk anew of an image: the same guest, with all its other disks.
+//! Making a guest's root disk anew of an image: the same guest, with all its other disks. Where it is a volume, [`super::reimage`] has it
+//! done.
 //!
 //! ```text
 //! MakeDisks -> ReplaceRoot -> RemoveDisks
@@ -17,6 +18,7 @@ use super::{
         steps::missing,
     },
     local::remove_disk,
+    reimage::{plan_reimage, root_volume},
     rescue::must_not_be_rescued,
 };
 use crate::agent::api::{ApiError, OperationState, RebuildRequest, StepState};
@@ -31,12 +33,16 @@ pub(in super::super) const REBUILD: [Step; 3] = [Step::MakeDisks, Step::ReplaceR
 /// Plans a rebuild.
 pub(in super::super) async fn plan_rebuild(shared: &Shared, request: &RebuildRequest) -> Result<Task, ApiError> {
     let guest = shared.hypervisor.guest(&request.guest).await?;
-    let root = root_of(shared, guest.uuid, &guest.name)?;
+    let Some(booted) = shared.registry.booted(guest.uuid) else { return Err(not_booted(&guest.name)) };
     must_not_be_rescued(shared, guest.uuid, &guest.name)?;
     if guest.active {
         return Err(running(&guest.name).into());
     }
     shared.hypervisor.check_unsaved(guest.uuid).await?;
+    if let Some(volume) = root_volume(&booted) {
+        return plan_reimage(shared, request, guest, &booted, volume).await;
+    }
+    let root = root_of(shared, guest.uuid, &guest.name)?;
     let image = shared.boot_sources.find_image(&request.image).await?;
     let content = content_of_image(&image, request.size_gib)?;
     let suffix: String = OperationId::random().to_string().chars().take(8).collect();
@@ -55,26 +61,20 @@ pub(in super::super) fn check_root(shared: &Shared, task: &RebuildTask) -> Resul
     Err(ApiError::new(ErrorKind::Conflict, message))
 }
 
-/// The guest's root disk: the first that it was booted with.
+/// The guest's ephemeral root disk: the first that it was booted with.
 fn root_of(shared: &Shared, guest: GuestUuid, name: &str) -> Result<LocalDisk, ApiError> {
     match shared.registry.booted(guest).map(|record| record.disks.into_iter().next()) {
         Some(Some(BootedDisk::Local(disk))) => {
             fill::check_replaceable(shared, guest, &disk, name)?;
             Ok(disk)
         }
-        Some(Some(BootedDisk::Volume { volume, .. })) => {
-            let problem = format!(
-                "the root disk of guest {name} is volume {volume}, and only ephemeral ones can be made anew: delete the guest's disks \
-                 (bowline delete {name}) and boot it anew"
-            );
-            Err(ApiError::new(ErrorKind::Unsupported, problem))
-        }
-        Some(None) | None => {
-            let problem =
-                format!("guest {name} was not booted by this host's Bowline: it has no root disk that could be made anew");
-            Err(ApiError::new(ErrorKind::NotFound, problem))
-        }
+        _ => Err(not_booted(name)),
     }
+}
+
+fn not_booted(name: &str) -> ApiError {
+    let problem = format!("guest {name} was not booted by this host's Bowline: it has no root disk that could be made anew");
+    ApiError::new(ErrorKind::NotFound, problem)
 }
 
 fn running(guest_name: &str) -> PortError {
@@ -126,17 +126,17 @@ pub(in super::super) async fn undo_rebuild_step(
 /// Puts one disk into the definition in the place of another. The guest must be off before and after: nobody can tell which of them one
 /// has that was started in between.
 async fn replace(shared: &Shared, task: &RebuildTask, old: &LocalDisk, new: &LocalDisk) -> PortResult<()> {
-    must_be_off(shared, task).await?;
+    must_be_off(shared, task.guest, &task.guest_name).await?;
     shared.hypervisor.undefine_disk(task.guest, old).await?;
     shared.hypervisor.define_disk(task.guest, new).await?;
-    must_be_off(shared, task).await
+    must_be_off(shared, task.guest, &task.guest_name).await
 }
 
-/// Nor may its memory be saved, which would meet another disk.
-async fn must_be_off(shared: &Shared, task: &RebuildTask) -> PortResult<()> {
-    match shared.hypervisor.guest(&task.guest.to_string()).await?.active {
-        true => Err(running(&task.guest_name)),
-        false => shared.hypervisor.check_unsaved(task.guest).await,
+/// The guest is off, and its memory is not saved, which would meet another disk.
+pub(super) async fn must_be_off(shared: &Shared, guest: GuestUuid, name: &str) -> PortResult<()> {
+    match shared.hypervisor.guest(&guest.to_string()).await?.active {
+        true => Err(running(name)),
+        false => shared.hypervisor.check_unsaved(guest).await,
     }
 }
 

@@ -6,7 +6,7 @@
 //! operation is asked for in [`next`].
 
 use super::world::{Fault, guest_uuid};
-use super::{FAULTS, World, agreement::settled, attach, boot, detach, rescue, start_tuned, world::At};
+use super::{FAULTS, World, agreement::settled, attach, boot, detach, rebuild, rescue, start_tuned, world::At};
 use crate::agent::api::{AgentApi, ExtendRequest, OperationState, RebuildRequest, Request, StartRequest, StopRequest};
 use crate::agent::journal::{Step, faulty};
 use crate::agent::operations::{Agent, Shared, faults::DONE_TWICE, plan};
@@ -43,6 +43,7 @@ fn next(request: Option<&Request>) -> Option<Request> {
         Some(Request::Delete(_)) => {
             Some(Request::Rebuild(RebuildRequest { guest: "guest-1".into(), image: "tiny".into(), size_gib: None }))
         }
+        Some(Request::Rebuild(request)) if request.guest == "guest-1" => Some(rebuild::on_volume()),
         Some(Request::Rebuild(_)) => Some(Request::Start(StartRequest { guest: "guest-1".into() })),
         Some(Request::Start(_)) => Some(stop(false)),
         Some(Request::Stop(_)) => {
@@ -63,7 +64,8 @@ fn world_for(request: &Request, dir: &Path) -> World {
         Request::Start(_) => vec![attach(), stop(true)],
         Request::Delete(request) if request.guest == "made" => vec![boot::boot_of_new("made")],
         Request::Delete(_) | Request::Snapshot(_) => vec![boot::boot()],
-        Request::Rebuild(_) => vec![boot::boot(), stop(true)],
+        Request::Rebuild(request) if request.guest == "guest-1" => vec![boot::boot(), stop(true)],
+        Request::Rebuild(_) => vec![rebuild::boot_from_volume(&world), stop(true)],
         Request::Rescue(_) => vec![boot::boot()],
         Request::Unrescue(_) => vec![boot::boot(), rescue::rescue()],
     };

@@ -1,4 +1,5 @@
-//! A rebuild, struck at every call: the guest has the one root disk or the other, whole, and nothing else is touched.
+//! A rebuild, struck at every call: the guest has the one root disk or the other, whole, and nothing else is touched. On a volume: what
+//! happens where the service cannot write, or will not; `matrix.rs` strikes that at every call.
 
 use super::{FAULTS, live, world::*};
 use crate::agent::api::{DeleteRequest, OperationState, RebuildRequest, Request, StopRequest};
@@ -93,4 +94,125 @@ fn only_the_ephemeral_root_of_a_guest_that_is_off_is_made_anew() {
     world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = true;
     let error = refusal(&world, dir.path());
     assert!(error.kind == ErrorKind::Conflict && error.message.contains("bowline stop guest-1"), "{error}");
+}
+
+/// A guest that boots from the volume that is there.
+pub fn boot_from_volume(world: &World) -> Request {
+    world.state.lock().unwrap().volumes.get_mut(&volume_id()).unwrap().bootable = true;
+    Request::Boot(BootRequest {
+        guest: "guest-1".into(),
+        image: None,
+        image_size_gib: None,
+        mapping: r#"[{"source_type": "volume", "uuid": "data", "boot_index": 0, "tag": "root"}]"#.into(),
+        clauses: vec![],
+        lazy: false,
+        definition: None,
+    })
+}
+
+/// The rebuild of that guest.
+pub fn on_volume() -> Request {
+    Request::Rebuild(RebuildRequest { guest: guest_uuid().to_string(), image: "tiny".into(), size_gib: None })
+}
+
+/// Off, after that boot.
+fn booted_from_volume() -> (World, tempfile::TempDir) {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = false;
+    live(&world, dir.path(), Some(boot_from_volume(&world)));
+    live(&world, dir.path(), Some(Request::Stop(StopRequest { guest: "guest-1".into(), force: true })));
+    world.assert_clean(true, "after the boot");
+    (world, dir)
+}
+
+/// The guest's one disk: its target name, and the images that were written over it.
+fn root_volume(world: &World, context: &str) -> (String, usize) {
+    world.assert_clean(true, context);
+    let state = world.state.lock().unwrap();
+    let disks = &state.guests[&guest_uuid()].disks;
+    assert_eq!(disks.iter().map(|disk| disk.volume).collect::<Vec<_>>(), [Some(volume_id())], "{context}");
+    (disks[0].target.clone(), state.written.len())
+}
+
+#[test]
+fn a_volume_is_written_over_and_is_the_same_disk_again() {
+    let (world, dir) = booted_from_volume();
+    let before = root_volume(&world, "before");
+    let attachment = *world.state.lock().unwrap().attachments.keys().next().unwrap();
+    let view = live(&world, dir.path(), Some(on_volume())).unwrap();
+    assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
+    assert_eq!(root_volume(&world, "after"), (before.0, 1));
+    let state = world.state.lock().unwrap();
+    assert!(!state.attachments.contains_key(&attachment), "the attachment is a new one: {:?}", state.attachments);
+    assert_eq!(state.written, [(volume_id(), image_id())]);
+}
+
+#[test]
+fn a_volume_that_the_service_will_not_write_over_is_the_guests_again_as_it_was() {
+    let (world, dir) = booted_from_volume();
+    let before = root_volume(&world, "before");
+    world.state.lock().unwrap().refuses_images = true;
+    let view = live(&world, dir.path(), Some(on_volume())).unwrap();
+    assert_eq!(view.state, OperationState::Failed, "{view:?}");
+    assert!(view.failure.unwrap().message.starts_with("RequestReimage"), "by the service's word");
+    assert_eq!(root_volume(&world, "after a refusal"), before);
+}
+
+#[test]
+fn a_volume_that_could_not_be_written_is_written_again_and_no_guest_has_it_before() {
+    let (world, dir) = booted_from_volume();
+    world.state.lock().unwrap().spoils = 2;
+    let view = live(&world, dir.path(), Some(on_volume())).unwrap();
+    assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
+    assert_eq!(root_volume(&world, "after two failures").1, 3);
+}
+
+#[tokio::test]
+async fn a_rebuild_on_a_volume_that_was_given_up_is_taken_up_by_the_next_one() {
+    use crate::agent::api::AgentApi;
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = false;
+    let agent = super::start(&world, dir.path()).await;
+    for request in [boot_from_volume(&world), Request::Stop(StopRequest { guest: "guest-1".into(), force: true })] {
+        let id = agent.submit(request).await.unwrap();
+        assert_eq!(super::end_of(&agent, id).await.state, OperationState::Succeeded);
+    }
+    let target = root_volume(&world, "before").0;
+    world.state.lock().unwrap().spoils = usize::MAX;
+    let mut events = agent.events();
+    let id = agent.submit(on_volume()).await.unwrap();
+    while agent.operation(id).unwrap().state != OperationState::Stuck {
+        let _ = events.recv().await;
+    }
+    agent.abandon(id).await.unwrap();
+    let told = agent.operation(id).unwrap().failure.unwrap();
+    assert!(told.message.contains("half written over") && told.remedy.contains("bowline rebuild guest-1"), "{told:?}");
+    assert!(!told.message.contains("may still have volumes"), "{told:?}");
+    world.state.lock().unwrap().spoils = 0;
+    let id = agent.submit(on_volume()).await.unwrap();
+    assert_eq!(super::end_of(&agent, id).await.state, OperationState::Succeeded);
+    assert_eq!(root_volume(&world, "after").0, target);
+}
+
+#[test]
+fn nothing_is_touched_where_no_image_can_be_written_over_a_volume() {
+    let refusal = |change: fn(&mut State), size_gib| {
+        let (world, dir) = booted_from_volume();
+        change(&mut world.state.lock().unwrap());
+        let calls = world.state.lock().unwrap().calls;
+        let request = RebuildRequest { guest: "guest-1".into(), image: "tiny".into(), size_gib };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(async {
+            use crate::agent::api::AgentApi;
+            super::start(&world, dir.path()).await.submit(Request::Rebuild(request)).await.unwrap_err()
+        });
+        assert_eq!(world.state.lock().unwrap().calls, calls, "{error}");
+        error
+    };
+    let too_old = refusal(|state| state.cannot_reimage = true, None);
+    assert!(too_old.kind == ErrorKind::Unsupported && too_old.message.contains("3.68"), "{too_old}");
+    let sized = refusal(|_| (), Some(2));
+    assert!(sized.kind == ErrorKind::InvalidInput && sized.message.contains("bowline extend"), "{sized}");
+    let running = refusal(|state| state.guests.get_mut(&guest_uuid()).unwrap().active = true, None);
+    assert!(running.kind == ErrorKind::Conflict && running.message.contains("bowline stop guest-1"), "{running}");
 }

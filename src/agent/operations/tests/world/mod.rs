@@ -115,6 +115,14 @@ pub struct State {
     pub captures: BTreeSet<ImageId>,
     /// Images, and whether they are whole.
     pub images: BTreeMap<ImageId, bool>,
+    /// Images that were written over volumes, or were begun to be, in turn.
+    pub written: Vec<(VolumeId, ImageId)>,
+    /// So many more of them end in an error.
+    pub spoils: usize,
+    /// They are refused.
+    pub refuses_images: bool,
+    /// The service is too old for that.
+    pub cannot_reimage: bool,
     /// Snapshots of volumes.
     pub snapshots: BTreeMap<SnapshotId, (VolumeId, String)>,
     /// The folder of the agent's journal.

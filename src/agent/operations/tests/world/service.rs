@@ -123,6 +123,39 @@ impl VolumeServicePort for World {
     async fn wait_extended(&self, id: VolumeId, _deadline: Duration) -> PortResult<Volume> {
         VolumeServicePort::volume(self, id).await
     }
+    async fn volume_to_reimage(&self, id: VolumeId) -> PortResult<Volume> {
+        if self.state.lock().unwrap().cannot_reimage {
+            return Err(PortError::new(ErrorKind::Unsupported, "version 3.68 is not supported"));
+        }
+        VolumeServicePort::volume(self, id).await
+    }
+    async fn reimage_volume(&self, id: VolumeId, image: ImageId) -> PortResult<()> {
+        self.change("reimage_volume", |state| {
+            if state.guests.values().any(|guest| guest.disk(id).is_some()) || state.connected.contains(&id) {
+                state.crimes.push("an image was written over a volume that somebody has".into());
+            }
+            let attachments: Vec<_> = state.attachments.values().filter(|entry| entry.0 == id).collect();
+            let reserved = matches!(attachments.as_slice(), [one] if one.2 == AttachmentStatus::Reserved);
+            if !reserved || state.refuses_images {
+                return Err(PortError::new(ErrorKind::Conflict, "an image cannot be written over it"));
+            }
+            state.written.push((id, image));
+            if state.spoils > 0 {
+                state.spoils -= 1;
+                state.volumes.get_mut(&id).ok_or_else(|| not_found("volume"))?.status = "error".into();
+            } else {
+                state.settle(id);
+            }
+            Ok(())
+        })
+        .await
+    }
+    async fn wait_reimaged(&self, id: VolumeId, _deadline: Duration) -> PortResult<()> {
+        match VolumeServicePort::volume(self, id).await?.status.as_str() {
+            "error" => Err(PortError::new(ErrorKind::Internal, "the image could not be written")),
+            _ => Ok(()),
+        }
+    }
     async fn delete_volume(&self, id: VolumeId) -> PortResult<()> {
         self.change("delete_volume", |state| {
             if state.volumes.get(&id).is_some_and(|volume| volume.status != "available") {
@@ -138,7 +171,8 @@ impl VolumeServicePort for World {
     async fn create_attachment(&self, volume: VolumeId, guest: GuestUuid, _read_only: bool) -> PortResult<Attachment> {
         self.change("create_attachment", |state| {
             let found = &state.volumes[&volume];
-            if found.status != "available" && !found.multiattach {
+            let own = state.attachments.values().any(|entry| entry.0 == volume && entry.1 == guest);
+            if found.status != "available" && !found.multiattach && !own {
                 return Err(PortError::new(ErrorKind::Conflict, "volume is not available"));
             }
             let id = AttachmentId(Uuid::new_v4());
@@ -184,11 +218,14 @@ impl VolumeServicePort for World {
     }
     async fn delete_attachment(&self, id: AttachmentId) -> PortResult<()> {
         self.change("delete_attachment", |state| {
-            let Some((volume, guest, _)) = state.attachments.remove(&id) else { return Ok(()) };
-            if state.guests.get(&guest).is_some_and(|guest| guest.disk(volume).is_some()) {
+            let Some((volume, guest, status)) = state.attachments.remove(&id) else { return Ok(()) };
+            // What only reserves the volume is in nobody's way.
+            if status != AttachmentStatus::Reserved
+                && state.guests.get(&guest).is_some_and(|guest| guest.disk(volume).is_some())
+            {
                 state.crimes.push("an attachment was deleted while the guest had the disk".into());
             }
-            let last = state.attachments.values().all(|(other, ..)| *other != volume);
+            let last = state.attachments.values().all(|entry| entry.0 != volume || entry.2 == AttachmentStatus::Reserved);
             if last && state.connected.contains(&volume) {
                 state.crimes.push("an attachment was deleted while the host was connected".into());
             }
