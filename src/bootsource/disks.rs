@@ -52,7 +52,16 @@ impl DiskMaker {
     /// `copy_limit`: for a flat disk to be filled.
     pub fn new(folder: &Path, form: DiskForm, cache_bytes: u64, copy_limit: Duration) -> Self {
         let cache = ImageCache::new(folder.join("cache"), cache_bytes);
-        Self { folder: folder.join("disks"), form, copy_limit, cache }
+        Self { folder: folder.to_owned(), form, copy_limit, cache }
+    }
+
+    /// What everything is below that is a file.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn disks(&self) -> PathBuf {
+        self.folder.join("disks")
     }
 
     /// Whether disks are files.
@@ -60,7 +69,7 @@ impl DiskMaker {
         self.group().is_none()
     }
 
-    const fn group(&self) -> Option<&VolumeGroup> {
+    pub(super) const fn group(&self) -> Option<&VolumeGroup> {
         match &self.form {
             DiskForm::Overlay | DiskForm::Flat => None,
             DiskForm::Logical(group) => Some(group),
@@ -133,7 +142,7 @@ impl DiskMaker {
     /// The files of a disk that is to be made, and nothing where they are to be.
     pub(super) async fn clear(&self, guest: GuestUuid, target: &str) -> Result<Paths, BootSourceError> {
         let paths = self.paths(guest, target);
-        let (outer, cleared) = (self.folder.clone(), paths.clone());
+        let (outer, cleared) = (self.disks(), paths.clone());
         blocking(&paths.folder, move || {
             make_folder(&outer)?;
             make_folder(&cleared.folder)?;
@@ -144,7 +153,7 @@ impl DiskMaker {
     }
 
     pub(super) fn paths(&self, guest: GuestUuid, target: &str) -> Paths {
-        let folder = self.folder.join(guest.to_string());
+        let folder = self.disks().join(guest.to_string());
         let file = |suffix: &str| folder.join(format!("{target}{suffix}"));
         Paths { disk: file(""), unfinished: file(".new"), base: file(".base"), folder }
     }

@@ -20,6 +20,7 @@ mod image;
 pub mod qcow2;
 mod secret;
 mod snapshot;
+mod stored;
 mod volume;
 
 pub use boot::{
@@ -50,6 +51,7 @@ pub use ids::{AttachmentId, GuestUuid, IdError, ImageId, OperationId, SnapshotId
 pub use image::{DigestAlgorithm, Image, ImageDigest, ImageFile};
 pub use secret::Secret;
 pub use snapshot::{InstanceContent, InstanceDisk, NewImage, SnapshotRequest, SnapshotSource, Stillness};
+pub use stored::{Part, Store, Stored, disk_of_name, is_disk_name};
 pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment, VolumeSnapshot};
 
 /// Bytes in one GiB, the unit in which the volume service counts sizes.

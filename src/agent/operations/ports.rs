@@ -6,11 +6,12 @@
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
     DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestDefinition, GuestRun, GuestUuid, Health, Image, ImageId, LocalDisk,
-    LocalDiskPlan, NewGuest, NewImage, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind, SnapshotId, Volume,
+    LocalDiskPlan, NewGuest, NewImage, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind, SnapshotId, Stored, Volume,
     VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use async_trait::async_trait;
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -190,6 +191,8 @@ pub trait HypervisorPort: Send + Sync {
     async fn given(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<Vec<GivenDisk>>;
     /// All guests of this host, running or not.
     async fn guests(&self) -> PortResult<Vec<GuestFacts>>;
+    /// Of each of these words that a guest has in what it runs with, its definition or a snapshot, the name of such a guest.
+    async fn mentions(&self, words: &[String]) -> PortResult<BTreeMap<String, String>>;
     /// Gives a disk to a guest, live and in its definition as far as it has them. Returns the target name it has there: the
     /// one asked for, or the one it had already.
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String>;
@@ -277,6 +280,13 @@ pub trait BootSourcePort: Send + Sync {
     async fn release_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Removes it. One that is not there is fine. `made`: the disk, if it is known to have been made.
     async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()>;
+
+    /// What there is of ephemeral disks and of what is caught of them, store by store, whoever knows of it. `known`: disks that were made.
+    async fn stored(&self, known: &[LocalDisk]) -> Vec<PortResult<Vec<Stored>>>;
+    /// What of a disk that was made is not there any more.
+    async fn missing(&self, disk: &LocalDisk) -> PortResult<Option<PathBuf>>;
+    /// Takes away what nobody has; refuses what is not as it was told, or has a user.
+    async fn remove_stored(&self, stored: &Stored) -> PortResult<()>;
 
     /// The file that a disk is caught in for an image.
     fn capture_path(&self, image: ImageId) -> PathBuf;

@@ -39,6 +39,11 @@ impl LazyDisks {
         Self { maker, images: Images::new(source.clone(), patience), source, sockets, exports: Mutex::default() }
     }
 
+    /// The maker of all other disks.
+    pub fn maker(&self) -> &DiskMaker {
+        &self.maker
+    }
+
     /// Whether disks are files, as all over coming images are.
     pub fn makes_files(&self) -> bool {
         self.maker.makes_files()

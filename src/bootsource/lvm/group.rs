@@ -14,14 +14,14 @@ const SEPARATOR: &str = "|";
 const SECTOR_BYTES: u64 = 512;
 
 /// What Bowline's volumes are tagged with.
-const TAG: &str = "bowline.ephemeral";
+pub(super) const TAG: &str = "bowline.ephemeral";
 
 /// A pool with less than this left gives no new disks: one that is full stops the guests it has. Percent that are taken, of data or of
 /// metadata; LVM's own warnings begin there.
 const FULL_PERCENT: f64 = 95.0;
 
 /// Where the letters of `lv_attr` say what a volume is, and whether a pool zeroes what it gives out (lvs(8)).
-const KIND_AT: usize = 0;
+pub(super) const KIND_AT: usize = 0;
 const ZEROING_AT: usize = 7;
 
 /// Where ephemeral disks are made.
@@ -86,6 +86,14 @@ impl VolumeGroup {
             return Err(BootSourceError::ForeignVolume { volume: full, tag: TAG });
         }
         self.run("remove", volume, "lvremove", &["--yes"], &full).await.map(drop)
+    }
+
+    /// What `lvs` says in these columns of the volumes that match, a line a volume, its words in the order of the columns.
+    pub(super) async fn select(&self, selection: &str, columns: &str) -> Result<Vec<Vec<String>>, BootSourceError> {
+        let arguments = ["--noheadings", "--separator", SEPARATOR, "--options", columns, "--select", selection];
+        let said = self.run("list", "*", "lvs", &arguments, &self.name).await?;
+        let listed = String::from_utf8_lossy(&said.stdout);
+        Ok(listed.lines().map(|line| line.split(SEPARATOR).map(|word| word.trim().to_owned()).collect()).collect())
     }
 
     /// A pool that gives out what it has not zeroed would show a guest what another wrote.

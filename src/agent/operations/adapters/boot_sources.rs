@@ -5,7 +5,7 @@ use super::chain;
 use crate::bootsource::{
     BootSourceError, Captures, DiskMaker, Fetching, ImageSource, LazyDisks, Piece, Progress, SourceError, Streaming,
 };
-use crate::model::{DiskBus, ErrorKind, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, LocalPlace, NewImage};
+use crate::model::{DiskBus, ErrorKind, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, LocalPlace, NewImage, Stored};
 use crate::openstack::{Chunk, ImageService};
 use async_trait::async_trait;
 use std::{
@@ -106,6 +106,18 @@ impl BootSourcePort for HostBootSources {
 
     async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()> {
         Ok(self.lazy.remove(guest, name, made).await?)
+    }
+
+    async fn stored(&self, known: &[LocalDisk]) -> Vec<PortResult<Vec<Stored>>> {
+        self.lazy.maker().stored(known).await.into_iter().map(|found| Ok(found?)).collect()
+    }
+
+    async fn missing(&self, disk: &LocalDisk) -> PortResult<Option<PathBuf>> {
+        Ok(self.lazy.maker().missing(disk).await?)
+    }
+
+    async fn remove_stored(&self, stored: &Stored) -> PortResult<()> {
+        Ok(self.lazy.maker().remove_stored(stored).await?)
     }
 
     fn capture_path(&self, image: ImageId) -> PathBuf {

@@ -83,6 +83,10 @@ pub struct State {
     pub leads_elsewhere: Option<String>,
     /// Ephemeral disks of this host, by their target names.
     pub files: BTreeSet<String>,
+    /// What a look at the host's stores of them finds.
+    pub stored: Vec<Stored>,
+    /// Words that guests have in their definitions, and those guests.
+    pub mentions: BTreeMap<String, String>,
     /// Those whose image still comes.
     pub coming: BTreeSet<String>,
     /// Ephemeral disks of the guest's definition.
