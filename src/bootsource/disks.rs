@@ -10,8 +10,12 @@ use super::{
 };
 use crate::{
     command,
-    model::{DiskBus, DiskFormat, Filesystem, GuestUuid, ImageFile, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace},
+    model::{
+        DiskBus, DiskFormat, Filesystem, FolderRoom, GroupRoom, GuestUuid, ImageFile, LocalContent, LocalDisk, LocalDiskPlan,
+        LocalPlace,
+    },
 };
+use nix::sys::statvfs::statvfs;
 use std::{
     ffi::OsString,
     fs::{self, OpenOptions, Permissions},
@@ -73,6 +77,33 @@ impl DiskMaker {
         match &self.form {
             DiskForm::Overlay | DiskForm::Flat => None,
             DiskForm::Logical(group) => Some(group),
+        }
+    }
+
+    /// The room for images, and for disks that are files.
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub async fn room(&self) -> Result<FolderRoom, BootSourceError> {
+        let (folder, (cached_bytes, limit_bytes)) = (self.folder.clone(), self.cache.held_bytes());
+        blocking(&self.folder, move || {
+            // Nothing was made below it yet, perhaps: it will be on the file system of what there is of it.
+            let there = folder.ancestors().find(|path| path.exists()).unwrap_or(&folder);
+            let room = statvfs(there).map_err(io::Error::from).map_err(BootSourceError::file("look for room in", there))?;
+            let free_bytes = room.blocks_available().saturating_mul(room.fragment_size());
+            Ok(FolderRoom { folder: folder.display().to_string(), free_bytes, cached_bytes, limit_bytes })
+        })
+        .await
+    }
+
+    /// The volume group of disks, where they are made in one.
+    ///
+    /// # Errors
+    /// It, its pool or LVM is not there.
+    pub async fn group_room(&self) -> Result<Option<GroupRoom>, BootSourceError> {
+        match self.group() {
+            Some(group) => group.room().await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the checks go by. `None` and the like mean that it could not be seen, never that it is not there.
 
+use crate::model::{FolderRoom, GroupRoom};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// All facts.
@@ -103,6 +104,10 @@ pub struct AgentFacts {
     pub rbd_in_kernel: bool,
     /// Ephemeral disks are logical volumes: whether thin ones. `None` where they are files.
     pub thin_disks: Option<bool>,
+    /// The room for images and for disks that are files, or why that cannot be seen.
+    pub folder: Result<FolderRoom, String>,
+    /// The volume group of ephemeral disks, where they are made in one, or why it cannot be had.
+    pub group: Result<Option<GroupRoom>, String>,
     /// `iscsi.multipath`: required or off; `None` where it is preferred.
     pub wants_multipath: Option<bool>,
     /// Files of Ceph that the settings name: the setting, the path, what is there.
@@ -123,6 +128,8 @@ impl AgentFacts {
             journal: (String::new(), None),
             rbd_in_kernel: false,
             thin_disks: None,
+            folder: Err(String::new()),
+            group: Ok(None),
             wants_multipath: None,
             ceph_files: vec![],
             metrics_problem: None,

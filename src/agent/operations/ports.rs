@@ -5,9 +5,9 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestDefinition, GuestRun, GuestUuid, Health, Image, ImageId, LocalDisk,
-    LocalDiskPlan, NewGuest, NewImage, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind, SnapshotId, Stored, Volume,
-    VolumeEncryption, VolumeId, VolumeSnapshot,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, FolderRoom, GroupRoom, GuestDefinition, GuestRun, GuestUuid, Health, Image,
+    ImageId, LocalDisk, LocalDiskPlan, NewGuest, NewImage, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind,
+    SnapshotId, Stored, Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use async_trait::async_trait;
 use std::{
@@ -146,6 +146,11 @@ pub trait ConnectorPort: Send + Sync {
     /// How the device's ways to its storage are doing. Changes nothing; the caller bounds it.
     async fn health(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Health>;
 
+    /// Ends as soon as a call ends that the kernel had held beyond its deadline: what failed for it may be tried again.
+    async fn late_call_ended(&self) {
+        std::future::pending().await
+    }
+
     /// All names of Bowline's own on this host.
     async fn own_names(&self) -> PortResult<Vec<OwnName>>;
     /// Removes the volume's name where it leads nowhere.
@@ -280,6 +285,11 @@ pub trait BootSourcePort: Send + Sync {
     async fn release_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Removes it. One that is not there is fine. `made`: the disk, if it is known to have been made.
     async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()>;
+
+    /// The room for images, and for ephemeral disks that are files.
+    async fn room(&self) -> PortResult<FolderRoom>;
+    /// The volume group that ephemeral disks are made in, where they are.
+    async fn group_room(&self) -> PortResult<Option<GroupRoom>>;
 
     /// What there is of ephemeral disks and of what is caught of them, store by store, whoever knows of it. `known`: disks that were made.
     async fn stored(&self, known: &[LocalDisk]) -> Vec<PortResult<Vec<Stored>>>;

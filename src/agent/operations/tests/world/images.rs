@@ -103,6 +103,12 @@ impl BootSourcePort for World {
         })
         .await
     }
+    async fn room(&self) -> PortResult<FolderRoom> {
+        Ok(FolderRoom { folder: "/images".into(), free_bytes: 1 << 40, cached_bytes: 0, limit_bytes: 1 << 30 })
+    }
+    async fn group_room(&self) -> PortResult<Option<GroupRoom>> {
+        Ok(None)
+    }
     async fn stored(&self, _known: &[LocalDisk]) -> Vec<PortResult<Vec<Stored>>> {
         vec![Ok(self.state.lock().unwrap().stored.clone())]
     }

@@ -133,6 +133,8 @@ pub struct World {
     pub died: Arc<tokio::sync::Notify>,
     /// What was never answered is given up.
     pub healed: Arc<tokio::sync::Notify>,
+    /// The kernel lets go of a call that was begun before.
+    pub late_call: Arc<tokio::sync::Notify>,
     /// Whose world it is now, to tell what it was at when it called.
     pub agent: Arc<Mutex<Weak<Shared>>>,
 }
