@@ -48,8 +48,9 @@ impl DiskMaker {
         blocking(&disk.path, move || {
             for file in files {
                 match fs::symlink_metadata(&file) {
+                    Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(file)),
-                    looked => drop(looked.map_err(BootSourceError::file("look at", &file))?),
+                    Err(error) => return Err(BootSourceError::file("look at", &file)(error)),
                 }
             }
             Ok(None)

@@ -22,7 +22,9 @@ pub(super) fn is_left(stored: &Stored, journal: &Journalled) -> bool {
         Part::Disk(guest, name) => disk(guest, name).is_none(),
         Part::Base(guest, name) => disk(guest, name).is_none_or(|disk| disk.base.is_none() && disk.lazy.is_none()),
         Part::Capture(image) => !journal.captures.contains(image),
-        Part::Unfinished(..) | Part::Folder(_) | Part::Foreign(_) => true,
+        // A guest's own in another shape than it was made in is that guest's all the same.
+        Part::Foreign(_) => journal.disks.iter().all(|(_, _, disk)| disk.path != stored.path),
+        Part::Unfinished(..) | Part::Folder(_) => true,
     }
 }
 
@@ -132,6 +134,8 @@ mod tests {
             (vda(Part::Base), false, true),
             (vda(Part::Unfinished), true, true),
             (file(Part::Folder(GUEST)), true, true),
+            (Stored { path: "/elsewhere/vda".into(), ..file(Part::Foreign("of another mode")) }, true, false),
+            (file(Part::Foreign("a note")), true, true),
             // Another volume has the name.
             (Stored { store: Store::VolumeGroup("fast".into()), ..vda(Part::Disk) }, true, true),
         ];
