@@ -51,7 +51,7 @@ impl Stored {
         }
     }
 
-    /// What a definition that names it would have in it: of a file its name with its guest's folder, which also begins what lies over
+    /// What a definition that names it would have in it: of a file its name with its folder's, which also begins what lies over
     /// it or below it; of anything else its name, as it is and as device mapper spells it.
     pub fn words(&self) -> Vec<String> {
         match (&self.part, self.path.file_name().and_then(|name| name.to_str())) {
@@ -61,6 +61,7 @@ impl Stored {
             {
                 vec![format!("{guest}/{name}")]
             }
+            (Part::Capture(image), Some(_)) => vec![format!("snapshots/{image}")],
             (_, Some(name)) => vec![name.to_owned(), name.replace('-', "--")],
         }
     }

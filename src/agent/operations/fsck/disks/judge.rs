@@ -67,7 +67,7 @@ pub(super) fn left(stored: Stored, named: &PortResult<BTreeMap<String, String>>)
     }
     let (meaning, remedy) = match &stored.part {
         Part::Disk(..) => (
-            "an operation left it when it could not be reached; or a guest's whom the journal forgot, as one from a backup does",
+            "an operation that was cut left it; or the journal is older than the disk, as one from a backup may be",
             "if nobody wants what is on it, bowline fsck --repair removes it",
         ),
         _ => ("an operation that was cut left it: it takes room, and is of no use", "bowline fsck --repair removes it"),
