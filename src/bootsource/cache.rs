@@ -116,6 +116,13 @@ impl ImageCache {
         turns.entry(image).or_default().clone()
     }
 
+    /// What its images take, and the most that they may, bytes.
+    pub(super) fn held_bytes(&self) -> (u64, u64) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let held = entries.filter_map(|entry| entry.metadata().ok()).map(|about| about.blocks().saturating_mul(512)).sum();
+        (held, self.limit_bytes)
+    }
+
     /// The file of an image that is whole.
     pub(super) fn path(&self, image: &ImageFile) -> PathBuf {
         self.folder.join(name(image))

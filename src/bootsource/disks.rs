@@ -11,8 +11,12 @@ use super::{
 };
 use crate::{
     command,
-    model::{DiskBus, DiskFormat, Filesystem, GuestUuid, ImageFile, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace},
+    model::{
+        DiskBus, DiskFormat, Filesystem, FolderRoom, GroupRoom, GuestUuid, ImageFile, LocalContent, LocalDisk, LocalDiskPlan,
+        LocalPlace,
+    },
 };
+use nix::sys::statvfs::statvfs;
 use std::{
     ffi::OsString,
     fs::{self, OpenOptions, Permissions},
@@ -57,7 +61,7 @@ impl DiskMaker {
     /// `copy_limit`: for a flat disk to be filled, or an image to be converted.
     pub fn new(folder: &Path, form: DiskForm, cache_bytes: u64, copy_limit: Duration) -> Self {
         let cache = ImageCache::new(folder.join("cache"), cache_bytes, copy_limit);
-        Self { folder: folder.join("disks"), form, keyring_file: None, copy_limit, cache }
+        Self { folder: folder.to_owned(), form, keyring_file: None, copy_limit, cache }
     }
 
     /// The same with a keyring in which the keys of disks on RBD are, whatever disks are made now. Without it each user has its own.
@@ -65,12 +69,21 @@ impl DiskMaker {
         Self { keyring_file, ..self }
     }
 
+    /// What everything is below that is a file.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn disks(&self) -> PathBuf {
+        self.folder.join("disks")
+    }
+
     /// Whether disks are files.
     pub const fn makes_files(&self) -> bool {
         matches!(self.form, DiskForm::Overlay | DiskForm::Flat)
     }
 
-    const fn group(&self) -> Option<&VolumeGroup> {
+    pub(super) const fn group(&self) -> Option<&VolumeGroup> {
         match &self.form {
             DiskForm::Overlay | DiskForm::Flat | DiskForm::Rbd(_) => None,
             DiskForm::Logical(group) => Some(group),
@@ -81,6 +94,33 @@ impl DiskMaker {
         match &self.form {
             DiskForm::Rbd(pool) => Some(pool),
             DiskForm::Overlay | DiskForm::Flat | DiskForm::Logical(_) => None,
+        }
+    }
+
+    /// The room for images, and for disks that are files.
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub async fn room(&self) -> Result<FolderRoom, BootSourceError> {
+        let (folder, (cached_bytes, limit_bytes)) = (self.folder.clone(), self.cache.held_bytes());
+        blocking(&self.folder, move || {
+            // Nothing was made below it yet, perhaps: it will be on the file system of what there is of it.
+            let there = folder.ancestors().find(|path| path.exists()).unwrap_or(&folder);
+            let room = statvfs(there).map_err(io::Error::from).map_err(BootSourceError::file("look for room in", there))?;
+            let free_bytes = room.blocks_available().saturating_mul(room.fragment_size());
+            Ok(FolderRoom { folder: folder.display().to_string(), free_bytes, cached_bytes, limit_bytes })
+        })
+        .await
+    }
+
+    /// The volume group of disks, where they are made in one.
+    ///
+    /// # Errors
+    /// It, its pool or LVM is not there.
+    pub async fn group_room(&self) -> Result<Option<GroupRoom>, BootSourceError> {
+        match self.group() {
+            Some(group) => group.room().await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -155,7 +195,7 @@ impl DiskMaker {
     /// The files of a disk that is to be made, and nothing where they are to be.
     pub(super) async fn clear(&self, guest: GuestUuid, target: &str) -> Result<Paths, BootSourceError> {
         let paths = self.paths(guest, target);
-        let (outer, cleared) = (self.folder.clone(), paths.clone());
+        let (outer, cleared) = (self.disks(), paths.clone());
         blocking(&paths.folder, move || {
             make_folder(&outer)?;
             make_folder(&cleared.folder)?;
@@ -166,7 +206,7 @@ impl DiskMaker {
     }
 
     pub(super) fn paths(&self, guest: GuestUuid, target: &str) -> Paths {
-        let folder = self.folder.join(guest.to_string());
+        let folder = self.disks().join(guest.to_string());
         let file = |suffix: &str| folder.join(format!("{target}{suffix}"));
         Paths { disk: file(""), unfinished: file(".new"), base: file(".base"), folder }
     }

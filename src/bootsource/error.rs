@@ -176,6 +176,14 @@ pub enum BootSourceError {
     /// An ephemeral disk on RBD.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// What was to be taken away may be needed.
+    #[error("{} is left alone: {why}", path.display())]
+    Kept {
+        /// File, or device.
+        path: PathBuf,
+        /// What keeps it.
+        why: String,
+    },
     /// A part of the work was lost with its thread.
     #[error("the work on {} ended without a word", path.display())]
     Lost {
@@ -191,7 +199,7 @@ impl BootSourceError {
             Self::Download { kind, .. } => *kind,
             Self::Mismatch { .. } => ErrorKind::IdentityMismatch,
             Self::Unfit { source, .. } => source.kind(),
-            Self::NoRoom { .. } | Self::PoolFull { .. } | Self::ForeignVolume { .. } => ErrorKind::Conflict,
+            Self::NoRoom { .. } | Self::PoolFull { .. } | Self::ForeignVolume { .. } | Self::Kept { .. } => ErrorKind::Conflict,
             Self::NoVolumeGroup { .. } | Self::NoThinPool { .. } | Self::NotZeroed { .. } => ErrorKind::Unsupported,
             Self::TooSmall { .. } => ErrorKind::InvalidInput,
             Self::Pool(error) => error.kind(),

@@ -13,6 +13,7 @@
 //! | `intake` | how their bytes come into a file: written, digested and synced side by side |
 //! | `disks` | ephemeral disks: made, and removed |
 //! | `lvm/`, `rbd/` | those that are logical volumes, and those on RBD |
+//! | `stored` | what there is of all that, whoever knows of it; taking away what nobody has |
 //! | `lazy/` | disks whose image comes while their guest runs |
 //! | `capture` | what is caught of an ephemeral disk for an image of its guest |
 //!
@@ -40,6 +41,7 @@ mod lvm;
 mod mapping;
 mod rbd;
 mod resolve;
+mod stored;
 
 pub use cache::{ImageCache, ImageSource, Piece, SourceError};
 pub use capture::Captures;

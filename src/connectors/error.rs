@@ -187,7 +187,11 @@ pub enum ConnectorError {
         waited_s: u64,
     },
     /// The same work is in the kernel still, from a try before.
-    #[error("{what} was begun before and is held by the kernel still: its storage does not answer")]
+    #[error(
+        "{what} was begun before and is held by the kernel still: its storage has not written out what the guest wrote last, or does not answer. \
+         It is not begun a second time; the next try comes as soon as the kernel lets go. Look at the target and the network \
+         (iscsiadm -m session -P 3, the kernel's log); where the storage is only slow, iscsi.device_timeout_s gives it longer"
+    )]
     StillHeld {
         /// What is held.
         what: String,

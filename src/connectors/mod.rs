@@ -269,6 +269,11 @@ impl Connectors {
         }
     }
 
+    /// Ends as soon as a call to the kernel ends that was given up waiting for: what it held up may be tried again.
+    pub async fn late_call_ended(&self) {
+        iscsi::late_call_ended().await;
+    }
+
     /// Flushes the device and takes it off this host. Refuses to touch one that is not the journalled one
     /// ([`ConnectorError::NotTheVolume`]) or that is in use here.
     pub async fn disconnect(

@@ -1,5 +1,6 @@
 //! What the checks go by. `None` and the like mean that it could not be seen, never that it is not there.
 
+use crate::model::{FolderRoom, GroupRoom};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// All facts.
@@ -105,6 +106,10 @@ pub struct AgentFacts {
     pub thin_disks: Option<bool>,
     /// Ephemeral disks are on RBD: why none can be made in their pool, if so. `None` where they are elsewhere.
     pub disk_pool: Option<Result<(), String>>,
+    /// The room for images and for disks that are files, or why that cannot be seen.
+    pub folder: Result<FolderRoom, String>,
+    /// The volume group of ephemeral disks, where they are made in one, or why it cannot be had.
+    pub group: Result<Option<GroupRoom>, String>,
     /// `iscsi.multipath`: required or off; `None` where it is preferred.
     pub wants_multipath: Option<bool>,
     /// Files of Ceph that the settings name: the setting, the path, what is there.
@@ -126,6 +131,8 @@ impl AgentFacts {
             rbd_in_kernel: false,
             thin_disks: None,
             disk_pool: None,
+            folder: Err(String::new()),
+            group: Ok(None),
             wants_multipath: None,
             ceph_files: vec![],
             metrics_problem: None,

@@ -17,6 +17,7 @@ mod lvm;
 mod multipath;
 mod nfs;
 mod rbd;
+mod room;
 
 pub use gather::{file, gather};
 
@@ -25,7 +26,7 @@ use facts::Facts;
 
 /// Everything that can be said from these facts, area by area.
 pub fn examine(facts: &Facts) -> Vec<Finding> {
-    let areas = [iscsi::check, multipath::check, nfs::check, rbd::check, lvm::check, agent::check];
+    let areas = [iscsi::check, multipath::check, nfs::check, rbd::check, lvm::check, room::check, agent::check];
     areas.iter().flat_map(|check| check(facts)).collect()
 }
 

@@ -24,6 +24,7 @@ mod freeze;
 pub mod fuzzing;
 mod guest;
 mod iothreads;
+mod mentions;
 mod new_guest;
 mod resize;
 mod rewrite;
@@ -48,7 +49,7 @@ pub use secret::{SECRET_USAGE_PREFIX, SecretRecord, SecretUsage};
 use crate::model::{DiskSpec, GuestDefinition, GuestUuid, LocalDisk, NewGuest, Secret, VolumeId};
 use connection::{Call, Connection};
 use error::failed;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 use virt::{error::ErrorNumber, sys};
@@ -103,6 +104,15 @@ impl Libvirt {
     /// libvirt cannot be reached or its answer cannot be read.
     pub async fn guests(&self) -> Result<Vec<Guest>, LibvirtError> {
         self.list(0).await
+    }
+
+    /// Of each of these words that a guest's definition, its state or a snapshot of it has, the name of such a guest.
+    ///
+    /// # Errors
+    /// libvirt cannot be reached or its answer cannot be read.
+    pub async fn mentions(&self, words: Vec<String>) -> Result<BTreeMap<String, String>, LibvirtError> {
+        let call = self.call("look for who has a disk");
+        self.connection.read(call, move |connect| mentions::mentions(connect, &words)).await
     }
 
     async fn list(&self, which: sys::virConnectListAllDomainsFlags) -> Result<Vec<Guest>, LibvirtError> {

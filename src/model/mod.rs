@@ -19,8 +19,10 @@ mod host_event;
 mod ids;
 mod image;
 pub mod qcow2;
+mod room;
 mod secret;
 mod snapshot;
+mod stored;
 mod volume;
 
 pub use boot::{
@@ -50,8 +52,10 @@ pub use health::{Fault, Health};
 pub use host_event::HostEvent;
 pub use ids::{AttachmentId, GuestUuid, IdError, ImageId, OperationId, SnapshotId, VolumeId};
 pub use image::{DigestAlgorithm, ForeignFormat, Image, ImageDigest, ImageFile};
+pub use room::{FolderRoom, GroupRoom, POOL_FULL_PERCENT, PoolRoom};
 pub use secret::Secret;
 pub use snapshot::{InstanceContent, InstanceDisk, NewImage, SnapshotRequest, SnapshotSource, Stillness};
+pub use stored::{Part, Store, Stored, disk_of_name, is_disk_name};
 pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Volume, VolumeAttachment, VolumeSnapshot};
 
 /// Bytes in one GiB, the unit in which the volume service counts sizes.

@@ -78,6 +78,8 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         assert_eq!(guest.read("vdb", 4086, 10), "SWAPSPACE2");
         assert_eq!(guest.read("vdc", 0, 15), "on-a-new-volume");
 
+        left_overs_are_told_and_taken_away(site);
+
         // A guest that somebody undefines keeps its disks until they are deleted by request.
         site.machine.ok("virsh -q destroy g2; virsh -q undefine g2");
         let told = site.bowline("fsck");
@@ -95,6 +97,43 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         let again = site.bowline("delete g1");
         assert!(again.status == 3 && again.stderr.contains("not booted"), "{again:?}");
     });
+}
+
+/// What no guest of the journal has is told, and taken away unless a guest has it all the same; and so is a disk that is gone.
+fn left_overs_are_told_and_taken_away(site: &Site<'_, HostRig>) {
+    let (machine, images) = (site.machine, "/var/lib/bowline-images");
+    let nobody = "0d1f2e3c-4b5a-4678-9abc-def012345678";
+    assert_eq!(site.bowline("fsck").ok(), "nothing differs", "beside what guests have");
+    machine.ok(&format!(
+        "cd {images}; mkdir -p disks/{nobody} snapshots
+         for file in disks/{nobody}/vda disks/{nobody}/vda.base disks/{nobody}/vdb disks/{nobody}/vdc.new snapshots/{nobody}; do
+           truncate -s 1M $file; chmod 600 $file
+         done
+         virsh -q attach-disk g2 {images}/disks/{nobody}/vdb vdy --config
+         echo mine >disks/notes; mv disks/$(virsh domuuid g1)/vdb /run/taken-away"
+    ));
+    let told = site.bowline("fsck");
+    for word in [
+        "/vdb is gone",
+        "vda is an ephemeral disk of guest 0d1f2e3c",
+        "guest g2 first",
+        "never finished",
+        "nothing uploads it",
+        "notes",
+    ] {
+        assert!(told.status == 1 && told.stdout.contains(word), "{word}: {told:?}");
+    }
+    let kept = || machine.ok(&format!("cd {images}; ls disks/{nobody} snapshots disks/notes 2>&1"));
+    assert_eq!(kept(), format!("disks/notes\n\ndisks/{nobody}:\nvda\nvda.base\nvdb\nvdc.new\n\nsnapshots:\n{nobody}"));
+    let repaired = site.bowline("fsck --repair");
+    assert!(repaired.status == 1 && repaired.stdout.contains("mended"), "{repaired:?}");
+    assert_eq!(kept(), format!("disks/notes\n\ndisks/{nobody}:\nvdb\n\nsnapshots:"), "{repaired:?}");
+    machine.ok(&format!(
+        "virsh -q detach-disk g2 vdy --config; rm {images}/disks/notes; mv /run/taken-away {images}/disks/$(virsh domuuid g1)/vdb"
+    ));
+    site.bowline("fsck --repair").ok();
+    machine.ok(&format!("test ! -e {images}/disks/{nobody}"));
+    assert_eq!(site.bowline("fsck").ok(), "nothing differs");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub fn guests_boot_from_logical_volumes(site: &Site<'_, Node>) {
     disks_on(site, "volume_group = \"nowhere\"");
     let refused = site.bowline("boot e1 --image tiny");
     assert!(refused.status != 0 && refused.stderr.contains("vgcreate nowhere"), "{refused:?}");
+    let doctor = site.bowline("doctor").stdout;
+    assert!(doctor.contains("vgcreate nowhere"), "{doctor}");
     disks_on(site, "volume_group = \"fast\"\nthin_pool = \"nowhere\"");
     let refused = site.bowline("boot e1 --image tiny");
     assert!(refused.status != 0 && refused.stderr.contains("--name nowhere fast"), "{refused:?}");
@@ -109,6 +111,9 @@ fn a_thin_disk_lives_its_whole_life(site: &Site<'_, Node>, uuid: &str) {
     guest.write("vda", PLACE, "written-by-the-guest");
     let tags = node.ok(&format!("lvs --noheadings -o lv_tags,pool_lv {theirs}"));
     assert_eq!(tags.split_whitespace().collect::<Vec<_>>(), ["bowline.ephemeral", "pool"]);
+    let doctor = site.bowline("doctor").stdout;
+    assert!(doctor.contains("thin pool fast/pool zeroes"), "{doctor}");
+    left_volumes_are_told_and_taken_away(site, &theirs);
     site.bowline("snapshot e1 caught").ok();
     assert_eq!(node.ok("ls /var/lib/bowline-images/snapshots"), "");
 
@@ -123,4 +128,24 @@ fn a_thin_disk_lives_its_whole_life(site: &Site<'_, Node>, uuid: &str) {
     assert_eq!(rescued.read("vdb", 512 << 10, MARKER.len() + 1), "marker-of-the-rescue-dis");
     site.bowline("delete e1").ok();
     assert_only_the_pool(site, "at the end");
+}
+
+/// Volumes that no guest of the journal has: Bowline's own goes, active or not; one without its tag stays.
+fn left_volumes_are_told_and_taken_away(site: &Site<'_, Node>, of_the_guest: &str) {
+    let node = site.machine;
+    let [ours, idle, plain] = ["vda", "vdb", "vdc"].map(|disk| format!("bowline-0d1f2e3c-4b5a-4678-9abc-def012345678-{disk}"));
+    let make = "lvcreate --quiet --yes --type thin -V 4M --thinpool pool";
+    node.ok(&format!(
+        "for disk in {ours} {idle}; do {make} --addtag bowline.ephemeral -n $disk fast; done; lvchange --quiet -an fast/{idle}
+         {make} -n {plain} fast"
+    ));
+    let told = site.bowline("fsck --repair");
+    assert!(told.stdout.contains("has not their tag"), "{told:?}");
+    let names = node.ok("lvs --noheadings -o lv_full_name fast | tr -d ' ' | grep bowline- | sort");
+    let mut stay = [of_the_guest.to_owned(), format!("fast/{plain}")];
+    stay.sort();
+    assert_eq!(names.lines().collect::<Vec<_>>(), stay, "{told:?}");
+    node.ok(&format!("lvremove --quiet --yes fast/{plain}"));
+    let told = site.bowline("fsck").stdout;
+    assert!(!told.contains("/dev/fast"), "{told}");
 }

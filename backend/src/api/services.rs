@@ -108,8 +108,9 @@ fn view(service: &ServiceRow, version: Microversion, now: i64) -> Value {
         if version >= Microversion::BACKEND_STATE {
             fields.insert("backend_state".into(), json!(backend_state(service)));
         }
-        // Not in the field's API, and so told only where there is one.
-        fields.extend(service.problem.iter().map(|problem| ("backend_problem".to_owned(), json!(problem))));
+        // Not in the field's API, and so told only where there is one. What a service said that has fallen silent since says nothing.
+        let problem = service.problem.iter().filter(|_| service.is_heard_of(now));
+        fields.extend(problem.map(|problem| ("backend_problem".to_owned(), json!(problem))));
     }
     view
 }

@@ -33,7 +33,7 @@ pub struct Watchman {
 impl Watchman {
     /// Says that the scheduler lives.
     pub async fn live(&self) -> Result<(), StoreError> {
-        self.store.heartbeat(SCHEDULER_SERVICE, &self.host, &self.availability_zone, &[], None).await
+        self.store.heartbeat(SCHEDULER_SERVICE, &self.host, &self.availability_zone, &[], None).await.map(drop)
     }
 
     /// Looks again and again, until told to stop.

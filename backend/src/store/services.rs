@@ -8,7 +8,8 @@ use crate::domain::place::{STORAGE_PROTOCOL, VOLUME_SERVICE, backend_of};
 use crate::domain::{Pool, Refusal, ServiceRow};
 
 impl Store {
-    /// Says that a service lives, what it has room for, and why its storage cannot be used, where that is so.
+    /// Says that a service lives, what it has room for, and why its storage cannot be used, where that is so. `true`: it had been declared
+    /// gone, and is not any more.
     pub async fn heartbeat(
         &self,
         name: &str,
@@ -16,10 +17,13 @@ impl Store {
         zone: &str,
         pools: &[Pool],
         problem: Option<&str>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let pools = serde_json::to_string(pools).map_err(|_| StoreError::Unreadable { id: host.into(), column: "pools" })?;
         let now = now_us();
         let mut tx = self.begin().await?;
+        let before = Sql::new("SELECT gone_at_us FROM services").filter("name = ", name).filter("host = ", host).for_update();
+        let before = tx.optional("see whether a service was declared gone", before).await?;
+        let was_gone = before.map(|row| row.optional_int("gone_at_us")).transpose()?.flatten().is_some();
         let mut upsert = Sql::insert(
             "services",
             [
@@ -39,7 +43,8 @@ impl Store {
              gone_at_us = CASE WHEN excluded.problem IS NULL THEN NULL ELSE services.gone_at_us END",
         );
         tx.execute("say that a service lives", upsert).await?;
-        tx.commit().await
+        tx.commit().await?;
+        Ok(was_gone && problem.is_none())
     }
 
     /// Records that a service, or its storage, will not come back; refused where it is up. It is taken back when it is up again.

@@ -1,7 +1,8 @@
 //! What hosts may see. The database says it; this makes the target agree, at the start and whenever the target daemon has
 //! begun a new life: the same names, numbers, accounts and serials, so that hosts which were logged in come back by themselves.
 
-use std::sync::{Arc, Weak};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -122,6 +123,48 @@ fn is_without_daemon(error: &VolumeError) -> bool {
     matches!(error, VolumeError::Target(TargetError::Daemon { source: TgtError::Down | TgtError::Socket { .. }, .. }))
 }
 
+/// Backends that an administrator had declared gone, and that were heard of since: attachments may have been ended without them.
+#[derive(Default)]
+pub(super) struct Returned(Mutex<BTreeSet<String>>);
+
+impl Returned {
+    fn change(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, backend: &str) {
+        self.change().insert(backend.to_owned());
+    }
+
+    pub(super) fn is_some(&self) -> bool {
+        !self.change().is_empty()
+    }
+}
+
+/// Takes away what hosts were shown of attachments that were ended while their backend was taken for gone. Gives the volumes that it could
+/// not be done for; a backend whose volumes cannot be listed is left for the next report.
+async fn look_at_returned(parts: &Parts) -> Vec<Uuid> {
+    let backends = std::mem::take(&mut *parts.returned.change());
+    let mut failed = Vec::new();
+    for backend in backends {
+        let kept = match parts.store.kept_by(&backend).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                warn!(backend, "cannot see which volumes it has: {}; trying again", chain(&error));
+                parts.returned.add(&backend);
+                continue;
+            }
+        };
+        for volume in kept.iter().filter(|kept| kept.kind == "volume") {
+            if let Err(error) = restore_one(parts, volume.id).await {
+                warn!(volume = %volume.id, "cannot restore what hosts may see of it: {}; trying again", chain(&error));
+                failed.push(volume.id);
+            }
+        }
+    }
+    failed
+}
+
 /// Restores everything in each new life of the target daemon, and tries again what `failed`, for as long as there is a manager.
 pub(super) async fn keep(
     parts: Weak<Parts>,
@@ -158,6 +201,7 @@ pub(super) async fn keep(
             }
         } else {
             failed = restore_failed(&parts, failed).await;
+            failed.extend(look_at_returned(&parts).await);
         }
     }
 }

@@ -11,7 +11,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::error::{VolumeError, chain};
-use super::exports;
+use super::exports::{self, Returned};
 use super::locks::Locks;
 use super::readiness::Readiness;
 use crate::backup::ObjectStore;
@@ -70,6 +70,8 @@ pub(super) struct Parts {
     pub(super) readiness: BTreeMap<String, Readiness>,
     /// Told when one's was that had not been before.
     pub(super) recovered: Arc<Notify>,
+    /// Backends that were declared gone and are back.
+    pub(super) returned: Returned,
     pub(super) target: Arc<dyn Target>,
     pub(super) locks: Locks,
     pub(super) availability_zone: String,
@@ -111,6 +113,7 @@ impl VolumeHost {
             backends,
             readiness,
             recovered: recovered.clone(),
+            returned: Returned::default(),
             target,
             locks,
             availability_zone,

@@ -41,8 +41,12 @@ impl VolumeHost {
                     capabilities: BTreeMap::from([(STORAGE_PROTOCOL.to_owned(), backend.driver.storage_protocol().into())]),
                 };
                 let problem = measured.as_ref().err().map(String::as_str);
-                parts.store.heartbeat(VOLUME_SERVICE, host, &parts.availability_zone, &[pool], problem).await?;
-                if is_new {
+                let zone = &parts.availability_zone;
+                if parts.store.heartbeat(VOLUME_SERVICE, host, zone, &[pool], problem).await? {
+                    warn!(backend = host, "it was declared gone: what hosts may see of it is looked at again");
+                    parts.returned.add(host);
+                }
+                if is_new || parts.returned.is_some() {
                     parts.recovered.notify_one();
                 }
                 Ok::<_, VolumeError>(())

@@ -18,7 +18,7 @@ async fn status(service: &Service, volume: &str) -> String {
     service.get(&format!("/volumes/{volume}")).await.body["volume"]["status"].as_str().unwrap().to_owned()
 }
 
-fn targets(service: &Service) -> String {
+pub fn targets(service: &Service) -> String {
     let output = Command::new("tgtadm")
         .args(["--lld", "iscsi", "--op", "show", "--mode", "target"])
         .env("TGT_IPC_SOCKET", service.state.path().join("run/tgtd.sock"))

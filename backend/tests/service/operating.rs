@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
+use crate::attachments::targets;
 use crate::common::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -299,6 +300,31 @@ async fn storage_that_is_down_at_the_start_is_told_of_and_taken_up_when_it_works
     let up = services().await;
     let late = up["services"].as_array().unwrap().iter().find(|one| one["host"] == "here@late").unwrap();
     assert!(late["state"] == "up" && late.get("backend_problem").is_none(), "{late}");
+
+    // Declared gone while nobody heard of it, with an attachment that was ended without it: when it is heard of again its host is shut out.
+    service.attach(&held, "iqn.2026-01.test:b").await;
+    assert!(targets(&service).contains(&held));
+    let ended = format!(
+        "DELETE FROM attachments WHERE volume_id = '{held}'; UPDATE services SET gone_at_us = 1 WHERE host = 'here@late'"
+    );
+    service.execute(&ended, &ended).await;
+    let shut_out = async {
+        while targets(&service).contains(&held) {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(120), shut_out).await.expect("its host may still log in");
+
+    // What one that is dead said last is not told as if it were so still.
+    let silent = "UPDATE services SET heartbeat_at_us = 0, problem = 'its last word' WHERE host = 'here@nobody'";
+    let dead = format!(
+        "INSERT INTO services (id, name, host, availability_zone, pools, started_at_us, heartbeat_at_us) \
+         VALUES ('{held}', 'cinder-volume', 'here@nobody', 'nova', '[]', 0, 0); {silent}"
+    );
+    service.execute(&dead, &dead).await;
+    let told = services().await;
+    let dead = told["services"].as_array().unwrap().iter().find(|one| one["host"] == "here@nobody").unwrap();
+    assert!(dead["state"] == "down" && dead.get("backend_problem").is_none(), "{dead}");
 }
 
 #[tokio::test]

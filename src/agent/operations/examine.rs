@@ -18,7 +18,7 @@ use std::{
 use tokio::{task::spawn_blocking, time::timeout};
 use uuid::Uuid;
 
-/// For each of the two that are asked; somebody waits for the answer.
+/// For each of those who are asked; somebody waits for the answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What of the settings an examination goes by.
@@ -42,11 +42,13 @@ pub(super) struct Setup {
 /// Looks at everything, side by side.
 pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
     let name_file = shared.setup.initiator_name_file.clone();
-    let (host, libvirt, cloud, pool) = tokio::join!(
+    let (host, libvirt, cloud, pool, folder, group) = tokio::join!(
         spawn_blocking(move || doctor::gather(&name_file)),
         within(LIMIT, shared.hypervisor.examine()),
         within(LIMIT, shared.volumes.examine()),
         pool_problem(shared),
+        within(LIMIT, shared.boot_sources.room()),
+        within(LIMIT, shared.boot_sources.group_room()),
     );
     let mut attached = BTreeMap::new();
     for record in shared.registry.attachments() {
@@ -58,6 +60,8 @@ pub(super) async fn examine(shared: &Shared) -> Vec<Finding> {
         rbd_in_kernel: shared.setup.rbd_in_kernel,
         thin_disks: shared.setup.thin_disks,
         disk_pool: pool,
+        folder: folder.map_err(|error| error.message),
+        group: group.map_err(|error| error.message),
         wants_multipath: shared.setup.wants_multipath,
         ceph_files: ceph_files.map(|(key, path)| (*key, path.clone(), doctor::file(path))).collect(),
         metrics_problem: shared.metrics_problem.get().cloned(),

@@ -383,11 +383,15 @@ impl Run {
             // Nothing of an extend needs the volume between two tries: others may have it meanwhile.
             if matches!(self.record.task, Task::Extend(_)) {
                 self.volume = None;
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.let_go_of(step) => {}
+                }
                 self.take_volume().await;
             } else {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
+                    () = self.let_go_of(step) => {}
                     () = fill::comes_again(&self.shared, &self.record.task) => {}
                 }
             }
@@ -399,6 +403,14 @@ impl Run {
         };
         self.busy = Some(Busy::new(&self.shared));
         outcome
+    }
+
+    /// The kernel has ended a call that was begun before and held up this step, or one like it.
+    async fn let_go_of(&self, step: Step) {
+        match step {
+            Step::ConnectVolume | Step::DisconnectVolume | Step::GrowDevice => self.shared.connectors.late_call_ended().await,
+            _ => std::future::pending().await,
+        }
     }
 
     pub(super) fn set_step(&mut self, index: usize, state: StepState, took: Option<Duration>) {

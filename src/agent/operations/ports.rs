@@ -5,12 +5,13 @@
 
 use crate::model::{
     Attachment, AttachmentId, AttachmentSummary, ConnectIntent, ConnectedDevice, ConnectionInfo, ConnectorProperties,
-    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, GuestDefinition, GuestRun, GuestUuid, Health, Image, ImageId, LocalDisk,
-    LocalDiskPlan, NewGuest, NewImage, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind, SnapshotId, Volume,
-    VolumeEncryption, VolumeId, VolumeSnapshot,
+    DeviceIdentity, DiskBus, DiskSpec, ErrorKind, FolderRoom, GroupRoom, GuestDefinition, GuestRun, GuestUuid, Health, Image,
+    ImageId, LocalDisk, LocalDiskPlan, NewGuest, NewImage, NewVolume, ObservedIdentity, OwnName, Secret, SecretKind,
+    SnapshotId, Stored, Volume, VolumeEncryption, VolumeId, VolumeSnapshot,
 };
 use async_trait::async_trait;
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -151,6 +152,11 @@ pub trait ConnectorPort: Send + Sync {
     /// How the device's ways to its storage are doing. Changes nothing; the caller bounds it.
     async fn health(&self, volume: VolumeId, device: &ConnectedDevice, identity: &DeviceIdentity) -> PortResult<Health>;
 
+    /// Ends as soon as a call ends that the kernel had held beyond its deadline: what failed for it may be tried again.
+    async fn late_call_ended(&self) {
+        std::future::pending().await
+    }
+
     /// All names of Bowline's own on this host.
     async fn own_names(&self) -> PortResult<Vec<OwnName>>;
     /// Removes the volume's name where it leads nowhere.
@@ -196,6 +202,8 @@ pub trait HypervisorPort: Send + Sync {
     async fn given(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<Vec<GivenDisk>>;
     /// All guests of this host, running or not.
     async fn guests(&self) -> PortResult<Vec<GuestFacts>>;
+    /// Of each of these words that a guest has in what it runs with, its definition or a snapshot, the name of such a guest.
+    async fn mentions(&self, words: &[String]) -> PortResult<BTreeMap<String, String>>;
     /// Gives a disk to a guest, live and in its definition as far as it has them. Returns the target name it has there: the
     /// one asked for, or the one it had already.
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String>;
@@ -288,6 +296,18 @@ pub trait BootSourcePort: Send + Sync {
     async fn release_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Removes it. One that is not there is fine. `made`: the disk, if it is known to have been made.
     async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()>;
+
+    /// The room for images, and for ephemeral disks that are files.
+    async fn room(&self) -> PortResult<FolderRoom>;
+    /// The volume group that ephemeral disks are made in, where they are.
+    async fn group_room(&self) -> PortResult<Option<GroupRoom>>;
+
+    /// What there is of ephemeral disks and of what is caught of them, store by store, whoever knows of it. `known`: disks that were made.
+    async fn stored(&self, known: &[LocalDisk]) -> Vec<PortResult<Vec<Stored>>>;
+    /// What of a disk that was made is not there any more.
+    async fn missing(&self, disk: &LocalDisk) -> PortResult<Option<PathBuf>>;
+    /// Takes away what nobody has; refuses what is not as it was told, or has a user.
+    async fn remove_stored(&self, stored: &Stored) -> PortResult<()>;
 
     /// The file that a disk is caught in for an image.
     fn capture_path(&self, image: ImageId) -> PathBuf;

@@ -39,7 +39,7 @@ impl LazyDisks {
         Self { maker, images: Images::new(source.clone(), patience), source, sockets, exports: Mutex::default() }
     }
 
-    /// Who makes all other disks.
+    /// The maker of all other disks.
     pub fn maker(&self) -> &DiskMaker {
         &self.maker
     }

@@ -4,6 +4,7 @@ use super::{CHANGE_WITHIN, devices};
 use crate::{
     bootsource::BootSourceError,
     command::{self, Finished},
+    model::{GroupRoom, POOL_FULL_PERCENT, PoolRoom},
 };
 use std::path::{Path, PathBuf};
 
@@ -14,14 +15,10 @@ const SEPARATOR: &str = "|";
 const SECTOR_BYTES: u64 = 512;
 
 /// What Bowline's volumes are tagged with.
-const TAG: &str = "bowline.ephemeral";
-
-/// A pool with less than this left gives no new disks: one that is full stops the guests it has. Percent that are taken, of data or of
-/// metadata; LVM's own warnings begin there.
-const FULL_PERCENT: f64 = 95.0;
+pub(super) const TAG: &str = "bowline.ephemeral";
 
 /// Where the letters of `lv_attr` say what a volume is, and whether a pool zeroes what it gives out (lvs(8)).
-const KIND_AT: usize = 0;
+pub(super) const KIND_AT: usize = 0;
 const ZEROING_AT: usize = 7;
 
 /// Where ephemeral disks are made.
@@ -88,21 +85,55 @@ impl VolumeGroup {
         self.run("remove", volume, "lvremove", &["--yes"], &full).await.map(drop)
     }
 
+    /// What `lvs` says in these columns of the volumes that match, a line a volume, its words in the order of the columns.
+    pub(super) async fn select(&self, selection: &str, columns: &str) -> Result<Vec<Vec<String>>, BootSourceError> {
+        let arguments = ["--noheadings", "--separator", SEPARATOR, "--options", columns, "--select", selection];
+        let said = self.run("list", "*", "lvs", &arguments, &self.name).await?;
+        let listed = String::from_utf8_lossy(&said.stdout);
+        Ok(listed.lines().map(|line| line.split(SEPARATOR).map(|word| word.trim().to_owned()).collect()).collect())
+    }
+
     /// A pool that gives out what it has not zeroed would show a guest what another wrote.
     async fn check_pool(&self, pool: &str) -> Result<(), BootSourceError> {
-        let seen = self.look(pool).await?;
-        let found = seen_in(&seen).into_iter().find(|seen| seen.name == pool);
+        let room = self.pool_room(pool).await?;
         let (group, pool) = (self.name.clone(), pool.to_owned());
-        let Some(seen) = found.filter(|seen| seen.attributes.get(KIND_AT) == Some(&b't')) else {
-            return Err(BootSourceError::NoThinPool { group, pool });
-        };
-        if seen.attributes.get(ZEROING_AT) != Some(&b'z') {
+        if !room.is_zeroing {
             return Err(BootSourceError::NotZeroed { group, pool });
         }
-        match seen.taken.into_iter().flatten().find(|percent| *percent >= FULL_PERCENT) {
+        match room.taken_percent().filter(|percent| *percent >= POOL_FULL_PERCENT) {
             Some(percent) => Err(BootSourceError::PoolFull { group, pool, percent }),
             None => Ok(()),
         }
+    }
+
+    async fn pool_room(&self, pool: &str) -> Result<PoolRoom, BootSourceError> {
+        let seen = self.look(pool).await?;
+        let found = seen_in(&seen).into_iter().find(|seen| seen.name == pool);
+        let name = pool.to_owned();
+        let Some(seen) = found.filter(|seen| seen.attributes.get(KIND_AT) == Some(&b't')) else {
+            return Err(BootSourceError::NoThinPool { group: self.name.clone(), pool: name });
+        };
+        let ([data_percent, metadata_percent], is_zeroing) = (seen.taken, seen.attributes.get(ZEROING_AT) == Some(&b'z'));
+        Ok(PoolRoom { name, data_percent, metadata_percent, is_zeroing })
+    }
+
+    /// What room it has, and its pool.
+    pub(in crate::bootsource) async fn room(&self) -> Result<GroupRoom, BootSourceError> {
+        let arguments = ["--noheadings", "--units", "b", "--nosuffix", "--options", "vg_free"];
+        let said = self.run("look at", "*", "vgs", &arguments, &self.name).await?;
+        let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        let unreadable = |_| BootSourceError::Lvm {
+            operation: "look at",
+            volume: format!("{}/*", self.name),
+            program: "vgs",
+            said: format!("no number of free bytes: {said:?}"),
+        };
+        let free_bytes = said.parse().map_err(unreadable)?;
+        let pool = match &self.thin_pool {
+            Some(pool) => Some(self.pool_room(pool).await?),
+            None => None,
+        };
+        Ok(GroupRoom { name: self.name.clone(), free_bytes, pool })
     }
 
     /// What `lvs` says of the volume of this name: nothing, where there is none.

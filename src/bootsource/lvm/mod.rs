@@ -9,9 +9,11 @@
 
 mod devices;
 mod group;
+mod stored;
 mod zero;
 
 pub use group::VolumeGroup;
+pub(super) use stored::{groups, missing};
 
 use super::{
     BootSourceError, ImageSource,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{connectors::ConnectorError, model::ObservedIdentity};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, btree_map::Entry},
     fs::{self, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
@@ -18,7 +18,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
 
 /// The unit of a disk's size in sysfs, bytes; it is the same whatever the disk's own block size.
 pub(super) const SYSFS_SECTOR_BYTES: u64 = 512;
@@ -38,12 +38,28 @@ pub(super) async fn with_deadline<T: Send + 'static>(
     match timeout(Duration::from_secs(limit_s), spawn_blocking(call)).await {
         Ok(Ok(result)) => result,
         Ok(Err(error)) => Err(ConnectorError::system(what)(io::Error::other(error))),
-        Err(_) => Err(ConnectorError::KernelTimeout { what, waited_s: limit_s }),
+        Err(_) => {
+            outlived(&what);
+            Err(ConnectorError::KernelTimeout { what, waited_s: limit_s })
+        }
     }
 }
 
-/// The calls that are with the kernel.
-static BEGUN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// The calls that are with the kernel, and whether each has outlived its deadline.
+static BEGUN: Mutex<BTreeMap<String, bool>> = Mutex::new(BTreeMap::new());
+
+/// One that has outlived its deadline has ended.
+static ENDED: Notify = Notify::const_new();
+
+/// Ends as soon as a call ends that has outlived its deadline.
+pub(in crate::connectors) async fn late_call_ended() {
+    ENDED.notified().await;
+}
+
+fn outlived(what: &str) {
+    let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+    begun.entry(what.to_owned()).and_modify(|is_late| *is_late = true);
+}
 
 /// One of them, until it is dropped.
 struct Begun(String);
@@ -51,14 +67,21 @@ struct Begun(String);
 impl Begun {
     /// `None` while there is one of this name.
     fn new(what: &str) -> Option<Self> {
-        let is_first = BEGUN.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned());
-        is_first.then(|| Self(what.to_owned()))
+        match BEGUN.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(free) => {
+                free.insert(false);
+                Some(Self(what.to_owned()))
+            }
+        }
     }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        BEGUN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        if BEGUN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0) == Some(true) {
+            ENDED.notify_waiters();
+        }
     }
 }
 
@@ -160,7 +183,12 @@ mod tests {
         let again = with_deadline("delete 3:0:0:1", 1, || Ok(())).await.unwrap_err();
         assert!(matches!(again, ConnectorError::StillHeld { .. }), "a second thread: {again}");
         assert!(with_deadline("delete 3:0:0:2", 1, || Ok(())).await.is_ok(), "another call is free");
+        let ended = tokio::spawn(late_call_ended());
+        // It waits by now: this runtime has one thread.
+        tokio::task::yield_now().await;
         drop(release);
+        timeout(Duration::from_secs(60), ended).await.unwrap().unwrap();
+        with_deadline("delete 3:0:0:1", 60, || Ok(())).await.unwrap();
         let text = result.unwrap_err().to_string();
         assert_eq!(text, "delete 3:0:0:1 did not finish within 1 s");
     }

@@ -57,6 +57,7 @@ use disconnect::Reason;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+pub(super) use device::late_call_ended;
 pub use multipath::{MultipathChoice, MultipathError};
 pub use probe::ProbeError;
 

@@ -5,7 +5,10 @@ use super::chain;
 use crate::bootsource::{
     BootSourceError, Captures, DiskMaker, Fetching, ImageSource, LazyDisks, Piece, Progress, SourceError, Streaming,
 };
-use crate::model::{DiskBus, ErrorKind, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, LocalPlace, NewImage, Secret};
+use crate::model::{
+    DiskBus, ErrorKind, FolderRoom, GroupRoom, GuestUuid, Image, ImageId, LocalDisk, LocalDiskPlan, LocalPlace, NewImage,
+    Secret, Stored,
+};
 use crate::openstack::{Chunk, ImageService};
 use async_trait::async_trait;
 use nix::unistd::gethostname;
@@ -119,6 +122,26 @@ impl BootSourcePort for HostBootSources {
 
     async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()> {
         Ok(self.lazy.remove(guest, name, made).await?)
+    }
+
+    async fn room(&self) -> PortResult<FolderRoom> {
+        Ok(self.lazy.maker().room().await?)
+    }
+
+    async fn group_room(&self) -> PortResult<Option<GroupRoom>> {
+        Ok(self.lazy.maker().group_room().await?)
+    }
+
+    async fn stored(&self, known: &[LocalDisk]) -> Vec<PortResult<Vec<Stored>>> {
+        self.lazy.maker().stored(known).await.into_iter().map(|found| Ok(found?)).collect()
+    }
+
+    async fn missing(&self, disk: &LocalDisk) -> PortResult<Option<PathBuf>> {
+        Ok(self.lazy.maker().missing(disk).await?)
+    }
+
+    async fn remove_stored(&self, stored: &Stored) -> PortResult<()> {
+        Ok(self.lazy.maker().remove_stored(stored).await?)
     }
 
     fn capture_path(&self, image: ImageId) -> PathBuf {

@@ -65,6 +65,10 @@ impl ConnectorPort for HostConnectors {
         Ok(self.connectors.intent(info)?)
     }
 
+    async fn late_call_ended(&self) {
+        self.connectors.late_call_ended().await;
+    }
+
     async fn connect(&self, volume: VolumeId, info: &ConnectionInfo) -> PortResult<ConnectedDevice> {
         let info = info.clone();
         self.change(volume, |connectors| async move { connectors.connect(volume, &info).await }).await

@@ -8,7 +8,7 @@ use crate::libvirt::{Backup, DetachProgress, Frozen, Guest, GuestDisk, Libvirt, 
 use crate::model::{DiskSpec, GuestDefinition, GuestUuid, LocalDisk, NewGuest, Secret, SecretKind, VolumeId};
 
 use async_trait::async_trait;
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 use uuid::Uuid;
 
 /// [`HypervisorPort`] by libvirt.
@@ -56,6 +56,10 @@ impl HypervisorPort for Hypervisor {
 
     async fn guests(&self) -> PortResult<Vec<GuestFacts>> {
         Ok(self.0.guests().await?.into_iter().map(GuestFacts::from).collect())
+    }
+
+    async fn mentions(&self, words: &[String]) -> PortResult<BTreeMap<String, String>> {
+        Ok(self.0.mentions(words.to_vec()).await?)
     }
 
     async fn given(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<Vec<GivenDisk>> {

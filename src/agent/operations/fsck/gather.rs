@@ -1,6 +1,6 @@
 //! Asks everybody, side by side and each for a bounded time. Changes nothing.
 
-use super::{Judged, judge};
+use super::{Judged, disks, judge};
 use crate::agent::journal::AttachmentRecord;
 use crate::agent::operations::{
     Shared,
@@ -82,6 +82,7 @@ pub(super) async fn differences(shared: &Shared) -> Vec<Judged> {
         }
         Err(error) => found.push(judge::silent("libvirt", &error)),
     }
+    found.extend(disks::differences(shared).await);
     found.extend(shared.registry.records().iter().filter_map(judge::operation));
     found
 }

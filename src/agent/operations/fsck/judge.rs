@@ -12,11 +12,23 @@ use uuid::Uuid;
 type About<'a> = (Option<VolumeId>, &'a str);
 
 impl Judged {
-    fn new(area: &str, (volume, guest): About<'_>, found: String, meaning: &str, remedy: String, cure: Cure) -> Self {
+    pub(super) fn new(
+        area: &str,
+        (volume, guest): About<'_>,
+        found: String,
+        meaning: &str,
+        remedy: String,
+        cure: Cure,
+    ) -> Self {
         let (area, guest, meaning) = (area.to_owned(), guest.to_owned(), meaning.to_owned());
         // What becomes of it is known once the cure was tried.
         let mending = Mending::ByHand;
         Self { difference: Difference { area, volume, guest, found, meaning, remedy, mending }, cure }
+    }
+
+    pub(super) fn about_guest(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.difference.guest);
+        self
     }
 }
 

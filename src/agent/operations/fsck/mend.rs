@@ -1,13 +1,13 @@
-//! What can be mended without harm. Each is looked at again under its volume's lock: what was found may have changed since.
+//! What can be mended without harm. Each is looked at again under its volume's or guest's lock: what was found may have changed since.
 
-use super::Cure;
+use super::{Cure, disks};
 use crate::agent::operations::{
     Shared, examine,
     locks::Key,
     ports::{PortError, PortResult},
     reconnect,
 };
-use crate::model::{ErrorKind, VolumeId};
+use crate::model::ErrorKind;
 use tokio::sync::OwnedMutexGuard;
 
 pub(super) async fn mend(shared: &Shared, cure: &Cure) -> PortResult<()> {
@@ -19,7 +19,7 @@ pub(super) async fn mend(shared: &Shared, cure: &Cure) -> PortResult<()> {
             let Some(record) = shared.registry.attachments().into_iter().find(|record| record.id == *id) else {
                 return Ok(());
             };
-            let _turn = turn(shared, record.volume)?;
+            let _turn = turn(shared, Key::Volume(record.volume))?;
             shared.volumes.complete_attachment(*id).await
         }
         Cure::ForgetSecret(secret) => {
@@ -30,16 +30,20 @@ pub(super) async fn mend(shared: &Shared, cure: &Cure) -> PortResult<()> {
             shared.hypervisor.undefine_secret(*secret).await
         }
         Cure::ForgetName(volume) => {
-            let _turn = turn(shared, *volume)?;
+            let _turn = turn(shared, Key::Volume(*volume))?;
             if !shared.registry.attachments_of(*volume).is_empty() {
                 return Ok(());
             }
             shared.connectors.forget_own_name(*volume).await
         }
+        Cure::Remove(stored) => {
+            let _turn = stored.guest().map(|guest| turn(shared, Key::Instance(guest))).transpose()?;
+            disks::remove(shared, stored).await
+        }
     }
 }
 
-fn turn(shared: &Shared, volume: VolumeId) -> PortResult<OwnedMutexGuard<()>> {
-    let busy = || PortError::new(ErrorKind::Conflict, "an operation on the volume is under way");
-    shared.locks.try_lock(Key::Volume(volume)).ok_or_else(busy)
+fn turn(shared: &Shared, key: Key) -> PortResult<OwnedMutexGuard<()>> {
+    let busy = || PortError::new(ErrorKind::Conflict, "an operation on it is under way");
+    shared.locks.try_lock(key).ok_or_else(busy)
 }

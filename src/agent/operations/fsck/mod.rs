@@ -7,13 +7,14 @@
 //! A volume that an operation has is not looked at: it is about to change. What is not Bowline's is told of where it is in the way
 //! of understanding, and never touched.
 
+mod disks;
 mod gather;
 mod judge;
 mod mend;
 
 use super::Shared;
 use crate::agent::journal::AttachmentRecord;
-use crate::model::{AttachmentId, Difference, Mending, VolumeId};
+use crate::model::{AttachmentId, Difference, Mending, Stored, VolumeId};
 use uuid::Uuid;
 
 /// What mends a difference, where anything does by itself.
@@ -31,6 +32,8 @@ enum Cure {
     ForgetSecret(Uuid),
     /// Remove a name of Bowline's own that leads nowhere.
     ForgetName(VolumeId),
+    /// Remove what was left of an ephemeral disk.
+    Remove(Box<Stored>),
 }
 
 /// A difference with what mends it.

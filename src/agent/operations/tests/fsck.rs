@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::agent::operations::ports::GuestDiskFacts;
-use crate::model::{AttachmentId, AttachmentStatus, Difference, Mending, OwnName, VolumeId};
+use crate::model::{AttachmentId, AttachmentStatus, Difference, Mending, OwnName, Part, Store, Stored, VolumeId};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 use world::State;
@@ -175,4 +175,44 @@ fn a_stuck_operation_is_shown_with_what_is_in_its_way() {
         world.state.lock().unwrap().refused.clear();
         end_of(&agent, id).await;
     });
+}
+
+fn left_disk() -> Stored {
+    let part = Part::Disk(guest_uuid(), "vdz".into());
+    Stored { store: Store::Files, path: "/disks/vdz".into(), part, stays: None }
+}
+
+#[test]
+fn a_disk_that_no_guest_has_is_taken_away_and_one_that_a_guest_names_stays() {
+    let left = |state: &mut State| state.stored.push(left_disk());
+    one(&checked(left, false).1, "host", "/disks/vdz", Mending::Possible);
+    let (world, found) = checked(left, true);
+    one(&found, "host", "/disks/vdz", Mending::Done);
+    assert_eq!(world.state.lock().unwrap().stored, []);
+    let named = |state: &mut State| {
+        state.stored.push(left_disk());
+        state.mentions.insert(format!("{}/vdz", guest_uuid()), "guest-2".into());
+    };
+    let (world, found) = checked(named, true);
+    one(&found, "host", "/disks/vdz", Mending::ByHand);
+    assert_eq!(world.state.lock().unwrap().stored, [left_disk()]);
+}
+
+#[tokio::test]
+async fn a_booted_guests_disks_are_told_only_when_they_are_gone() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().active = false;
+    let agent = start(&world, dir.path()).await;
+    let id = agent.submit(boot::boot()).await.unwrap();
+    assert_eq!(end_of(&agent, id).await.state, OperationState::Succeeded);
+    {
+        let mut state = world.state.lock().unwrap();
+        let stored = |target: &String| Stored { part: Part::Disk(guest_uuid(), target.clone()), ..left_disk() };
+        let stored: Vec<_> = state.files.iter().map(stored).collect();
+        assert!(!stored.is_empty());
+        state.stored = stored;
+    }
+    assert_eq!(agent.check(true).await.unwrap(), []);
+    let gone = world.state.lock().unwrap().files.pop_first().unwrap();
+    one(&agent.check(true).await.unwrap(), "host", &format!("{gone} is gone"), Mending::ByHand);
 }

@@ -347,6 +347,35 @@ async fn what_cannot_be_undone_is_shown_as_stuck_until_it_is() {
     world.assert_clean(false, "once it could be undone");
 }
 
+#[tokio::test]
+async fn a_detach_that_the_kernel_held_up_goes_on_as_soon_as_it_is_let_go() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    // Nobody would wait for the next try by itself.
+    let hour = Duration::from_secs(3600);
+    let patient =
+        |shared: &mut Shared| shared.retry = RetryPolicy { first_delay: hour, longest_delay: hour, patience: Duration::ZERO };
+    let agent = start_tuned(&world, dir.path(), patient).await;
+    let id = agent.submit(attach()).await.unwrap();
+    end_of(&agent, id).await;
+    refuse(&world, "disconnect");
+    let id = agent.submit(detach()).await.unwrap();
+    state_of(&agent, id, OperationState::Stuck).await;
+    allow_all(&world);
+    // It may not be waiting yet.
+    let letting_go = async {
+        loop {
+            world.late_call.notify_waiters();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = state_of(&agent, id, OperationState::Succeeded) => ended,
+        () = letting_go => unreachable!(),
+    };
+    assert_eq!(ended.state, OperationState::Succeeded);
+    world.assert_clean(false, "once it was let go");
+}
+
 #[test]
 fn a_detach_that_is_stuck_and_asked_for_again_ends_once_after_a_restart() {
     let (world, dir) = (World::new(), tempfile::tempdir().unwrap());

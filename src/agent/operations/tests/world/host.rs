@@ -128,6 +128,9 @@ impl ConnectorPort for World {
         })
         .await
     }
+    async fn late_call_ended(&self) {
+        self.late_call.notified().await;
+    }
     async fn own_names(&self) -> PortResult<Vec<OwnName>> {
         let held = self.state.lock().unwrap().own_names_held.clone();
         if let Some(held) = held {

@@ -6,7 +6,7 @@ use crate::agent::operations::ports::{
 };
 use crate::model::*;
 use async_trait::async_trait;
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 use uuid::Uuid;
 
 impl State {
@@ -46,6 +46,11 @@ impl HypervisorPort for World {
         let state = self.state.lock().unwrap();
         state.must_have_hypervisor()?;
         Ok(state.guests.values().cloned().collect())
+    }
+    async fn mentions(&self, words: &[String]) -> PortResult<BTreeMap<String, String>> {
+        let state = self.state.lock().unwrap();
+        state.must_have_hypervisor()?;
+        Ok(state.mentions.iter().filter(|(word, _)| words.contains(word)).map(|(w, g)| (w.clone(), g.clone())).collect())
     }
     async fn given(&self, guest: GuestUuid, volume: VolumeId) -> PortResult<Vec<GivenDisk>> {
         let state = self.state.lock().unwrap();

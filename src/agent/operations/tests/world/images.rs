@@ -109,6 +109,26 @@ impl BootSourcePort for World {
         })
         .await
     }
+    async fn room(&self) -> PortResult<FolderRoom> {
+        Ok(FolderRoom { folder: "/images".into(), free_bytes: 1 << 40, cached_bytes: 0, limit_bytes: 1 << 30 })
+    }
+    async fn group_room(&self) -> PortResult<Option<GroupRoom>> {
+        Ok(None)
+    }
+    async fn stored(&self, _known: &[LocalDisk]) -> Vec<PortResult<Vec<Stored>>> {
+        vec![Ok(self.state.lock().unwrap().stored.clone())]
+    }
+    async fn missing(&self, disk: &LocalDisk) -> PortResult<Option<PathBuf>> {
+        let is_there = self.state.lock().unwrap().files.contains(disk.name());
+        Ok((!is_there).then(|| disk.path.clone()))
+    }
+    async fn remove_stored(&self, stored: &Stored) -> PortResult<()> {
+        self.change("remove_stored", |state| {
+            state.stored.retain(|there| there != stored);
+            Ok(())
+        })
+        .await
+    }
     fn capture_path(&self, image: ImageId) -> PathBuf {
         Path::new("/captures").join(image.to_string())
     }

@@ -83,6 +83,10 @@ pub struct State {
     pub leads_elsewhere: Option<String>,
     /// Ephemeral disks of this host, by their target names.
     pub files: BTreeSet<String>,
+    /// What a look at the host's stores of them finds.
+    pub stored: Vec<Stored>,
+    /// Words that guests have in their definitions, and those guests.
+    pub mentions: BTreeMap<String, String>,
     /// Those whose image still comes.
     pub coming: BTreeSet<String>,
     /// Ephemeral disks of the guest's definition.
@@ -137,6 +141,8 @@ pub struct World {
     pub died: Arc<tokio::sync::Notify>,
     /// What was never answered is given up.
     pub healed: Arc<tokio::sync::Notify>,
+    /// The kernel lets go of a call that was begun before.
+    pub late_call: Arc<tokio::sync::Notify>,
     /// Whose world it is now, to tell what it was at when it called.
     pub agent: Arc<Mutex<Weak<Shared>>>,
 }
