@@ -140,6 +140,9 @@ pub struct AttachTask {
     /// What else was asked for the disk.
     #[serde(default)]
     pub wishes: DiskWishes,
+    /// Somebody asked for it, and no boot of the guest.
+    #[serde(default)]
+    pub by_hand: bool,
 }
 
 /// Detach a volume.

@@ -100,6 +100,7 @@ pub(super) fn plan_attach(
         others: volume.attachments.iter().map(|user| user.attachment).collect(),
         encrypted: volume.encrypted,
         wishes: request.wishes.clone(),
+        by_hand: true,
     }))
 }
 
@@ -268,6 +269,7 @@ mod tests {
             active: true,
             run: None,
             persistent: true,
+            memory_mib: Some(96),
             disks: vec![],
         }
     }

@@ -34,8 +34,12 @@ pub(super) async fn attach(shared: &Arc<Shared>, wanted: Wanted) -> PortResult<(
         wishes: DiskWishes { tag: wanted.tag, boot_order: None },
     };
     let volume = shared.volumes.volume(volume).await?;
-    let task = plan::plan_attach(&request, &volume, &facts, None, wanted.bus);
-    run(shared, task.map_err(|error| PortError::new(error.kind, error.message))?).await
+    let mut task = plan::plan_attach(&request, &volume, &facts, None, wanted.bus)
+        .map_err(|error| PortError::new(error.kind, error.message))?;
+    if let Task::Attach(task) = &mut task {
+        task.by_hand = false;
+    }
+    run(shared, task).await
 }
 
 /// Sees to it that the guest has not got the volume, whatever is under way.
