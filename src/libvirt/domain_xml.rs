@@ -24,7 +24,7 @@ pub(super) struct DomainXml {
     /// Its memory, MiB; `None` where it is not told in a unit of libvirt's.
     pub(super) memory_mib: Option<u64>,
     /// Bytes of the unit that its memory is told in.
-    memory_unit: Option<u64>,
+    pub(super) memory_unit: Option<u64>,
     /// It runs as this; only a running domain has an id.
     pub(super) id: Option<u32>,
     pub(super) disks: Vec<GuestDisk>,
