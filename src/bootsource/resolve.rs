@@ -8,8 +8,8 @@ use super::{
     mapping::{Destination, Entry, Source},
 };
 use crate::model::{
-    BootPlan, DiskBus, DiskFormat, ForeignFormat, GIB, Image, ImageFile, LocalContent, PlannedDisk, PlannedStorage, Volume,
-    VolumeOrigin, VolumeSnapshot,
+    BootPlan, DiskBus, DiskFormat, ForeignFormat, GIB, Image, ImageFile, LocalContent, MIB, PlannedDisk, PlannedStorage,
+    Volume, VolumeOrigin, VolumeSnapshot,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -49,6 +49,7 @@ impl Mapping {
             }
         }
         let mut disks: Vec<PlannedDisk> = Vec::with_capacity(self.entries.len());
+        let mut remarks = vec![];
         for (index, entry) in self.entries.iter().enumerate() {
             let is_root = index == 0;
             let bus = bus(entry, facts);
@@ -64,6 +65,9 @@ impl Mapping {
             if matches!(storage, PlannedStorage::Volume(_)) && disks.iter().any(|disk| disk.storage == storage) {
                 return Err(entry.wrong("uuid", "is that of another entry: a guest has a volume once"));
             }
+            if let (Source::Volume, Some(_)) = (entry.source, entry.size_gib) {
+                remarks.push(format!("{}, volume_size: has no effect, a volume that is there has its size", entry.name));
+            }
             let is_local = matches!(storage, PlannedStorage::Local(_));
             disks.push(PlannedDisk {
                 target,
@@ -73,7 +77,7 @@ impl Mapping {
                 storage,
             });
         }
-        Ok(BootPlan { disks })
+        Ok(BootPlan { disks, remarks })
     }
 }
 
@@ -154,7 +158,11 @@ fn storage(entry: &Entry, facts: &Facts, target: &str, is_root: bool) -> Result<
         }
         (Source::Blank, Destination::Volume) => new_volume(size()?, VolumeOrigin::Blank),
         (Source::Blank, Destination::Local) => {
-            PlannedStorage::Local(LocalContent::Blank { size_bytes: bytes(size()?), filesystem: entry.filesystem })
+            let size_bytes = match entry.swap_mib {
+                Some(size_mib) => size_mib.saturating_mul(MIB),
+                None => bytes(size()?),
+            };
+            PlannedStorage::Local(LocalContent::Blank { size_bytes, filesystem: entry.filesystem })
         }
         (Source::Image, Destination::Volume) => {
             let image = find(&facts.images, entry)?;
@@ -162,7 +170,11 @@ fn storage(entry: &Entry, facts: &Facts, target: &str, is_root: bool) -> Result<
             if image.size_bytes == 0 {
                 return Err(empty(image));
             }
-            let size_gib = size()?;
+            let Some(size_gib) = entry.size_gib.or(known_gib(image)) else {
+                let problem =
+                    format!("is missing, and image {} does not tell how large its disk is: give it, GiB (--size)", image.id);
+                return Err(entry.wrong("volume_size", problem));
+            };
             fits(entry, image, size_gib)?;
             new_volume(size_gib, VolumeOrigin::Image(image.id))
         }
@@ -212,9 +224,14 @@ pub fn check_image_for_volume(image: &Image, size_gib: u64) -> Result<(), Mappin
     Ok(())
 }
 
-const fn least_gib(image: &Image) -> u64 {
-    let of_bytes = image.size_bytes.div_ceil(GIB);
-    if image.min_disk_gib > of_bytes { image.min_disk_gib } else { of_bytes }
+/// The least disk that it fits on, GiB, as far as its record tells.
+fn least_gib(image: &Image) -> u64 {
+    image.min_disk_gib.max(image.size_bytes.max(image.virtual_bytes.unwrap_or(0)).div_ceil(GIB))
+}
+
+/// The same, where the record tells it for sure.
+fn known_gib(image: &Image) -> Option<u64> {
+    (image.min_disk_gib > 0 || image.virtual_bytes.is_some()).then(|| least_gib(image))
 }
 
 const fn bytes(size_gib: u64) -> u64 {
@@ -227,9 +244,7 @@ fn unfit(image: &Image, problem: String, is_unsupported: bool) -> MappingError {
 
 fn empty(image: &Image) -> MappingError {
     let problem = match &image.mapping {
-        Some(_) => {
-            "it has no data of its own, only a mapping: boot it as the image itself (--image alone), onto what that names"
-        }
+        Some(_) => "it has no data of its own, only a mapping: boot it as the root disk, and it comes to what that names",
         None => "it has no data",
     };
     unfit(image, problem.to_owned(), false)

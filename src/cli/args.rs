@@ -1,7 +1,7 @@
 //! The command line.
 
 use super::json;
-use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+use clap::{ArgGroup, Args, Parser, Subcommand, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -213,6 +213,7 @@ pub struct ExtendArgs {
 
 /// `bowline boot`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("root").args(["image", "volume", "snapshot"]))]
 pub struct BootArgs {
     /// Name or UUID of the guest; of one that the boot defines the name it is to have
     pub guest: String,
@@ -243,8 +244,8 @@ pub struct BootArgs {
     /// Where the image goes: a disk of this host that goes with the guest, or a new volume
     #[arg(long, requires = "image", default_value = "ephemeral", value_parser = PossibleValuesParser::new(["ephemeral", "volume"]))]
     pub to: String,
-    /// Size of the image's disk or of the new volume, in GiB [default: the image's or the snapshot's own]
-    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Size of the image's disk or of the new volume, in GiB [default: the image's own, where the service knows it, or the snapshot's]
+    #[arg(long, value_name = "GIB", requires = "root", value_parser = clap::value_parser!(u64).range(1..))]
     pub size: Option<u64>,
     /// Id or unique name of the volume to boot
     #[arg(long, value_name = "VOLUME", conflicts_with_all = ["snapshot", "size"])]
@@ -255,13 +256,14 @@ pub struct BootArgs {
     /// Start the guest at once, on an ephemeral disk: the image comes while it runs, what it reads first
     #[arg(long, requires = "image")]
     pub lazy: bool,
-    /// Delete the new volume with the guest
-    #[arg(long)]
+    /// Delete the volume that it boots from with the guest
+    #[arg(long, requires = "root")]
     pub delete_on_termination: bool,
-    /// A further disk, as openstack server create has it: source_type=blank,destination_type=volume,volume_size=1
-    #[arg(long, value_name = "KEY=VALUE,...")]
+    /// A further disk, as openstack server create has it: source_type=blank,destination_type=volume,volume_size=1, or JSON, or a file
+    /// with that; volume_size is in GiB, of guest_format=swap in MiB
+    #[arg(long, value_name = "KEY=VALUE,...|FILE")]
     pub block_device: Vec<String>,
-    /// File with a JSON list of disks, as Nova's block_device_mapping_v2
+    /// File with a JSON list of disks, as Nova's block_device_mapping_v2; - reads it from standard input
     #[arg(long, value_name = "FILE")]
     pub mapping: Option<PathBuf>,
     /// How to wait.
@@ -284,10 +286,10 @@ pub struct DeleteArgs {
 pub struct RebuildArgs {
     /// Name or UUID of the guest
     pub guest: String,
-    /// Id or unique name of the image
+    /// Id or unique name of the image [default: the one that the disk was made of]
     #[arg(long, value_name = "IMAGE")]
-    pub image: String,
-    /// Size of an ephemeral disk, in GiB [default: the image's own]; a volume keeps its size
+    pub image: Option<String>,
+    /// Size of an ephemeral disk, in GiB [default: what was asked for at the boot, else the image's own]; a volume keeps its size
     #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub size: Option<u64>,
     /// How to wait.
@@ -300,9 +302,9 @@ pub struct RebuildArgs {
 pub struct RescueArgs {
     /// Name or UUID of the guest
     pub guest: String,
-    /// Id or unique name of the image
+    /// Id or unique name of the image [default: the one that the guest's root disk was made of]
     #[arg(long, value_name = "IMAGE")]
-    pub image: String,
+    pub image: Option<String>,
     /// Size of the rescue disk, in GiB [default: the image's own]
     #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub size: Option<u64>,

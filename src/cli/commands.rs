@@ -85,14 +85,14 @@ fn of_guest(kind: &'static str, guest: &str) -> Request {
 
 fn rebuild_request(args: &RebuildArgs) -> Request {
     let mut request = of_guest("rebuild", &args.guest);
-    request.options.insert("image", args.image.clone().into());
+    request.options.extend(args.image.clone().map(|image| ("image", image.into())));
     request.options.extend(args.size.map(|size| ("size-gib", size.into())));
     request
 }
 
 fn rescue_request(args: &RescueArgs) -> Request {
     let mut request = of_guest("rescue", &args.guest);
-    request.options.insert("image", args.image.clone().into());
+    request.options.extend(args.image.clone().map(|image| ("image", image.into())));
     request.options.extend(args.size.map(|size| ("size-gib", size.into())));
     if args.force {
         request.options.insert("force", true.into());

@@ -5,7 +5,7 @@ use super::{
     guest::{DriveAddress, GuestDisk},
     rewrite,
 };
-use crate::model::{GuestUuid, Portal, VolumeId};
+use crate::model::{GuestUuid, MIB, Portal, VolumeId};
 use quick_xml::{
     Reader, XmlVersion, escape,
     events::{BytesStart, Event},
@@ -21,6 +21,10 @@ pub(super) struct DomainXml {
     /// What Bowline marked the definition with.
     pub(super) mark: Option<Uuid>,
     pub(super) name: String,
+    /// Its memory, MiB; `None` where it is not told in a unit of libvirt's.
+    pub(super) memory_mib: Option<u64>,
+    /// Bytes of the unit that its memory is told in.
+    pub(super) memory_unit: Option<u64>,
     /// It runs as this; only a running domain has an id.
     pub(super) id: Option<u32>,
     pub(super) disks: Vec<GuestDisk>,
@@ -104,6 +108,7 @@ impl DomainXml {
         match path {
             ["domain"] => self.id = attribute("id")?.map(|id| number(Some(id))),
             ["domain", "uuid"] => self.has_uuid = true,
+            ["domain", "memory"] => self.memory_unit = unit(attribute("unit")?.as_deref().unwrap_or("KiB")),
             ["domain", "metadata", _] => self.mark = self.mark.or(rewrite::mark_of(element)),
             ["domain", "os", "boot"] => self.boots_by_os = true,
             ["domain", "devices", _, "boot"] => self.boot_orders.push(number(attribute("order")?)),
@@ -157,6 +162,10 @@ impl DomainXml {
         match path {
             ["domain", "name"] => text.clone_into(&mut self.name),
             ["domain", "uuid"] => self.uuid = Uuid::try_parse(text).ok().map(GuestUuid),
+            ["domain", "memory"] => {
+                let bytes = self.memory_unit.zip(text.parse().ok()).map(|(unit, count): (u64, u64)| unit.saturating_mul(count));
+                self.memory_mib = bytes.map(|bytes| bytes / MIB);
+            }
             ["domain", "iothreads"] => *iothread_count = text.parse().unwrap_or_default(),
             ["domain", "devices", "disk", "serial"] => disk.serial = Some(text.to_owned()),
             ["domain", "devices", "disk"] => {
@@ -247,6 +256,18 @@ fn attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<String>, Lib
         .transpose()
 }
 
+/// Bytes of a unit, as libvirt's definitions have them.
+fn unit(word: &str) -> Option<u64> {
+    let (kind, base) = match word {
+        "b" | "bytes" => return Some(1),
+        _ if word.ends_with("iB") || word.len() == 1 => (word.get(..1)?, 1024_u64),
+        _ if word.len() == 2 && word.ends_with('B') => (word.get(..1)?, 1000),
+        _ => return None,
+    };
+    let power = ["k", "m", "g", "t", "p"].iter().position(|known| kind.eq_ignore_ascii_case(known))?;
+    (0..=power).try_fold(1_u64, |bytes, _| bytes.checked_mul(base))
+}
+
 fn number(text: Option<String>) -> u32 {
     text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
@@ -307,6 +328,24 @@ mod tests {
         let domain = DomainXml::parse(xml).unwrap();
         assert!(domain.boots_by_os);
         assert_eq!((domain.boot_orders, domain.iothreads, domain.iothread_users), (vec![1, 4], vec![2, 1, 3], vec![2, 1]));
+    }
+
+    #[test]
+    fn memory_is_read_in_every_unit() {
+        for (memory, mib) in [
+            ("<memory>98304</memory>", Some(96)),
+            ("<memory unit='KiB'>1048576</memory>", Some(1024)),
+            ("<memory unit='M'>512</memory>", Some(512)),
+            ("<memory unit='GiB'>2</memory>", Some(2048)),
+            ("<memory unit='GB'>2</memory>", Some(1907)),
+            ("<memory unit='bytes'>1048576</memory>", Some(1)),
+            ("<memory unit='hogsheads'>2</memory>", None),
+            ("<memory>much</memory>", None),
+            ("", None),
+        ] {
+            let xml = format!("<domain><name>g</name>{memory}</domain>");
+            assert_eq!(DomainXml::parse(&xml).unwrap().memory_mib, mib, "{memory}");
+        }
     }
 
     #[test]

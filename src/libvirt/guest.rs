@@ -19,6 +19,8 @@ pub struct Guest {
     pub run: Option<GuestRun>,
     /// It has a persistent definition, so it comes back after it is shut off.
     pub persistent: bool,
+    /// The memory that it may have when it is started, MiB.
+    pub memory_mib: Option<u64>,
     /// The disks it has now; empty when it does not run.
     pub live_disks: Vec<GuestDisk>,
     /// The disks of its persistent definition; empty when it has none.
@@ -85,6 +87,7 @@ impl Guest {
             active: sides.live.is_some(),
             run: sides.live.as_ref().and_then(|side| Some(run(side.id?, &side.name))),
             persistent: sides.config.is_some(),
+            memory_mib: sides.config.as_ref().or(sides.live.as_ref()).and_then(|side| side.memory_mib),
             live_disks: sides.live.map(|side| side.disks).unwrap_or_default(),
             config_disks: sides.config.map(|side| side.disks).unwrap_or_default(),
         })

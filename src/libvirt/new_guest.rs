@@ -98,7 +98,7 @@ pub(super) fn new_guest(name: &str, text: &str) -> Result<NewGuest, LibvirtError
     let mark = Uuid::new_v4();
     let xml = rewrite::marked(text, guest, mark).map_err(|error| refuse(error.to_string()))?;
     let targets = domain.disks.into_iter().map(|disk| disk.target).collect();
-    Ok(NewGuest { guest, mark, name: domain.name, xml, targets })
+    Ok(NewGuest { guest, mark, name: domain.name, xml, targets, memory_mib: domain.memory_mib })
 }
 
 /// What no handed-over XML may have, whatever libvirt makes of it.

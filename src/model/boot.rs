@@ -67,6 +67,9 @@ pub struct NewGuest {
     pub xml: String,
     /// Target names of disks that it brings along.
     pub targets: Vec<String>,
+    /// Its memory, MiB; `None` where the definition does not say.
+    #[serde(default)]
+    pub memory_mib: Option<u64>,
 }
 
 /// The disks a guest is to have, in the order of the mapping.
@@ -74,6 +77,9 @@ pub struct NewGuest {
 pub struct BootPlan {
     /// Each with a target name of its own.
     pub disks: Vec<PlannedDisk>,
+    /// What of the mapping has no effect, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// One disk of a plan.

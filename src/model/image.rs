@@ -20,13 +20,17 @@ pub struct Image {
     pub size_bytes: u64,
     /// Smallest disk it may be put on, GiB; 0 for any.
     pub min_disk_gib: u64,
+    /// Least memory of a guest that boots it, MiB; 0 for any.
+    pub min_ram_mib: u64,
+    /// Bytes of the disk that is in it; `None` where the service does not know.
+    pub virtual_bytes: Option<u64>,
     /// What its data must digest to; `None` where the service has no digest.
     pub digest: Option<ImageDigest>,
     /// `block_device_mapping` as it is written: the disks of an instance that the image was made of.
     pub mapping: Option<String>,
     /// `bdm_v2`: the mapping has today's form.
     pub is_mapping_v2: bool,
-    /// `root_device_name`, such as `/dev/vda`.
+    /// `root_device_name`, or else the root of `mappings`, such as `/dev/vda`.
     pub root_device_name: Option<String>,
     /// `hw_disk_bus`, where it is one that is known here.
     pub disk_bus: Option<DiskBus>,

@@ -60,3 +60,6 @@ pub use volume::{Attachment, AttachmentStatus, AttachmentSummary, NewVolume, Vol
 
 /// Bytes in one GiB, the unit in which the volume service counts sizes.
 pub const GIB: u64 = 1 << 30;
+
+/// Bytes in one MiB, the unit of memory and of swap space.
+pub const MIB: u64 = 1 << 20;

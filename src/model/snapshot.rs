@@ -57,6 +57,9 @@ pub enum InstanceContent {
     Blank {
         /// Its size, GiB.
         size_gib: u64,
+        /// The size of swap space, MiB.
+        #[serde(default)]
+        swap_mib: Option<u64>,
         /// What it was formatted with.
         filesystem: Option<Filesystem>,
     },

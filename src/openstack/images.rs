@@ -56,13 +56,17 @@ pub(super) struct Wire {
     disk_format: Option<String>,
     container_format: Option<String>,
     size: Option<u64>,
+    virtual_size: Option<u64>,
     #[serde(default)]
     min_disk: u64,
+    #[serde(default)]
+    min_ram: u64,
     checksum: Option<String>,
     os_hash_algo: Option<String>,
     os_hash_value: Option<String>,
     block_device_mapping: Option<Value>,
     bdm_v2: Option<Value>,
+    mappings: Option<Value>,
     root_device_name: Option<String>,
     hw_disk_bus: Option<String>,
 }
@@ -74,21 +78,34 @@ impl From<Wire> for Image {
             Value::String(text) => text,
             other => other.to_string(),
         };
+        let disk_format = wire.disk_format.unwrap_or_default();
+        // The bytes of these are the disk's.
+        let flat_bytes = wire.size.filter(|_| matches!(disk_format.as_str(), "raw" | "iso"));
+        let root_device_name = wire.root_device_name.or_else(|| root_of_mappings(&text(wire.mappings?)));
         Self {
             id: wire.id,
             name: wire.name.unwrap_or_default(),
             status: wire.status,
-            disk_format: wire.disk_format.unwrap_or_default(),
+            disk_format,
             container_format: wire.container_format.unwrap_or_default(),
             size_bytes: wire.size.unwrap_or_default(),
             min_disk_gib: wire.min_disk,
+            min_ram_mib: wire.min_ram,
+            virtual_bytes: wire.virtual_size.or(flat_bytes).filter(|bytes| *bytes > 0),
             digest,
             mapping: wire.block_device_mapping.map(text),
             is_mapping_v2: wire.bdm_v2.map(text).is_some_and(|word| word.eq_ignore_ascii_case("true")),
-            root_device_name: wire.root_device_name,
+            root_device_name,
             disk_bus: wire.hw_disk_bus.and_then(|bus| bus.parse::<DiskBus>().ok()),
         }
     }
+}
+
+/// The device of the root disk in an image's `mappings`. Its swap and ephemeral disks have the sizes of a flavour, and here is none.
+fn root_of_mappings(text: &str) -> Option<String> {
+    let mappings: Vec<Value> = serde_json::from_str(text).ok()?;
+    let root = mappings.iter().rfind(|mapping| mapping["virtual"] == "root")?;
+    root["device"].as_str().map(str::to_owned)
 }
 
 /// The service's strong digest, else its older `checksum`, which is MD5. A digest of another length is none.

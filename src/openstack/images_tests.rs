@@ -43,7 +43,13 @@ async fn a_record_is_read_with_its_strongest_digest() {
     let image = read(json!({"hw_disk_bus": "scsi", "block_device_mapping": "[]", "bdm_v2": "True"})).await;
     assert_eq!((image.size_bytes, image.min_disk_gib, image.disk_bus), (7, 2, Some(DiskBus::Scsi)));
     assert_eq!((image.mapping.as_deref(), image.is_mapping_v2), (Some("[]"), true));
-    assert_eq!(image.digest.unwrap().algorithm, DigestAlgorithm::Sha512);
+    assert_eq!(image.digest.as_ref().unwrap().algorithm, DigestAlgorithm::Sha512);
+    assert_eq!((image.min_ram_mib, image.virtual_bytes), (0, None), "a qcow2's size is not its disk's");
+    let root = r#"[{"virtual": "swap", "device": "sda3"}, {"virtual": "root", "device": "/dev/sda"}]"#;
+    let told = read(json!({"min_ram": 64, "virtual_size": 9, "mappings": root})).await;
+    assert_eq!((told.min_ram_mib, told.virtual_bytes, told.root_device_name.as_deref()), (64, Some(9), Some("/dev/sda")));
+    let flat = read(json!({"disk_format": "raw", "mappings": "{", "root_device_name": "vdb"})).await;
+    assert_eq!((flat.virtual_bytes, flat.root_device_name.as_deref()), (Some(7), Some("vdb")));
     let older = read(json!({"os_hash_algo": null, "os_hash_value": null})).await.digest.unwrap();
     assert_eq!((older.algorithm, older.hex), (DigestAlgorithm::Md5, "a".repeat(32)));
     for broken in [

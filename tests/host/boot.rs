@@ -32,6 +32,13 @@ pub fn assert_gone(site: &Site<'_, HostRig>, guest: &str) {
     assert_eq!(site.ask_service("/attachments")["attachments"], json!([]));
 }
 
+/// What of its quota the project uses: volumes, and GiB.
+fn used(site: &Site<'_, HostRig>) -> (u64, u64) {
+    let limits = &site.ask_service("/limits")["limits"]["absolute"];
+    let number = |name: &str| limits[name].as_u64().unwrap_or_else(|| panic!("no {name}: {limits}"));
+    (number("totalVolumesUsed"), number("totalGigabytesUsed"))
+}
+
 #[test]
 fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
     on_host("boot-ephemeral", "", |site| {
@@ -39,7 +46,7 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         let image = upload(site, "tiny", "qcow2", "/run/tiny.qcow2");
         site.machine.diskless_guest("g1");
         let boot = "boot g1 --image tiny --size 1 \
-                    --block-device source_type=blank,destination_type=local,volume_size=1,guest_format=swap \
+                    --block-device source_type=blank,destination_type=local,volume_size=1024,guest_format=swap \
                     --block-device source_type=blank,destination_type=volume,volume_size=1,delete_on_termination=true";
         let plan = site.bowline(&format!("{boot} --dry-run")).ok();
         assert!(plan.contains(&image) && plan.contains("vdb swap") && plan.contains("StartGuest"), "{plan}");
@@ -142,11 +149,13 @@ fn a_volume_boots_made_of_an_image_or_a_snapshot_or_as_it_is_and_stays() {
         site.machine.ok("cp $BOWLINE_GUEST/disk.img /run/tiny.raw");
         upload(site, "tiny", "raw", "/run/tiny.raw");
         site.machine.diskless_guest("g1");
-        let refused = site.bowline("boot g1 --image tiny --to volume");
-        assert!(refused.status == 2 && refused.stderr.contains("volume_size"), "{refused:?}");
-
-        site.bowline("boot g1 --image tiny --to volume --size 1 --block-device source=blank,size=1,format=ext4").ok();
+        assert_eq!(used(site), (0, 0));
+        // Of a raw image it is known how large it is, and a blank disk without a word on it has a file system.
+        site.bowline("boot g1 --image tiny --to volume --block-device source=blank,size=1").ok();
         let guest = booted(site, "g1");
+        let magic = "od -An -tx1 -j1080 -N2 /var/lib/bowline-images/disks/*/vdb";
+        assert_eq!(site.machine.ok(magic).trim(), "53 ef", "ext4");
+        assert_eq!(used(site), (1, 1), "the volume, and nothing for the ephemeral disk");
         guest.write("vda", PLACE, "written-by-the-guest");
         site.bowline("delete g1").ok();
         assert_gone(site, "g1");
@@ -167,7 +176,9 @@ fn a_volume_boots_made_of_an_image_or_a_snapshot_or_as_it_is_and_stays() {
         site.machine.diskless_guest("g2");
         site.bowline("boot g2 --snapshot before --delete-on-termination").ok();
         assert_eq!(booted(site, "g2").read("vda", PLACE, 20), "written-by-the-guest");
+        assert_eq!(used(site).0, 2);
         site.bowline("delete g2").ok();
+        assert_eq!(used(site).0, 1, "what went with its guest is used no more");
         is_written_over(site, &kept[0]);
         site.bowline("delete g1").ok();
         assert_gone(site, "g1");

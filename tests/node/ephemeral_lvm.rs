@@ -66,7 +66,7 @@ fn a_linear_disk_shows_nothing_of_its_extents_former_owner(site: &Site<'_, Node>
     let lazy = site.bowline("boot e1 --image tiny --lazy");
     assert!(lazy.status != 0 && lazy.stderr.contains("leave --lazy out"), "{lazy:?}");
     site.bowline(
-        "boot e1 --image tiny --size 1 --block-device source_type=blank,destination_type=local,volume_size=1,guest_format=swap",
+        "boot e1 --image tiny --size 1 --block-device source_type=blank,destination_type=local,volume_size=1024,guest_format=swap",
     )
     .ok();
     // The guest was started from them; what they hold is seen faster from here.

@@ -98,9 +98,10 @@ pub struct DeleteRequest {
 pub struct RebuildRequest {
     /// Guest name or UUID. It was booted by Bowline, and is off.
     pub guest: String,
-    /// Image, by id or unique name.
+    /// Image, by id or unique name; empty for the one that its root disk was made of.
     pub image: String,
-    /// Size of an ephemeral disk, GiB; `None` takes the image's own. A volume keeps its size.
+    /// Size of an ephemeral disk, GiB; `None` takes the one that was asked for the disk it has, else the image's own. A volume keeps its
+    /// size.
     pub size_gib: Option<u64>,
 }
 
@@ -109,7 +110,7 @@ pub struct RebuildRequest {
 pub struct RescueRequest {
     /// Guest name or UUID. It was booted by Bowline.
     pub guest: String,
-    /// Image, by id or unique name.
+    /// Image, by id or unique name; empty for the one that its root disk was made of.
     pub image: String,
     /// Size of the rescue disk, GiB; `None` takes the image's own.
     pub size_gib: Option<u64>,

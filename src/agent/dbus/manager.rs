@@ -173,9 +173,11 @@ impl Manager {
 
     /// Takes up making the root disk of a guest anew and returns its Operation1 object at once.
     ///
-    /// The guest was booted by Bowline and is off; it stays off, and keeps its other disks. An ephemeral disk is made of the image, by id or
-    /// unique name, before the old one goes: what fails midway leaves the guest as it was. A volume is written over by the volume service:
-    /// from when that was asked there is no way back. Options: "size-gib" (t) of an ephemeral disk, else the image's own. polkit action: org.bowline.agent1.boot.
+    /// The guest was booted by Bowline and is off; it stays off, and keeps its other disks. The image is given by id or unique name; where
+    /// that is empty it is the one that the root disk was made of. An ephemeral disk is made of it before the old one goes: what fails
+    /// midway leaves the guest as it was. A volume is written over by the volume service: from when that was asked there is no way back.
+    /// Options: "size-gib" (t) of an ephemeral disk, else the size that was asked for the disk it has, else the image's own. polkit action:
+    /// org.bowline.agent1.boot.
     #[zbus(out_args("operation"))]
     async fn rebuild(
         &self,
@@ -191,7 +193,7 @@ impl Manager {
 
     /// Takes up the rescue of a guest and returns its Operation1 object at once.
     ///
-    /// The guest was booted by Bowline. A disk is made of the image, by id or unique name, beside its own; the guest is asked to shut down,
+    /// The guest was booted by Bowline. A disk is made of the image, by id or unique name (empty: the guest's own), beside its own; the guest is asked to shut down,
     /// and has its power cut if it does not; then it is started from that disk, with its own disks behind it under the names they
     /// have. What fails midway starts it again as it was. As long as it is rescued, Start starts it so. Options: "size-gib" (t), else the
     /// image's own; "force" (b): its power is cut at once. polkit action: org.bowline.agent1.boot.

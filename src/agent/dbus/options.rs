@@ -188,7 +188,7 @@ pub fn delete_request(guest: String, options: Options) -> Result<DeleteRequest, 
 /// Arguments of `Rebuild`.
 pub fn rebuild_request(guest: String, image: String, options: Options) -> Result<RebuildRequest, MethodError> {
     let guest = designation("guest", guest)?;
-    let image = designation("image", image)?;
+    let image = image_or_own(image)?;
     let mut taker = Taker::new(options);
     let size_gib: Option<u64> = taker.take("size-gib", "a number (t)")?;
     taker.finish()?;
@@ -207,7 +207,7 @@ pub fn rebuild_plan_request(guest: String, mut options: Options) -> Result<Rebui
 /// Arguments of `Rescue`.
 pub fn rescue_request(guest: String, image: String, options: Options) -> Result<RescueRequest, MethodError> {
     let guest = designation("guest", guest)?;
-    let image = designation("image", image)?;
+    let image = image_or_own(image)?;
     let mut taker = Taker::new(options);
     let size_gib: Option<u64> = taker.take("size-gib", "a number (t)")?;
     let force: Option<bool> = taker.take("force", "a boolean (b)")?;
@@ -228,6 +228,11 @@ pub fn rescue_plan_request(guest: String, mut options: Options) -> Result<Rescue
 pub fn unrescue_request(guest: String, options: Options) -> Result<UnrescueRequest, MethodError> {
     let StopRequest { guest, force } = stop_request(guest, options)?;
     Ok(UnrescueRequest { guest, force })
+}
+
+/// An image as a caller gives it; empty for the guest's own.
+fn image_or_own(image: String) -> Result<String, MethodError> {
+    if image.is_empty() { Ok(image) } else { designation("image", image) }
 }
 
 /// The image, where it is an option.

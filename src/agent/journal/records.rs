@@ -278,6 +278,9 @@ pub struct AttachmentRecord {
     /// it lasts, it still may.
     #[serde(default)]
     pub asked_run: Option<GuestRun>,
+    /// Somebody attached it, and no boot of the guest: it stays when the guest is deleted, whatever the boot was asked for.
+    #[serde(default)]
+    pub by_hand: bool,
     /// Microseconds since the epoch.
     pub attached_at_us: u64,
 }

@@ -148,6 +148,9 @@ pub struct AttachTask {
     /// The attachment that reserves the volume for this guest already, where one does.
     #[serde(default)]
     pub reservation: Option<AttachmentId>,
+    /// Somebody asked for it, and no boot of the guest.
+    #[serde(default)]
+    pub by_hand: bool,
 }
 
 /// Detach a volume.

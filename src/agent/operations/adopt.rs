@@ -64,6 +64,7 @@ pub(super) async fn adopt(shared: &Shared, volume: &str, guest: &str) -> PortRes
         wishes: DiskWishes::default(),
         given_up_gib: None,
         asked_run: None,
+        by_hand: true,
         attached_at_us: now_us(),
     };
     let change = Change::PutAttachment(Box::new(record.clone()));

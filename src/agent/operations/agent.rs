@@ -223,6 +223,7 @@ impl Agent {
                     active: false,
                     run: None,
                     persistent: false,
+                    memory_mib: None,
                     disks: vec![],
                 })
                 .ok_or_else(|| error.into()),

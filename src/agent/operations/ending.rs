@@ -132,6 +132,7 @@ pub(super) fn attachment_record(record: &OperationRecord) -> Option<AttachmentRe
         wishes: task.wishes.clone(),
         given_up_gib: None,
         asked_run: None,
+        by_hand: task.by_hand,
         attached_at_us: now_us(),
     })
 }

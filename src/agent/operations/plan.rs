@@ -109,6 +109,7 @@ pub(super) fn plan_attach(
         encrypted: volume.encrypted,
         wishes: request.wishes.clone(),
         reservation: None,
+        by_hand: true,
     })
 }
 
@@ -279,6 +280,7 @@ mod tests {
             active: true,
             run: None,
             persistent: true,
+            memory_mib: Some(96),
             disks: vec![],
         }
     }

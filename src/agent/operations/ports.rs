@@ -403,6 +403,8 @@ pub struct GuestFacts {
     pub run: Option<GuestRun>,
     /// Has a definition that outlives it.
     pub persistent: bool,
+    /// The memory that it may have, MiB, where that is known.
+    pub memory_mib: Option<u64>,
     /// Its disks, live and defined, each once.
     pub disks: Vec<GuestDiskFacts>,
 }
@@ -491,6 +493,7 @@ mod tests {
             active: true,
             run: None,
             persistent: true,
+            memory_mib: None,
             disks: vec![disk("vda"), disk("vdb"), disk("sdb")],
         };
         assert_eq!(guest.free_target(DiskBus::Virtio, &["vdc".to_owned()]), "vdd");

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// Names that Nova takes for a device, with its folder.
 const DEVICE_NAME_CHARS: usize = 255;
-/// The largest size that is taken, GiB: 8 EiB less one, what a signed count of bytes can hold.
+/// The largest size that is taken, GiB: 8 EiB less one, what a signed count of bytes can hold. Of swap space as many MiB.
 const SIZE_MAX_GIB: u64 = (1 << 33) - 1;
 
 /// `source_type`.
@@ -43,6 +43,8 @@ pub(in crate::bootsource) struct Entry {
     /// `None`: not bootable.
     pub(in crate::bootsource) boot_index: Option<u32>,
     pub(in crate::bootsource) size_gib: Option<u64>,
+    /// `volume_size` of swap space, which Nova and its clients count in MiB.
+    pub(in crate::bootsource) swap_mib: Option<u64>,
     pub(in crate::bootsource) volume_type: Option<String>,
     /// Without its folder.
     pub(in crate::bootsource) device_name: Option<String>,
@@ -129,6 +131,10 @@ impl Entry {
         let device_name = device_name(&mut fields)?;
         let source = source(&mut fields, no_device)?;
         let destination = destination(&mut fields, source)?;
+        let filesystem = filesystem(&mut fields)?;
+        let is_blank_disk = (source, destination) == (Source::Blank, Destination::Local);
+        let is_swap = is_blank_disk && filesystem == Some(Filesystem::Swap);
+        let size = size(&mut fields, if is_swap { "MiB" } else { "GiB" })?;
         let entry = Self {
             name: fields.entry.clone(),
             source,
@@ -136,11 +142,13 @@ impl Entry {
             uuid: fields.text("uuid")?,
             // Nova: a negative one is none.
             boot_index: fields.number("boot_index")?.and_then(|index| u32::try_from(index).ok()),
-            size_gib: size(&mut fields)?,
+            size_gib: size.filter(|_| !is_swap),
+            swap_mib: size.filter(|_| is_swap),
             volume_type: fields.text("volume_type")?,
             device_name,
             disk_bus: disk_bus(&mut fields)?,
-            filesystem: filesystem(&mut fields)?,
+            // As Nova does, which has no word for none: it formats every blank disk.
+            filesystem: filesystem.or(is_blank_disk.then_some(Filesystem::Ext4)),
             delete_on_termination: fields.flag("delete_on_termination")?,
             tag: tag(&mut fields)?,
             no_device,
@@ -163,6 +171,15 @@ impl Entry {
         MappingError::Field { entry: self.name.clone(), field: field.to_owned(), problem: problem.into() }
     }
 
+    /// Takes over what `wish`, which has the same disk made on a volume, says of that.
+    pub(super) fn heed(&mut self, wish: &Self) {
+        if wish.destination == Destination::Volume {
+            self.size_gib = wish.size_gib.or(self.size_gib);
+            self.volume_type = wish.volume_type.clone().or(self.volume_type.take());
+            self.delete_on_termination = wish.delete_on_termination.or(self.delete_on_termination);
+        }
+    }
+
     /// The rules of one entry.
     fn check(&self) -> Result<(), MappingError> {
         use Destination::{Local, Volume as ToVolume};
@@ -178,11 +195,8 @@ impl Entry {
             (Source::Image, Local) if self.boot_index != Some(0) => {
                 return Err(self.wrong("boot_index", "must be 0: an image on an ephemeral disk can only be the root disk"));
             }
-            (Source::Blank, _) | (Source::Image, ToVolume) if self.size_gib.is_none() => {
-                return Err(self.wrong("volume_size", "is missing: the size of the new disk, GiB"));
-            }
-            (Source::Volume, _) if self.size_gib.is_some() => {
-                return Err(self.wrong("volume_size", "must not be given: a volume that is there has its size"));
+            (Source::Blank, _) if self.size_gib.or(self.swap_mib).is_none() => {
+                return Err(self.wrong("volume_size", "is missing: the size of the new disk, GiB (of swap space MiB)"));
             }
             _ => {}
         }
@@ -227,11 +241,11 @@ fn destination(fields: &mut Fields, source: Source) -> Result<Destination, Mappi
     })
 }
 
-fn size(fields: &mut Fields) -> Result<Option<u64>, MappingError> {
+fn size(fields: &mut Fields, unit: &str) -> Result<Option<u64>, MappingError> {
     let Some(size) = fields.number("volume_size")? else { return Ok(None) };
     match u64::try_from(size) {
         Ok(size @ 1..=SIZE_MAX_GIB) => Ok(Some(size)),
-        _ => Err(fields.wrong("volume_size", format!("must be from 1 to {SIZE_MAX_GIB} GiB"))),
+        _ => Err(fields.wrong("volume_size", format!("must be from 1 to {SIZE_MAX_GIB} {unit}"))),
     }
 }
 

@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 /// snapshot that was taken of the disk with a target name.
 pub fn of_instance(disks: &[InstanceDisk], snapshot: impl Fn(&str) -> Option<SnapshotId>) -> String {
     let entries = disks.iter().enumerate().map(|(index, disk)| {
-        let (size_gib, source, destination, guest_format) = match &disk.content {
+        let (size, source, destination, guest_format) = match &disk.content {
             InstanceContent::Volume { size_gib, .. } => (size_gib, "snapshot", "volume", None),
-            InstanceContent::Blank { size_gib, filesystem } => {
-                (size_gib, "blank", "local", filesystem.map(|filesystem| filesystem.as_str()))
+            InstanceContent::Blank { size_gib, swap_mib, filesystem } => {
+                // Of swap space Nova, too, means MiB.
+                let size = swap_mib.as_ref().unwrap_or(size_gib);
+                (size, "blank", "local", filesystem.map(|filesystem| filesystem.as_str()))
             }
         };
         json!({
@@ -23,7 +25,7 @@ pub fn of_instance(disks: &[InstanceDisk], snapshot: impl Fn(&str) -> Option<Sna
             "device_type": "disk",
             "disk_bus": disk.bus.as_str(),
             "guest_format": guest_format,
-            "volume_size": size_gib,
+            "volume_size": size,
             "delete_on_termination": disk.delete_on_termination,
             "tag": disk.tag,
             "image_id": null,
@@ -40,7 +42,8 @@ mod tests {
     use super::*;
     use crate::bootsource::{Facts, Mapping};
     use crate::model::{
-        BootRequest, DiskBus, Filesystem, Image, ImageId, LocalContent, PlannedStorage, VolumeId, VolumeOrigin, VolumeSnapshot,
+        BootRequest, DiskBus, Filesystem, Image, ImageId, LocalContent, MIB, PlannedStorage, VolumeId, VolumeOrigin,
+        VolumeSnapshot,
     };
     use uuid::Uuid;
 
@@ -51,7 +54,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again_as_the_same_disks() {
-        let swap = InstanceContent::Blank { size_gib: 1, filesystem: Some(Filesystem::Swap) };
+        let swap = InstanceContent::Blank { size_gib: 1, swap_mib: Some(300), filesystem: Some(Filesystem::Swap) };
         let disks = [
             volume("sda", DiskBus::Scsi),
             InstanceDisk { target: "vda".into(), bus: DiskBus::Virtio, delete_on_termination: true, tag: None, content: swap },
@@ -66,6 +69,8 @@ mod tests {
             container_format: "bare".into(),
             size_bytes: 0,
             min_disk_gib: 0,
+            min_ram_mib: 0,
+            virtual_bytes: None,
             digest: None,
             mapping: Some(of_instance(&disks, id)),
             is_mapping_v2: true,
@@ -104,7 +109,7 @@ mod tests {
             assert_eq!(Some(*found), id(target));
             assert!(disk.delete_on_termination && disk.tag.as_deref() == Some(&format!("tag-{target}")), "{disk:?}");
         }
-        let swap = LocalContent::Blank { size_bytes: 1 << 30, filesystem: Some(Filesystem::Swap) };
+        let swap = LocalContent::Blank { size_bytes: 300 * MIB, filesystem: Some(Filesystem::Swap) };
         assert_eq!(plan.disks[1].storage, PlannedStorage::Local(swap));
     }
 }

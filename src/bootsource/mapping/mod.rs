@@ -7,6 +7,7 @@ mod clause;
 mod entry;
 mod error;
 mod instance;
+mod legacy;
 #[cfg(test)]
 mod tests;
 
@@ -39,25 +40,40 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Puts together what a request asks for and what `image`, which it names, brings along.
+    /// The image whose own mapping counts, by id or name: the one that is booted, or else the one that the root disk is made of.
+    ///
+    /// # Errors
+    /// As [`Mapping::of`].
+    pub fn image_of(request: &BootRequest) -> Result<Option<String>, MappingError> {
+        if request.image.is_some() {
+            return Ok(request.image.clone());
+        }
+        let root = asked(request)?.into_iter().find(|entry| is_root(entry) && entry.source == Source::Image);
+        Ok(root.and_then(|root| root.uuid))
+    }
+
+    /// Puts together what a request asks for and what `image` ([`Mapping::image_of`]) brings along.
     ///
     /// # Errors
     /// The entry and the field that break a rule.
     pub fn of(request: &BootRequest, image: Option<&Image>) -> Result<Self, MappingError> {
-        let mut asked = list(&request.mapping, "")?
-            .into_iter()
-            .enumerate()
-            .map(|(index, fields)| Entry::read(format!("entry {}", index + 1), fields))
-            .collect::<Result<Vec<_>, _>>()?;
-        for (index, clause) in request.clauses.iter().enumerate() {
-            asked.push(clause::read(format!("--block-device {}", index + 1), clause)?);
-        }
+        let mut asked = asked(request)?;
         let brought = match image {
             Some(image) => of_image(image)?,
             None => vec![],
         };
+        // Clients put the image into the mapping as the root disk; one that brings a root disk along boots from that.
+        let own_root = brought.iter().find(|entry| is_root(entry)).map(|entry| entry.name.clone());
+        let mut put_in = vec![];
+        if let (Some(image), Some(_)) = (image, &own_root) {
+            (put_in, asked) = asked.into_iter().partition(|entry| is_root_of(entry, image));
+        }
         let mut entries = merge(asked, brought);
-        if let Some(image) = image
+        let own_root = own_root.and_then(|name| entries.iter_mut().find(|entry| entry.name == name));
+        if let Some(own_root) = own_root {
+            put_in.iter().for_each(|wish| own_root.heed(wish));
+            own_root.size_gib = request.image_size_gib.or(own_root.size_gib);
+        } else if let Some(image) = image
             && entries.iter().all(|entry| entry.boot_index != Some(0))
         {
             entries.push(root(image, request.image_size_gib));
@@ -81,6 +97,25 @@ impl Mapping {
     }
 }
 
+/// The entries of a request.
+fn asked(request: &BootRequest) -> Result<Vec<Entry>, MappingError> {
+    let listed = list(&request.mapping, "")?.into_iter().enumerate();
+    let listed = listed.map(|(index, fields)| Entry::read(format!("entry {}", index + 1), fields));
+    let clauses = request.clauses.iter().enumerate();
+    let clauses = clauses.map(|(index, clause)| clause::read(format!("--block-device {}", index + 1), clause));
+    listed.chain(clauses).collect()
+}
+
+fn is_root(entry: &Entry) -> bool {
+    entry.boot_index == Some(0) && !entry.no_device
+}
+
+/// The entry has the guest boot from this very image.
+fn is_root_of(entry: &Entry, image: &Image) -> bool {
+    let names_it = |uuid: &String| *uuid == image.id.to_string() || *uuid == image.name;
+    is_root(entry) && entry.source == Source::Image && entry.uuid.as_ref().is_some_and(names_it)
+}
+
 fn list(text: &str, place: &str) -> Result<Vec<Map<String, Value>>, MappingError> {
     if text.trim().is_empty() {
         return Ok(vec![]);
@@ -97,16 +132,16 @@ fn list(text: &str, place: &str) -> Result<Vec<Map<String, Value>>, MappingError
 fn of_image(image: &Image) -> Result<Vec<Entry>, MappingError> {
     let Some(text) = &image.mapping else { return Ok(vec![]) };
     let fields = list(text, &format!(" of image {}", image.id))?;
-    if !fields.is_empty() && !image.is_mapping_v2 {
-        return Err(MappingError::Image {
-            image: image.id.to_string(),
-            problem: "its mapping has the form that Nova wrote before bdm_v2, which is not supported: make a new snapshot"
-                .into(),
-            is_unsupported: true,
-        });
-    }
     let mut entries = vec![];
     for (index, mut fields) in fields.into_iter().enumerate() {
+        let name = format!("entry {} of image {}'s own", index + 1, image.id);
+        if !image.is_mapping_v2 {
+            let root = image.root_device_name.as_deref().unwrap_or(legacy::DEFAULT_ROOT);
+            match legacy::convert(&name, fields, root)? {
+                Some(converted) => fields = converted,
+                None => continue,
+            }
+        }
         // Nova writes every column of its table; these are the ones its own API does not take either.
         fields.retain(|field, _| KNOWN.contains(&field.as_str()));
         // Nova's table has the id under the name of its kind.
@@ -117,7 +152,12 @@ fn of_image(image: &Image) -> Result<Vec<Entry>, MappingError> {
                 fields.extend(id.map(|id| ("uuid".to_owned(), id)));
             }
         }
-        entries.push(Entry::read(format!("entry {} of image {}'s own", index + 1, image.id), fields)?);
+        // Whatever Nova's table had for it: such a disk goes with its guest.
+        let is_local = fields.get("destination_type").and_then(Value::as_str) == Some("local");
+        if is_local && source.as_deref() == Some("blank") {
+            fields.remove("delete_on_termination");
+        }
+        entries.push(Entry::read(name, fields)?);
     }
     Ok(entries)
 }
@@ -159,6 +199,7 @@ fn root(image: &Image, size_gib: Option<u64>) -> Entry {
         uuid: Some(image.id.to_string()),
         boot_index: Some(0),
         size_gib,
+        swap_mib: None,
         volume_type: None,
         device_name: None,
         disk_bus: None,

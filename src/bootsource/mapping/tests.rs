@@ -18,6 +18,8 @@ fn image() -> Image {
         container_format: "bare".into(),
         size_bytes: 100,
         min_disk_gib: 2,
+        min_ram_mib: 0,
+        virtual_bytes: None,
         digest: Some(ImageDigest { algorithm: DigestAlgorithm::Sha512, hex: "0".repeat(128) }),
         mapping: None,
         is_mapping_v2: false,
@@ -105,11 +107,9 @@ fn every_rule_names_the_entry_and_the_field() {
         (json!({"source_type": "blank", "volume_size": 1, "guest_format": "swap", "boot_index": 1}), "boot_index"),
         (json!({"source_type": "blank", "destination_type": "volume"}), "volume_size"),
         (json!({"source_type": "blank"}), "volume_size"),
-        (json!({"source_type": "image", "uuid": IMAGE}), "volume_size"),
         (json!({"source_type": "image", "uuid": IMAGE, "volume_size": 1}), "volume_size"),
         (json!({"source_type": "image", "uuid": IMAGE, "volume_size": 0}), "volume_size"),
         (json!({"source_type": "image", "uuid": IMAGE, "volume_size": 9_000_000_000_000_000_000_u64}), "volume_size"),
-        (json!({"source_type": "volume", "uuid": "plain", "volume_size": 9}), "volume_size"),
         (json!({"source_type": "snapshot", "uuid": SNAPSHOT, "volume_size": 3}), "volume_size"),
         (json!({"source_type": "volume", "uuid": "plain", "volume_type": "fast"}), "volume_type"),
         (json!({"source_type": "blank", "volume_size": 1, "volume_type": "fast"}), "volume_type"),
@@ -201,7 +201,8 @@ fn every_pair_of_source_and_destination_comes_to_its_disk() {
     let blank = |size_gib: u64, filesystem| {
         PlannedStorage::Local(LocalContent::Blank { size_bytes: size_gib * GIB, filesystem: Some(filesystem) })
     };
-    assert_eq!(disks[4].storage, blank(1, Filesystem::Swap));
+    let swap = LocalContent::Blank { size_bytes: MIB, filesystem: Some(Filesystem::Swap) };
+    assert_eq!(disks[4].storage, PlannedStorage::Local(swap), "as Nova and its clients count it");
     assert_eq!(disks[5].storage, blank(2, Filesystem::Ext4));
 }
 
@@ -284,10 +285,90 @@ fn an_instances_snapshot_brings_all_its_disks_and_the_request_wins() {
     let disks = plan(&asked(json!([{"no_device": true, "device_name": "/dev/vdb"}])), Some(&image)).unwrap();
     assert_eq!(disks.len(), 1, "{disks:?}");
 
-    let older = Image { is_mapping_v2: false, ..image.clone() };
-    assert_eq!(plan(&asked(json!([])), Some(&older)).unwrap_err().kind(), ErrorKind::Unsupported);
     let broken = Image { mapping: Some("{".into()), ..image };
     assert!(plan(&asked(json!([])), Some(&broken)).unwrap_err().to_string().contains(IMAGE));
+}
+
+#[test]
+fn the_root_disk_of_an_instances_snapshot_is_its_own_however_the_image_is_asked_for() {
+    let image = snapshot_of_an_instance();
+    let sizes = |request: &BootRequest| -> Vec<(u64, bool)> {
+        let disks = plan(request, Some(&image)).unwrap().into_iter();
+        disks
+            .map(|disk| match disk.storage {
+                PlannedStorage::NewVolume { size_gib, origin: VolumeOrigin::Snapshot(_), .. } => {
+                    (size_gib, disk.delete_on_termination)
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    };
+    // As `--to volume` puts it.
+    let onto = |size: u64| {
+        json!([{"source_type": "image", "destination_type": "volume", "uuid": "debian", "boot_index": 0, "volume_size": size,
+                "delete_on_termination": true}])
+    };
+    let request_onto = |size| request(onto(size), &[]);
+    assert_eq!(Mapping::image_of(&request_onto(4)).unwrap().as_deref(), Some("debian"));
+    assert_eq!(sizes(&request_onto(4)), [(4, true), (4, false)]);
+    assert_eq!(sizes(&request_onto(9)), [(9, true), (4, false)], "only the root disk is larger");
+    let too_small = plan(&request_onto(3), Some(&image)).unwrap_err().to_string();
+    assert!(too_small.contains("less than the snapshot's"), "{too_small}");
+    // As clients of Nova put it beside the image.
+    let inserted = json!([{"source_type": "image", "destination_type": "local", "uuid": IMAGE, "boot_index": 0,
+                           "delete_on_termination": true}]);
+    let beside = BootRequest { image: Some("debian".into()), ..request(inserted, &[]) };
+    assert_eq!(sizes(&beside), [(4, false), (4, false)]);
+    assert_eq!(sizes(&BootRequest { image_size_gib: Some(6), ..beside }), [(6, false), (4, false)]);
+    let other = json!([{"source_type": "image", "uuid": "other", "boot_index": 0, "volume_size": 1}]);
+    let both = BootRequest { image: Some("debian".into()), ..request(other, &[]) };
+    assert!(plan(&both, Some(&image)).unwrap_err().to_string().contains("boot_index"), "two root disks");
+}
+
+#[test]
+fn an_images_mapping_of_the_older_form_is_read_by_novas_rules() {
+    let rows = json!([
+        {"device_name": "/dev/vda", "snapshot_id": SNAPSHOT, "volume_size": null, "delete_on_termination": true, "no_device": null},
+        {"device_name": "vdb", "virtual_name": "swap", "volume_size": 64},
+        {"device_name": "vdc", "virtual_name": "ephemeral0", "volume_size": 1, "delete_on_termination": false},
+        {"device_name": "vdd", "virtual_name": "ephemeral1"},
+        {"device_name": "vde", "no_device": true},
+    ]);
+    let older = |rows: Value| Image { size_bytes: 0, mapping: Some(rows.to_string()), ..image() };
+    let asked = BootRequest { image: Some("debian".into()), ..request(json!([]), &[]) };
+    let disks = plan(&asked, Some(&older(rows))).unwrap();
+    let targets: Vec<_> = disks.iter().map(|disk| disk.target.as_str()).collect();
+    assert_eq!(targets, ["vda", "vdb", "vdc"], "what has no size, or no device, is none");
+    assert!(matches!(disks[0].storage, PlannedStorage::NewVolume { size_gib: 4, .. }) && disks[0].delete_on_termination);
+    let blank =
+        |size_bytes, filesystem| PlannedStorage::Local(LocalContent::Blank { size_bytes, filesystem: Some(filesystem) });
+    assert_eq!(disks[1].storage, blank(64 * MIB, Filesystem::Swap));
+    assert_eq!(disks[2].storage, blank(GIB, Filesystem::Ext4));
+    assert!(disks[2].delete_on_termination, "an ephemeral disk goes, whatever the table had");
+    let unknown = plan(&asked, Some(&older(json!([{"device_name": "vda"}])))).unwrap_err().to_string();
+    assert!(unknown.contains("virtual_name") && unknown.contains(IMAGE), "{unknown}");
+}
+
+#[test]
+fn sizes_that_are_not_given_are_those_that_are_known() {
+    let onto_volume = request(json!([{"source_type": "image", "uuid": "debian", "boot_index": 0}]), &[]);
+    let size = |spoil: Image| -> Result<u64, MappingError> {
+        let facts = Facts { images: [("debian".to_owned(), spoil.clone())].into(), ..facts() };
+        let plan = Mapping::of(&onto_volume, Some(&spoil)).unwrap().resolve(&facts)?;
+        match plan.disks[0].storage {
+            PlannedStorage::NewVolume { size_gib, .. } => Ok(size_gib),
+            _ => panic!("{plan:?}"),
+        }
+    };
+    assert_eq!(size(image()).unwrap(), 2);
+    assert_eq!(size(Image { virtual_bytes: Some(5 * GIB + 1), ..image() }).unwrap(), 6);
+    let unknown = size(Image { min_disk_gib: 0, ..image() }).unwrap_err().to_string();
+    assert!(unknown.contains("volume_size") && unknown.contains("--size"), "{unknown}");
+
+    // As Nova, which puts the volume's own in its place.
+    let sized = request(json!([{"source_type": "volume", "uuid": "v", "boot_index": 0, "volume_size": 99}]), &[]);
+    let plan = Mapping::of(&sized, None).unwrap().resolve(&facts()).unwrap();
+    assert!(plan.remarks.len() == 1 && plan.remarks[0].contains("volume_size: has no effect"), "{plan:?}");
 }
 
 #[test]

@@ -37,7 +37,15 @@ impl From<Guest> for GuestFacts {
                 }
             }
         }
-        Self { uuid: guest.uuid, name: guest.name, active: guest.active, run: guest.run, persistent: guest.persistent, disks }
+        Self {
+            uuid: guest.uuid,
+            name: guest.name,
+            active: guest.active,
+            run: guest.run,
+            persistent: guest.persistent,
+            memory_mib: guest.memory_mib,
+            disks,
+        }
     }
 }
 

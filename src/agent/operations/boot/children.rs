@@ -39,7 +39,7 @@ pub(super) async fn attach(shared: &Arc<Shared>, wanted: Wanted) -> PortResult<(
     plan::own_reservation(&mut volume, wanted.reservation);
     let planned = plan::plan_attach(&request, &volume, &facts, None, wanted.bus);
     let task = planned.map_err(|error| PortError::new(error.kind, error.message))?;
-    run(shared, Task::Attach(AttachTask { reservation: wanted.reservation, ..task })).await
+    run(shared, Task::Attach(AttachTask { reservation: wanted.reservation, by_hand: false, ..task })).await
 }
 
 /// Sees to it that the guest has not got the volume, whatever is under way.

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use std::sync::Arc;
 
 /// Plans a delete. A volume that was detached meanwhile is the guest's no more, whatever was asked at its boot; one that was attached
-/// later is detached, and stays.
+/// later, or again, is detached, and stays.
 pub(in super::super) async fn plan_delete(shared: &Shared, request: &DeleteRequest) -> Result<Task, ApiError> {
     let booted = match shared.hypervisor.guest(&request.guest).await {
         Ok(guest) => shared.registry.booted(guest.uuid),
@@ -41,7 +41,7 @@ fn task_of(shared: &Shared, booted: BootRecord) -> Task {
             .any(|disk| matches!(disk, BootedDisk::Volume { volume: booted, delete_on_termination: true } if *booted == volume))
     };
     let attached = shared.registry.attachments().into_iter().filter(|attached| attached.guest == booted.guest);
-    let volumes = attached.map(|attached| (attached.volume, goes(attached.volume))).collect();
+    let volumes = attached.map(|attached| (attached.volume, !attached.by_hand && goes(attached.volume))).collect();
     let disks = booted.disks.into_iter().filter_map(|disk| match disk {
         BootedDisk::Local(disk) => Some(disk),
         BootedDisk::Volume { .. } => None,

@@ -8,8 +8,8 @@ use crate::agent::api::ApiError;
 use crate::agent::journal::{BootTask, DeleteTask, RebuildTask, ReimageTask, RescueTask, Step, Task};
 use crate::bootsource::{Facts, Mapping, MappingError, Source};
 use crate::model::{
-    BootPlan, BootRequest, ErrorKind, GIB, GuestDefinition, GuestUuid, LocalContent, NewGuest, OperationId, PlannedDisk,
-    PlannedStorage, VolumeOrigin,
+    BootPlan, BootRequest, ErrorKind, GIB, GuestDefinition, GuestUuid, Image, LocalContent, MIB, NewGuest, OperationId,
+    PlannedDisk, PlannedStorage, VolumeOrigin,
 };
 
 impl From<MappingError> for ApiError {
@@ -35,10 +35,14 @@ pub(in super::super) async fn plan_boot(shared: &Shared, request: &BootRequest) 
             guest
         }
     };
-    let image = match &request.image {
+    let called = Mapping::image_of(request)?;
+    let image = match &called {
         Some(name) => Some(shared.boot_sources.find_image(name).await?),
         None => None,
     };
+    if let Some(image) = &image {
+        check_memory(image, &guest)?;
+    }
     let mapping = Mapping::of(request, image.as_ref())?;
     let mut facts = Facts {
         root_device_name: image.as_ref().and_then(|image| image.root_device_name.clone()),
@@ -48,7 +52,9 @@ pub(in super::super) async fn plan_boot(shared: &Shared, request: &BootRequest) 
         suffix: OperationId::random().to_string().chars().take(8).collect(),
         ..Facts::default()
     };
-    facts.images.extend(image.map(|image| (image.id.to_string(), image)));
+    if let (Some(called), Some(image)) = (called, image) {
+        facts.images.extend([(image.id.to_string(), image.clone()), (called, image)]);
+    }
     for reference in mapping.references() {
         let name = reference.name;
         match reference.source {
@@ -80,7 +86,29 @@ pub(in super::super) async fn plan_boot(shared: &Shared, request: &BootRequest) 
 fn facts_of(new: &NewGuest) -> GuestFacts {
     let disk = |target: &String| GuestDiskFacts { target: target.clone(), volume: None, live: false, defined: true };
     let disks = new.targets.iter().map(disk).collect();
-    GuestFacts { uuid: new.guest, name: new.name.clone(), active: false, run: None, persistent: true, disks }
+    GuestFacts {
+        uuid: new.guest,
+        name: new.name.clone(),
+        active: false,
+        run: None,
+        persistent: true,
+        memory_mib: new.memory_mib,
+        disks,
+    }
+}
+
+/// An image may need more memory than the guest has.
+fn check_memory(image: &Image, guest: &GuestFacts) -> Result<(), ApiError> {
+    match guest.memory_mib {
+        Some(memory_mib) if memory_mib < image.min_ram_mib => {
+            let problem = format!(
+                "image {} needs {} MiB of memory (its min_ram), and guest {} has {memory_mib} MiB: give it more",
+                image.id, image.min_ram_mib, guest.name
+            );
+            Err(ApiError::new(ErrorKind::InvalidInput, problem))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn undefined(error: PortError) -> ApiError {
@@ -197,7 +225,8 @@ fn of_boot(step: Step, task: &BootTask) -> String {
         Step::MakeDisks => format!("make ephemeral disks: {}", each(local)),
         Step::CreateVolumes => format!("have the volume service make volumes, side by side: {}", each(new_volume)),
         Step::GiveDisks => {
-            format!("give guest {guest} its disks in this order, each volume by an attach of its own: {}", each(given))
+            let remarks: String = task.plan.remarks.iter().map(|remark| format!("; {remark}")).collect();
+            format!("give guest {guest} its disks in this order, each volume by an attach of its own: {}{remarks}", each(given))
         }
         Step::StartGuest => format!("start guest {guest}"),
         other => other.name().to_owned(),
@@ -268,15 +297,18 @@ fn local(disk: &PlannedDisk) -> Option<String> {
 }
 
 fn of_content(target: &str, content: &LocalContent) -> String {
-    let gib = |bytes: u64| format!("{} GiB", bytes / GIB);
+    let size = |bytes: u64| match bytes % GIB {
+        0 => format!("{} GiB", bytes / GIB),
+        _ => format!("{} MiB", bytes / MIB),
+    };
     match content {
         LocalContent::Image { image, size_bytes } => {
-            let size = size_bytes.map_or_else(|| "as large as it is".to_owned(), gib);
+            let size = size_bytes.map_or_else(|| "as large as it is".to_owned(), size);
             format!("{target} of image {} ({}), {size}", image.id, image.declared())
         }
         LocalContent::Blank { size_bytes, filesystem } => {
             let content = filesystem.map_or("blank", |filesystem| filesystem.as_str());
-            format!("{target} {content}, {}", gib(*size_bytes))
+            format!("{target} {content}, {}", size(*size_bytes))
         }
     }
 }

@@ -18,13 +18,14 @@ use super::{
         steps::missing,
     },
     local::remove_disk,
+    own_image::{image_or_own, root_size_gib},
     reimage::{plan_reimage, root_volume},
     rescue::must_not_be_rescued,
 };
 use crate::agent::api::{ApiError, OperationState, RebuildRequest, StepState};
 use crate::agent::journal::{BootRecord, Facts, OperationRecord, RebuildTask, Step, Task};
 use crate::bootsource::content_of_image;
-use crate::model::{BootedDisk, ErrorKind, GuestUuid, LocalDisk, LocalDiskPlan, OperationId};
+use crate::model::{BootedDisk, ErrorKind, GuestUuid, LocalDisk, LocalDiskPlan, OperationId, PlannedStorage};
 use std::sync::Arc;
 
 /// The steps of a rebuild.
@@ -39,12 +40,12 @@ pub(in super::super) async fn plan_rebuild(shared: &Shared, request: &RebuildReq
         return Err(running(&guest.name).into());
     }
     shared.hypervisor.check_unsaved(guest.uuid).await?;
+    let image = image_or_own(shared, guest.uuid, &guest.name, &request.image).await?;
     if let Some(volume) = root_volume(&booted) {
-        return plan_reimage(shared, request, guest, &booted, volume).await;
+        return plan_reimage(shared, request, guest, &booted, &image, volume).await;
     }
     let root = root_of(shared, guest.uuid, &guest.name)?;
-    let image = shared.boot_sources.find_image(&request.image).await?;
-    let content = content_of_image(&image, request.size_gib)?;
+    let content = content_of_image(&image, request.size_gib.or_else(|| root_size_gib(shared, guest.uuid)))?;
     let suffix: String = OperationId::random().to_string().chars().take(8).collect();
     let name = format!("{}-{suffix}", root.target);
     Ok(Task::Rebuild(RebuildTask { guest: guest.uuid, guest_name: guest.name, content, root, name }))
@@ -150,6 +151,9 @@ pub(in super::super) fn rebuilt_record(shared: &Shared, record: &OperationRecord
     let Task::Rebuild(task) = &record.task else { return None };
     let (mut booted, new) = (shared.registry.booted(task.guest)?, record.facts.disks.first()?);
     *booted.disks.first_mut()? = BootedDisk::Local(new.clone());
+    if let Some(planned) = booted.plan.as_mut().and_then(|plan| plan.disks.first_mut()) {
+        planned.storage = PlannedStorage::Local(task.content.clone());
+    }
     Some(booted)
 }
 

@@ -26,7 +26,7 @@ use super::{
 use crate::agent::api::{ApiError, OperationState, RebuildRequest, StepState};
 use crate::agent::journal::{BootRecord, Facts, ReimageTask, Step, Task};
 use crate::bootsource::check_image_for_volume;
-use crate::model::{AttachmentId, BootedDisk, DiskBus, DiskWishes, ErrorKind, VolumeId};
+use crate::model::{AttachmentId, BootedDisk, DiskBus, DiskWishes, ErrorKind, Image, VolumeId};
 use std::sync::Arc;
 
 /// The steps of a rebuild on a volume.
@@ -47,6 +47,7 @@ pub(super) async fn plan_reimage(
     request: &RebuildRequest,
     guest: GuestFacts,
     booted: &BootRecord,
+    image: &Image,
     id: VolumeId,
 ) -> Result<Task, ApiError> {
     if request.size_gib.is_some() {
@@ -69,8 +70,7 @@ pub(super) async fn plan_reimage(
         let problem = format!("volume {id} is {whose}'s as well: no image is written over what others use");
         return Err(ApiError::new(ErrorKind::Conflict, problem));
     }
-    let image = shared.boot_sources.find_image(&request.image).await?;
-    check_image_for_volume(&image, volume.size_gib)?;
+    check_image_for_volume(image, volume.size_gib)?;
     // What an earlier rebuild that was given up has left reserves the volume as well.
     let there = shared.volumes.attachments(id).await?.into_iter().map(|attachment| attachment.id);
     let left = reservations(shared, id, guest.uuid, &[]).await?;

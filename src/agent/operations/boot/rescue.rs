@@ -17,6 +17,7 @@ use super::{
         steps::missing,
     },
     local::{give_key, remove_disk},
+    own_image::image_or_own,
     power::connect_volumes,
 };
 use crate::agent::api::{ApiError, OperationState, RescueRequest, StepState, UnrescueRequest};
@@ -46,7 +47,7 @@ const fn stopping(force: bool) -> Step {
 pub(in super::super) async fn plan_rescue(shared: &Shared, request: &RescueRequest) -> Result<Task, ApiError> {
     let guest = shared.hypervisor.guest(&request.guest).await?;
     check_rescuable(shared, guest.uuid, &guest.name)?;
-    let image = shared.boot_sources.find_image(&request.image).await?;
+    let image = image_or_own(shared, guest.uuid, &guest.name, &request.image).await?;
     let content = content_of_image(&image, request.size_gib)?;
     let attached = shared.registry.attachments().into_iter().filter(|record| record.guest == guest.uuid);
     let reserved: Vec<_> = attached.map(|record| record.target).collect();

@@ -1,11 +1,11 @@
 //! Planning a snapshot: what of the guest is caught, and what the image says of it. Nothing is touched.
 
-use super::super::{Shared, fill, ports::GuestFacts};
+use super::super::{Shared, boot::base_image, fill, ports::GuestFacts};
 use crate::agent::api::ApiError;
 use crate::agent::journal::{AttachmentRecord, BootRecord, SnapshotTask, Step, Task};
 use crate::model::{
-    BootedDisk, ErrorKind, GIB, ImageId, InstanceContent, InstanceDisk, LocalContent, NewImage, PlannedDisk, PlannedStorage,
-    SnapshotRequest, SnapshotSource, VolumeOrigin,
+    BootedDisk, ErrorKind, Filesystem, GIB, ImageId, InstanceContent, InstanceDisk, LocalContent, MIB, NewImage, PlannedDisk,
+    PlannedStorage, SnapshotRequest, SnapshotSource,
 };
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -66,12 +66,7 @@ fn image(
         ("instance_uuid".to_owned(), guest.uuid.to_string()),
         ("root_device_name".to_owned(), format!("/dev/{root}")),
     ]);
-    let base = booted.plan.as_ref().and_then(|plan| plan.disks.first()).and_then(|disk| match &disk.storage {
-        PlannedStorage::Local(LocalContent::Image { image, .. }) => Some(image.id),
-        PlannedStorage::NewVolume { origin: VolumeOrigin::Image(image), .. } => Some(*image),
-        _ => None,
-    });
-    properties.extend(base.map(|base| ("base_image_ref".to_owned(), base.to_string())));
+    properties.extend(base_image(booted).map(|base| ("base_image_ref".to_owned(), base.to_string())));
     let (disk_format, min_disk_gib) = match source {
         SnapshotSource::Disk(disk) => {
             properties.insert("hw_disk_bus".to_owned(), disk.bus.as_str().to_owned());
@@ -109,7 +104,9 @@ fn instance_disks(booted: &BootRecord, mut attached: Vec<AttachmentRecord>, name
         match disk {
             BootedDisk::Volume { volume, delete_on_termination } => {
                 if let Some(index) = attached.iter().position(|record| record.volume == *volume) {
-                    disks.push(of_volume(attached.swap_remove(index), *delete_on_termination));
+                    let record = attached.swap_remove(index);
+                    let goes = *delete_on_termination && !record.by_hand;
+                    disks.push(of_volume(record, goes));
                 }
             }
             BootedDisk::Local(disk) => {
@@ -123,7 +120,11 @@ fn instance_disks(booted: &BootRecord, mut attached: Vec<AttachmentRecord>, name
                         bus: disk.bus,
                         delete_on_termination: true,
                         tag: planned.and_then(|disk| disk.tag.clone()),
-                        content: InstanceContent::Blank { size_gib: size_bytes.div_ceil(GIB), filesystem: *filesystem },
+                        content: InstanceContent::Blank {
+                            size_gib: size_bytes.div_ceil(GIB),
+                            swap_mib: (*filesystem == Some(Filesystem::Swap)).then_some(size_bytes.div_ceil(MIB)),
+                            filesystem: *filesystem,
+                        },
                     });
                 }
             }

@@ -125,6 +125,49 @@ fn a_delete_struck_at_any_call_is_done_in_the_end() {
 }
 
 #[test]
+fn a_volume_that_is_attached_again_by_hand_stays_when_its_guest_is_deleted() {
+    use crate::agent::api::{AttachRequest, DetachRequest};
+    let (world, dir) = world();
+    live(&world, dir.path(), Some(boot()));
+    let made = |world: &World| {
+        let state = world.state.lock().unwrap();
+        let mut volumes = state.volumes.values().filter(|volume| volume.name != "data");
+        volumes.next().map(|volume| volume.id)
+    };
+    let volume = made(&world).unwrap();
+    let by_hand = [
+        Request::Detach(DetachRequest { volume: volume.to_string(), guest: None }),
+        Request::Attach(AttachRequest {
+            volume: volume.to_string(),
+            guest: "guest-1".into(),
+            bus: None,
+            target: None,
+            read_only: false,
+            wishes: crate::model::DiskWishes::default(),
+        }),
+        delete(),
+    ];
+    for request in by_hand {
+        let view = live(&world, dir.path(), Some(request)).unwrap();
+        assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
+    }
+    assert_eq!(made(&world), Some(volume), "whoever attached it did not ask for its end");
+}
+
+#[test]
+fn a_guest_with_less_memory_than_its_image_needs_is_not_booted() {
+    let (world, dir) = world();
+    world.state.lock().unwrap().guests.get_mut(&guest_uuid()).unwrap().memory_mib = Some(63);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        use crate::agent::api::AgentApi;
+        let agent = super::start(&world, dir.path()).await;
+        let error = agent.submit(boot()).await.unwrap_err();
+        assert!(error.kind == ErrorKind::InvalidInput && error.message.contains("64 MiB"), "{error}");
+    });
+}
+
+#[test]
 fn a_guest_is_booted_once_and_only_what_was_booted_is_deleted() {
     let (world, dir) = world();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -80,6 +80,25 @@ fn a_rebuild_struck_at_any_call_leaves_one_root_disk_or_the_other() {
 }
 
 #[test]
+fn without_an_image_or_a_size_it_is_made_as_it_was() {
+    use crate::agent::api::{AgentApi, RescueRequest};
+    let (world, dir) = booted();
+    live(&world, dir.path(), Some(rebuild()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let agent = super::start(&world, dir.path()).await;
+        let (guest, image) = (|| "guest-1".to_owned(), String::new);
+        let again = RebuildRequest { guest: guest(), image: image(), size_gib: None };
+        let plan = agent.dry_run(Request::Rebuild(again)).await.unwrap();
+        let text = &plan.steps[0].description;
+        assert!(text.contains(&image_id().to_string()) && text.contains("2 GiB"), "as the rebuild before made it: {text}");
+        let rescue = RescueRequest { guest: guest(), image: image(), size_gib: None, force: true };
+        let plan = agent.dry_run(Request::Rescue(rescue)).await.unwrap();
+        assert!(plan.steps[0].description.contains(&image_id().to_string()), "{plan:?}");
+    });
+}
+
+#[test]
 fn only_the_ephemeral_root_of_a_guest_that_is_off_is_made_anew() {
     let refusal = |world: &World, dir: &std::path::Path| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

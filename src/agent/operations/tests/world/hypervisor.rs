@@ -121,7 +121,7 @@ impl HypervisorPort for World {
     }
     async fn prepare_guest(&self, name: &str, _definition: &GuestDefinition) -> PortResult<NewGuest> {
         let (guest, mark) = (GuestUuid(Uuid::new_v4()), Uuid::new_v4());
-        Ok(NewGuest { guest, mark, name: name.to_owned(), xml: String::new(), targets: vec![] })
+        Ok(NewGuest { guest, mark, name: name.to_owned(), xml: String::new(), targets: vec![], memory_mib: None })
     }
     async fn define_guest(&self, new: &NewGuest) -> PortResult<()> {
         self.change("define_guest", |state| {
@@ -131,6 +131,7 @@ impl HypervisorPort for World {
                 active: false,
                 run: None,
                 persistent: true,
+                memory_mib: Some(96),
                 disks: vec![],
             };
             if state.guests.values().any(|guest| guest.name == new.name && state.marks.get(&guest.uuid) != Some(&new.mark)) {

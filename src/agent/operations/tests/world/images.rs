@@ -24,6 +24,8 @@ impl BootSourcePort for World {
             container_format: "bare".into(),
             size_bytes: 4096,
             min_disk_gib: 0,
+            min_ram_mib: 64,
+            virtual_bytes: None,
             digest: Some(digest),
             mapping: None,
             is_mapping_v2: false,

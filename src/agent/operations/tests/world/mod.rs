@@ -201,6 +201,7 @@ impl World {
                 active: true,
                 run: None,
                 persistent: true,
+                memory_mib: Some(96),
                 disks: vec![],
             };
             let second = GuestFacts { uuid: GuestUuid(Uuid::from_u128(0xb3)), name: "guest-2".into(), ..guest.clone() };
