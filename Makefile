@@ -147,7 +147,7 @@ fuzz: dependencies-run ## the fuzz targets by mutations; with FUZZ_WITH=libfuzze
 doc: dependencies ## the API documentation
 	$(CARGO) doc --locked --workspace --no-deps
 
-install: install-programs install-system install-docs ## install below DESTDIR, from BOWLINE_BIN
+install: install-programs install-system install-docs install-apply ## install below DESTDIR, from BOWLINE_BIN
 
 install-programs:
 	install -Dm755 $(BOWLINE_BIN)/bowlined $(DESTDIR)$(PREFIX)/sbin/bowlined
@@ -180,6 +180,13 @@ install-docs:
 	$(BOWLINE_BIN)/bowline completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bowline.fish
 	test -s $(DESTDIR)$(PREFIX)/share/man/man1/bowline.1
 	test -s $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bowline
+
+# The group, the folders, and the units known to systemd: on this host alone. A package's own scripts do it elsewhere.
+install-apply: install-system
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+	  systemd-sysusers $(PREFIX)/lib/sysusers.d/bowline.conf && \
+	  systemd-tmpfiles --create $(PREFIX)/lib/tmpfiles.d/bowline.conf && \
+	  systemctl daemon-reload; fi
 
 clean: ## cargo's output; the rig's cache stays
 	$(CARGO) clean
