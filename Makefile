@@ -22,7 +22,7 @@ echo "== $(1): $$((SECONDS - started)) s"
 endef
 
 .PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-cinder bench-connect bench-starts soak fuzz lint deny doc \
-	install install-programs install-system install-docs clean clean-rig help \
+	install install-programs install-system install-docs install-apply apply-here clean clean-rig help \
 	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side backend-load
 # Cargo uses all processors by itself, and what comes first below is to come first.
 .NOTPARALLEL:
@@ -183,10 +183,13 @@ install-docs:
 
 # The group, the folders, and the units known to systemd: on this host alone. A package's own scripts do it elsewhere.
 install-apply: install-system
-	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-	  systemd-sysusers $(PREFIX)/lib/sysusers.d/bowline.conf && \
-	  systemd-tmpfiles --create $(PREFIX)/lib/tmpfiles.d/bowline.conf && \
-	  systemctl daemon-reload; fi
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then $(MAKE) --no-print-directory apply-here; fi
+
+apply-here:
+	systemd-sysusers $(PREFIX)/lib/sysusers.d/bowline.conf
+	systemd-tmpfiles --create $(PREFIX)/lib/tmpfiles.d/bowline.conf
+	systemctl daemon-reload
+	busctl call org.freedesktop.DBus / org.freedesktop.DBus ReloadConfig
 
 clean: ## cargo's output; the rig's cache stays
 	$(CARGO) clean

@@ -127,7 +127,8 @@ fn start<A: AsRef<OsStr>>(program: &str, arguments: &[A], stdin: Stdio, is_cut: 
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(is_cut);
-    let child = powers::spawn(program, &mut command).map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
+    let child =
+        powers::spawn(program, &mut command).map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
     *STARTED.lock().unwrap_or_else(PoisonError::into_inner).entry(program.to_owned()).or_default() += 1;
     Ok(child)
 }
