@@ -22,7 +22,7 @@ echo "== $(1): $$((SECONDS - started)) s"
 endef
 
 .PHONY: all build release test test-unit test-clients test-host test-node test-openstack demo demo-node bench bench-backend bench-boot bench-cinder bench-connect bench-starts soak fuzz lint deny doc \
-	install install-programs install-system install-docs clean clean-rig help \
+	install install-programs install-system install-docs install-apply apply-here clean clean-rig help \
 	need-root dependencies dependencies-run dependencies-node dependencies-openstack connect-side backend-load
 # Cargo uses all processors by itself, and what comes first below is to come first.
 .NOTPARALLEL:
@@ -147,7 +147,7 @@ fuzz: dependencies-run ## the fuzz targets by mutations; with FUZZ_WITH=libfuzze
 doc: dependencies ## the API documentation
 	$(CARGO) doc --locked --workspace --no-deps
 
-install: install-programs install-system install-docs ## install below DESTDIR, from BOWLINE_BIN
+install: install-programs install-system install-docs install-apply ## install below DESTDIR, from BOWLINE_BIN
 
 install-programs:
 	install -Dm755 $(BOWLINE_BIN)/bowlined $(DESTDIR)$(PREFIX)/sbin/bowlined
@@ -180,6 +180,16 @@ install-docs:
 	$(BOWLINE_BIN)/bowline completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bowline.fish
 	test -s $(DESTDIR)$(PREFIX)/share/man/man1/bowline.1
 	test -s $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bowline
+
+# The group, the folders, and the units known to systemd: on this host alone. A package's own scripts do it elsewhere.
+install-apply: install-system
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then $(MAKE) --no-print-directory apply-here; fi
+
+apply-here:
+	systemd-sysusers $(PREFIX)/lib/sysusers.d/bowline.conf
+	systemd-tmpfiles --create $(PREFIX)/lib/tmpfiles.d/bowline.conf
+	systemctl daemon-reload
+	busctl call org.freedesktop.DBus / org.freedesktop.DBus ReloadConfig
 
 clean: ## cargo's output; the rig's cache stays
 	$(CARGO) clean

@@ -5,6 +5,10 @@
 //! kept up to a bound, so that a babbling tool cannot fill the agent's memory, and its stderr goes into the error.
 //!
 //! [`run_whole`] is for what must not be cut: whoever waits for it may give up, and it is asked to end before it is killed.
+//!
+//! A child has no more of the agent's capabilities than its program is known to need (`powers`), and of its environment only `PATH`.
+
+mod powers;
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -125,17 +129,20 @@ pub(crate) async fn run_whole<A: AsRef<OsStr>>(
 }
 
 fn start<A: AsRef<OsStr>>(program: &str, arguments: &[A], stdin: Stdio, is_cut: bool) -> Result<Child, CommandError> {
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         // Messages are matched and shown: keep them in the tool's own language.
         .env("LC_ALL", "C")
         .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(is_cut)
-        .spawn()
-        .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
+        .kill_on_drop(is_cut);
+    let child =
+        powers::spawn(program, &mut command).map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
     *STARTED.lock().unwrap_or_else(PoisonError::into_inner).entry(program.to_owned()).or_default() += 1;
     Ok(child)
 }

@@ -116,6 +116,13 @@ fn check_content(text: &str) -> Result<(), String> {
                         .to_owned(),
                 );
             }
+            Event::Start(element) | Event::Empty(element) if hands_qemu_a_secret(&element) => {
+                return Err(
+                    "it hands QEMU a secret (qemu:arg or qemu:env with a password or the data of a secret), which would be kept in \
+                            Bowline's journal: name a file of the host that holds it"
+                        .to_owned(),
+                );
+            }
             Event::Start(element) => {
                 if depth == 0 {
                     roots += 1;
@@ -141,6 +148,26 @@ const DEPTH_MAX: usize = 64;
 
 fn has_password(element: &quick_xml::events::BytesStart<'_>) -> bool {
     element.attributes().flatten().any(|attribute| attribute.key.as_ref() == "passwd")
+}
+
+/// Whether it is an argument or a variable of QEMU's, whatever its prefix, with a secret in it: `secret,id=..,data=..`, in QEMU's words or
+/// in JSON, or a password. `password-secret=ID` and `password=on` name none.
+fn hands_qemu_a_secret(element: &quick_xml::events::BytesStart<'_>) -> bool {
+    if !matches!(element.local_name().as_ref(), "arg" | "env") {
+        return false;
+    }
+    let attributes: Vec<String> =
+        element.attributes().flatten().map(|attribute| attribute.value.to_ascii_lowercase()).collect();
+    // Blanks and quotes aside, JSON says it with a colon.
+    let plain = |text: &String| text.replace("&quot;", "").replace(['"', '\'', ' '], "").replace(':', "=");
+    attributes.iter().map(plain).any(|text| {
+        let of_secret = text.contains("secret") && text.split([',', '{']).any(|part| part.starts_with("data="));
+        let password = text
+            .split([',', '{'])
+            .filter_map(|part| part.rsplit_once("password="))
+            .any(|(_, value)| !matches!(value.trim_end_matches('}'), "" | "on" | "off" | "true" | "false"));
+        of_secret || password
+    }) || (attributes.len() > 1 && attributes.iter().any(|text| text.contains("password")))
 }
 
 /// Defines the guest, after libvirt's schema. One that has the mark is there already.
@@ -222,12 +249,23 @@ mod tests {
             ("<domain><name>g</name><uuid>x</uuid></domain>", "<uuid>"),
             ("<!DOCTYPE d [<!ENTITY a 'aa'>]><domain><name>g</name></domain>", "document type"),
             ("<domain><name>g</name><devices><graphics type='vnc' passwd='x'/></devices></domain>", "password"),
+            ("<domain><name>g</name><q:commandline><q:arg value='secret,id=s,data=abcd'/></q:commandline></domain>", "secret"),
+            (
+                "<domain><name>g</name><q:arg value='{&quot;qom-type&quot;: &quot;secret&quot;, &quot;data&quot;: &quot;x&quot;}'/></domain>",
+                "secret",
+            ),
+            ("<domain><name>g</name><q:arg value='rbd:p/i:password=x'/></domain>", "secret"),
+            ("<domain><name>g</name><q:arg value='file.password=x,file.driver=https'/></domain>", "secret"),
+            ("<domain><name>g</name><q:env name='DB_PASSWORD' value='x'/></domain>", "secret"),
             (deep.as_str(), "nested"),
             ("<domain><name>g</name></domain><domain><name>h</name></domain>", "2 domains"),
         ] {
             let error = new_guest("g", text).unwrap_err();
             assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(word), "{text}: {error}");
         }
+        let harmless = "<domain><name>g</name><q:arg value='secret,id=s,file=/etc/s'/><q:arg value='vnc=:1,password=on,password-secret=s'/>\
+                        <q:arg value='virtio-blk,data=x'/><q:env name='LANG' value='C'/></domain>";
+        assert_eq!(check_content(harmless), Ok(()));
         let uuid = "0d1f2e3c-4b5a-4678-9abc-def012345678";
         let text =
             format!("<domain><name>g</name><uuid>{uuid}</uuid><devices><disk><target dev='vdz'/></disk></devices></domain>");

@@ -68,6 +68,30 @@ async fn ctrl_c_cancels_and_waits_until_it_is_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_word_that_an_operation_has_ended_is_not_believed() {
+    let stage = Stage::new().await;
+    let running = Running::attaching(&stage).await;
+    let id = stage.agent.operations()[0].id.to_string().replace('-', "_");
+    let path = format!("/org/bowline/Agent1/operations/{id}");
+    let stranger = stage.bus.connect_as_nobody().await;
+    let to_all = None::<&str>;
+    let ended = ("failed", "internal", "forged-words");
+    stranger.emit_signal(to_all, path.as_str(), "org.bowline.Operation1", "Finished", &ended).await.unwrap();
+    let state =
+        std::collections::HashMap::from([("State", zbus::Variant::from("failed")), ("ErrorMessage", "forged-words".into())]);
+    let changed = ("org.bowline.Operation1", state, Vec::<String>::new());
+    let properties = "org.freedesktop.DBus.Properties";
+    stranger.emit_signal(to_all, path.as_str(), properties, "PropertiesChanged", &changed).await.unwrap();
+    // The bus has passed on what came before this question.
+    let _: String =
+        super::support::call(&stranger, &path, "org.freedesktop.DBus.Introspectable", "Introspect", &()).await.unwrap();
+    stage.agent.gate.add_permits(2);
+    let ran = running.end().await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!format!("{ran:?}").contains("forged"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operation_is_followed_across_a_restart_of_the_agent() {
     let stage = Stage::new().await;
     let mut running = Running::attaching(&stage).await;

@@ -4,16 +4,13 @@
 //! The bus writes the sender into a message, whatever a client puts there: that polkit is asked about the caller's own unique name is
 //! what keeps a forged one out.
 
-use super::support::{Bus, FakeAgent, FakePolkit, Policy, Verdict, bowline, call, run};
+use super::support::{Bus, FakeAgent, FakePolkit, NOBODY, Policy, Verdict, bowline, call, run};
 use bowline::agent::{
     api::AgentApi as _,
     dbus::{WELL_KNOWN_NAME, serve},
 };
 use std::collections::BTreeSet;
 use tokio::process::Command;
-
-/// uid of nobody.
-const NOBODY: u32 = 65534;
 
 /// A method of an object, with its description.
 struct Method {

@@ -11,6 +11,7 @@ mod cli_output;
 mod cli_waiting;
 mod denied;
 mod errors;
+mod forged;
 mod introspection;
 mod lifecycle;
 mod objects;

@@ -1,5 +1,6 @@
 //! What an operator has: metrics, status, doctor, logs; and what keeps others from guessing passwords.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
@@ -50,9 +51,27 @@ async fn metrics_are_for_administrators_and_name_nothing_of_a_client() {
     ] {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
+    contrib_names_what_is_there(page);
     for of_a_client in [volume.as_str(), "a-clients-name", "kind=\"/", "iqn."] {
         assert!(!page.contains(of_a_client), "{of_a_client} is in\n{page}");
     }
+}
+
+/// Each metric of the service's that `contrib/` names is one it has, and each it has is in a panel or a rule.
+fn contrib_names_what_is_there(page: &str) {
+    let contrib = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib");
+    let read = |file: &str| std::fs::read_to_string(contrib.join(file)).unwrap();
+    let used = read("grafana/bowline.json") + &read("prometheus/bowline.rules.yml");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let named = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| !is_name(c)).filter(|word| word.starts_with("bowline_backend_"));
+        words.map(|word| word.trim_end_matches("_bucket").trim_end_matches("_total").to_owned()).collect()
+    };
+    // What the page says of each before its lines.
+    let there = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next());
+    // Those are shown while something waits, runs or has failed, which may be so at this moment or not.
+    let there: BTreeSet<String> = there.chain(["bowline_backend_operations"]).map(str::to_owned).collect();
+    assert_eq!(named(&used), there);
 }
 
 #[tokio::test]

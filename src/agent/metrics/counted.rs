@@ -136,7 +136,7 @@ impl Counted {
 
     fn remember(&self, operation: &OperationView) {
         let steps = operation.steps.iter().map(|step| (step.state, step.duration_us)).collect();
-        let known = SeenOperation { ended: operation.state.is_final(), steps };
+        let known = SeenOperation { ended: operation.state.is_over(), steps };
         self.seen().operations.insert(operation.id, known);
     }
 

@@ -14,6 +14,9 @@ const SEPARATOR: &str = "|";
 /// What sizes are multiples of.
 const SECTOR_BYTES: u64 = 512;
 
+/// LVM raises its priority while devices are suspended, which takes a capability that the agent does not have.
+const NO_HURRY: &str = "activation/process_priority=0";
+
 /// What Bowline's volumes are tagged with.
 pub(super) const TAG: &str = "bowline.ephemeral";
 
@@ -159,7 +162,7 @@ impl VolumeGroup {
             return Err(missing("no disk of this host is to be seen".to_owned()));
         }
         let mut arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
-        arguments.extend(["--devices".to_owned(), devices.join(","), "--".to_owned(), operand.to_owned()]);
+        arguments.extend(["--config", NO_HURRY, "--devices", &devices.join(","), "--", operand].map(str::to_owned));
         let full = || format!("{}/{volume}", self.name);
         let ended = command::run_whole(program, &arguments, CHANGE_WITHIN).await;
         let ended = ended.map_err(|source| BootSourceError::LvmCommand { operation, volume: full(), source })?;

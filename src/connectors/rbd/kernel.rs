@@ -205,7 +205,7 @@ impl Kernel {
     async fn write(&self, file: &Path, text: &str, mapping: &Mapping) -> Result<(), RbdError> {
         let device = || mapping.kernel_name();
         let input = in_memory(text).map_err(RbdError::system("hold a number in memory"))?;
-        match command::run_with_input("tee", &[file], input, self.limit).await {
+        match command::run_with_input("tee", &[Path::new("--"), file], input, self.limit).await {
             Ok(Finished { code: Some(0), .. }) => Ok(()),
             // The C locale's words, since it is what `command` sets.
             Ok(Finished { stderr, .. }) if stderr.contains("resource busy") => Err(RbdError::InUse { device: device() }),

@@ -20,6 +20,9 @@ pub enum Policy {
     AgentUnnameable,
 }
 
+/// uid of nobody.
+pub const NOBODY: u32 = 65534;
+
 /// A running bus; dropping it stops the daemon.
 pub struct Bus {
     pub address: String,
@@ -83,6 +86,24 @@ impl Bus {
     /// A client's connection.
     pub async fn connect(&self) -> Connection {
         Builder::address(self.address.as_str()).build().await.unwrap()
+    }
+
+    /// A client's connection whose other end, the bus takes it, is nobody; of who runs the tests, where that is not root.
+    pub async fn connect_as_nobody(&self) -> Connection {
+        let path = self.folder.path().join("bus");
+        // The kernel notes who connects, and a thread may be somebody of its own.
+        let connecting = std::thread::spawn(move || {
+            if super::am_root() {
+                let nobody = rustix::thread::Uid::from_raw(NOBODY);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            std::os::unix::net::UnixStream::connect(path).unwrap()
+        });
+        let stream = connecting.join().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let builder = Builder::unix_stream(stream);
+        let builder = if super::am_root() { builder.user_id(NOBODY) } else { builder };
+        builder.build().await.unwrap()
     }
 
     /// A folder every user can read.

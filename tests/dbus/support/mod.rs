@@ -6,7 +6,7 @@ mod command;
 mod polkit;
 
 pub use agent::{FakeAgent, HELD, volume_id};
-pub use bus::{Bus, Policy};
+pub use bus::{Bus, NOBODY, Policy};
 pub use command::{Ran, bowline, bowline_as_nobody, run};
 pub use polkit::{FakePolkit, Verdict};
 

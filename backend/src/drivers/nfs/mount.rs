@@ -125,7 +125,7 @@ impl Share {
             // The last word on an option is the one that counts.
             theirs => format!("{theirs},{OWN_OPTIONS}"),
         };
-        let words = [OsStr::new(share), self.directory.as_os_str(), OsStr::new("-o"), OsStr::new(&options)];
+        let words = [OsStr::new("-o"), OsStr::new(&options), OsStr::new("--"), OsStr::new(share), self.directory.as_os_str()];
         MOUNT.run(words, MOUNT_WITHIN).await.map(drop).map_err(|error| {
             let problem = if error.says("not permitted") || error.says("must be root") {
                 format!(

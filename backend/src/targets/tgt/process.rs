@@ -61,7 +61,7 @@ impl ManagedTgtd {
             bind_notify(&self.notify_socket()).map_err(|source| TgtError::Socket { socket: self.notify_socket(), source })?;
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL"])
+            .args(["--pdeathsig", "KILL", "--"])
             .arg(&self.program)
             .args(["-f", "--iscsi", "portal=127.0.0.1:0"])
             .env("TGT_IPC_SOCKET", &base)
