@@ -11,6 +11,7 @@
 use super::{
     BootSourceError, inspect,
     intake::{Written, write},
+    turn::{Held, Turn},
 };
 use crate::model::{DigestAlgorithm, ErrorKind, ImageFile, ImageId};
 use async_trait::async_trait;
@@ -23,17 +24,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
-use tokio::{
-    sync::{Mutex as AsyncMutex, mpsc},
-    task::spawn_blocking,
-};
+use tokio::{sync::mpsc, task::spawn_blocking};
 
 /// What has been used by nobody for so long is taken out, room or not.
 const UNUSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Pieces that may wait for the disk: with reqwest's pieces of at most 16 KiB about half a MiB.
 const PIECES: usize = 32;
-/// How often a download that broke off is taken up again, where it got further each time or not.
-const TRIES: u32 = 5;
+/// Tries on end that gain nothing, after which a download is given up. One that gets further each time may break off as often as it does.
+const FRUITLESS_TRIES: u32 = 5;
+/// Pause before a download is taken up again, twice as long after each try that gained nothing.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Ends the name of an image that comes while guests read of it.
 pub(super) const LAZY: &str = "lazy";
@@ -61,13 +61,15 @@ pub enum Piece {
 pub trait ImageSource: Send + Sync {
     /// Sends the image's bytes from an offset on. A receiver that is gone ends it.
     async fn fetch(&self, image: ImageId, from: u64, into: mpsc::Sender<Piece>) -> Result<(), SourceError>;
+    /// Hears how many bytes of the image that is asked for are here, and how many there are in all, whoever fetches it.
+    fn came(&self, _done: u64, _total: u64) {}
 }
 
 /// The cache.
 pub struct ImageCache {
     folder: PathBuf,
     limit_bytes: u64,
-    turns: Mutex<HashMap<ImageId, Arc<AsyncMutex<()>>>>,
+    turns: Mutex<HashMap<ImageId, Arc<Turn>>>,
 }
 
 impl ImageCache {
@@ -77,17 +79,33 @@ impl ImageCache {
     }
 
     /// Makes `link` one file with the image, which is downloaded if it is not here. Whoever asks for the same image meanwhile waits
-    /// for the one download. Returns the size that a guest sees, bytes.
+    /// for the one download, and hears how far it is. Returns the size that a guest sees, bytes.
     ///
     /// # Errors
     /// The image does not come, is not what it should be, or there is no room.
     pub(super) async fn take(&self, image: &ImageFile, source: &dyn ImageSource, link: &Path) -> Result<u64, BootSourceError> {
         let turn = self.turn(image.id);
-        let _turn = turn.lock().await;
+        let told = |done: u64| source.came(done, image.size_bytes);
+        let following = turn.follow(told);
+        tokio::select! {
+            biased;
+            taken = self.take_in_turn(image, source, link, &turn) => taken.inspect(|_| told(image.size_bytes)),
+            never = following => never,
+        }
+    }
+
+    async fn take_in_turn(
+        &self,
+        image: &ImageFile,
+        source: &dyn ImageSource,
+        link: &Path,
+        turn: &Arc<Turn>,
+    ) -> Result<u64, BootSourceError> {
+        let held = turn.clone().take().await;
         let path = self.path(image);
         if !path.exists() {
             self.prepare(image).await?;
-            self.download(image, source, &path).await?;
+            self.download(image, source, &path, &held).await?;
         }
         let (image, link) = (image.clone(), link.to_owned());
         blocking(&path.clone(), move || {
@@ -104,7 +122,7 @@ impl ImageCache {
         .await
     }
 
-    fn turn(&self, image: ImageId) -> Arc<AsyncMutex<()>> {
+    fn turn(&self, image: ImageId) -> Arc<Turn> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(image).or_default().clone()
@@ -127,30 +145,45 @@ impl ImageCache {
         .await
     }
 
-    async fn download(&self, image: &ImageFile, source: &dyn ImageSource, path: &Path) -> Result<(), BootSourceError> {
+    async fn download(
+        &self,
+        image: &ImageFile,
+        source: &dyn ImageSource,
+        path: &Path,
+        held: &Arc<Held>,
+    ) -> Result<(), BootSourceError> {
         let part = part_of(path);
-        let mut tries = 0;
+        let (mut most, mut fruitless) = (0, 0);
         let digest = loop {
-            tries += 1;
             let (pieces, waiting) = mpsc::channel(PIECES);
             let (file, size_bytes, algorithm) = (part.clone(), image.size_bytes, image.digest.algorithm);
             let (begun, begins) = tokio::sync::oneshot::channel();
-            let writing = spawn_blocking(move || write(&file, size_bytes, algorithm, waiting, begun));
+            // Whoever asked may go away, and the next one writes to the same file: not before this has ended.
+            let turn = held.clone();
+            let writing =
+                spawn_blocking(move || write(&file, size_bytes, algorithm, waiting, begun, |length| turn.came(length)));
             let fetched = match begins.await {
                 Ok(from) if from == size_bytes => {
                     drop(pieces);
                     Ok(())
                 }
-                Ok(from) => source.fetch(image.id, from, pieces).await,
+                Ok(from) => {
+                    most = most.max(from);
+                    source.fetch(image.id, from, pieces).await
+                }
                 // The file could not be opened: the writer says why.
                 Err(_) => Ok(()),
             };
             let written = writing.await.map_err(|_| BootSourceError::Lost { path: part.clone() })?;
             let written = written.map_err(BootSourceError::file("write", &part))?;
+            fruitless = if written.length > most { 0 } else { fruitless + 1 };
+            most = most.max(written.length);
             match fetched {
-                Ok(()) if written.length >= size_bytes => break written,
-                Ok(()) if tries >= TRIES => break written,
-                Err(error) if tries >= TRIES || matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+                Ok(()) if written.length >= size_bytes || fruitless >= FRUITLESS_TRIES => break written,
+                Err(error)
+                    if fruitless >= FRUITLESS_TRIES
+                        || matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
+                {
                     return Err(BootSourceError::Download { image: image.id, problem: error.message, kind: error.kind });
                 }
                 Err(error) => {
@@ -158,6 +191,7 @@ impl ImageCache {
                 }
                 Ok(()) => tracing::warn!(image = %image.id, "the download ended early: going on with it"),
             }
+            tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(fruitless)).await;
         };
         let (image, path) = (image.clone(), path.to_owned());
         blocking(&part.clone(), move || keep(&image, &part, &path, &digest)).await

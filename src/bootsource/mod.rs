@@ -10,6 +10,8 @@
 //! | `resolve` | what each entry comes to, with images, volumes and snapshots at hand |
 //! | `inspect/` | what bytes really are, before any other program opens them |
 //! | `cache` | images of this host: downloaded once, verified, bounded |
+//! | `turn` | whose turn it is at an image, and how far that one is |
+//! | `telling` | who hears how far an image is |
 //! | `intake` | how their bytes come into a file: written, digested and synced side by side |
 //! | `disks` | ephemeral disks: made, and removed |
 //! | `lvm/` | those that are logical volumes |
@@ -38,6 +40,8 @@ mod lazy;
 mod lvm;
 mod mapping;
 mod resolve;
+mod telling;
+mod turn;
 
 pub use cache::{ImageCache, ImageSource, Piece, SourceError};
 pub use capture::Captures;
@@ -47,3 +51,4 @@ pub use lazy::{Fetching, LazyDisks, Progress, Streaming};
 pub use lvm::VolumeGroup;
 pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};
 pub use resolve::{Facts, content_of_image};
+pub use telling::ImageProgress;

@@ -261,8 +261,8 @@ pub trait BootSourcePort: Send + Sync {
     async fn find_image(&self, name_or_id: &str) -> PortResult<Image>;
     /// Whether ephemeral disks are files, over which an image can come while the guest runs.
     fn makes_files(&self) -> bool;
-    /// Makes an ephemeral disk; what an earlier try left of it is replaced.
-    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
+    /// Makes an ephemeral disk; what an earlier try left of it is replaced. `told`: of the bytes of its image.
+    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus, told: Told) -> PortResult<LocalDisk>;
     /// Makes one over an image that comes while the guest runs; another, where there is nothing to wait for.
     async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
     /// Serves the image of such a disk to it. One that is served, or needs none, is fine.

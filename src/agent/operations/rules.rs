@@ -39,6 +39,11 @@ pub(super) fn is_undone(task: &Task) -> bool {
     }
 }
 
+/// Whether a cancellation is heard in the midst of it: it may take an hour, and its undoing finds whatever it left.
+pub(super) fn may_be_cut(task: &Task, step: Step) -> bool {
+    is_undone(task) && matches!(step, Step::MakeDisks | Step::CreateVolumes)
+}
+
 /// Up to here nothing was done that cannot be taken back.
 pub(super) fn may_fail_at(task: &Task, step: Step) -> bool {
     match task {

@@ -6,10 +6,11 @@ use super::{
     stream::{InUse, Progress, Streaming},
 };
 use crate::bootsource::{
-    BootSourceError, ImageSource,
+    BootSourceError, ImageProgress, ImageSource,
     cache::{blocking, make_folder, remove},
     disks::{DiskMaker, disk_bytes},
     inspect::{self, Look},
+    telling::Telling,
 };
 use crate::model::{DiskBus, DiskFormat, GuestUuid, ImageFile, LazyBase, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace};
 use std::{
@@ -89,15 +90,20 @@ impl LazyDisks {
     }
 
     /// Makes a disk as any other, over an image that is all here. One that comes for a lazy disk is waited for rather than fetched a
-    /// second time, as long as it comes.
+    /// second time, as long as it comes. `told`: how much of it is here.
     ///
     /// # Errors
     /// The image, its size, a tool or a file.
-    pub async fn make_filled(&self, plan: &LocalDiskPlan, bus: DiskBus) -> Result<LocalDisk, BootSourceError> {
+    pub async fn make_filled(
+        &self,
+        plan: &LocalDiskPlan,
+        bus: DiskBus,
+        told: &ImageProgress,
+    ) -> Result<LocalDisk, BootSourceError> {
         if let LocalContent::Image { image, .. } = &plan.content {
-            self.images.wait_for(&self.maker.cache.path(image)).await;
+            self.images.wait_for(&self.maker.cache.path(image), told).await;
         }
-        self.maker.make(plan, bus, &*self.source).await
+        self.maker.make(plan, bus, &Telling { source: &*self.source, told }).await
     }
 
     /// Serves a disk's image to it, as after a restart of the agent. One that is served, or is over no coming image, is fine.

@@ -70,8 +70,8 @@ impl BootSourcePort for HostBootSources {
         self.lazy.makes_files()
     }
 
-    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
-        Ok(self.lazy.make_filled(plan, bus).await?)
+    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus, told: Told) -> PortResult<LocalDisk> {
+        Ok(self.lazy.make_filled(plan, bus, &*told).await?)
     }
 
     async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {

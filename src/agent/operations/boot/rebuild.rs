@@ -84,6 +84,7 @@ fn running(guest_name: &str) -> PortError {
 /// Does a step of a rebuild. The guest is ours.
 pub(in super::super) async fn rebuild_step(
     shared: &Arc<Shared>,
+    id: OperationId,
     task: &RebuildTask,
     facts: &mut Facts,
     step: Step,
@@ -91,7 +92,7 @@ pub(in super::super) async fn rebuild_step(
     match step {
         Step::MakeDisks => {
             let plan = LocalDiskPlan { guest: task.guest, target: task.name.clone(), content: task.content.clone() };
-            let made = shared.boot_sources.make_disk(&plan, task.root.bus).await?;
+            let made = shared.boot_sources.make_disk(&plan, task.root.bus, shared.telling(id, &task.root.target)).await?;
             facts.disks = vec![LocalDisk { target: task.root.target.clone(), ..made }];
             Ok(())
         }

@@ -125,6 +125,36 @@ fn a_delete_struck_at_any_call_is_done_in_the_end() {
 }
 
 #[test]
+fn a_boot_tells_how_far_its_disks_are_and_is_cancelled_in_the_midst_of_making_them() {
+    for (hangs, progress) in [("make_disk", ("vda", 1, 4)), ("create_volume", ("vdd", 0, 1))] {
+        let (world, dir) = world();
+        world.state.lock().unwrap().hanging.insert(hangs);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            use crate::agent::api::AgentApi;
+            let agent = super::start(&world, dir.path()).await;
+            let mut events = agent.events();
+            let id = agent.submit(boot()).await.unwrap();
+            let told = async {
+                loop {
+                    let disks = agent.operation(id).unwrap().disks;
+                    if disks.iter().any(|disk| (disk.disk.as_str(), disk.done, disk.total) == progress) {
+                        break;
+                    }
+                    let _ = events.recv().await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("nothing is told");
+            agent.cancel(id).await.unwrap();
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(60), super::end_of(&agent, id)).await;
+            let ended = ended.expect("it waits for what hangs");
+            assert_eq!(ended.state, OperationState::Cancelled, "{ended:?}");
+            assert_booted(&world, false, hangs);
+        });
+    }
+}
+
+#[test]
 fn a_guest_is_booted_once_and_only_what_was_booted_is_deleted() {
     let (world, dir) = world();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -34,7 +34,8 @@ impl BootSourcePort for World {
     fn makes_files(&self) -> bool {
         true
     }
-    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
+    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus, told: Told) -> PortResult<LocalDisk> {
+        told(1, 4);
         self.change("make_disk", |state| {
             state.files.insert(plan.target.clone());
             if state.started_meanwhile {
@@ -47,7 +48,7 @@ impl BootSourcePort for World {
         .await
     }
     async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
-        let made = self.make_disk(plan, bus).await?;
+        let made = self.make_disk(plan, bus, std::sync::Arc::new(|_, _| ())).await?;
         let LocalContent::Image { image, .. } = &plan.content else { return Ok(made) };
         self.state.lock().unwrap().coming.insert(plan.target.clone());
         let lazy = LazyBase {
