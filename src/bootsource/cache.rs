@@ -135,14 +135,33 @@ impl ImageCache {
 
     /// The folder, and room in it.
     pub(super) async fn prepare(&self, image: &ImageFile) -> Result<(), BootSourceError> {
-        let (folder, limit, wanted) = (self.folder.clone(), self.limit_bytes, image.clone());
-        // What somebody is about to link to stays; the turn of the one that needs room is not asked for.
-        let busy: Vec<ImageId> = self.turns.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        let (folder, limit_bytes, busy) = (self.folder.clone(), self.limit_bytes, self.busy());
+        let (image, size_bytes) = (image.id, image.size_bytes);
         blocking(&folder.clone(), move || {
             make_folder(&folder)?;
-            make_room(&folder, limit, &wanted, &busy)
+            let held = take_out(&folder, limit_bytes.saturating_sub(size_bytes), &busy)?;
+            if held.saturating_add(size_bytes) > limit_bytes {
+                return Err(BootSourceError::NoRoom { image, size_bytes, limit_bytes });
+            }
+            Ok(())
         })
         .await
+    }
+
+    /// Takes out what nobody has used for a week.
+    ///
+    /// # Errors
+    /// A file that cannot be removed, or the folder that cannot be read. One that is not there is fine.
+    pub async fn remove_old(&self) -> Result<(), BootSourceError> {
+        let (folder, busy) = (self.folder.clone(), self.busy());
+        blocking(&folder.clone(), move || if folder.exists() { take_out(&folder, u64::MAX, &busy).map(|_| ()) } else { Ok(()) })
+            .await
+    }
+
+    /// Images that somebody is about to link to, which stay; their turns are not waited for.
+    fn busy(&self) -> Vec<ImageId> {
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.iter().filter(|(_, turn)| Arc::strong_count(turn) > 1).map(|(image, _)| *image).collect()
     }
 
     async fn download(
@@ -245,8 +264,9 @@ fn image_of(path: &Path) -> Option<ImageId> {
     path.file_name()?.to_str()?.split('.').next()?.parse().ok()
 }
 
-/// Takes out what nobody has used for long, and then, for as long as it is too full, what nobody has used for longest.
-fn make_room(folder: &Path, limit_bytes: u64, wanted: &ImageFile, busy: &[ImageId]) -> Result<(), BootSourceError> {
+/// Takes out what nobody has used for long, and then, for as long as it holds more than `most_bytes`, what nobody has used for longest.
+/// Returns what it holds then, bytes.
+fn take_out(folder: &Path, most_bytes: u64, busy: &[ImageId]) -> Result<u64, BootSourceError> {
     let unreadable = BootSourceError::file("list", folder);
     let mut cached = vec![];
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -263,16 +283,13 @@ fn make_room(folder: &Path, limit_bytes: u64, wanted: &ImageFile, busy: &[ImageI
     for (used, bytes, links, path) in cached {
         let in_use = links > 1 || image_of(&path).is_some_and(|image| busy.contains(&image));
         let is_old = SystemTime::now().duration_since(used).is_ok_and(|age| age > UNUSED_MAX);
-        if !in_use && (is_old || held.saturating_add(wanted.size_bytes) > limit_bytes) {
+        if !in_use && (is_old || held > most_bytes) {
             tracing::info!(image = %path.display(), "taken out of the image cache");
             remove(&path)?;
             held = held.saturating_sub(bytes);
         }
     }
-    if held.saturating_add(wanted.size_bytes) > limit_bytes {
-        return Err(BootSourceError::NoRoom { image: wanted.id, size_bytes: wanted.size_bytes, limit_bytes });
-    }
-    Ok(())
+    Ok(held)
 }
 
 /// Removes a file; one that is not there is fine.

@@ -212,6 +212,8 @@ pub trait HypervisorPort: Send + Sync {
 
     /// Puts an ephemeral disk into a guest's definition.
     async fn define_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
+    /// Puts one there in the place of another of the same target name.
+    async fn replace_disk(&self, guest: GuestUuid, former: &LocalDisk, disk: &LocalDisk) -> PortResult<()>;
     /// Takes it out again. One that is not there is fine.
     async fn undefine_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Starts a guest. One that runs is fine.
@@ -275,6 +277,8 @@ pub trait BootSourcePort: Send + Sync {
     async fn rebase_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<LocalDisk>;
     /// Ends the serving of a disk, as it is now.
     async fn release_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
+    /// Removes images that no disk has used for long.
+    async fn remove_old_images(&self) -> PortResult<()>;
     /// Removes it. One that is not there is fine. `made`: the disk, if it is known to have been made.
     async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()>;
 

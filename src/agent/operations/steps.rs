@@ -116,7 +116,7 @@ pub(super) async fn perform(
         Task::Detach(task) => detach_step(shared, task, facts, step).await,
         Task::Extend(task) => extend::extend_step(shared, task, facts, step).await,
         Task::Boot(task) => boot::boot_step(shared, *id, task, facts, step).await,
-        Task::Delete(task) => boot::delete_step(shared, task, step).await,
+        Task::Delete(task) => boot::delete_step(shared, task, facts, step).await,
         Task::Rebuild(task) => boot::rebuild_step(shared, *id, task, facts, step).await,
         Task::Rescue(task) => boot::rescue_step(shared, *id, task, facts, step).await,
         Task::Unrescue(task) => boot::unrescue_step(shared, task, step).await,

@@ -187,6 +187,14 @@ impl LazyDisks {
         self.maker.remove(guest, name, made).await
     }
 
+    /// Removes images that no disk has used for long; see [`crate::bootsource::ImageCache::remove_old`].
+    ///
+    /// # Errors
+    /// A file of the cache.
+    pub async fn remove_old_images(&self) -> Result<(), BootSourceError> {
+        self.maker.cache.remove_old().await
+    }
+
     fn exports(&self) -> MutexGuard<'_, HashMap<(GuestUuid, String), Export>> {
         self.exports.lock().unwrap_or_else(PoisonError::into_inner)
     }

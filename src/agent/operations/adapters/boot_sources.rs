@@ -104,6 +104,10 @@ impl BootSourcePort for HostBootSources {
         Ok(self.lazy.release(guest, disk).await?)
     }
 
+    async fn remove_old_images(&self) -> PortResult<()> {
+        Ok(self.lazy.remove_old_images().await?)
+    }
+
     async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()> {
         Ok(self.lazy.remove(guest, name, made).await?)
     }

@@ -127,8 +127,7 @@ pub(in super::super) async fn undo_rebuild_step(
 /// has that was started in between.
 async fn replace(shared: &Shared, task: &RebuildTask, old: &LocalDisk, new: &LocalDisk) -> PortResult<()> {
     must_be_off(shared, task).await?;
-    shared.hypervisor.undefine_disk(task.guest, old).await?;
-    shared.hypervisor.define_disk(task.guest, new).await?;
+    shared.hypervisor.replace_disk(task.guest, old, new).await?;
     must_be_off(shared, task).await
 }
 

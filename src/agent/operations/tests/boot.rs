@@ -155,6 +155,20 @@ fn a_boot_tells_how_far_its_disks_are_and_is_cancelled_in_the_midst_of_making_th
 }
 
 #[test]
+fn a_delete_says_which_volume_it_kept() {
+    let (world, dir) = world();
+    live(&world, dir.path(), Some(boot())).unwrap();
+    let made = world.state.lock().unwrap().volumes.values().find(|volume| volume.name != "data").unwrap().id;
+    let snapshot = crate::model::SnapshotId(uuid::Uuid::from_u128(7));
+    world.state.lock().unwrap().snapshots.insert(snapshot, (made, "of-it".into()));
+    let view = live(&world, dir.path(), Some(delete())).unwrap();
+    assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
+    assert!(world.state.lock().unwrap().volumes.contains_key(&made));
+    let [remark] = view.remarks.as_slice() else { panic!("{view:?}") };
+    assert!(remark.contains(&made.to_string()) && remark.contains("snapshots"), "{remark}");
+}
+
+#[test]
 fn a_guest_is_booted_once_and_only_what_was_booted_is_deleted() {
     let (world, dir) = world();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

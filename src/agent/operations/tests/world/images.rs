@@ -88,6 +88,9 @@ impl BootSourcePort for World {
         })
         .await
     }
+    async fn remove_old_images(&self) -> PortResult<()> {
+        Ok(())
+    }
     async fn remove_disk(&self, guest: GuestUuid, target: &str, _made: Option<&LocalDisk>) -> PortResult<()> {
         self.change("remove_disk", |state| {
             // A rescue disk goes when the guest runs from its own.
