@@ -121,7 +121,7 @@ fn assert_raw_is_never_probed(site: &Site<'_, HostRig>) {
     let made = site.bowline("snapshot g3 caught --json").ok();
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
     let image = made["operation"]["image"].as_str().unwrap();
-    let told = curl(site, &format!("{IMAGES}/{image}"));
+    let told: serde_json::Value = serde_json::from_str(&curl(site, &format!("{IMAGES}/{image}"))).unwrap();
     let format = told["disk_format"].as_str().unwrap();
     site.machine.ok(&format!(
         "curl -sf {IMAGES}/{image}/file -o /run/caught && qemu-img convert -f {format} -O raw /run/caught /run/caught.raw"
