@@ -252,6 +252,11 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
         tokio::spawn(async move { agent.watch_guests(guest_news).await })
     };
 
+    let tending_images = {
+        let agent = agent.clone();
+        tokio::spawn(async move { agent.tend_images().await })
+    };
+
     let measuring = measure(&agent, journal_file, settings.metrics.as_ref()).await;
 
     let lost_bus = tokio::select! {
@@ -267,6 +272,7 @@ async fn run(settings: &Settings, user: CloudConfig, service: Option<CloudConfig
     reconnecting.abort();
     status_line.abort();
     watching_sizes.abort();
+    tending_images.abort();
     leasing.abort();
     agent.finish(STOP_PATIENCE).await;
     served.close().await;

@@ -13,6 +13,7 @@
 use super::{
     BootSourceError, import, inspect,
     intake::{Written, write},
+    turn::{Held, Turn},
 };
 use crate::model::{DigestAlgorithm, DiskFormat, ErrorKind, ForeignFormat, ImageFile, ImageId};
 use async_trait::async_trait;
@@ -25,17 +26,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
-use tokio::{
-    sync::{Mutex as AsyncMutex, mpsc},
-    task::spawn_blocking,
-};
+use tokio::{sync::mpsc, task::spawn_blocking};
 
 /// What has been used by nobody for so long is taken out, room or not.
 const UNUSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Pieces that may wait for the disk: with reqwest's pieces of at most 16 KiB about half a MiB.
 const PIECES: usize = 32;
-/// How often a download that broke off is taken up again, where it got further each time or not.
-const TRIES: u32 = 5;
+/// Tries on end that gain nothing, after which a download is given up. One that gets further each time may break off as often as it does.
+const FRUITLESS_TRIES: u32 = 5;
+/// Pause before a download is taken up again, twice as long after each try that gained nothing.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Ends the name of what an image of a foreign format is being converted to.
 const CONVERTED: &str = "converted";
@@ -65,6 +65,8 @@ pub enum Piece {
 pub trait ImageSource: Send + Sync {
     /// Sends the image's bytes from an offset on. A receiver that is gone ends it.
     async fn fetch(&self, image: ImageId, from: u64, into: mpsc::Sender<Piece>) -> Result<(), SourceError>;
+    /// Hears how many bytes of the image that is asked for are here, and how many there are in all, whoever fetches it.
+    fn came(&self, _done: u64, _total: u64) {}
 }
 
 /// The cache.
@@ -72,7 +74,7 @@ pub struct ImageCache {
     folder: PathBuf,
     limit_bytes: u64,
     convert_limit: Duration,
-    turns: Mutex<HashMap<ImageId, Arc<AsyncMutex<()>>>>,
+    turns: Mutex<HashMap<ImageId, Arc<Turn>>>,
 }
 
 impl ImageCache {
@@ -83,17 +85,33 @@ impl ImageCache {
     }
 
     /// Makes `link` one file with the image, which is downloaded if it is not here. Whoever asks for the same image meanwhile waits
-    /// for the one download. Returns the size that a guest sees, bytes.
+    /// for the one download, and hears how far it is. Returns the size that a guest sees, bytes.
     ///
     /// # Errors
     /// The image does not come, is not what it should be, or there is no room.
     pub(super) async fn take(&self, image: &ImageFile, source: &dyn ImageSource, link: &Path) -> Result<u64, BootSourceError> {
         let turn = self.turn(image.id);
-        let _turn = turn.lock().await;
+        let told = |done: u64| source.came(done, image.size_bytes);
+        let following = turn.follow(told);
+        tokio::select! {
+            biased;
+            taken = self.take_in_turn(image, source, link, &turn) => taken.inspect(|_| told(image.size_bytes)),
+            never = following => never,
+        }
+    }
+
+    async fn take_in_turn(
+        &self,
+        image: &ImageFile,
+        source: &dyn ImageSource,
+        link: &Path,
+        turn: &Arc<Turn>,
+    ) -> Result<u64, BootSourceError> {
+        let held = turn.clone().take().await;
         let path = self.path(image);
         if !path.exists() {
             self.prepare(image).await?;
-            self.download(image, source, &path).await?;
+            self.download(image, source, &path, &held).await?;
         }
         let (image, link) = (image.clone(), link.to_owned());
         blocking(&path.clone(), move || {
@@ -110,7 +128,7 @@ impl ImageCache {
         .await
     }
 
-    fn turn(&self, image: ImageId) -> Arc<AsyncMutex<()>> {
+    fn turn(&self, image: ImageId) -> Arc<Turn> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(image).or_default().clone()
@@ -133,41 +151,78 @@ impl ImageCache {
         self.make_room(image.id, image.size_bytes).await
     }
 
-    async fn make_room(&self, image: ImageId, bytes: u64) -> Result<(), BootSourceError> {
-        let (folder, limit, wanted) = (self.folder.clone(), self.limit_bytes, (image, bytes));
+    async fn make_room(&self, image: ImageId, size_bytes: u64) -> Result<(), BootSourceError> {
         // What somebody is about to link to stays; the turn of the one that needs room is not asked for.
-        let busy: Vec<ImageId> = self.turns.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        let (folder, limit_bytes, busy) = (self.folder.clone(), self.limit_bytes, self.busy());
         blocking(&folder.clone(), move || {
             make_folder(&folder)?;
-            make_room(&folder, limit, wanted, &busy)
+            let held = take_out(&folder, limit_bytes.saturating_sub(size_bytes), &busy, Some(image))?;
+            if held.saturating_add(size_bytes) > limit_bytes {
+                return Err(BootSourceError::NoRoom { image, size_bytes, limit_bytes });
+            }
+            Ok(())
         })
         .await
     }
 
-    async fn download(&self, image: &ImageFile, source: &dyn ImageSource, path: &Path) -> Result<(), BootSourceError> {
+    /// Takes out what nobody has used for a week.
+    ///
+    /// # Errors
+    /// A file that cannot be removed, or the folder that cannot be read. One that is not there is fine.
+    pub async fn remove_old(&self) -> Result<(), BootSourceError> {
+        let (folder, busy) = (self.folder.clone(), self.busy());
+        blocking(
+            &folder.clone(),
+            move || if folder.exists() { take_out(&folder, u64::MAX, &busy, None).map(|_| ()) } else { Ok(()) },
+        )
+        .await
+    }
+
+    /// Images that somebody is about to link to, which stay; their turns are not waited for.
+    fn busy(&self) -> Vec<ImageId> {
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.iter().filter(|(_, turn)| Arc::strong_count(turn) > 1).map(|(image, _)| *image).collect()
+    }
+
+    async fn download(
+        &self,
+        image: &ImageFile,
+        source: &dyn ImageSource,
+        path: &Path,
+        held: &Arc<Held>,
+    ) -> Result<(), BootSourceError> {
         let part = part_of(path);
-        let mut tries = 0;
+        let (mut most, mut fruitless) = (0, 0);
         let digest = loop {
-            tries += 1;
             let (pieces, waiting) = mpsc::channel(PIECES);
             let (file, size_bytes, algorithm) = (part.clone(), image.size_bytes, image.digest.algorithm);
             let (begun, begins) = tokio::sync::oneshot::channel();
-            let writing = spawn_blocking(move || write(&file, size_bytes, algorithm, waiting, begun));
+            // Whoever asked may go away, and the next one writes to the same file: not before this has ended.
+            let turn = held.clone();
+            let writing =
+                spawn_blocking(move || write(&file, size_bytes, algorithm, waiting, begun, |length| turn.came(length)));
             let fetched = match begins.await {
                 Ok(from) if from == size_bytes => {
                     drop(pieces);
                     Ok(())
                 }
-                Ok(from) => source.fetch(image.id, from, pieces).await,
+                Ok(from) => {
+                    most = most.max(from);
+                    source.fetch(image.id, from, pieces).await
+                }
                 // The file could not be opened: the writer says why.
                 Err(_) => Ok(()),
             };
             let written = writing.await.map_err(|_| BootSourceError::Lost { path: part.clone() })?;
             let written = written.map_err(BootSourceError::file("write", &part))?;
+            fruitless = if written.length > most { 0 } else { fruitless + 1 };
+            most = most.max(written.length);
             match fetched {
-                Ok(()) if written.length >= size_bytes => break written,
-                Ok(()) if tries >= TRIES => break written,
-                Err(error) if tries >= TRIES || matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+                Ok(()) if written.length >= size_bytes || fruitless >= FRUITLESS_TRIES => break written,
+                Err(error)
+                    if fruitless >= FRUITLESS_TRIES
+                        || matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
+                {
                     return Err(BootSourceError::Download { image: image.id, problem: error.message, kind: error.kind });
                 }
                 Err(error) => {
@@ -175,6 +230,7 @@ impl ImageCache {
                 }
                 Ok(()) => tracing::warn!(image = %image.id, "the download ended early: going on with it"),
             }
+            tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(fruitless)).await;
         };
         let (checked, from) = (image.clone(), part.clone());
         match image.comes_as {
@@ -281,13 +337,9 @@ fn image_of(path: &Path) -> Option<ImageId> {
     path.file_name()?.to_str()?.split('.').next()?.parse().ok()
 }
 
-/// Takes out what nobody has used for long, and then, for as long as it is too full, what nobody has used for longest.
-fn make_room(
-    folder: &Path,
-    limit_bytes: u64,
-    (wanted, size_bytes): (ImageId, u64),
-    busy: &[ImageId],
-) -> Result<(), BootSourceError> {
+/// Takes out what nobody has used for long, and then, for as long as it holds more than `most_bytes`, what nobody has used for longest.
+/// `wanted`: for which room is made. Returns what it holds then, bytes.
+fn take_out(folder: &Path, most_bytes: u64, busy: &[ImageId], wanted: Option<ImageId>) -> Result<u64, BootSourceError> {
     let unreadable = BootSourceError::file("list", folder);
     let mut cached = vec![];
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -299,7 +351,7 @@ fn make_room(
         let is = |suffix| path.extension().is_some_and(|end| end == suffix);
         let bytes = match () {
             // Room is made for it just now, by what it has become.
-            () if is(CONVERTED) && image_of(&path) == Some(wanted) => 0,
+            () if is(CONVERTED) && wanted.is_some() && image_of(&path) == wanted => 0,
             () if is(LAZY) => about.len(),
             () => about.blocks() * 512,
         };
@@ -310,16 +362,13 @@ fn make_room(
     for (used, bytes, links, path) in cached {
         let in_use = links > 1 || image_of(&path).is_some_and(|image| busy.contains(&image));
         let is_old = SystemTime::now().duration_since(used).is_ok_and(|age| age > UNUSED_MAX);
-        if !in_use && (is_old || held.saturating_add(size_bytes) > limit_bytes) {
+        if !in_use && (is_old || held > most_bytes) {
             tracing::info!(image = %path.display(), "taken out of the image cache");
             remove(&path)?;
             held = held.saturating_sub(bytes);
         }
     }
-    if held.saturating_add(size_bytes) > limit_bytes {
-        return Err(BootSourceError::NoRoom { image: wanted, size_bytes, limit_bytes });
-    }
-    Ok(())
+    Ok(held)
 }
 
 /// Removes a file; one that is not there is fine.

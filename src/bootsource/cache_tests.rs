@@ -12,12 +12,14 @@ struct Source {
     breaks_after: usize,
     resumes: bool,
     asked: AtomicUsize,
+    /// An answer from elsewhere than the beginning begins once it was heard how much is here.
+    heard: tokio::sync::watch::Sender<Vec<u64>>,
 }
 
 impl Source {
     fn new() -> Self {
         let bytes = (0..SIZE).map(|index| (index / 7) as u8).collect();
-        Self { bytes, breaks_after: usize::MAX, resumes: true, asked: AtomicUsize::new(0) }
+        Self { bytes, breaks_after: usize::MAX, resumes: true, asked: AtomicUsize::new(0), heard: Default::default() }
     }
 
     fn image(&self, number: u128) -> ImageFile {
@@ -38,6 +40,8 @@ impl ImageSource for Source {
     async fn fetch(&self, _image: ImageId, from: u64, into: mpsc::Sender<Piece>) -> Result<(), SourceError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let from = if self.resumes { from } else { 0 };
+        let heard = |known: &Vec<u64>| from == 0 || known.contains(&from);
+        tokio::time::timeout(Duration::from_secs(60), self.heard.subscribe().wait_for(heard)).await.unwrap().unwrap();
         let _ = into.send(Piece::From(from)).await;
         let rest = &self.bytes[from as usize..];
         for piece in rest[..rest.len().min(self.breaks_after)].chunks(10_000) {
@@ -49,6 +53,11 @@ impl ImageSource for Source {
             return Err(SourceError { kind: ErrorKind::Unavailable, message: "the line went dead".into() });
         }
         Ok(())
+    }
+
+    fn came(&self, done: u64, total: u64) {
+        assert!(done <= total, "{done} of {total}");
+        self.heard.send_modify(|heard| heard.push(done));
     }
 }
 
@@ -91,11 +100,41 @@ async fn a_download_that_breaks_off_goes_on_where_it_was() {
             taken.unwrap();
             assert_eq!(fs::read(dir.path().join("link")).unwrap(), source.bytes);
             assert_eq!(source.asked.load(Ordering::SeqCst), 2);
+            assert_eq!(source.heard.borrow().last(), Some(&(SIZE as u64)), "who waits hears of the end");
         } else {
             // What cannot be taken up again never gets further, and is given up.
             assert_eq!(taken.unwrap_err().kind(), ErrorKind::Unavailable);
         }
     }
+}
+
+#[tokio::test]
+async fn a_download_that_gets_further_each_time_may_break_off_as_often_as_it_does() {
+    let (dir, cache) = cache();
+    let source = Source { breaks_after: 30_000, ..Source::new() };
+    cache.take(&source.image(1), &source, &dir.path().join("link")).await.unwrap();
+    assert_eq!(source.asked.load(Ordering::SeqCst), 10);
+    let heard = source.heard.borrow();
+    assert!(heard.contains(&30_000) && heard.contains(&270_000), "{heard:?}");
+}
+
+#[tokio::test]
+async fn who_goes_away_midway_leaves_the_download_to_the_next() {
+    let ((dir, cache), link) = (cache(), |name: &str| name.to_owned());
+    let source = Source { breaks_after: 160_000, ..Source::new() };
+    let (image, first, second) = (source.image(1), dir.path().join(link("first")), dir.path().join(link("second")));
+    let leaves = async {
+        let mut heard = source.heard.subscribe();
+        heard.wait_for(|heard| heard.contains(&160_000)).await.unwrap();
+    };
+    tokio::select! {
+        biased;
+        () = leaves => {}
+        taken = cache.take(&image, &source, &first) => panic!("{taken:?}"),
+    }
+    cache.take(&image, &source, &second).await.unwrap();
+    assert_eq!(fs::read(&second).unwrap(), source.bytes);
+    assert!(!first.exists());
 }
 
 #[tokio::test]
@@ -161,8 +200,11 @@ async fn what_no_disk_uses_makes_room_and_what_one_uses_stays() {
     fs::remove_file(link(4)).unwrap();
     let unused = dir.path().join("cache").join(name(&source.image(4)));
     File::open(&unused).unwrap().set_modified(old).unwrap();
+    cache.remove_old().await.unwrap();
+    assert_eq!((unused.exists(), link(1).exists()), (false, true), "what is old goes also where nobody needs its room");
     cache.take(&source.image(5), &source, &link(5)).await.unwrap();
-    assert!(!unused.exists());
+    fs::remove_dir_all(dir.path().join("cache")).unwrap();
+    cache.remove_old().await.unwrap();
 }
 
 /// A source of a VMDK of 4 MiB, as it is made for export.

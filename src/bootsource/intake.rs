@@ -26,6 +26,8 @@ const READ_BYTES: usize = 256 * 1024;
 const UNDIGESTED: usize = 64;
 /// Bytes after which the disk is told to begin.
 const SYNC_BYTES: u64 = 32 << 20;
+/// Bytes after which it is told how far it is.
+const TELL_BYTES: u64 = 1 << 20;
 
 /// What a download came to.
 pub(super) struct Written {
@@ -67,13 +69,15 @@ impl Hasher {
     }
 }
 
-/// Takes pieces into a file that may have the first of them already; tells through `begun` from where on they are wanted.
+/// Takes pieces into a file that may have the first of them already; tells through `begun` from where on they are wanted, and `came`
+/// how many bytes are here.
 pub(super) fn write(
     file: &Path,
     size_bytes: u64,
     algorithm: DigestAlgorithm,
     pieces: mpsc::Receiver<Piece>,
     begun: oneshot::Sender<u64>,
+    came: impl Fn(u64),
 ) -> io::Result<Written> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(file)?;
     let mut length = file.metadata()?.len();
@@ -84,6 +88,7 @@ pub(super) fn write(
     let mut hasher = Hasher::new(algorithm);
     digest_beginning(&mut file, length, &mut hasher)?;
     let _ = begun.send(length);
+    came(length);
     let synced = file.try_clone()?;
     thread::scope(|scope| {
         let (digest, undigested) = sync_channel(UNDIGESTED);
@@ -100,7 +105,7 @@ pub(super) fn write(
         let syncing = thread::Builder::new()
             .name("image-sync".to_owned())
             .spawn_scoped(scope, move || wanted.into_iter().try_for_each(|()| synced.sync_data()))?;
-        let taken = take(&mut file, length, size_bytes, pieces, &digest, &sync);
+        let taken = take(&mut file, length, size_bytes, pieces, &digest, &sync, &came);
         drop((digest, sync));
         // An error of the disk is told once only, to whoever synced.
         ended(syncing)??;
@@ -136,6 +141,7 @@ fn take(
     mut pieces: mpsc::Receiver<Piece>,
     digest: &SyncSender<Piece>,
     sync: &SyncSender<()>,
+    came: &impl Fn(u64),
 ) -> io::Result<u64> {
     let mut unsynced = 0;
     while let Some(piece) = pieces.blocking_recv() {
@@ -155,6 +161,9 @@ fn take(
                     break;
                 }
                 file.write_all(bytes)?;
+                if length / TELL_BYTES > (length - count) / TELL_BYTES {
+                    came(length);
+                }
                 unsynced += count;
                 // A sync that is still under way has begun with these, or the last one takes them.
                 if unsynced >= SYNC_BYTES && sync.try_send(()).is_ok() {

@@ -10,6 +10,8 @@
 //! | `resolve` | what each entry comes to, with images, volumes and snapshots at hand |
 //! | `inspect/` | what bytes really are, before any other program opens them |
 //! | `cache` | images of this host: downloaded once, verified, bounded |
+//! | `turn` | whose turn it is at an image, and how far that one is |
+//! | `telling` | who hears how far an image is |
 //! | `intake` | how their bytes come into a file: written, digested and synced side by side |
 //! | `disks` | ephemeral disks: made, and removed |
 //! | `lvm/`, `rbd/` | those that are logical volumes, and those on RBD |
@@ -42,6 +44,8 @@ mod mapping;
 mod rbd;
 mod resolve;
 mod stored;
+mod telling;
+mod turn;
 
 pub use cache::{ImageCache, ImageSource, Piece, SourceError};
 pub use capture::Captures;
@@ -52,3 +56,4 @@ pub use lvm::VolumeGroup;
 pub use mapping::{Mapping, MappingError, Reference, Source, of_instance};
 pub use rbd::{Pool, PoolError};
 pub use resolve::{Facts, check_image_for_volume, content_of_image};
+pub use telling::ImageProgress;

@@ -77,8 +77,29 @@ impl Mapping {
                 storage,
             });
         }
+        if let Some((root, entry)) = disks.first().zip(self.entries.first()) {
+            boots_first(root, entry, facts, &disks)?;
+        }
         Ok(BootPlan { disks, remarks })
     }
+}
+
+/// libvirt sorts the disks of a bus by their names, and has a guest boot from the first. Of those that the guest has already, only a
+/// virtio one is known to be no CD's drive, which is passed over.
+fn boots_first(root: &PlannedDisk, entry: &Entry, facts: &Facts, disks: &[PlannedDisk]) -> Result<(), MappingError> {
+    let prefix = root.bus.target_prefix();
+    // Of two names the longer is the later one.
+    let place = |name: &str| (name.len(), name.to_owned());
+    let planned = disks.iter().map(|disk| &disk.target);
+    let there = facts.taken.iter().filter(|_| root.bus == DiskBus::Virtio);
+    let before = planned.chain(there).find(|name| name.starts_with(prefix) && place(name) < place(&root.target));
+    let Some(before) = before else { return Ok(()) };
+    let problem = format!(
+        "guest {} would boot from {before}, which comes before its root disk {}: name the root disk before all others of bus {}, or put \
+         it onto another",
+        facts.guest_name, root.target, root.bus
+    );
+    Err(entry.wrong("device_name", problem))
 }
 
 fn find<'a, T>(map: &'a HashMap<String, T>, entry: &Entry) -> Result<&'a T, MappingError> {

@@ -82,6 +82,7 @@ pub fn operation(o: &Operation) -> String {
             pairs.push(("remedy", error.remedy.clone()));
         }
     }
+    pairs.extend(o.remarks.iter().map(|remark| ("remark", remark.clone())));
     let steps = o.steps.iter().map(|step| {
         let time = if step.duration_us == 0 { String::new() } else { duration(step.duration_us) };
         format!("\n  {:<20}{time:>10}  {}", step.name, step.state)
@@ -145,7 +146,8 @@ pub fn success(operation: &Operation, attachment: Option<&Attachment>) -> String
         return format!("booted guest {guest_name} in {took}");
     }
     if operation.kind == "delete" {
-        return format!("deleted guest {guest_name}'s disks in {took}");
+        let remarks: String = operation.remarks.iter().map(|remark| format!("\n{remark}")).collect();
+        return format!("deleted guest {guest_name}'s disks in {took}{remarks}");
     }
     if let Some(done) = match operation.kind.as_str() {
         "rebuild" => Some("rebuilt"),

@@ -38,6 +38,8 @@ pub struct Operation {
     pub error: Option<OperationError>,
     /// UUID of the image that a snapshot makes.
     pub image: Option<String>,
+    /// What its end left otherwise than may be expected.
+    pub remarks: Vec<String>,
     /// How far the step under way is with each disk.
     pub disks: Vec<DiskProgress>,
 }
@@ -85,6 +87,7 @@ impl Operation {
         let kind: String = reader.take("ErrorKind")?;
         let error = OperationError { kind, message: reader.take("ErrorMessage")?, remedy: reader.take("Remedy")? };
         Ok(Self {
+            remarks: reader.take("Remarks")?,
             image: some(reader.take("Image")?),
             disks: disks.into_iter().map(|(disk, done, total)| DiskProgress { disk, done, total }).collect(),
             id: reader.take("Id")?,

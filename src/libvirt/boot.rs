@@ -34,6 +34,31 @@ pub(super) async fn define_disk(
     connection.read(call, work).await
 }
 
+/// Puts an ephemeral disk into the guest's definition in the place of another of that target name, which it may have had before. It
+/// keeps its place among the disks, which is what the guest boots by; one that is put in behind them would not.
+pub(super) async fn replace_disk(
+    connection: &Arc<Connection>,
+    uuid: GuestUuid,
+    former: &LocalDisk,
+    disk: &LocalDisk,
+) -> Result<Outcome, LibvirtError> {
+    let operation = format!("put disk {} anew into the definition of guest {uuid}", disk.target);
+    let call = Call::new(operation.clone(), Some(uuid), connection.config.attach_timeout_s);
+    let (former, disk) = (former.clone(), disk.clone());
+    let work = move |connect: &virt::connect::Connect| {
+        let domain = guest::by_uuid(connect, uuid)?.ok_or_else(|| LibvirtError::GuestNotFound { guest: uuid.to_string() })?;
+        let xml = disk_xml::local_disk(&disk, None)?;
+        // The same file may be told anew, as where what is below it is another.
+        let done = match bus_of(&domain, &former)?.is_some() || bus_of(&domain, &disk)?.is_some() {
+            true => domain.update_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_CONFIG),
+            false => domain.attach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_CONFIG),
+        };
+        done.map_err(failed(operation.clone()))?;
+        Ok(Outcome::Changed)
+    };
+    connection.read(call, work).await
+}
+
 /// Takes it out again. A guest that is gone, or that has another disk there, has not got it.
 pub(super) async fn undefine_disk(
     connection: &Arc<Connection>,

@@ -171,6 +171,14 @@ impl Libvirt {
         boot::define_disk(&self.connection, guest, disk).await
     }
 
+    /// Puts an ephemeral disk into the guest's definition in the place of `former`, which has the same target name.
+    ///
+    /// # Errors
+    /// [`LibvirtError::GuestNotFound`]; libvirt's refusals, as when another disk has the target name.
+    pub async fn replace_disk(&self, guest: GuestUuid, former: &LocalDisk, disk: &LocalDisk) -> Result<Outcome, LibvirtError> {
+        boot::replace_disk(&self.connection, guest, former, disk).await
+    }
+
     /// Takes an ephemeral disk out of the guest's definition. One that is not there is fine.
     ///
     /// # Errors

@@ -65,7 +65,8 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
 
         // A second guest of the same image shares its bytes and not the first one's writes.
         site.machine.diskless_guest("g2");
-        site.bowline("boot g2 --image tiny --size 1").ok();
+        let scsi = "--block-device source_type=blank,destination_type=local,volume_size=1,disk_bus=scsi";
+        site.bowline(&format!("boot g2 --image tiny --size 1 {scsi}")).ok();
         assert_ne!(booted(site, "g2").read("vda", PLACE, 20), "written-by-the-guest");
         site.machine.ok("cd /var/lib/bowline-images; [ $(ls cache | wc -l) = 1 ]; [ $(stat -c %h cache/*) = 3 ]");
 
@@ -84,6 +85,14 @@ fn an_image_boots_on_an_ephemeral_disk_which_goes_with_the_guest() {
         assert_ne!(guest.read("vda", PLACE, 20), "written-by-the-guest");
         assert_eq!(guest.read("vdb", 4086, 10), "SWAPSPACE2");
         assert_eq!(guest.read("vdc", 0, 15), "on-a-new-volume");
+
+        // A root disk that is made anew is still what the guest boots from, beside a disk on another bus.
+        site.bowline("stop g2").ok();
+        site.bowline("rebuild g2 --image tiny --size 1").ok();
+        site.machine.ok(": >/run/guest-g2.log");
+        site.bowline("start g2").ok();
+        booted(site, "g2");
+        assert_eq!(site.machine.ok("virsh -q domblklist g2 --inactive | awk '{printf $1 \" \"}'"), "vda sda ");
 
         left_overs_are_told_and_taken_away(site);
 
@@ -143,6 +152,40 @@ fn left_overs_are_told_and_taken_away(site: &Site<'_, HostRig>) {
     assert_eq!(site.bowline("fsck").ok(), "nothing differs");
 }
 
+/// What a guest writes onto a raw disk is bytes, though they be the header of a disk over a file of the host's (CVE-2026-24708).
+fn assert_raw_is_never_probed(site: &Site<'_, HostRig>) {
+    site.machine.diskless_guest("g3");
+    site.bowline("boot g3 --image tiny --size 1 --block-device source=blank,size=1").ok();
+    booted(site, "g3");
+    site.bowline("stop g3").ok();
+    site.machine.ok("printf %-4096s the-hosts-own-secret >/run/secret
+                     qemu-img create -q -f qcow2 -b /run/secret -F raw /run/evil.qcow2 1G");
+    let lay = |disk: &str| {
+        let path = format!("/var/lib/bowline-images/disks/$(virsh domuuid g3)/{disk}");
+        site.machine.ok(&format!("dd if=/run/evil.qcow2 of={path} conv=notrunc status=none"));
+    };
+    lay("vdb");
+    site.machine.ok(": >/run/guest-g3.log");
+    site.bowline("start g3").ok();
+    assert_eq!(booted(site, "g3").read("vdb", 0, 3), "QFI");
+    site.bowline("stop g3").ok();
+    lay("vda");
+    let made = site.bowline("snapshot g3 caught --json").ok();
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let image = made["operation"]["image"].as_str().unwrap();
+    let told: serde_json::Value = serde_json::from_str(&curl(site, &format!("{IMAGES}/{image}"))).unwrap();
+    let format = told["disk_format"].as_str().unwrap();
+    site.machine.ok(&format!(
+        "curl -sf {IMAGES}/{image}/file -o /run/caught && qemu-img convert -f {format} -O raw /run/caught /run/caught.raw"
+    ));
+    assert_eq!(site.machine.ok("head -c 3 /run/caught.raw"), "QFI");
+    assert_eq!(
+        site.machine.ok("grep -c the-hosts-own-secret /run/caught /run/caught.raw || :"),
+        "/run/caught:0\n/run/caught.raw:0"
+    );
+    site.bowline("delete g3").ok();
+}
+
 #[test]
 fn a_volume_boots_made_of_an_image_or_a_snapshot_or_as_it_is_and_stays() {
     on_host("boot-volume", "[images]\ndisk_format = \"raw\"\n", |site| {
@@ -183,6 +226,7 @@ fn a_volume_boots_made_of_an_image_or_a_snapshot_or_as_it_is_and_stays() {
         site.bowline("delete g1").ok();
         assert_gone(site, "g1");
         assert_eq!(volumes(site), kept, "what the snapshot made went with its guest, and the volume stayed");
+        assert_raw_is_never_probed(site);
     });
 }
 

@@ -143,6 +143,8 @@ pub struct OperationView {
     pub image: Option<ImageId>,
     /// How far the step under way is with each disk, where that is known.
     pub disks: Vec<DiskProgress>,
+    /// What its end left otherwise than may be expected, in words.
+    pub remarks: Vec<String>,
 }
 
 /// How far a step is with one disk.

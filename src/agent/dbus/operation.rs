@@ -141,6 +141,12 @@ impl Operation {
         self.read(disks)
     }
 
+    /// What its end left otherwise than may be expected, one sentence each; of a delete the volumes that are kept though they were to go.
+    #[zbus(property)]
+    fn remarks(&self) -> Vec<String> {
+        self.read(|view| view.remarks.clone())
+    }
+
     /// From request to end in microseconds; 0 until it ended.
     #[zbus(property)]
     fn duration_us(&self) -> u64 {
@@ -178,6 +184,7 @@ pub fn changes(old: &OperationView, new: &OperationView) -> HashMap<&'static str
     compare("Steps", old.steps != new.steps, steps(new).into());
     compare("Progress", progress(old) != progress(new), progress(new).into());
     compare("Disks", old.disks != new.disks, disks(new).into());
+    compare("Remarks", old.remarks != new.remarks, new.remarks.clone().into());
     compare("DurationUs", old.duration_us != new.duration_us, new.duration_us.into());
     compare("ErrorKind", error_kind(old) != error_kind(new), error_kind(new).into());
     compare("ErrorMessage", error_message(old) != error_message(new), error_message(new).into());

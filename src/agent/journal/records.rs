@@ -232,6 +232,9 @@ pub struct Facts {
     /// Of a fill: images that proved to be damaged.
     #[serde(default)]
     pub damaged: Vec<ImageId>,
+    /// Of a delete: volumes that were to go with the guest and are kept, for they have snapshots.
+    #[serde(default)]
+    pub kept: Vec<VolumeId>,
     /// Of a detach: the run of the guest that is asked to let the disk go.
     #[serde(default)]
     pub asked_run: Option<GuestRun>,

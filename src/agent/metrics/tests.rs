@@ -93,6 +93,7 @@ impl OneOfEach {
             duration_us: 0,
             failure: None,
             image: None,
+            remarks: vec![],
             disks: vec![],
         };
         let attachment = AttachmentView {

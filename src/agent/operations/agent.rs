@@ -24,6 +24,11 @@ use std::{
 use tokio::sync::{Mutex, broadcast};
 use tokio_util::task::TaskTracker;
 
+/// How long a stop waits for guests to be thawed. systemd's own patience is longer.
+const THAW_PATIENCE: Duration = Duration::from_secs(40);
+/// Between looks at how old the images in the cache are.
+const IMAGES_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// What an agent is put together from.
 pub struct Parts {
     /// The volume service.
@@ -118,11 +123,29 @@ impl Agent {
         Ok(id)
     }
 
+    /// Removes images that no disk has used for long, now and then; for as long as the agent lives.
+    pub async fn tend_images(&self) {
+        let mut interval = tokio::time::interval(IMAGES_INTERVAL);
+        loop {
+            interval.tick().await;
+            if let Err(error) = self.shared.boot_sources.remove_old_images().await {
+                tracing::warn!(%error, "old images stay in the cache for now");
+            }
+        }
+    }
+
     /// Waits for the operations at work to end, but not longer than this. What is cut is mended at the next start, and what
-    /// waits for another try is not waited for.
+    /// waits for another try is not waited for. Guests that stand still for a snapshot are thawed at once, and that is waited for.
     pub async fn finish(&self, patience: Duration) {
         self.running.close();
-        if !self.shared.quiet_within(patience).await {
+        self.shared.stopping.cancel();
+        self.shared.keepers.close();
+        let thawed = tokio::time::timeout(THAW_PATIENCE, self.shared.keepers.wait());
+        let (quiet, thawed) = tokio::join!(self.shared.quiet_within(patience), thawed);
+        if thawed.is_err() {
+            tracing::error!("stopping with a guest that may be frozen: the next start thaws it");
+        }
+        if !quiet {
             tracing::warn!("stopping with operations under way: the next start goes on with them");
         }
     }

@@ -17,7 +17,7 @@
 //!
 //!   boot, snapshot: as an attach, and so is a rebuild until RemoveDisks, or until the service is asked to write over its volume: what comes
 //!   then is tried until it works; delete: as a detach, with StopGuest for
-//!            DetachDisk
+//!            DetachDisk. A cancellation cuts MakeDisks and CreateVolumes, and comes between the other steps.
 //!   fill:    a step fails: tried again, as for a detach; an image that is damaged, or deleted disks --> Failed | Cancelled
 //!   rescue: as an attach; unrescue: a step fails -----------> Failed (it stays rescued), but for RemoveDisks, tried until it works
 //!
@@ -223,6 +223,9 @@ impl Run {
             if matches!(step.step, Step::CaptureDisk | Step::SnapshotVolumes) {
                 self.volume = None;
             }
+            if outcome.is_err() && rules::may_be_cut(&self.record.task, step.step) && self.cancel.is_cancelled() {
+                return self.unwind(cancelled()).await;
+            }
             if let Err(error) = outcome {
                 return self.step_failed(index, step.step, error).await;
             }
@@ -237,7 +240,9 @@ impl Run {
         // It may take hours: neither the start nor the end of the agent waits for it.
         let waits = matches!(self.record.task, Task::Fill(_));
         self.busy = self.busy.take().filter(|_| !waits);
-        let result = tokio::time::timeout(limit, async {
+        let may_be_cut = rules::may_be_cut(&self.record.task, step);
+        let cancel = self.cancel.clone();
+        let work = tokio::time::timeout(limit, async {
             steps::prepare(&self.shared, &mut self.record, &mut self.context, step).await?;
             self.set_step(index, StepState::Started, None);
             // Looking at a device changes nothing outside: the next step's commit tells of it as well.
@@ -252,9 +257,12 @@ impl Run {
                 steps::perform(&self.shared, &mut self.record, &mut self.context, step).await?;
             }
             Ok(())
-        })
-        .await
-        .unwrap_or_else(|_| Err(late(step.name(), limit)));
+        });
+        let result = tokio::select! {
+            biased;
+            result = work => result.unwrap_or_else(|_| Err(late(step.name(), limit))),
+            () = cancel.cancelled(), if may_be_cut => Err(PortError::new(ErrorKind::Cancelled, cancelled().message)),
+        };
         self.busy = self.busy.take().or_else(|| Some(Busy::new(&self.shared)));
         let result = match result {
             Err(error) => steps::look_again(&self.shared, &mut self.record, step, error).await,

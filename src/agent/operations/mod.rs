@@ -51,6 +51,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What every operation of this agent shares.
 pub(super) struct Shared {
@@ -85,6 +86,10 @@ pub(super) struct Shared {
     metrics_problem: std::sync::OnceLock<String>,
     /// A guest that did not let a disk go in time may have just then.
     wanted_gone: Notify,
+    /// The agent is stopping.
+    stopping: CancellationToken,
+    /// Those who thaw what they have frozen.
+    keepers: TaskTracker,
     /// Failures that were left for another try, since the start.
     retries: AtomicU64,
 }
@@ -137,6 +142,8 @@ impl Shared {
             autostarted: boot::Autostarted::new(&settings.paths.run_dir),
             metrics_problem: std::sync::OnceLock::new(),
             wanted_gone: Notify::new(),
+            stopping: CancellationToken::new(),
+            keepers: TaskTracker::new(),
             retries: AtomicU64::new(0),
         }
     }

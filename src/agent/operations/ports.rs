@@ -226,6 +226,8 @@ pub trait HypervisorPort: Send + Sync {
 
     /// Puts an ephemeral disk into a guest's definition.
     async fn define_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
+    /// Puts one there in the place of another of the same target name.
+    async fn replace_disk(&self, guest: GuestUuid, former: &LocalDisk, disk: &LocalDisk) -> PortResult<()>;
     /// Takes it out again. One that is not there is fine.
     async fn undefine_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
     /// Starts a guest. One that runs is fine.
@@ -275,8 +277,8 @@ pub trait BootSourcePort: Send + Sync {
     async fn find_image(&self, name_or_id: &str) -> PortResult<Image>;
     /// Whether ephemeral disks are files, over which an image can come while the guest runs.
     fn makes_files(&self) -> bool;
-    /// Makes an ephemeral disk; what an earlier try left of it is replaced.
-    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
+    /// Makes an ephemeral disk; what an earlier try left of it is replaced. `told`: of the bytes of its image.
+    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus, told: Told) -> PortResult<LocalDisk>;
     /// Makes one over an image that comes while the guest runs; another, where there is nothing to wait for.
     async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk>;
     /// Serves the image of such a disk to it. One that is served, or needs none, is fine.
@@ -294,6 +296,8 @@ pub trait BootSourcePort: Send + Sync {
     async fn rebase_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<LocalDisk>;
     /// Ends the serving of a disk, as it is now.
     async fn release_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()>;
+    /// Removes images that no disk has used for long.
+    async fn remove_old_images(&self) -> PortResult<()>;
     /// Removes it. One that is not there is fine. `made`: the disk, if it is known to have been made.
     async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()>;
 

@@ -290,8 +290,13 @@ fn operation_view(record: OperationRecord) -> OperationView {
             _ => None,
         },
         disks: vec![],
+        remarks: record.facts.kept.iter().map(kept).collect(),
         failure: record.failure,
     }
+}
+
+fn kept(volume: &VolumeId) -> String {
+    format!("volume {volume} was to go with the guest and is kept, for it has snapshots: delete those, and then it")
 }
 
 /// An attachment as an operator sees it.

@@ -61,6 +61,11 @@ pub(super) fn hears_cancel(task: &Task, step: Step, is_last: bool) -> Hears {
     }
 }
 
+/// Whether a cancellation is heard in the midst of it: it may take an hour, and its undoing finds whatever it left.
+pub(super) fn may_be_cut(task: &Task, step: Step) -> bool {
+    is_undone(task) && matches!(step, Step::MakeDisks | Step::CreateVolumes)
+}
+
 /// Up to here nothing was done that cannot be taken back.
 pub(super) fn may_fail_at(task: &Task, step: Step) -> bool {
     match task {

@@ -6,10 +6,11 @@ use super::{
     stream::{InUse, Progress, Streaming},
 };
 use crate::bootsource::{
-    BootSourceError, ImageSource,
+    BootSourceError, ImageProgress, ImageSource,
     cache::{blocking, make_folder, remove},
     disks::{DiskMaker, disk_bytes},
     inspect::{self, Look},
+    telling::Telling,
 };
 use crate::model::{DiskBus, DiskFormat, GuestUuid, ImageFile, LazyBase, LocalContent, LocalDisk, LocalDiskPlan, LocalPlace};
 use std::{
@@ -94,15 +95,20 @@ impl LazyDisks {
     }
 
     /// Makes a disk as any other, over an image that is all here. One that comes for a lazy disk is waited for rather than fetched a
-    /// second time, as long as it comes.
+    /// second time, as long as it comes. `told`: how much of it is here.
     ///
     /// # Errors
     /// The image, its size, a tool or a file.
-    pub async fn make_filled(&self, plan: &LocalDiskPlan, bus: DiskBus) -> Result<LocalDisk, BootSourceError> {
+    pub async fn make_filled(
+        &self,
+        plan: &LocalDiskPlan,
+        bus: DiskBus,
+        told: &ImageProgress,
+    ) -> Result<LocalDisk, BootSourceError> {
         if let LocalContent::Image { image, .. } = &plan.content {
-            self.images.wait_for(&self.maker.cache.path(image)).await;
+            self.images.wait_for(&self.maker.cache.path(image), told).await;
         }
-        self.maker.make(plan, bus, &*self.source).await
+        self.maker.make(plan, bus, &Telling { source: &*self.source, told }).await
     }
 
     /// Serves a disk's image to it, as after a restart of the agent. One that is served, or is over no coming image, is fine.
@@ -184,6 +190,14 @@ impl LazyDisks {
     pub async fn remove(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> Result<(), BootSourceError> {
         self.exports().remove(&(guest, name.to_owned()));
         self.maker.remove(guest, name, made).await
+    }
+
+    /// Removes images that no disk has used for long; see [`crate::bootsource::ImageCache::remove_old`].
+    ///
+    /// # Errors
+    /// A file of the cache.
+    pub async fn remove_old_images(&self) -> Result<(), BootSourceError> {
+        self.maker.cache.remove_old().await
     }
 
     fn exports(&self) -> MutexGuard<'_, HashMap<(GuestUuid, String), Export>> {

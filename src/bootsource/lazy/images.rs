@@ -6,7 +6,7 @@ use super::{
     stream::{InUse, Progress, Stream, Streaming},
 };
 use crate::bootsource::{
-    BootSourceError, ImageCache, ImageSource, SourceError,
+    BootSourceError, ImageCache, ImageProgress, ImageSource, SourceError,
     cache::{blocking, keep},
     intake::{Hasher, Written},
 };
@@ -75,12 +75,15 @@ impl Images {
     }
 
     /// Waits for an image that is coming, until it is here, or does not come any more. What becomes of it then is seen in the cache.
-    pub(super) async fn wait_for(&self, path: &Path) {
+    pub(super) async fn wait_for(&self, path: &Path, told: &ImageProgress) {
         // Held, so that it comes to its end whatever becomes of its guests.
         let Some(coming) = self.known(path) else { return };
         let mut progress = coming.stream.watch();
         let is_lost = |now: &Progress| matches!(now.state, Streaming::Lost(_));
-        let has_paused = |now: &Progress| !matches!(now.state, Streaming::Coming);
+        let has_paused = |now: &Progress| {
+            told(now.here_bytes, now.size_bytes);
+            !matches!(now.state, Streaming::Coming)
+        };
         while progress.wait_for(has_paused).await.is_ok_and(|now| is_lost(&now)) {
             // One broken connection is nothing.
             if timeout(self.patience, progress.wait_for(|now| !is_lost(now))).await.is_err() {

@@ -221,7 +221,7 @@ async fn an_ordinary_disk_waits_for_an_image_that_comes_already_and_for_none_tha
     let Site { lazy, source, image, .. } = &site;
     let content = LocalContent::Image { image: image.clone(), size_bytes: None };
     let plan = LocalDiskPlan { guest: guest(), target: "vdb".into(), content };
-    let waiting = lazy.make_filled(&plan, DiskBus::Virtio);
+    let waiting = lazy.make_filled(&plan, DiskBus::Virtio, &|_, _| ());
     tokio::pin!(waiting);
     assert!(tokio::time::timeout(Duration::from_millis(200), &mut waiting).await.is_err());
     // Nor does it need the guest for whom it came.
@@ -238,7 +238,7 @@ async fn an_ordinary_disk_waits_for_an_image_that_comes_already_and_for_none_tha
     away.source.mode.send_replace(Mode::Away);
     away.is(&disk, |state| matches!(state, Streaming::Lost(_))).await;
     let plan = LocalDiskPlan { content: LocalContent::Image { image: away.image.clone(), size_bytes: None }, ..plan.clone() };
-    let refused = away.lazy.make_filled(&plan, DiskBus::Virtio).await.unwrap_err();
+    let refused = away.lazy.make_filled(&plan, DiskBus::Virtio, &|_, _| ()).await.unwrap_err();
     assert!(refused.to_string().contains("line went dead"), "{refused}");
 
     // What was removed is served no more, whoever asks for it.

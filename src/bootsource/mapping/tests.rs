@@ -154,6 +154,7 @@ fn rules_among_entries() {
         entry
     };
     let root = json!({"source_type": "volume", "uuid": "v", "boot_index": 0});
+    let named_root = json!({"source_type": "volume", "uuid": "v", "boot_index": 0, "device_name": "vdb"});
     for (entries, word) in [
         (json!([]), "boot_index 0"),
         (json!([blank(json!({}))]), "boot_index 0"),
@@ -162,6 +163,7 @@ fn rules_among_entries() {
         (json!([root, blank(json!({"guest_format": "swap"})), blank(json!({"guest_format": "swap"}))]), "guest_format"),
         (json!([{"source_type": "volume", "uuid": "plain", "boot_index": 0}]), "bootable"),
         (Value::Array(vec![blank(json!({})); 65]), "65 entries"),
+        (json!([named_root, blank(json!({"device_name": "vda"}))]), "would boot from vda"),
         (json!({"source_type": "blank"}), "JSON list"),
         (json!([3]), "JSON list"),
     ] {
@@ -171,6 +173,12 @@ fn rules_among_entries() {
     let taken = Facts { taken: vec!["vdb".into()], ..facts() };
     let mapping = Mapping::of(&request(json!([root, blank(json!({"device_name": "vdb"}))]), &[]), None).unwrap();
     assert!(mapping.resolve(&taken).unwrap_err().to_string().contains("has a disk vdb already"));
+    // What the guest has already is booted before the root disk, or behind it; a drive on the other bus may be a CD's.
+    let mapping = Mapping::of(&request(json!([root]), &[]), None).unwrap();
+    for (there, refused) in [("vda", true), ("vdb", false), ("sda", false)] {
+        let resolved = mapping.resolve(&Facts { taken: vec![there.into()], ..facts() });
+        assert_eq!(resolved.is_err(), refused, "{there}: {resolved:?}");
+    }
 }
 
 #[test]

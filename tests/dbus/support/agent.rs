@@ -352,6 +352,7 @@ fn view(kind: &str, volume: &str) -> OperationView {
         duration_us: 0,
         failure: None,
         image: None,
+        remarks: vec![],
         disks: vec![],
     }
 }

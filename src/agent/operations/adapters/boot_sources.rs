@@ -75,8 +75,8 @@ impl BootSourcePort for HostBootSources {
         self.lazy.makes_files()
     }
 
-    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
-        Ok(self.lazy.make_filled(plan, bus).await?)
+    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus, told: Told) -> PortResult<LocalDisk> {
+        Ok(self.lazy.make_filled(plan, bus, &*told).await?)
     }
 
     async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
@@ -118,6 +118,10 @@ impl BootSourcePort for HostBootSources {
 
     async fn release_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
         Ok(self.lazy.release(guest, disk).await?)
+    }
+
+    async fn remove_old_images(&self) -> PortResult<()> {
+        Ok(self.lazy.remove_old_images().await?)
     }
 
     async fn remove_disk(&self, guest: GuestUuid, name: &str, made: Option<&LocalDisk>) -> PortResult<()> {

@@ -133,6 +133,11 @@ impl HypervisorPort for Hypervisor {
         Ok(())
     }
 
+    async fn replace_disk(&self, guest: GuestUuid, former: &LocalDisk, disk: &LocalDisk) -> PortResult<()> {
+        self.0.replace_disk(guest, former, disk).await?;
+        Ok(())
+    }
+
     async fn undefine_disk(&self, guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
         self.0.undefine_disk(guest, disk).await?;
         Ok(())

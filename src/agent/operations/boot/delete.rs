@@ -7,7 +7,7 @@ use super::{
     make::delete_volume,
 };
 use crate::agent::api::{ApiError, DeleteRequest};
-use crate::agent::journal::{BootRecord, DeleteTask, OperationRecord, Step, Task};
+use crate::agent::journal::{BootRecord, DeleteTask, Facts, OperationRecord, Step, Task};
 use crate::model::{BootedDisk, ErrorKind, VolumeId};
 use futures_util::future::join_all;
 use std::sync::Arc;
@@ -73,7 +73,12 @@ fn nothing_to_delete(shared: &Shared, guest: &str) -> ApiError {
 }
 
 /// Does a step of a delete. The guest is ours.
-pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTask, step: Step) -> PortResult<()> {
+pub(in super::super) async fn delete_step(
+    shared: &Arc<Shared>,
+    task: &DeleteTask,
+    facts: &mut Facts,
+    step: Step,
+) -> PortResult<()> {
     match step {
         Step::StopGuest => shared.hypervisor.stop_guest(task.guest).await,
         Step::DetachVolumes => {
@@ -88,7 +93,9 @@ pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTas
         }
         Step::DeleteVolumes => {
             let gone = task.volumes.iter().filter(|(_, delete)| *delete).map(|(volume, _)| delete_or_keep(shared, *volume));
-            join_all(gone).await.into_iter().collect()
+            let kept: Vec<Option<VolumeId>> = join_all(gone).await.into_iter().collect::<PortResult<_>>()?;
+            facts.kept = kept.into_iter().flatten().collect();
+            Ok(())
         }
         Step::RemoveDisks => {
             let removed = task.disks.iter().map(|disk| remove_disk(shared, task.guest, disk.name(), Some(disk)));
@@ -103,8 +110,8 @@ pub(in super::super) async fn delete_step(shared: &Arc<Shared>, task: &DeleteTas
 }
 
 /// Deletes a volume that was to go with the guest. One that has snapshots, as an image of the guest names them, is kept: the service
-/// deletes none of those, and what they are for is somebody's to say.
-async fn delete_or_keep(shared: &Shared, volume: VolumeId) -> PortResult<()> {
+/// deletes none of those, and what they are for is somebody's to say. Returns it then.
+async fn delete_or_keep(shared: &Shared, volume: VolumeId) -> PortResult<Option<VolumeId>> {
     match delete_volume(shared, volume).await {
         Err(error) if error.kind == ErrorKind::Conflict => {
             let snapshots = shared.volumes.snapshots().await?;
@@ -112,8 +119,8 @@ async fn delete_or_keep(shared: &Shared, volume: VolumeId) -> PortResult<()> {
                 return Err(error);
             }
             tracing::warn!(%volume, "kept, for it has snapshots: delete those, and then it");
-            Ok(())
+            Ok(Some(volume))
         }
-        other => other,
+        other => other.map(|()| None),
     }
 }

@@ -11,13 +11,16 @@ use super::{
     volumes,
 };
 use crate::agent::journal::{BootTask, Facts, OperationRecord, Step, Task};
-use crate::model::{DiskWishes, ErrorKind, LocalDisk, LocalDiskPlan, NewVolume, PlannedDisk, PlannedStorage, Volume, VolumeId};
+use crate::model::{
+    DiskWishes, ErrorKind, LocalDisk, LocalDiskPlan, NewVolume, OperationId, PlannedDisk, PlannedStorage, Volume, VolumeId,
+};
 use futures_util::future::join_all;
 use std::sync::Arc;
 
 /// Does a step of a boot. The guest is ours.
 pub(in super::super) async fn boot_step(
     shared: &Arc<Shared>,
+    id: OperationId,
     task: &BootTask,
     facts: &mut Facts,
     step: Step,
@@ -28,14 +31,14 @@ pub(in super::super) async fn boot_step(
             shared.hypervisor.define_guest(new).await?;
         }
         Step::MakeDisks => {
-            let made = join_all(task.plan.disks.iter().map(|disk| make_disk(shared, task, disk))).await;
+            let made = join_all(task.plan.disks.iter().map(|disk| make_disk(shared, id, task, disk))).await;
             let mut disks = vec![];
             for made in made {
                 disks.extend(made?);
             }
             facts.disks = disks;
         }
-        Step::CreateVolumes => create_volumes(shared, task, facts).await?,
+        Step::CreateVolumes => create_volumes(shared, id, task, facts).await?,
         Step::GiveDisks => give_disks(shared, task, facts).await?,
         Step::StartGuest => {
             must_be_off(shared, task).await?;
@@ -141,20 +144,25 @@ async fn give_disks(shared: &Arc<Shared>, task: &BootTask, facts: &Facts) -> Por
     Ok(())
 }
 
-async fn make_disk(shared: &Shared, task: &BootTask, disk: &PlannedDisk) -> PortResult<Option<LocalDisk>> {
+async fn make_disk(
+    shared: &Arc<Shared>,
+    id: OperationId,
+    task: &BootTask,
+    disk: &PlannedDisk,
+) -> PortResult<Option<LocalDisk>> {
     let PlannedStorage::Local(content) = &disk.storage else { return Ok(None) };
     let plan = LocalDiskPlan { guest: task.guest, target: disk.target.clone(), content: content.clone() };
     let made = match task.request.lazy {
         true => shared.boot_sources.make_lazy_disk(&plan, disk.bus).await,
-        false => shared.boot_sources.make_disk(&plan, disk.bus).await,
+        false => shared.boot_sources.make_disk(&plan, disk.bus, shared.telling(id, &disk.target)).await,
     };
     made.map(Some)
 }
 
 /// Has the service make the new volumes, side by side. One that an earlier try made is known by its name.
-async fn create_volumes(shared: &Shared, task: &BootTask, facts: &mut Facts) -> PortResult<()> {
+async fn create_volumes(shared: &Arc<Shared>, id: OperationId, task: &BootTask, facts: &mut Facts) -> PortResult<()> {
     let there = shared.volumes.volumes().await?;
-    let created = join_all(task.plan.disks.iter().map(|disk| create_volume(shared, disk, &there))).await;
+    let created = join_all(task.plan.disks.iter().map(|disk| create_volume(shared, id, disk, &there))).await;
     let mut failure = None;
     for (disk, created) in task.plan.disks.iter().zip(created) {
         match created {
@@ -169,9 +177,16 @@ async fn create_volumes(shared: &Shared, task: &BootTask, facts: &mut Facts) -> 
     failure.map_or(Ok(()), Err)
 }
 
-async fn create_volume(shared: &Shared, disk: &PlannedDisk, there: &[Volume]) -> PortResult<Option<VolumeId>> {
+async fn create_volume(
+    shared: &Arc<Shared>,
+    id: OperationId,
+    disk: &PlannedDisk,
+    there: &[Volume],
+) -> PortResult<Option<VolumeId>> {
     let PlannedStorage::NewVolume { name, size_gib, volume_type, origin } = &disk.storage else { return Ok(None) };
-    let id = match there.iter().find(|volume| volume.name == *name) {
+    let tell = shared.telling(id, &disk.target);
+    tell(0, 1);
+    let volume = match there.iter().find(|volume| volume.name == *name) {
         Some(volume) => volume.id,
         None => {
             let new = NewVolume {
@@ -185,9 +200,10 @@ async fn create_volume(shared: &Shared, disk: &PlannedDisk, there: &[Volume]) ->
         }
     };
     let named =
-        |error: PortError| PortError { message: format!("volume {id} for {}: {}", disk.target, error.message), ..error };
-    shared.volumes.wait_available(id, shared.create_timeout).await.map_err(named)?;
-    Ok(Some(id))
+        |error: PortError| PortError { message: format!("volume {volume} for {}: {}", disk.target, error.message), ..error };
+    shared.volumes.wait_available(volume, shared.create_timeout).await.map_err(named)?;
+    tell(1, 1);
+    Ok(Some(volume))
 }
 
 /// Deletes what the service made for this boot. The service may still be at a request whose answer was lost, so what is not there is
@@ -209,12 +225,24 @@ async fn delete_volumes(shared: &Shared, task: &BootTask, facts: &Facts) -> Port
         let ours: Vec<_> = volumes.into_iter().filter(|volume| names.iter().any(|(name, _)| **name == volume.name)).collect();
         let known = |volume: &Volume| facts.volumes.iter().any(|(_, made)| *made == volume.id);
         looked_for = looked_for.saturating_sub(ours.iter().filter(|volume| !known(volume)).count());
-        all(join_all(ours.iter().map(|volume| delete_volume(shared, volume.id))).await)?;
+        all(join_all(ours.iter().map(|volume| delete_made(shared, volume))).await)?;
         if looked_for == 0 {
             break;
         }
     }
     Ok(())
+}
+
+/// Deletes what may still be being made, as it is where a boot was cancelled: a service may refuse to until that has ended.
+async fn delete_made(shared: &Shared, volume: &Volume) -> PortResult<()> {
+    match delete_volume(shared, volume.id).await {
+        Err(error) if !error.is_passing() && matches!(volume.status.as_str(), "creating" | "downloading") => {
+            // What it comes to does not matter.
+            let _ = shared.volumes.wait_available(volume.id, shared.create_timeout).await;
+            delete_volume(shared, volume.id).await
+        }
+        done => done,
+    }
 }
 
 /// Deletes a volume and waits until it is gone. One that is gone is fine.

@@ -86,6 +86,7 @@ fn running(guest_name: &str) -> PortError {
 /// Does a step of a rebuild. The guest is ours.
 pub(in super::super) async fn rebuild_step(
     shared: &Arc<Shared>,
+    id: OperationId,
     task: &RebuildTask,
     facts: &mut Facts,
     step: Step,
@@ -93,7 +94,7 @@ pub(in super::super) async fn rebuild_step(
     match step {
         Step::MakeDisks => {
             let plan = LocalDiskPlan { guest: task.guest, target: task.name.clone(), content: task.content.clone() };
-            let made = shared.boot_sources.make_disk(&plan, task.root.bus).await?;
+            let made = shared.boot_sources.make_disk(&plan, task.root.bus, shared.telling(id, &task.root.target)).await?;
             facts.disks = vec![LocalDisk { target: task.root.target.clone(), ..made }];
             Ok(())
         }
@@ -128,8 +129,7 @@ pub(in super::super) async fn undo_rebuild_step(
 /// has that was started in between.
 async fn replace(shared: &Shared, task: &RebuildTask, old: &LocalDisk, new: &LocalDisk) -> PortResult<()> {
     must_be_off(shared, task.guest, &task.guest_name).await?;
-    shared.hypervisor.undefine_disk(task.guest, old).await?;
-    shared.hypervisor.define_disk(task.guest, new).await?;
+    shared.hypervisor.replace_disk(task.guest, old, new).await?;
     must_be_off(shared, task.guest, &task.guest_name).await
 }
 

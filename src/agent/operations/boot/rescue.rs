@@ -23,7 +23,7 @@ use super::{
 use crate::agent::api::{ApiError, OperationState, RescueRequest, StepState, UnrescueRequest};
 use crate::agent::journal::{BootRecord, Facts, OperationRecord, RescueTask, Step, Task, UnrescueTask};
 use crate::bootsource::content_of_image;
-use crate::model::{BootedDisk, ErrorKind, GuestUuid, LocalDisk, LocalDiskPlan};
+use crate::model::{BootedDisk, ErrorKind, GuestUuid, LocalDisk, LocalDiskPlan, OperationId};
 use std::{sync::Arc, time::Instant};
 
 /// What a rescue disk is called by its maker: a guest has one at most.
@@ -124,6 +124,7 @@ pub(super) fn must_not_be_rescued(shared: &Shared, guest: GuestUuid, name: &str)
 /// Does a step of a rescue. The guest is ours.
 pub(in super::super) async fn rescue_step(
     shared: &Arc<Shared>,
+    id: OperationId,
     task: &RescueTask,
     facts: &mut Facts,
     step: Step,
@@ -131,7 +132,7 @@ pub(in super::super) async fn rescue_step(
     match step {
         Step::MakeDisks => {
             let plan = LocalDiskPlan { guest: task.guest, target: NAME.to_owned(), content: task.content.clone() };
-            let made = shared.boot_sources.make_disk(&plan, task.bus).await?;
+            let made = shared.boot_sources.make_disk(&plan, task.bus, shared.telling(id, &task.target)).await?;
             facts.disks = vec![LocalDisk { target: task.target.clone(), ..made }];
             Ok(())
         }

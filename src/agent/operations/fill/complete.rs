@@ -61,8 +61,7 @@ async fn put_over_cached(shared: &Shared, task: &FillTask, disk: &LocalDisk) -> 
         return shared.boot_sources.rebase_disk(task.guest, disk).await.map(Some);
     };
     let filled = shared.boot_sources.rebase_disk(task.guest, disk).await?;
-    shared.hypervisor.undefine_disk(task.guest, disk).await?;
-    shared.hypervisor.define_disk(task.guest, &filled).await?;
+    shared.hypervisor.replace_disk(task.guest, disk, &filled).await?;
     must_be_off(shared, task).await?;
     Ok(Some(filled))
 }

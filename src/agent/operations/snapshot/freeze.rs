@@ -1,7 +1,7 @@
 //! Holding a guest still while its disks are caught, and never longer than that.
 //!
 //! ```text
-//! asked --agent answers--> frozen --caught, cut off, or time is up--> thawed
+//! asked --agent answers--> frozen --caught, cut off, time is up, or the agent stops--> thawed
 //!   \---nobody answers, or it refuses--> runs on (caught as after a power cut)
 //! ```
 //! A task of its own thaws: whoever catches may hang, be cut, or go away. What a crash of the agent leaves frozen, recovery thaws.
@@ -31,12 +31,15 @@ pub(super) async fn while_frozen<T>(
     if !task.request.freeze {
         return Ok((catch.await?, Stillness::Running));
     }
+    if shared.stopping.is_cancelled() {
+        return Err(stopping());
+    }
     let limit = shared.freeze_timeout;
     let deadline = Instant::now() + limit;
     let (frozen, stands) = oneshot::channel();
     // Dropped with this future, however that ends.
     let (release, released) = oneshot::channel::<()>();
-    let keeper = tokio::spawn(keep(shared.clone(), task.guest, deadline, frozen, released));
+    let keeper = shared.keepers.spawn(keep(shared.clone(), task.guest, deadline, frozen, released));
     let gone = |_| PortError::new(ErrorKind::Internal, "the task that thaws the guest ended without a word");
     let stillness = if stands.await.unwrap_or(false) { Stillness::Frozen } else { Stillness::Running };
     if stillness == Stillness::Running {
@@ -46,9 +49,6 @@ pub(super) async fn while_frozen<T>(
         return Ok((caught?, stillness));
     }
     faults::crash_point(step, "frozen");
-    let caught = timeout_at(deadline, catch).await;
-    drop(release);
-    keeper.await.map_err(gone)??;
     let late = |_| {
         let message = format!(
             "the disks were not caught while the guest stood still: it is thawed after {} s (guest.freeze_timeout_s)",
@@ -56,7 +56,19 @@ pub(super) async fn while_frozen<T>(
         );
         PortError { outcome_unknown: true, ..PortError::new(ErrorKind::Timeout, message) }
     };
-    Ok((caught.map_err(late)??, stillness))
+    let caught = tokio::select! {
+        // What was caught may have been caught of a guest that ran on already.
+        biased;
+        () = shared.stopping.cancelled() => Err(stopping()),
+        caught = timeout_at(deadline, catch) => caught.unwrap_or_else(|elapsed| Err(late(elapsed))),
+    };
+    drop(release);
+    keeper.await.map_err(gone)??;
+    Ok((caught?, stillness))
+}
+
+fn stopping() -> PortError {
+    PortError::new(ErrorKind::Unavailable, "the agent is stopping, and freezes no guest now: ask again when it is back")
 }
 
 /// Freezes, tells whether that worked, and thaws.
@@ -77,6 +89,7 @@ async fn keep(
             let _ = frozen.send(true);
             tokio::select! {
                 _ = released => {}
+                () = shared.stopping.cancelled() => tracing::warn!(%guest, "thawing the guest: the agent stops"),
                 () = sleep_until(deadline) => tracing::warn!(%guest, "thawing the guest: the time is up"),
             }
         }

@@ -168,6 +168,50 @@ fn a_guest_with_less_memory_than_its_image_needs_is_not_booted() {
 }
 
 #[test]
+fn a_boot_tells_how_far_its_disks_are_and_is_cancelled_in_the_midst_of_making_them() {
+    for (hangs, progress) in [("make_disk", ("vda", 1, 4)), ("create_volume", ("vdd", 0, 1))] {
+        let (world, dir) = world();
+        world.state.lock().unwrap().hanging.insert(hangs);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            use crate::agent::api::AgentApi;
+            let agent = super::start(&world, dir.path()).await;
+            let mut events = agent.events();
+            let id = agent.submit(boot()).await.unwrap();
+            let told = async {
+                loop {
+                    let disks = agent.operation(id).unwrap().disks;
+                    if disks.iter().any(|disk| (disk.disk.as_str(), disk.done, disk.total) == progress) {
+                        break;
+                    }
+                    let _ = events.recv().await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("nothing is told");
+            agent.cancel(id).await.unwrap();
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(60), super::end_of(&agent, id)).await;
+            let ended = ended.expect("it waits for what hangs");
+            assert_eq!(ended.state, OperationState::Cancelled, "{ended:?}");
+            assert_booted(&world, false, hangs);
+        });
+    }
+}
+
+#[test]
+fn a_delete_says_which_volume_it_kept() {
+    let (world, dir) = world();
+    live(&world, dir.path(), Some(boot())).unwrap();
+    let made = world.state.lock().unwrap().volumes.values().find(|volume| volume.name != "data").unwrap().id;
+    let snapshot = crate::model::SnapshotId(uuid::Uuid::from_u128(7));
+    world.state.lock().unwrap().snapshots.insert(snapshot, (made, "of-it".into()));
+    let view = live(&world, dir.path(), Some(delete())).unwrap();
+    assert_eq!(view.state, OperationState::Succeeded, "{view:?}");
+    assert!(world.state.lock().unwrap().volumes.contains_key(&made));
+    let [remark] = view.remarks.as_slice() else { panic!("{view:?}") };
+    assert!(remark.contains(&made.to_string()) && remark.contains("snapshots"), "{remark}");
+}
+
+#[test]
 fn a_guest_is_booted_once_and_only_what_was_booted_is_deleted() {
     let (world, dir) = world();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -59,6 +59,28 @@ fn a_snapshot_makes_an_image_and_leaves_nothing_else() {
 }
 
 #[test]
+fn a_stop_of_the_agent_thaws_at_once_what_is_frozen() {
+    let (world, dir) = booted(false);
+    world.state.lock().unwrap().hanging.insert("begin_backup");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        use crate::agent::api::AgentApi;
+        let agent = super::start(&world, dir.path()).await;
+        agent.submit(snapshot()).await.unwrap();
+        let caught = async {
+            while !world.state.lock().unwrap().names.contains(&"begin_backup") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), caught).await.unwrap();
+        assert!(world.state.lock().unwrap().frozen);
+        // Less than the time that a guest may be frozen for.
+        agent.finish(std::time::Duration::from_secs(5)).await;
+        assert!(!world.state.lock().unwrap().frozen, "the agent is gone, and the guest is frozen");
+    });
+}
+
+#[test]
 fn a_snapshot_struck_at_any_call_leaves_a_whole_image_or_nothing() {
     for of_volume in [false, true] {
         let (world_before, dir) = booted(of_volume);

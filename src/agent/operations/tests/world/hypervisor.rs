@@ -165,6 +165,17 @@ impl HypervisorPort for World {
         })
         .await
     }
+    async fn replace_disk(&self, _guest: GuestUuid, former: &LocalDisk, disk: &LocalDisk) -> PortResult<()> {
+        self.change("replace_disk", |state| {
+            if !state.files.contains(disk.name()) {
+                state.crimes.push("a guest was given a file that is not there".into());
+            }
+            state.defined.remove(former.name());
+            state.defined.insert(disk.name().to_owned());
+            Ok(())
+        })
+        .await
+    }
     async fn undefine_disk(&self, _guest: GuestUuid, disk: &LocalDisk) -> PortResult<()> {
         self.change("undefine_disk", |state| {
             state.defined.remove(disk.name());

@@ -36,7 +36,8 @@ impl BootSourcePort for World {
     fn makes_files(&self) -> bool {
         true
     }
-    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
+    async fn make_disk(&self, plan: &LocalDiskPlan, bus: DiskBus, told: Told) -> PortResult<LocalDisk> {
+        told(1, 4);
         self.change("make_disk", |state| {
             state.files.insert(plan.target.clone());
             if state.started_meanwhile {
@@ -49,7 +50,7 @@ impl BootSourcePort for World {
         .await
     }
     async fn make_lazy_disk(&self, plan: &LocalDiskPlan, bus: DiskBus) -> PortResult<LocalDisk> {
-        let made = self.make_disk(plan, bus).await?;
+        let made = self.make_disk(plan, bus, std::sync::Arc::new(|_, _| ())).await?;
         let LocalContent::Image { image, .. } = &plan.content else { return Ok(made) };
         self.state.lock().unwrap().coming.insert(plan.target.clone());
         let lazy = LazyBase {
@@ -94,6 +95,9 @@ impl BootSourcePort for World {
             Ok(())
         })
         .await
+    }
+    async fn remove_old_images(&self) -> PortResult<()> {
+        Ok(())
     }
     async fn remove_disk(&self, guest: GuestUuid, target: &str, _made: Option<&LocalDisk>) -> PortResult<()> {
         self.change("remove_disk", |state| {

@@ -158,6 +158,9 @@ impl VolumeServicePort for World {
     }
     async fn delete_volume(&self, id: VolumeId) -> PortResult<()> {
         self.change("delete_volume", |state| {
+            if state.snapshots.values().any(|(volume, _)| *volume == id) {
+                return Err(PortError::new(ErrorKind::Conflict, "the volume has snapshots"));
+            }
             if state.volumes.get(&id).is_some_and(|volume| volume.status != "available") {
                 state.crimes.push("a volume was deleted in use".into());
             }
