@@ -65,6 +65,7 @@ pub async fn settled(world: &World, agent: &Agent) -> Result<(), String> {
 
 /// What must hold once all has ended.
 pub async fn agreed(world: &World, agent: &Agent) -> Result<(), String> {
+    same("what must never happen", &world.state.lock().unwrap().crimes, &vec![])?;
     same("attachments that cannot be connected again", &agent.reconnect().await, &0)?;
     same("a check", &agent.check(false).await.unwrap(), &vec![])?;
     let known: BTreeMap<_, _> =

@@ -79,6 +79,14 @@ async fn start(world: &World, dir: &Path) -> Agent {
     start_tuned(world, dir, |_| {}).await
 }
 
+/// Prints a table, and leaves it in cargo's target folder, where `make test-unit` shows it: what a test prints that succeeds is not seen.
+fn tell(name: &str, table: &str) {
+    println!("{table}");
+    // TARGET/debug/deps/TEST.
+    let test = std::env::current_exe().unwrap();
+    std::fs::write(test.ancestors().nth(3).unwrap().join(name), table).unwrap();
+}
+
 /// Starts an agent whose limits are others than usual.
 async fn start_tuned(world: &World, dir: &Path, tune: impl FnOnce(&mut Shared)) -> Agent {
     let retry = RetryPolicy {
