@@ -9,7 +9,8 @@ use super::super::{
 use crate::agent::api::{AttachRequest, OperationState};
 use crate::agent::journal::{Change, OperationRecord, Task};
 use crate::model::{DiskBus, DiskWishes, ErrorKind, GuestUuid, OperationId, VolumeId};
-use std::{pin::Pin, sync::Arc};
+use futures_util::future::join_all;
+use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 use tokio::sync::broadcast::error::RecvError;
 
 /// A volume that a boot attaches.
@@ -46,6 +47,25 @@ pub(super) async fn detach(shared: &Arc<Shared>, volume: VolumeId, guest: GuestU
     let Some(attached) = shared.registry.attachment(volume, guest) else { return Ok(()) };
     let task = Task::Detach(crate::agent::journal::DetachTask { volume, guest, guest_name: attached.guest_name });
     run(shared, task).await
+}
+
+/// Takes away all volumes of a guest that is about to be undefined, also what somebody attached, or is attaching, meanwhile: they would stay
+/// attached for nobody.
+pub(super) async fn detach_all(shared: &Arc<Shared>, guest: GuestUuid) -> PortResult<()> {
+    loop {
+        let attached =
+            shared.registry.attachments().into_iter().filter(|record| record.guest == guest).map(|record| record.volume);
+        let is_attach = |record: &OperationRecord| matches!(record.task, Task::Attach(_)) && !record.state.is_over();
+        let records = shared.registry.records().into_iter();
+        let coming =
+            records.filter(|record| is_attach(record) && record.task.guest() == guest).map(|record| record.task.volume());
+        let volumes: BTreeSet<_> = attached.chain(coming).collect();
+        if volumes.is_empty() {
+            return Ok(());
+        }
+        let detached = join_all(volumes.into_iter().map(|volume| detach(shared, volume, guest))).await;
+        detached.into_iter().collect::<PortResult<()>>()?;
+    }
 }
 
 /// The unfinished operation that this guest has with the volume.
