@@ -98,7 +98,8 @@ impl ConnectorPort for World {
         _identity: Option<&DeviceIdentity>,
     ) -> PortResult<()> {
         self.change("disconnect", |state| {
-            if state.guests.values().any(|guest| guest.disk(volume).is_some()) {
+            // What proved to be another volume is under nobody.
+            if state.behind(volume) == volume && state.guests.values().any(|guest| guest.disk(volume).is_some()) {
                 state.crimes.push("a device was removed under a guest".into());
             }
             state.connected.remove(&volume);

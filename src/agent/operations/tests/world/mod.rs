@@ -270,7 +270,7 @@ impl World {
             // Every part has a deadline of its own, at long last.
             None => {
                 let _ = tokio::time::timeout(DEADLINE, self.healed.notified()).await;
-                Err(PortError::new(ErrorKind::Timeout, "no answer"))
+                Err(PortError { kind: ErrorKind::Timeout, message: "no answer".into(), outcome_unknown: true })
             }
         }
     }
