@@ -79,10 +79,11 @@ test-beside-openstack:
 	wait $$clients || failed=1; cat "$$log"; exit $$failed
 
 test-unit: need-root dependencies-run build ## tests that need no rig
-	$(call stage,unit and integration tests,failed=0; \
+	$(call stage,unit and integration tests,failed=0; rm -f $(TARGET)/operations-*.md; \
 	$(CARGO) test --locked --no-fail-fast --lib --bins --test imports --test dbus || failed=1; \
 	$(CARGO) test --locked --no-fail-fast --package bowline-backend || failed=1; \
 	BOWLINE_TEST_DATABASE=postgres $(CARGO) test --locked --no-fail-fast --package bowline-backend --tests || failed=1; \
+	cat $(TARGET)/operations-*.md || failed=1; \
 	[ $$failed = 0 ])
 
 test-clients: need-root dependencies-run build ## the stock clients, from PyPI, against the volume service

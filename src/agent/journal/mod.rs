@@ -8,6 +8,8 @@ mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(test)]
+mod memory;
 mod records;
 mod tasks;
 
@@ -203,22 +205,7 @@ impl Journal {
 fn serve(mut database: Database, mut waiting: mpsc::UnboundedReceiver<Commit>) {
     let mut owed: Vec<Change> = vec![];
     while let Some(first) = waiting.blocking_recv() {
-        let mut batch = vec![first];
-        while let Ok(next) = waiting.try_recv() {
-            batch.push(next);
-        }
-        let result = database.write(owed.iter().chain(batch.iter().flat_map(|commit| &commit.changes)));
-        if result.is_ok() {
-            owed.clear();
-        }
-        for Commit { changes, is_owed, done } in batch {
-            if result.is_err() && is_owed {
-                owed.retain(|before| changes.iter().all(|change| change.subject() != before.subject()));
-                owed.extend(changes);
-            }
-            // Whoever asked may be gone: its operation was dropped with the runtime.
-            let _ = done.send(result.clone());
-        }
+        write_waiting(first, &mut waiting, &mut owed, |changes| database.write(changes));
     }
     if !owed.is_empty()
         && let Err(error) = database.write(owed.iter())
@@ -227,8 +214,35 @@ fn serve(mut database: Database, mut waiting: mpsc::UnboundedReceiver<Commit>) {
     }
 }
 
+/// Writes what is owed and what waits, in one go, and answers.
+fn write_waiting(
+    first: Commit,
+    waiting: &mut mpsc::UnboundedReceiver<Commit>,
+    owed: &mut Vec<Change>,
+    write: impl FnOnce(&mut dyn Iterator<Item = &Change>) -> Result<(), JournalError>,
+) {
+    let mut batch = vec![first];
+    while let Ok(next) = waiting.try_recv() {
+        batch.push(next);
+    }
+    let result = write(&mut owed.iter().chain(batch.iter().flat_map(|commit| &commit.changes)));
+    if result.is_ok() {
+        owed.clear();
+    }
+    for Commit { changes, is_owed, done } in batch {
+        if result.is_err() && is_owed {
+            owed.retain(|before| changes.iter().all(|change| change.subject() != before.subject()));
+            owed.extend(changes);
+        }
+        // Whoever asked may be gone: its operation was dropped with the runtime.
+        let _ = done.send(result.clone());
+    }
+}
+
 #[cfg(test)]
 pub use disk::faulty;
+#[cfg(test)]
+pub use memory::Memory;
 
 #[cfg(test)]
 mod tests;

@@ -109,6 +109,10 @@ impl Run {
             ) => {
                 self.record.state = OperationState::Running;
                 self.fill_detach_facts();
+                // What was connected may have gone with a reboot of the host.
+                for step in self.record.steps.iter_mut().filter(|step| step.step == Step::ConnectVolumes) {
+                    step.state = StepState::Pending;
+                }
                 self.forward().await;
             }
             (

@@ -197,7 +197,7 @@ impl Shared {
                 return Err(ApiError::new(ErrorKind::NotFound, message));
             }
             Task::Delete(task) => return Ok(boot::delete_again(self, task)),
-            Task::Rebuild(task) => return boot::check_root(self, task).map(Some),
+            Task::Rebuild(task) => return boot::check_root(self, task).await.map(Some),
             Task::Reimage(task) => boot::check_root_volume(self, task).await?,
             Task::Rescue(task) => return boot::check_rescue(self, task).await.map(Some),
             Task::Unrescue(task) => boot::check_unrescue(self, task)?,

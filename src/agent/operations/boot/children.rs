@@ -9,7 +9,8 @@ use super::super::{
 use crate::agent::api::{AttachRequest, OperationState};
 use crate::agent::journal::{AttachTask, Change, OperationRecord, Task};
 use crate::model::{AttachmentId, DiskBus, DiskWishes, ErrorKind, GuestUuid, OperationId, VolumeId};
-use std::{pin::Pin, sync::Arc};
+use futures_util::future::join_all;
+use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 use tokio::sync::broadcast::error::RecvError;
 
 /// A volume that a boot, or a rebuild, attaches.
@@ -55,6 +56,25 @@ pub(super) async fn settled(shared: &Shared, volume: VolumeId, guest: GuestUuid)
     match under_way(shared, volume, guest) {
         Some(under_way) => end_of(shared, under_way.id).await.map(drop),
         None => Ok(()),
+    }
+}
+
+/// Takes away all volumes of a guest that is about to be undefined, also what somebody attached, or is attaching, meanwhile: they would stay
+/// attached for nobody.
+pub(super) async fn detach_all(shared: &Arc<Shared>, guest: GuestUuid) -> PortResult<()> {
+    loop {
+        let attached =
+            shared.registry.attachments().into_iter().filter(|record| record.guest == guest).map(|record| record.volume);
+        let is_attach = |record: &OperationRecord| matches!(record.task, Task::Attach(_)) && !record.state.is_over();
+        let records = shared.registry.records().into_iter();
+        let coming =
+            records.filter(|record| is_attach(record) && record.task.guest() == guest).map(|record| record.task.volume());
+        let volumes: BTreeSet<_> = attached.chain(coming).collect();
+        if volumes.is_empty() {
+            return Ok(());
+        }
+        let detached = join_all(volumes.into_iter().map(|volume| detach(shared, volume, guest))).await;
+        detached.into_iter().collect::<PortResult<()>>()?;
     }
 }
 

@@ -102,7 +102,10 @@ pub(in super::super) async fn delete_step(
             join_all(removed).await.into_iter().collect()
         }
         Step::UndefineGuest => match task.mark {
-            Some(mark) => shared.hypervisor.undefine_guest(task.guest, mark).await,
+            Some(mark) => {
+                children::detach_all(shared, task.guest).await?;
+                shared.hypervisor.undefine_guest(task.guest, mark).await
+            }
             None => Ok(()),
         },
         other => Err(missing(other.name())),

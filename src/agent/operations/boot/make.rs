@@ -8,6 +8,7 @@ use super::{
     },
     children::{self, Wanted},
     local::{give_key, remove_disk},
+    power::connect_volumes,
     volumes,
 };
 use crate::agent::journal::{BootTask, Facts, OperationRecord, Step, Task};
@@ -41,6 +42,13 @@ pub(in super::super) async fn boot_step(
         Step::CreateVolumes => create_volumes(shared, id, task, facts).await?,
         Step::GiveDisks => give_disks(shared, task, facts).await?,
         Step::StartGuest => {
+            // What the guest had before: a boot that waited over a reboot of the host comes before that is brought back.
+            let own = volumes(task, facts);
+            let is_own = |volume| !facts.foreign.contains(&volume) && own.iter().any(|(_, one)| *one == volume);
+            let attached = shared.registry.attachments();
+            if attached.iter().any(|record| record.guest == task.guest && !is_own(record.volume)) {
+                connect_volumes(shared, task.guest).await?;
+            }
             must_be_off(shared, task).await?;
             for disk in &facts.disks {
                 give_key(shared, disk).await?;
@@ -77,7 +85,10 @@ pub(in super::super) async fn undo_boot_step(shared: &Arc<Shared>, record: &Oper
             all(join_all(removed).await)
         }
         Step::DefineGuest => match &task.new_guest {
-            Some(new) => shared.hypervisor.undefine_guest(new.guest, new.mark).await,
+            Some(new) => {
+                children::detach_all(shared, new.guest).await?;
+                shared.hypervisor.undefine_guest(new.guest, new.mark).await
+            }
             None => Ok(()),
         },
         _ => Ok(()),

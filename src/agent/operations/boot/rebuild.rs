@@ -51,8 +51,10 @@ pub(in super::super) async fn plan_rebuild(shared: &Shared, request: &RebuildReq
     Ok(Task::Rebuild(RebuildTask { guest: guest.uuid, guest_name: guest.name, content, root, name }))
 }
 
-/// Looks again whether the guest has the root disk that is to be replaced. It may have been filled, or given up, meanwhile.
-pub(in super::super) fn check_root(shared: &Shared, task: &RebuildTask) -> Result<Task, ApiError> {
+/// Looks again whether the guest is off and has the root disk that is to be replaced. It may have been started, filled, or given up,
+/// meanwhile.
+pub(in super::super) async fn check_root(shared: &Shared, task: &RebuildTask) -> Result<Task, ApiError> {
+    must_be_off(shared, task.guest, &task.guest_name).await?;
     must_not_be_rescued(shared, task.guest, &task.guest_name)?;
     let root = root_of(shared, task.guest, &task.guest_name)?;
     if root.path == task.root.path {

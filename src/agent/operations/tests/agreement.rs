@@ -5,7 +5,7 @@ use super::{
     Agent, end_of,
     world::{World, is_rescue},
 };
-use crate::agent::api::AgentApi;
+use crate::agent::api::{AgentApi, OperationState, OperationView};
 use crate::model::{AttachmentStatus, BootedDisk, GIB, GuestUuid, VolumeId};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,11 +23,49 @@ pub async fn all_end(agent: &Agent) {
     }
 }
 
+/// Waits until each operation has ended, or is shown as stuck, or waits for one that is. Tells which never does.
+pub async fn all_shown(agent: &Agent, patience: Duration) -> Result<(), String> {
+    let mut events = agent.events();
+    let shown = async {
+        while !unshown(&agent.operations()).is_empty() {
+            let _ = events.recv().await;
+        }
+    };
+    let shown = tokio::time::timeout(patience, shown).await;
+    shown.map_err(|_| format!("neither ended nor shown as stuck: {:?}", unshown(&agent.operations())))
+}
+
+fn unshown(operations: &[OperationView]) -> Vec<&OperationView> {
+    let (mut shown, mut left): (Vec<_>, Vec<_>) =
+        operations.iter().filter(|view| !view.state.is_over()).partition(|view| view.state == OperationState::Stuck);
+    // What has to do with the guest or the volume of one that is stuck may wait for it, and others for that.
+    loop {
+        let waits = |view: &&OperationView| {
+            let related = |one: &&OperationView| {
+                one.guest == view.guest && !view.guest.0.is_nil() || one.volume == view.volume && !view.volume.0.is_nil()
+            };
+            shown.iter().any(related)
+        };
+        let (behind, others): (Vec<_>, Vec<_>) = left.into_iter().partition(waits);
+        left = others;
+        if behind.is_empty() {
+            return left;
+        }
+        shown.extend(behind);
+    }
+}
+
 /// Waits until all has ended, and tells what does not hold then.
 pub async fn settled(world: &World, agent: &Agent) -> Result<(), String> {
     if tokio::time::timeout(PATIENCE, all_end(agent)).await.is_err() {
         return Err(format!("an operation never ended: {:?}", agent.operations()));
     }
+    agreed(world, agent).await
+}
+
+/// What must hold once all has ended.
+pub async fn agreed(world: &World, agent: &Agent) -> Result<(), String> {
+    same("what must never happen", &world.state.lock().unwrap().crimes, &vec![])?;
     same("attachments that cannot be connected again", &agent.reconnect().await, &0)?;
     same("a check", &agent.check(false).await.unwrap(), &vec![])?;
     let known: BTreeMap<_, _> =
@@ -48,6 +86,7 @@ pub async fn settled(world: &World, agent: &Agent) -> Result<(), String> {
     same("attachments that are not complete", &incomplete, &0)?;
     same("the journal and the guests", &known.keys().copied().collect(), &disks)?;
     let connected: BTreeSet<_> = disks.iter().map(|(volume, _)| *volume).collect();
+    same("devices that are other volumes", &state.impostors.keys().filter(|one| state.connected.contains(one)).count(), &0)?;
     same("the host and the guests", &state.connected, &connected)?;
     let secrets_each = if state.encrypted { 2 } else { 1 };
     same("the number of secrets", &state.secrets.len(), &(disks.len() * secrets_each))?;

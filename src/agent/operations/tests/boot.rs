@@ -6,9 +6,14 @@ use crate::model::{BootRequest, ErrorKind, GuestDefinition};
 
 /// An image on an ephemeral disk, swap, a volume that is there, and a new one that goes with the guest.
 pub fn boot() -> Request {
+    boot_with("data", false)
+}
+
+/// The same with the volume of this name.
+pub fn boot_with(volume: &str, lazy: bool) -> Request {
     let mapping = serde_json::json!([
         {"source_type": "blank", "destination_type": "local", "volume_size": 1, "guest_format": "swap"},
-        {"source_type": "volume", "uuid": "data"},
+        {"source_type": "volume", "uuid": volume},
         {"source_type": "blank", "destination_type": "volume", "volume_size": 2, "delete_on_termination": true},
     ]);
     Request::Boot(BootRequest {
@@ -17,7 +22,7 @@ pub fn boot() -> Request {
         image_size_gib: Some(1),
         mapping: mapping.to_string(),
         clauses: vec![],
-        lazy: false,
+        lazy,
         definition: None,
     })
 }

@@ -373,22 +373,23 @@ fn whatever_strikes_an_operation_it_ends_done_or_undone_and_leaves_nothing() {
         let (_, cells) = table.iter_mut().find(|(known, _)| known == row).unwrap();
         *cells.entry(strike.column()).or_default().entry(word).or_default() += 1;
     }
-    print(&table, cases.len());
+    super::tell("operations-matrix.md", &told(&table, cases.len()));
     assert!(failed.is_empty(), "{} of {} cases\n{}", failed.len(), cases.len(), failed.join("\n"));
 }
 
 /// A step, and by column how many of its cases ended how.
 type Row<'c> = (&'c str, BTreeMap<&'static str, BTreeMap<&'static str, usize>>);
 
-fn print(table: &[Row<'_>], cases: usize) {
-    println!("| operation | step | {} |", COLUMNS.join(" | "));
-    println!("|{}", " --- |".repeat(2 + COLUMNS.len()));
+fn told(table: &[Row<'_>], cases: usize) -> String {
+    let mut lines = vec![format!("| operation | step | {} |", COLUMNS.join(" | "))];
+    lines.push(format!("|{}", " --- |".repeat(2 + COLUMNS.len())));
     for (row, cells) in table {
         let cell = |column: &&str| {
             let words = cells.get(column).into_iter().flatten();
             words.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
         };
-        println!("| {row} | {} |", COLUMNS.iter().map(cell).collect::<Vec<_>>().join(" | "));
+        lines.push(format!("| {row} | {} |", COLUMNS.iter().map(cell).collect::<Vec<_>>().join(" | ")));
     }
-    println!("{cases} cases; * was shown as stuck until the world healed");
+    lines.push(format!("{cases} cases; * was shown as stuck until the world healed\n"));
+    lines.join("\n")
 }

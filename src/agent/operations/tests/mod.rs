@@ -21,9 +21,13 @@ mod world;
 use super::{Agent, Parts, Shared, retry::RetryPolicy};
 use crate::agent::api::{AgentApi, AttachRequest, DetachRequest, OperationState, OperationView, Request};
 use crate::agent::config;
-use crate::agent::journal::{Journal, JournalError};
+use crate::agent::journal::{Contents, Journal, JournalError, Memory};
 use crate::model::{DiskWishes, ErrorKind, OperationId};
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use world::{Fault, World, guest_uuid, volume_id};
 
 const FAULTS: [Fault; 4] = [Fault::Refused, Fault::AnswerLost, Fault::DiesBefore, Fault::DiesAfter];
@@ -45,17 +49,7 @@ fn detach() -> Request {
 
 fn parts(world: &World, dir: &Path) -> Parts {
     world.state.lock().unwrap().dead = false;
-    // The journal's thread of the life before lets the file go a moment after its runtime is gone.
-    let (journal, contents) = (0..12_000)
-        .find_map(|_| match Journal::open(dir) {
-            Ok(opened) => Some(opened),
-            Err(JournalError::InUse { .. }) => {
-                std::thread::sleep(Duration::from_millis(5));
-                None
-            }
-            Err(error) => panic!("{error}"),
-        })
-        .expect("the journal of the life before is never let go");
+    let (journal, contents) = world.memory.as_ref().map_or_else(|| journal_in(dir), Memory::open);
     let world = Arc::new(world.clone());
     Parts {
         volumes: world.clone(),
@@ -67,8 +61,30 @@ fn parts(world: &World, dir: &Path) -> Parts {
     }
 }
 
+fn journal_in(dir: &Path) -> (Journal, Contents) {
+    // The journal's thread of the life before lets the file go a moment after its runtime is gone.
+    (0..12_000)
+        .find_map(|_| match Journal::open(dir) {
+            Ok(opened) => Some(opened),
+            Err(JournalError::InUse { .. }) => {
+                std::thread::sleep(Duration::from_millis(5));
+                None
+            }
+            Err(error) => panic!("{error}"),
+        })
+        .expect("the journal of the life before is never let go")
+}
+
 async fn start(world: &World, dir: &Path) -> Agent {
     start_tuned(world, dir, |_| {}).await
+}
+
+/// Prints a table, and leaves it in cargo's target folder, where `make test-unit` shows it: what a test prints that succeeds is not seen.
+fn tell(name: &str, table: &str) {
+    println!("{table}");
+    // TARGET/debug/deps/TEST.
+    let test = std::env::current_exe().unwrap();
+    std::fs::write(test.ancestors().nth(3).unwrap().join(name), table).unwrap();
 }
 
 /// Starts an agent whose limits are others than usual.
@@ -78,7 +94,8 @@ async fn start_tuned(world: &World, dir: &Path, tune: impl FnOnce(&mut Shared)) 
         longest_delay: Duration::from_millis(10),
         patience: Duration::from_millis(5),
     };
-    let mut settings = config::load(&[]).unwrap();
+    static SETTINGS: LazyLock<config::Settings> = LazyLock::new(|| config::load(&[]).unwrap());
+    let mut settings = SETTINGS.clone();
     settings.paths.run_dir = dir.join("run");
     let mut parts = parts(world, dir);
     let operations = std::mem::take(&mut parts.contents.operations);

@@ -42,6 +42,13 @@ impl ConnectorPort for World {
             if state.connected.insert(volume) {
                 let bytes = state.volumes[&volume].size_gib * GIB;
                 state.host_bytes.insert(volume, bytes);
+                state.impostors.remove(&volume);
+                // Another volume, or what this number was given to since.
+                let other = state.volumes.keys().copied().find(|other| state.misleads && *other != volume);
+                let behind = other.or_else(|| state.luns.get(&iscsi.paths[0].lun).copied());
+                if let Some(behind) = behind.filter(|behind| *behind != volume) {
+                    state.impostors.insert(volume, behind);
+                }
             }
             Ok(ConnectedDevice::IscsiNetwork(IscsiNetworkDevice {
                 path: iscsi.paths[0].clone(),
@@ -74,7 +81,8 @@ impl ConnectorPort for World {
         _info: &ConnectionInfo,
     ) -> PortResult<ObservedIdentity> {
         self.change("observe", |state| {
-            let serial = if state.wrong_serial { "wrong".to_owned() } else { volume.to_string() };
+            let behind = if state.lies { volume } else { state.behind(volume) };
+            let serial = if state.wrong_serial { "wrong".to_owned() } else { behind.to_string() };
             let identity = DeviceIdentity { serial: Some(serial), wwids: vec![] };
             Ok(ObservedIdentity { identity, size_bytes: state.host_bytes[&volume] })
         })
@@ -90,7 +98,8 @@ impl ConnectorPort for World {
         _identity: Option<&DeviceIdentity>,
     ) -> PortResult<()> {
         self.change("disconnect", |state| {
-            if state.guests.values().any(|guest| guest.disk(volume).is_some()) {
+            // What proved to be another volume is under nobody.
+            if state.behind(volume) == volume && state.guests.values().any(|guest| guest.disk(volume).is_some()) {
                 state.crimes.push("a device was removed under a guest".into());
             }
             state.connected.remove(&volume);
@@ -99,8 +108,12 @@ impl ConnectorPort for World {
         .await
     }
     async fn presence(&self, volume: VolumeId, _device: &ConnectedDevice, _identity: &DeviceIdentity) -> PortResult<Presence> {
-        let connected = self.state.lock().unwrap().connected.contains(&volume);
-        Ok(if connected { Presence::Present } else { Presence::Absent })
+        let state = self.state.lock().unwrap();
+        Ok(match state.connected.contains(&volume) {
+            true if state.behind(volume) != volume => Presence::Foreign,
+            true => Presence::Present,
+            false => Presence::Absent,
+        })
     }
     async fn reconnect(
         &self,

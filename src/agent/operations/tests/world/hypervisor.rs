@@ -60,7 +60,7 @@ impl HypervisorPort for World {
     }
     async fn attach_disk(&self, guest: GuestUuid, disk: &DiskSpec) -> PortResult<String> {
         self.change("attach_disk", |state| {
-            if !state.connected.contains(&disk.volume) || state.wrong_serial {
+            if !state.connected.contains(&disk.volume) || state.wrong_serial || state.behind(disk.volume) != disk.volume {
                 state.crimes.push("a guest was given a device that is not the volume".into());
             }
             if disk.encryption.is_some_and(|encryption| !state.secrets.contains(&encryption.secret))
@@ -72,6 +72,9 @@ impl HypervisorPort for World {
             let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
             if facts.disk(disk.volume).is_none() {
                 state.guest_bytes.insert((guest, disk.volume), bytes);
+                if let DiskSource::Iscsi { path, .. } = &disk.source {
+                    state.guest_luns.insert((guest, disk.volume), path.lun);
+                }
                 let target = disk.target.clone();
                 facts.disks.push(GuestDiskFacts { target, volume: Some(disk.volume), live: true, defined: true });
             }
@@ -241,7 +244,12 @@ impl HypervisorPort for World {
     async fn start_guest(&self, guest: GuestUuid) -> PortResult<()> {
         self.change("start_guest", |state| {
             state.starts += 1;
-            state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?.active = true;
+            let facts = state.guests.get_mut(&guest).ok_or_else(|| not_found("guest"))?;
+            facts.active = true;
+            let volumes: Vec<_> = facts.disks.iter().filter_map(|disk| disk.volume).collect();
+            if volumes.iter().any(|volume| !state.connected.contains(volume) || state.behind(*volume) != *volume) {
+                state.crimes.push("a guest was started on a device that is not the volume".into());
+            }
             Ok(())
         })
         .await

@@ -10,16 +10,20 @@ mod truth;
 pub use hypervisor::is_rescue;
 
 use crate::agent::api::StepState;
-use crate::agent::journal::{OperationRecord, Step, faulty};
+use crate::agent::journal::{Memory, OperationRecord, Step, faulty};
 use crate::agent::operations::Shared;
 use crate::agent::operations::ports::{GuestFacts, PortError, PortResult};
 use crate::model::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, Weak},
+    time::Duration,
 };
 use tokio::sync::Semaphore;
 use uuid::Uuid;
+
+/// After so long a part gives up by itself.
+const DEADLINE: Duration = Duration::from_secs(3600);
 
 /// What goes wrong at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +44,25 @@ pub enum Fault {
     JournalFull,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct State {
     pub volumes: BTreeMap<VolumeId, Volume>,
     /// Those that were there before the agent came.
     pub original: BTreeSet<VolumeId>,
     pub attachments: BTreeMap<AttachmentId, (VolumeId, GuestUuid, AttachmentStatus)>,
     pub connected: BTreeSet<VolumeId>,
+    /// Which volume is behind which LUN; a number that is free again is given to the next.
+    pub luns: BTreeMap<u64, VolumeId>,
+    /// The LUN that a guest's disk leads to.
+    pub guest_luns: BTreeMap<(GuestUuid, VolumeId), u64>,
+    /// What is connected under a volume's name and is another one.
+    pub impostors: BTreeMap<VolumeId, VolumeId>,
+    /// The target shows another volume than was asked for.
+    pub misleads: bool,
+    /// A device says of itself what it is expected to say, whatever it is.
+    pub lies: bool,
+    /// A call that is said to be done, and does nothing.
+    pub shirked: Option<&'static str>,
     pub guests: BTreeMap<GuestUuid, GuestFacts>,
     pub secrets: BTreeSet<Uuid>,
     /// Those that are defined and have no value.
@@ -64,6 +80,8 @@ pub struct State {
     /// What the agent was at, call by call.
     pub at: Vec<Option<At>>,
     pub fault: Option<(usize, Fault)>,
+    /// More of them, by the call that they strike.
+    pub faults: BTreeMap<usize, Fault>,
     /// How often it was asked something that changes nothing, where tests ask for that.
     pub questions: usize,
     /// A second one, that strikes what comes of the first.
@@ -145,6 +163,8 @@ pub struct World {
     pub late_call: Arc<tokio::sync::Notify>,
     /// Whose world it is now, to tell what it was at when it called.
     pub agent: Arc<Mutex<Weak<Shared>>>,
+    /// Where its agents have their journal, where that is no file.
+    pub memory: Option<Memory>,
 }
 
 /// What an agent was at.
@@ -226,18 +246,27 @@ impl World {
             return std::future::pending().await;
         }
         let refused = || Err(PortError::new(ErrorKind::Unavailable, format!("{name} refused")));
-        let at = self.at();
+        // It costs, and a world of the histories asks for none.
+        let at = if self.memory.is_none() { self.at() } else { None };
         let answer = {
             let mut state = self.state.lock().unwrap();
             state.at.push(at);
             let fault = state.strikes(name);
             let is_done = !matches!(fault, Some(Fault::Refused | Fault::DiesBefore | Fault::HangsBefore));
-            let result = if is_done { effect(&mut state) } else { refused() };
+            let result = match is_done {
+                true if state.shirked == Some(name) => effect(&mut state.clone()),
+                true => effect(&mut state),
+                false => refused(),
+            };
+            state.watch();
             state.dead |= matches!(fault, Some(Fault::DiesBefore | Fault::DiesAfter));
             match fault {
                 None | Some(Fault::Refused) => Some(result),
                 Some(Fault::JournalFull) => {
-                    faulty::lay(&state.journal, Some(faulty::Fault::Full));
+                    match &self.memory {
+                        Some(memory) => memory.set_full(true),
+                        None => faulty::lay(&state.journal, Some(faulty::Fault::Full)),
+                    }
                     Some(result)
                 }
                 Some(Fault::AnswerLost) => {
@@ -255,8 +284,8 @@ impl World {
             Some(answer) => answer,
             // Every part has a deadline of its own, at long last.
             None => {
-                self.healed.notified().await;
-                Err(PortError::new(ErrorKind::Timeout, "no answer"))
+                let _ = tokio::time::timeout(DEADLINE, self.healed.notified()).await;
+                Err(PortError { kind: ErrorKind::Timeout, message: "no answer".into(), outcome_unknown: true })
             }
         }
     }
@@ -273,6 +302,9 @@ impl State {
         }
         if self.hanging.contains(name) {
             return Some(Fault::HangsBefore);
+        }
+        if let Some(fault) = self.faults.remove(&call) {
+            return Some(fault);
         }
         [self.fault, self.second_fault].into_iter().flatten().find(|(at, _)| *at == call).map(|(_, fault)| fault)
     }

@@ -1,15 +1,15 @@
 //! The volume service of the simulated world.
 
-use super::{State, World, not_found, volume_id};
+use super::{State, World, not_found};
 use crate::agent::operations::ports::{PortError, PortResult, ServiceFacts, VolumeServicePort};
 use crate::model::*;
 use async_trait::async_trait;
 use std::time::Duration;
 use uuid::Uuid;
 
-fn connection(volume: VolumeId) -> ConnectionInfo {
+fn connection(volume: VolumeId, lun: u64) -> ConnectionInfo {
     ConnectionInfo::Iscsi(IscsiConnection {
-        paths: vec![IscsiPath { portal: "127.0.0.1:3260".parse().unwrap(), iqn: "iqn.2010-10.org.openstack:v".into(), lun: 1 }],
+        paths: vec![IscsiPath { portal: "127.0.0.1:3260".parse().unwrap(), iqn: "iqn.2010-10.org.openstack:v".into(), lun }],
         discovery: None,
         chap: Some(ChapCredentials { username: "u".into(), password: Secret::new("p") }),
         read_only: false,
@@ -20,9 +20,17 @@ fn connection(volume: VolumeId) -> ConnectionInfo {
 }
 
 impl State {
-    fn attachment(&self, id: AttachmentId) -> PortResult<Attachment> {
+    /// The lowest number that is free, where the volume has none yet.
+    fn lun(&mut self, volume: VolumeId) -> u64 {
+        let known = self.luns.iter().find_map(|(lun, other)| (*other == volume).then_some(*lun));
+        let lun = known.or_else(|| (1..).find(|lun| !self.luns.contains_key(lun))).unwrap();
+        self.luns.insert(lun, volume);
+        lun
+    }
+
+    fn attachment(&mut self, id: AttachmentId) -> PortResult<Attachment> {
         let (volume, guest, status) = *self.attachments.get(&id).ok_or_else(|| not_found("attachment"))?;
-        let connection = (status != AttachmentStatus::Reserved).then(|| connection(volume));
+        let connection = (status != AttachmentStatus::Reserved).then(|| connection(volume, self.lun(volume)));
         let traits = VolumeTraits { encrypted: self.encrypted, ..VolumeTraits::default() };
         Ok(Attachment { summary: AttachmentSummary { id, volume, guest: Some(guest), status }, connection, traits })
     }
@@ -96,7 +104,8 @@ impl VolumeServicePort for World {
                 name: new.name.clone(),
                 size_gib: new.size_gib,
                 bootable: new.origin != VolumeOrigin::Blank,
-                ..state.volumes[&volume_id()].clone()
+                multiattach: false,
+                ..state.volumes.values().next().cloned().ok_or_else(|| not_found("volume"))?
             };
             if state.volumes.values().any(|other| other.name == volume.name) {
                 state.crimes.push("a volume was made twice".into());
@@ -202,12 +211,15 @@ impl VolumeServicePort for World {
     }
     async fn attachments(&self, volume: VolumeId) -> PortResult<Vec<AttachmentSummary>> {
         let state = self.state.lock().unwrap();
-        state
-            .attachments
-            .iter()
-            .filter(|(_, entry)| entry.0 == volume)
-            .map(|(id, _)| state.attachment(*id).map(|attachment| attachment.summary))
-            .collect()
+        let of_volume = state.attachments.iter().filter(|(_, entry)| entry.0 == volume);
+        Ok(of_volume
+            .map(|(id, (volume, guest, status))| AttachmentSummary {
+                id: *id,
+                volume: *volume,
+                guest: Some(*guest),
+                status: *status,
+            })
+            .collect())
     }
     async fn complete_attachment(&self, id: AttachmentId) -> PortResult<()> {
         self.change("complete_attachment", |state| {
@@ -231,6 +243,9 @@ impl VolumeServicePort for World {
             let last = state.attachments.values().all(|entry| entry.0 != volume || entry.2 == AttachmentStatus::Reserved);
             if last && state.connected.contains(&volume) {
                 state.crimes.push("an attachment was deleted while the host was connected".into());
+            }
+            if last {
+                state.luns.retain(|_, other| *other != volume);
             }
             state.settle(volume);
             Ok(())

@@ -1,7 +1,26 @@
 //! What must hold of the world.
 
-use super::{World, volume_id};
-use crate::model::GIB;
+use super::{State, World, volume_id};
+use crate::model::{GIB, VolumeId};
+
+impl State {
+    /// What a guest's disk leads to is its volume, at each moment.
+    pub fn watch(&mut self) {
+        let (guests, luns, crimes) = (&self.guests, &self.luns, &mut self.crimes);
+        self.guest_luns.retain(|(guest, volume), lun| {
+            let has_it = guests.get(guest).is_some_and(|guest| guest.disk(*volume).is_some());
+            if has_it && luns.get(lun) != Some(volume) && crimes.is_empty() {
+                crimes.push(format!("a guest's disk of {volume} leads to what is LUN {lun} now: {:?}", luns.get(lun)));
+            }
+            has_it
+        });
+    }
+
+    /// The volume that is really behind what is connected as this one.
+    pub fn behind(&self, volume: VolumeId) -> VolumeId {
+        self.impostors.get(&volume).copied().unwrap_or(volume)
+    }
+}
 
 impl World {
     /// Every layer has this size: the service, the host if it is connected, every guest that has the disk.
