@@ -83,9 +83,10 @@ fn a_boot_that_is_killed_is_undone(site: &Site<'_, HostRig>) {
 fn a_disk_lives_its_whole_life(site: &Site<'_, HostRig>, uuid: &str) {
     let (host, clear) = (site.machine, ": >/run/guest-e1.log");
     host.ok(clear);
-    let blank =
-        |format: &str| format!("--block-device source_type=blank,destination_type=local,volume_size=1,guest_format={format}");
-    site.bowline(&format!("boot e1 --image tiny --size 1 {} {}", blank("swap"), blank("ext4"))).ok();
+    let blank = |size, format| {
+        format!("--block-device source_type=blank,destination_type=local,volume_size={size},guest_format={format}")
+    };
+    site.bowline(&format!("boot e1 --image tiny --size 1 {} {}", blank(1024, "swap"), blank(1, "ext4"))).ok();
     let guest = booted(site, "e1");
     assert_eq!(guest.read("vdb", 4086, 10), "SWAPSPACE2");
     let images = format!("for disk in vda vdb vdc; do rbd info --format json others/bowline-{uuid}-$disk | jq .size; done");

@@ -13,10 +13,12 @@ use super::{
         reconnect,
         steps::missing,
     },
+    children::end_of,
     local::{give_key, local_disks},
     rescue::rescue_disk,
 };
-use crate::agent::journal::{StartTask, Step, StopTask};
+use crate::agent::api::StepState;
+use crate::agent::journal::{OperationRecord, StartTask, Step, StopTask, Task};
 use crate::model::{ErrorKind, GuestUuid};
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;
@@ -61,6 +63,19 @@ pub(super) async fn connect_volumes(shared: &Arc<Shared>, guest: GuestUuid) -> P
     for disk in shared.registry.booted(guest).iter().flat_map(local_disks) {
         shared.boot_sources.check_seen(disk).await?;
         give_key(shared, disk).await?;
+    }
+    // What the guest has been given is its own once that has ended; where the host lost power before, it has yet to be connected again.
+    let is_given = |record: &OperationRecord| {
+        let is_begun = |state| matches!(state, StepState::Started | StepState::Succeeded);
+        matches!(record.task, Task::Attach(_))
+            && record.task.guest() == guest
+            && !record.state.is_over()
+            && record.steps.iter().any(|step| step.step == Step::AttachDisk && is_begun(step.state))
+    };
+    for record in shared.registry.records().into_iter().filter(is_given) {
+        if let Err(error) = end_of(shared, record.id).await {
+            tracing::warn!(operation = %record.id, %error, "it is not waited for any longer");
+        }
     }
     let attached = shared.registry.attachments().into_iter().filter(|record| record.guest == guest);
     let connecting = stream::iter(attached.collect::<Vec<_>>()).map(|record| {
