@@ -5,6 +5,9 @@
 #[cfg(test)]
 #[path = "../../src/fuzzing/mutations.rs"]
 mod mutations;
+#[cfg(test)]
+#[path = "../../src/fuzzing/runner.rs"]
+mod runner;
 
 /// A target: panics where an input breaks a promise.
 pub type Target = fn(&[u8]);
@@ -28,25 +31,8 @@ pub fn run(name: &str, data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// Mutations of each target: about a second for the slowest.
-    const MUTATIONS: u32 = 3000;
-
     #[test]
     fn the_corpora_and_their_mutations_break_no_promise() {
-        for (number, (name, target)) in TARGETS.into_iter().enumerate() {
-            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
-            let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-            let mut corpus: Vec<Vec<u8>> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
-            corpus.sort();
-            assert!(!corpus.is_empty(), "{name} has no corpus");
-            let mut numbers = mutations::Numbers::new(number);
-            let mutated = (0..MUTATIONS).map(|_| mutations::mutate(&mut numbers, &corpus)).collect::<Vec<_>>();
-            for data in corpus.iter().chain(&mutated) {
-                let done = std::panic::catch_unwind(|| target(data));
-                assert!(done.is_ok(), "{name} fails on {:?}", String::from_utf8_lossy(data));
-            }
-        }
+        super::runner::run_all();
     }
 }

@@ -78,3 +78,12 @@ fn assert_file_name(text: &str, what: &str) {
         "{what} could leave its folder: {text:?}"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_corpora_and_their_mutations_break_no_promise() {
+        super::runner::run_all();
+        let _ = std::fs::remove_dir_all(super::scratch(""));
+    }
+}

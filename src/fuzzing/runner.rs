@@ -17,8 +17,15 @@ use std::{
 
 /// Mutations of each target in the ordinary tests: about a second for the slowest.
 const MUTATIONS: u32 = 400;
+
+/// The volume service has this runner, too, from a folder of its own.
+fn repository() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().find(|folder| folder.join("fuzz/corpus").is_dir()).unwrap()
+}
+
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let folder = repository().join("fuzz/corpus").join(name);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())
@@ -29,15 +36,15 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
 
 fn check(name: &str, target: Target, data: &[u8]) {
     if catch_unwind(AssertUnwindSafe(|| target(data))).is_err() {
-        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(format!("fuzz-failure-{name}"));
+        let kept = repository().join("target").join(format!("fuzz-failure-{name}"));
         let _ = fs::create_dir_all(kept.parent().unwrap());
         fs::write(&kept, data).unwrap();
         panic!("{name} failed on {:?}, kept in {}", String::from_utf8_lossy(data), kept.display());
     }
 }
 
-#[test]
-fn the_corpora_and_their_mutations_break_no_promise() {
+/// Every target, or those that the environment names.
+pub(super) fn run_all() {
     let chosen = env::var("FUZZ_TARGETS").unwrap_or_default();
     let chosen: Vec<&str> = chosen.split_whitespace().collect();
     let seconds = env::var("FUZZ_SECONDS").ok().map(|text| text.parse::<u64>().expect("FUZZ_SECONDS is a number"));
@@ -58,5 +65,4 @@ fn the_corpora_and_their_mutations_break_no_promise() {
         }
         println!("{name}: {} inputs and {done} mutations in {:.1} s", corpus.len(), begun.elapsed().as_secs_f32());
     }
-    let _ = fs::remove_dir_all(super::scratch(""));
 }
