@@ -22,11 +22,11 @@ enum Kept {
 fn kept(program: &str) -> Kept {
     match program {
         // The kernel's storage obeys nobody else.
-        "iscsiadm" | "dmsetup" | "lvcreate" | "lvremove" | "lvs" | "mount" | "umount" | "rbd" => Kept::All,
+        "iscsiadm" | "dmsetup" | "lvcreate" | "lvremove" | "lvs" | "vgs" | "mount" | "umount" | "rbd" => Kept::All,
         // Writes into /sys/bus/rbd, which asks for it.
         "tee" => Kept::Only(CapabilitySet::SYS_ADMIN),
-        // Disks, which libvirt gives to QEMU's user while a guest has them. `prlimit` runs qemu-img.
-        "qemu-img" | "prlimit" | "head" | "stat" => Kept::Only(CapabilitySet::DAC_OVERRIDE),
+        // Disks, which libvirt gives to QEMU's user while a guest has them, and keyrings, which may be another's. `prlimit` runs qemu-img.
+        "qemu-img" | "prlimit" | "head" | "stat" | "ceph" => Kept::Only(CapabilitySet::DAC_OVERRIDE),
         _ => Kept::Only(CapabilitySet::empty()),
     }
 }

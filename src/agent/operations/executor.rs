@@ -97,6 +97,7 @@ impl Run {
         self.shared.registry.commit_to(self.record.id);
         self.take_volume().await;
         match (&self.record.task, self.record.cause.clone()) {
+            (task, Some(cause)) if rules::is_undone(task) => self.unwind(cause).await,
             (
                 Task::Detach(_)
                 | Task::Extend(_)
@@ -115,16 +116,12 @@ impl Run {
                 }
                 self.forward().await;
             }
-            (
-                Task::Attach(_) | Task::Boot(_) | Task::Rebuild(_) | Task::Reimage(_) | Task::Rescue(_) | Task::Snapshot(_),
-                Some(cause),
-            ) => self.unwind(cause).await,
-            (Task::Rescue(_), None) => self.resume_rescue().await,
-            (Task::Rebuild(_), None) => self.resume_rebuild().await,
-            (Task::Reimage(_), None) => self.resume_reimage().await,
-            (Task::Attach(_), None) => self.resume_attach().await,
-            (Task::Boot(_), None) => self.resume_boot().await,
-            (Task::Snapshot(_), None) => self.resume_snapshot().await,
+            (Task::Rescue(_), _) => self.resume_rescue().await,
+            (Task::Rebuild(_), _) => self.resume_rebuild().await,
+            (Task::Reimage(_), _) => self.resume_reimage().await,
+            (Task::Attach(_), _) => self.resume_attach().await,
+            (Task::Boot(_), _) => self.resume_boot().await,
+            (Task::Snapshot(_), _) => self.resume_snapshot().await,
         }
     }
 
